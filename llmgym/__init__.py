@@ -1,0 +1,36 @@
+"""llmgym: Gymnasium-style environments and rollouts for training language models to act over several turns.
+
+Importing llmgym registers its environments with Gymnasium and imports no torch; what
+learns is in `llmgym.agents`.
+"""
+
+from llmgym.envs.checker import check_env
+from llmgym.envs.text_env import TextEnv
+from llmgym.envs.vector import TextVectorEnv
+from llmgym.errors import LLMGymError
+from llmgym.registry import register_entry_point, register_env, registered_envs, resolve_env
+from llmgym.scorers import FunctionScorer, Scorer, register_scorer
+from llmgym.spaces import UnicodeText
+from llmgym.types import Episode, Message, Score, Turn
+from llmgym.version import __version__
+
+__all__ = [
+    "Episode",
+    "FunctionScorer",
+    "LLMGymError",
+    "Message",
+    "Score",
+    "Scorer",
+    "TextEnv",
+    "TextVectorEnv",
+    "Turn",
+    "UnicodeText",
+    "__version__",
+    "check_env",
+    "register_env",
+    "register_scorer",
+    "registered_envs",
+    "resolve_env",
+]
+
+register_entry_point("llmgym/AIOpsTriage-v0", "llmgym.envs.aiops:AIOpsTriage")

@@ -1,0 +1,99 @@
+"""`Agent`: a configuration, what it makes of trajectories, and a loss; the loop is shared."""
+
+from __future__ import annotations  # torch is imported when an agent is used, so that --help is instant
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from llmgym.agents.config import AgentConfig
+from llmgym.config import parse_command_line
+from llmgym.errors import LLMGymError
+
+if TYPE_CHECKING:
+    from tensordict import TensorDict
+    from torchrl.objectives import LossModule
+
+    from llmgym.agents.training import Result, Training
+    from llmgym.evaluate import Evaluation
+    from llmgym.learn.policy import Policy
+    from llmgym.rollout.trajectory import Trajectory
+
+
+class Agent(ABC):
+    """Trains a language model in a text environment.
+
+    Args:
+        env: See the agent's configuration, which names every option.
+        options: The other options.
+
+    Raises:
+        ConfigError: An option is unknown or not allowed.
+
+    Examples:
+        >>> GRPO(env="AIOpsTriage").train(steps=50)
+    """
+
+    name: ClassVar[str]
+    config_class: ClassVar[type[AgentConfig]]
+
+    def __init__(self, env: str = "AIOpsTriage", **options: Any) -> None:
+        self.config = self.config_class.of({"env": env, **options})
+        self._training: Training | None = None
+
+    @abstractmethod
+    def prepare(self, trajectories: Sequence[Trajectory]) -> TensorDict:
+        """Turn a step's trajectories into a batch that the loss reads; groups stay together."""
+
+    @abstractmethod
+    def loss(self, policy: Policy) -> LossModule:
+        """Return the loss that trains `policy`."""
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the loss reads ``ref_log_probs``, those of the policy that training started from."""
+        return False
+
+    @property
+    def training(self) -> Training:
+        """The model, the engine and the environments at work; made when first asked for."""
+        if self._training is None:
+            from llmgym.agents.training import Training
+
+            self._training = Training(self)
+        return self._training
+
+    def train(self, steps: int | None = None) -> Result:
+        """Train, and write a run directory.
+
+        Args:
+            steps: Training steps; None for the configured number.
+        """
+        return self.training.run(steps or self.config.steps)
+
+    def evaluate(self) -> Evaluation:
+        """Play the held-out episodes with the model as it is now."""
+        return self.training.evaluate()
+
+    def save(self, path: str | Path) -> None:
+        """Write the model and its tokenizer, as `transformers` loads them, to a new directory."""
+        self.training.save(Path(path))
+
+
+def run_command(agent_class: type[Agent], arguments: Sequence[str] | None = None) -> int:
+    """Train an agent from the command line.
+
+    Returns:
+        The exit code: 0, or 2 for a mistake that the message explains.
+    """
+    prog = f"python -m llmgym.agents.{agent_class.name}"
+    try:
+        config = parse_command_line(agent_class.config_class, arguments, prog)
+        if config is not None:
+            agent_class(**dict(config)).train()
+    except LLMGymError as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 2
+    return 0

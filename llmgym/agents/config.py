@@ -1,0 +1,80 @@
+"""The options that all agents share."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from llmgym.config import Config, Kwargs
+from llmgym.learn.aggregation import Aggregation
+
+BUNDLED_MODEL = "tiny"
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class AgentConfig(Config):
+    """What every agent needs to know."""
+
+    env: str = "AIOpsTriage"
+    """Environment: a registered id, with or without its version, or `package.module:Id`."""
+
+    env_kwargs: Kwargs = Field(default_factory=dict)
+    """Arguments of the environment, such as `difficulty=2 language=zh`."""
+
+    scorer: str | None = None
+    """A registered scorer that replaces the environment's own: its name, or `package.module:name`."""
+
+    model: str = BUNDLED_MODEL
+    """`tiny` (the bundled model), a local directory, or a hub name of a causal LM with a chat template."""
+
+    steps: Positive = 50
+    """Training steps: rollouts of one batch, then its optimiser steps."""
+
+    prompts_per_step: Positive = 16
+    """Tasks drawn per step."""
+
+    group_size: Annotated[int, Field(ge=2)] = 8
+    """Episodes per task. A group of one has nothing to be compared with."""
+
+    max_tokens: Positive = 128
+    """Tokens of one reply at the most."""
+
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Divides the logits, when sampling and when learning."""
+
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Of AdamW, after warm-up. None: 5e-4 for the bundled model, 1e-6 for any other."""
+
+    warmup_steps: Annotated[int, Field(ge=0)] = 3
+    """Optimiser steps over which the learning rate rises linearly."""
+
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Of AdamW."""
+
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Longer gradients are scaled down to this norm."""
+
+    aggregation: Aggregation = "token-mean"
+    """What counts the same in the loss: every sampled token, or every episode."""
+
+    updates_per_step: Positive = 2
+    """Optimiser steps per training step: the batch is split into so many, by tasks."""
+
+    micro_batch_tokens: Positive = 16384
+    """Tokens, padding included, that a forward pass of the learner takes at the most."""
+
+    kv_cache_gib: Annotated[float, Field(gt=0)] = 2.0
+    """Bound of the embedded engine's KV cache."""
+
+    eval_episodes: Annotated[int, Field(ge=0)] = 500
+    """Held-out episodes before and after training; 0 for none."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of tasks and sampling: the same seed on the same machine gives the same run."""
+
+    output_dir: Path = Path("runs")
+    """Where run directories are made; one that exists is never written to."""
+
+    sample_every: Annotated[int, Field(ge=0)] = 20
+    """Print one whole conversation every so many steps; 0 for never."""

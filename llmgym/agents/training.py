@@ -1,0 +1,199 @@
+"""The loop that all agents share: roll out, prepare, update, hand the weights back."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import gymnasium
+import numpy as np
+import torch
+import transformers
+from rich.console import Console
+
+from llmgym.agents.config import BUNDLED_MODEL
+from llmgym.envs.vector import TextVectorEnv
+from llmgym.errors import ConfigError
+from llmgym.evaluate import Evaluation, evaluate, summarise
+from llmgym.learn.batch import split_by_group
+from llmgym.learn.checkpoint import save_checkpoint
+from llmgym.learn.learner import Learner
+from llmgym.learn.policy import Policy
+from llmgym.learn.reference import Reference, kl_from
+from llmgym.models import TINY_PATH
+from llmgym.models.causal_lm import load_causal_lm
+from llmgym.registry import resolve_env
+from llmgym.report.console import Progress, print_evaluations
+from llmgym.report.curve import draw_learning_curve
+from llmgym.report.run_directory import RunDirectory
+from llmgym.rollout.chat import ChatCodec
+from llmgym.rollout.collector import Collector, Sampling, Task
+from llmgym.rollout.engines.local import LocalEngine
+from llmgym.rollout.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from llmgym.agents.base import Agent
+
+_FIRST_TRAINING_SEED = 1_000_000  # seeds below are for evaluation
+_KL_GROUPS = 2  # groups per step on which the KL from the start is measured
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a training run came to.
+
+    Attributes:
+        path: The run directory.
+        metrics: One mapping per step.
+        before: The held-out evaluation before training; None if there was none.
+        after: The one after.
+    """
+
+    path: Path
+    metrics: list[dict[str, float]]
+    before: Evaluation | None
+    after: Evaluation | None
+
+
+class Training:
+    """A model, its engine and learner, and the environments, put together for an agent.
+
+    Args:
+        agent: Whose configuration, preparation and loss to use.
+    """
+
+    def __init__(self, agent: Agent) -> None:
+        transformers.utils.logging.disable_progress_bar()
+        self.agent, self.config = agent, agent.config
+        config = self.config
+        bundled = config.model == BUNDLED_MODEL
+        self.env_id = resolve_env(config.env)
+        self.envs = self._make_envs(config.prompts_per_step * config.group_size)
+        self.model, self.tokenizer = load_causal_lm(TINY_PATH if bundled else config.model)
+        self.codec = ChatCodec(self.tokenizer)
+        self.engine = LocalEngine(self.model, memory_gib=config.kv_cache_gib)
+        self.collector = Collector(self.envs, self.codec, self.engine)
+        self.policy = Policy(self.model, config.temperature)
+        self.reference = Reference(self.policy, config.micro_batch_tokens)
+        self.learner = Learner(
+            self.policy,
+            agent.loss(self.policy),
+            learning_rate=config.learning_rate or (5e-4 if bundled else 1e-6),
+            warmup_steps=config.warmup_steps,
+            weight_decay=config.weight_decay,
+            max_grad_norm=config.max_grad_norm,
+            micro_batch_tokens=config.micro_batch_tokens,
+            aggregation=config.aggregation,
+        )
+
+    def run(self, steps: int) -> Result:
+        """Train for `steps`, and write a run directory that is complete even if this is interrupted."""
+        console = Console(highlight=False)
+        label = f"{self.agent.name}-{self.env_id.rpartition('/')[2]}"
+        facts = {"env_id": self.env_id, "parameters": self.model.num_parameters(), "threads": torch.get_num_threads()}
+        run = RunDirectory(self.config.output_dir, label, self.config.to_yaml(), facts)
+        console.print(f"[bold]{label}[/bold]: {self.config.model}, {facts['parameters']:,} parameters, {steps} steps")
+        evaluations: dict[str, Evaluation] = {}
+        metrics: list[dict[str, float]] = []
+        try:
+            self._evaluate_into(evaluations, "before training", run)
+            progress = Progress(steps, console)
+            progress.header()
+            for step in range(1, steps + 1):
+                trajectories, measured = self._step(step)
+                metrics.append(measured)
+                run.add_metrics(measured)
+                run.add_trajectories(step, trajectories)
+                progress.add(step, measured)
+                if self.config.sample_every and step % self.config.sample_every == 0:
+                    progress.conversation(step, trajectories[0])
+            self._evaluate_into(evaluations, "after training", run)
+        finally:  # also when interrupted: what was learnt until here is not lost
+            self.save(run.checkpoint)
+            if metrics:
+                draw_learning_curve(run.learning_curve, label, metrics, evaluations)
+            console.print(f"Run directory: {run.path}", soft_wrap=True)
+        if evaluations:
+            print_evaluations(console, evaluations)
+        return Result(run.path, metrics, evaluations.get("before training"), evaluations.get("after training"))
+
+    def evaluate(self) -> Evaluation:
+        """Play the held-out episodes: of the split ``eval`` if the environment has one, at the training temperature."""
+        takes_split = "split" in inspect.signature(type(self.envs.envs[0].unwrapped)).parameters
+        envs = self._make_envs(min(256, self.config.eval_episodes), **({"split": "eval"} if takes_split else {}))
+        sampling = Sampling(self.config.max_tokens, self.config.temperature, seed=0)
+        return evaluate(Collector(envs, self.codec, self.engine), range(self.config.eval_episodes), sampling)
+
+    def save(self, path: Path) -> None:
+        """Write the model and its tokenizer to a new directory."""
+        save_checkpoint(path, self.model, self.tokenizer)
+
+    def _step(self, step: int) -> tuple[list[Trajectory], dict[str, float]]:
+        """Roll out a batch and learn from it."""
+        begun = time.perf_counter()
+        trajectories = self.collector.collect(
+            self._draw_tasks(step),
+            Sampling(self.config.max_tokens, self.config.temperature, seed=self.config.seed * 10**6 + step),
+        )
+        rolled_out = time.perf_counter()
+        batch = self.agent.prepare(trajectories)
+        few = split_by_group(batch, max(1, self.config.prompts_per_step // _KL_GROUPS))[0]
+        kl = kl_from(self.reference.log_probs(few), few)
+        if self.agent.needs_reference:
+            batch["ref_log_probs"] = self.reference.log_probs(batch)
+        updates = [self.learner.update(part) for part in split_by_group(batch, self.config.updates_per_step)]
+        self.engine.load_weights((), version=step)  # the engine samples with the learner's own parameters
+        seconds = time.perf_counter() - begun
+        sampled = sum(trajectory.sampled_tokens for trajectory in trajectories)
+        learning = {name: float(np.mean([update[name] for update in updates])) for name in updates[0]}
+        return trajectories, {
+            "step": step,
+            **_summary(trajectories),
+            "entropy": -float(batch["log_probs"][batch["mask"]].mean()),
+            "kl": kl,
+            "tokens_per_second": sampled / seconds,
+            "seconds": seconds,
+            "rollout_seconds": rolled_out - begun,
+            **learning,
+        }
+
+    def _draw_tasks(self, step: int) -> list[Task]:
+        rng = np.random.default_rng([self.config.seed, step])
+        seeds = rng.integers(_FIRST_TRAINING_SEED, 2**31, self.config.prompts_per_step)
+        return [Task(int(seed), group) for group, seed in enumerate(seeds) for _ in range(self.config.group_size)]
+
+    def _make_envs(self, count: int, **overrides: object) -> TextVectorEnv:
+        options = {**self.config.env_kwargs, **overrides}
+        if self.config.scorer is not None:
+            options["scorer"] = self.config.scorer
+        try:
+            return TextVectorEnv([lambda: gymnasium.make(self.env_id, disable_env_checker=True, **options)] * count)
+        except TypeError as error:
+            raise ConfigError(f"{self.env_id} does not take these arguments: {options} ({error})") from None
+
+    def _evaluate_into(self, evaluations: dict[str, Evaluation], label: str, run: RunDirectory) -> None:
+        if self.config.eval_episodes:
+            evaluations[label] = self.evaluate()
+            run.add_evaluations({name: evaluation.as_dict() for name, evaluation in evaluations.items()})
+
+
+def _summary(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """What a batch of episodes looked like."""
+    seen = summarise(trajectories)
+    replies = [reply for trajectory in trajectories for reply in trajectory.replies]
+    rewards: dict[int, set[float | None]] = {}
+    for trajectory in trajectories:
+        rewards.setdefault(trajectory.group, set()).add(trajectory.score)
+    return {
+        "reward": seen.reward,
+        "success": seen.success,
+        **{f"part/{name}": value for name, value in seen.parts.items() if name != "success"},
+        "reply_tokens": sum(reply.stop - reply.start for reply in replies) / len(replies),
+        "replies_cut_off": sum(reply.finish_reason == "length" for reply in replies) / len(replies),
+        "scores_missing": seen.missing,
+        "groups_without_signal": sum(len(scores) == 1 for scores in rewards.values()),
+    }

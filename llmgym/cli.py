@@ -1,0 +1,48 @@
+"""The console script ``llmgym``."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+import gymnasium
+
+from llmgym.envs.checker import check_env
+from llmgym.errors import LLMGymError
+from llmgym.registry import registered_envs, resolve_env
+from llmgym.version import __version__
+
+AGENTS = {"grpo": "Group Relative Policy Optimisation"}
+"""Every agent's module in `llmgym.agents`, and what it is."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``llmgym``; returns the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    sys.path.insert(0, "")  # so that `my_module:MyEnv-v0` is found in the current directory
+    if words and words[0] in AGENTS:
+        return int(importlib.import_module(f"llmgym.agents.{words[0]}").main(words[1:]))
+    options = _parser().parse_args(words)
+    try:
+        if options.command == "envs":
+            print("\n".join(registered_envs()))
+        elif options.command == "check":
+            env = gymnasium.make(resolve_env(options.env), render_mode="ansi", disable_env_checker=True)
+            check_env(env)
+            print(f"{options.env}: all checks passed.")
+    except LLMGymError as error:
+        print(f"llmgym: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="llmgym", description="Train language models to act over several turns.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, title in AGENTS.items():
+        commands.add_parser(name, help=f"train with {title}; see `llmgym {name} --help`", add_help=False)
+    commands.add_parser("envs", help="list the registered text environments")
+    check = commands.add_parser("check", help="check an environment: Gymnasium's contract, purity, its expert")
+    check.add_argument("env", help="a registered id, or package.module:Id")
+    return parser

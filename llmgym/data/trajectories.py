@@ -1,0 +1,98 @@
+"""Trajectories as Parquet: a file per training step, a row per episode."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from llmgym.files import whole_or_absent
+from llmgym.rollout.trajectory import Reply, Trajectory
+from llmgym.types import Message
+
+SCHEMA_VERSION = 1
+
+_MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
+_REPLY = pa.struct(
+    [
+        ("start", pa.int32()),
+        ("stop", pa.int32()),
+        ("finish_reason", pa.string()),
+        ("weight_version", pa.int32()),
+        ("reward", pa.float64()),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        ("seed", pa.int64()),
+        ("group", pa.int64()),
+        ("score", pa.float64()),
+        ("ending", pa.string()),
+        ("parts", pa.map_(pa.string(), pa.float64())),
+        ("messages", pa.list_(_MESSAGE)),
+        ("replies", pa.list_(_REPLY)),
+        ("tokens", pa.list_(pa.int32())),
+        ("mask", pa.list_(pa.bool_())),
+        ("log_probs", pa.list_(pa.float32())),
+    ],
+    metadata={"llmgym": json.dumps({"kind": "trajectories", "version": SCHEMA_VERSION})},
+)
+"""One episode: see `llmgym.rollout.trajectory.Trajectory`. A missing score is null."""
+
+
+def write_trajectories(path: Path, trajectories: Sequence[Trajectory]) -> None:
+    """Write trajectories to a Parquet file, with page checksums; it is whole or absent."""
+    rows = [
+        {
+            "seed": trajectory.seed,
+            "group": trajectory.group,
+            "score": trajectory.score,
+            "ending": trajectory.ending,
+            "parts": list(trajectory.parts.items()),
+            "messages": [{"role": m.role, "content": _valid(m.content)} for m in trajectory.messages],
+            "replies": [
+                {
+                    "start": reply.start,
+                    "stop": reply.stop,
+                    "finish_reason": reply.finish_reason,
+                    "weight_version": reply.weight_version,
+                    "reward": reply.reward,
+                }
+                for reply in trajectory.replies
+            ],
+            "tokens": trajectory.tokens,
+            "mask": trajectory.mask,
+            "log_probs": trajectory.log_probs,
+        }
+        for trajectory in trajectories
+    ]
+    with whole_or_absent(path) as temporary:
+        pq.write_table(
+            pa.Table.from_pylist(rows, schema=SCHEMA), temporary, compression="zstd", write_page_checksum=True
+        )
+
+
+def read_trajectories(path: Path) -> list[Trajectory]:
+    """Read what `write_trajectories` wrote; page checksums are verified."""
+    rows = pq.read_table(path, page_checksum_verification=True).to_pylist()
+    return [
+        Trajectory(
+            seed=row["seed"],
+            group=row["group"],
+            tokens=row["tokens"],
+            mask=row["mask"],
+            log_probs=row["log_probs"],
+            replies=[Reply(**reply) for reply in row["replies"]],
+            messages=[Message(**message) for message in row["messages"]],
+            parts=dict(row["parts"]),
+            score=row["score"],
+            ending=row["ending"],
+        )
+        for row in rows
+    ]
+
+
+def _valid(text: str) -> str:
+    """Replace lone surrogates, which no UTF-8 file can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,72 @@
+"""From an incident to the text that the team on call reads."""
+
+from llmgym.envs.aiops import phrases
+from llmgym.envs.aiops.incident import Incident, Signal
+from llmgym.envs.aiops.phrases import Language
+from llmgym.envs.aiops.world import Difficulty
+
+
+def round_1_message(incident: Incident, difficulty: Difficulty, language: Language) -> str:
+    """Return the first observation: the rules of round 1, the world in play and the report."""
+    services = "; ".join(
+        f"{name} > {', '.join(callees)}" if callees else name for name, callees in difficulty.topology.items()
+    )
+    return phrases.ROUND_1[language].format(
+        services=services,
+        types=", ".join(cause.name for cause in difficulty.types),
+        time=clock(incident.onset),
+        report=report(incident, language),
+    )
+
+
+def report(incident: Incident, language: Language) -> str:
+    """Return the signals in their sections, one a line, each behind its tag."""
+    lines = []
+    for kind, title in phrases.SECTIONS.items():
+        section = [signal for signal in incident.signals if signal.kind == kind]
+        if section:
+            lines.append(f"{title[language]}:")
+            lines += [f"[{signal.tag}] {describe(signal, language)}" for signal in section]
+    return "\n".join(lines)
+
+
+def cite(signal: Signal, language: Language) -> str:
+    """Return a sentence that cites the signal by its tag and says what it shows."""
+    match signal.kind:
+        case "trace":
+            what = signal.service
+        case "log":
+            what = f"{signal.service} {_log_line(signal, language)}"
+        case _:
+            what = describe(signal, language)
+    return phrases.CITATIONS[signal.kind][language].format(tag=signal.tag, what=what)
+
+
+def describe(signal: Signal, language: Language) -> str:
+    """Return one signal in words, without its tag."""
+    match signal.kind:
+        case "symptom":
+            return phrases.SYMPTOMS[signal.phrase][language].format(*signal.values, service=signal.service)
+        case "metric":
+            return phrases.METRICS[signal.phrase][language].format(*signal.values, service=signal.service)
+        case "log":
+            minute, level = signal.values[:2]
+            return f"{clock(int(minute))} {level} {signal.service} {_log_line(signal, language)}"
+        case "trace":
+            names, milliseconds = signal.values[::2], signal.values[1::2]
+            hops = " > ".join(f"{name} {ms} ms" for name, ms in zip(names, milliseconds, strict=True))
+            return phrases.TRACE[language].format(hops=hops)
+
+
+def _log_line(signal: Signal, language: Language) -> str:
+    return phrases.LOGS[signal.phrase][language].format(*signal.values)
+
+
+def clock(minutes: int) -> str:
+    """Return minutes after midnight as ``HH:MM``.
+
+    Examples:
+        >>> clock(845)
+        '14:05'
+    """
+    return f"{minutes // 60:02d}:{minutes % 60:02d}"

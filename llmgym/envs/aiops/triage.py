@@ -1,0 +1,105 @@
+"""The environment: two rounds of triage over a generated incident."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
+
+from llmgym.envs.aiops import phrases
+from llmgym.envs.aiops.incident import Incident, Split, generate_incident
+from llmgym.envs.aiops.phrases import Language
+from llmgym.envs.aiops.report import cite, round_1_message
+from llmgym.envs.aiops.scoring import DEFAULT_WEIGHTS, parse_answer, score_parts
+from llmgym.envs.aiops.world import DIFFICULTIES
+from llmgym.envs.text_env import TextEnv
+from llmgym.errors import ConfigError, did_you_mean
+from llmgym.types import Episode, Score
+
+
+class AIOpsTriage(TextEnv):
+    """Two-round incident triage: first reason over the signals, then name the root cause.
+
+    Round 1 shows symptoms, metrics, log lines and a trace of an incident in a shop of up to
+    ten services, and asks for reasoning that cites signals by their tags and does not
+    conclude. Round 2 asks for ``{"service": ..., "incident_type": ...}`` and nothing else.
+
+    The reward is a weighted sum of parts, each between 0 and 1 and reported in the last
+    ``info``:
+
+    - ``json_ok``: round 2 is exactly one JSON object with the two keys and known names.
+    - ``service``, ``incident_type``, ``acc_main``: the answer is right in one, or in both.
+    - ``evidence``: round 1 cites at least three signals that are there.
+    - ``no_early_conclusion``: round 1 is not blank and names no incident type and no cause.
+    - ``length_1``, ``length_2``: the replies are neither blank nor too long.
+
+    Args:
+        difficulty: 0 to 3; how many services and incident types are in play (16, 36, 72 or
+            120 possible answers), how many signals lead nowhere, how much is missing.
+        language: ``"en"`` or ``"zh"``; names of services and types are the same in both.
+        split: ``"train"`` or ``"eval"``; no incident belongs to both.
+        weights: Replaces the weight of some parts; see `scoring.DEFAULT_WEIGHTS`.
+        options: What every `TextEnv` takes: `render_mode`, `scorer`.
+    """
+
+    def __init__(
+        self,
+        difficulty: int = 1,
+        language: Language = "en",
+        split: Split = "train",
+        weights: Mapping[str, float] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        _one_of("difficulty", difficulty, range(len(DIFFICULTIES)))
+        _one_of("language", language, get_args(Language))
+        _one_of("split", split, get_args(Split))
+        for name in weights or {}:
+            if name not in DEFAULT_WEIGHTS:
+                raise ConfigError(
+                    f"weights has no part {name!r}.{did_you_mean(name, DEFAULT_WEIGHTS)} "
+                    f"Parts: {', '.join(DEFAULT_WEIGHTS)}."
+                )
+        self.difficulty = DIFFICULTIES[difficulty]
+        self.language = language
+        self.split = split
+        self.weights = {**DEFAULT_WEIGHTS, **(weights or {})}
+        self.system_prompt = phrases.SYSTEM[language]
+
+    @property
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """The names in play, by key of the answer."""
+        return {
+            "service": self.difficulty.service_names,
+            "incident_type": tuple(cause.name for cause in self.difficulty.types),
+        }
+
+    def begin(self) -> str:
+        """Draw an incident and show it."""
+        incident = generate_incident(self.np_random, self.difficulty, self.split)
+        self.episode.task = incident
+        return round_1_message(incident, self.difficulty, self.language)
+
+    def respond(self, action: str) -> str | None:
+        """Ask for the answer after round 1; end after round 2."""
+        return phrases.ROUND_2[self.language] if len(self.episode.turns) == 1 else None
+
+    def score(self, episode: Episode) -> Score:
+        """Return the weighted sum of the parts."""
+        round_1, round_2 = episode.actions
+        parts = score_parts(episode.task, round_1, round_2, self.names)
+        return Score(sum(self.weights[name] * part for name, part in parts.items()), parts)
+
+    def succeeded(self, score: Score) -> bool:
+        """Tell whether round 2 named the right service and the right type, whatever scored it."""
+        answer = parse_answer(self.episode.actions[-1])
+        return answer == {"service": self.episode.task.service, "incident_type": self.episode.task.incident_type}
+
+    def expert(self) -> Iterator[str]:
+        """Cite the direct traces of the cause, then answer."""
+        incident: Incident = self.episode.task
+        cited = sorted(incident.signals, key=lambda signal: not signal.root)[:4]
+        yield " ".join(cite(signal, self.language) for signal in cited)
+        yield f'{{"service": "{incident.service}", "incident_type": "{incident.incident_type}"}}'
+
+
+def _one_of(name: str, value: Any, allowed: Any) -> None:
+    if value not in allowed or isinstance(value, bool):
+        raise ConfigError(f"{name} has to be one of {', '.join(map(repr, allowed))}, got {value!r}.")

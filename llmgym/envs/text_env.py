@@ -1,0 +1,127 @@
+"""`TextEnv`: a conversation as a Gymnasium environment, in three methods."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import gymnasium
+
+from llmgym.errors import EnvironmentContractError
+from llmgym.scorers.base import Scorer, as_score, resolve_scorer
+from llmgym.spaces import UnicodeText
+from llmgym.types import Episode, Score, Turn
+
+
+class TextEnv(gymnasium.Env[str, str]):
+    """The base of text environments: write `begin`, `respond` and `score`, get the Gymnasium API.
+
+    An observation is the newest message to the agent, an action is the agent's reply. An
+    environment is a pure function of its seed and the actions: all randomness comes from
+    `self.np_random`.
+
+    Class attributes:
+        system_prompt: What the agent is told before the first observation, if anything.
+        max_turns: Replies after which an unfinished episode is truncated; None for no limit.
+        top_score: The highest reward of an episode; its expert earns it. None if there is none.
+
+    Args:
+        render_mode: ``"ansi"`` to let `render` return the conversation so far.
+        scorer: Replaces the environment's own `score`: a `Scorer`, a function of an
+            episode, or the name of a registered scorer.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["ansi"]}  # noqa: RUF012  # Gymnasium declares it so
+    system_prompt: str | None = None
+    max_turns: int | None = None
+    top_score: float | None = 1.0
+
+    def __init__(self, *, render_mode: str | None = None, scorer: "Scorer | str | None" = None) -> None:
+        self.observation_space = UnicodeText()
+        self.action_space = UnicodeText()
+        self.render_mode = render_mode
+        self.episode = Episode()
+        self._scorer = None if scorer is None else resolve_scorer(scorer)
+        self._awaiting: str | None = None  # the observation that the next action answers
+
+    # The three methods of an environment, and the fourth that validates it.
+
+    def begin(self) -> str:
+        """Draw a task from `self.np_random` and return the first observation.
+
+        Whatever the scorer needs to know goes into `self.episode.task`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has to implement begin().")
+
+    def respond(self, action: str) -> str | None:
+        """Return the answer to the agent's newest reply, or None when the episode is over."""
+        return None
+
+    def score(self, episode: Episode) -> float | Mapping[str, float] | Score:
+        """Return the reward of a finished episode: a number, named parts to sum, or a `Score`."""
+        raise NotImplementedError(f"{type(self).__name__} has to implement score(episode), or be given a scorer.")
+
+    def succeeded(self, score: Score) -> bool:
+        """Tell whether a scored episode counts as a success; by default one with the top score does."""
+        return self.top_score is not None and score.value is not None and score.value >= self.top_score - 1e-6
+
+    def expert(self) -> Iterator[str]:
+        """Yield, after `reset`, a reply per turn that earns the top score; `check_env` tries it."""
+        raise NotImplementedError(f"{type(self).__name__} has no expert().")
+
+    # The Gymnasium API.
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        """Start a new episode and return its first observation."""
+        super().reset(seed=seed)
+        self.episode = Episode(system_prompt=self.system_prompt)
+        self._awaiting = self._text("begin", self.begin())
+        return self._awaiting, {}
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Take the agent's reply; the reward and its named parts come with the last one.
+
+        Returns:
+            The next observation (empty once the episode is over), the reward, terminated,
+            truncated, and at the end an info with every part of the score and ``success``, all
+            floats. A score that is missing gives reward 0 and ``info["score_missing"] == 1.0``.
+        """
+        if not isinstance(action, str):
+            raise EnvironmentContractError(f"An action is a string, got {type(action).__name__}: {action!r:.80}")
+        if self._awaiting is None:
+            raise gymnasium.error.ResetNeeded(
+                f"Call reset() before step(): this {type(self).__name__} has no episode under way."
+            )
+        self.episode.turns.append(Turn(self._awaiting, action))
+        answer = self.respond(action)
+        terminated = answer is None
+        truncated = not terminated and self.max_turns is not None and len(self.episode.turns) >= self.max_turns
+        if not (terminated or truncated):
+            self._awaiting = self._text("respond", answer)
+            return self._awaiting, 0.0, False, False, {}
+        self._awaiting = None
+        score = self._score_episode()
+        if score.value is None:
+            return answer or "", 0.0, terminated, truncated, {"score_missing": 1.0}
+        info = {**score.parts, "success": float(self.succeeded(score))}
+        return answer or "", score.value, terminated, truncated, info
+
+    def render(self) -> str | None:
+        """Return the conversation so far as text, in render mode ``"ansi"``."""
+        if self.render_mode != "ansi":
+            return None
+        lines = [f"--- {message.role} ---\n{message.content}" for message in self.episode.messages]
+        if self._awaiting is not None:
+            lines.append(f"--- user ---\n{self._awaiting}")
+        return "\n".join(lines)
+
+    def _text(self, method: str, value: object) -> str:
+        if not isinstance(value, str):
+            expected = "a string" if method == "begin" else "a string, or None at the end"
+            raise EnvironmentContractError(
+                f"{type(self).__name__}.{method} has to return {expected}, got {type(value).__name__}: {value!r:.80}"
+            )
+        return value
+
+    def _score_episode(self) -> Score:
+        if self._scorer is not None:
+            return self._scorer.score([self.episode])[0]
+        return as_score(self.score(self.episode), name=f"{type(self).__name__}.score")

@@ -1,0 +1,133 @@
+"""`TextVectorEnv`: many text environments, of which any subset can be stepped."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from llmgym.errors import EnvironmentContractError
+
+Infos = dict[str, Any]
+
+
+class StepResult(NamedTuple):
+    """What one environment returned from `step`."""
+
+    observation: str
+    reward: float
+    terminated: bool
+    truncated: bool
+    info: Infos
+
+
+class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
+    """Text environments side by side, behind Gymnasium's vector API and `step_some`.
+
+    `reset` and `step` follow Gymnasium, with the autoreset mode SAME_STEP: no generation is
+    spent on an observation that only says that an episode is over. `reset_one` and
+    `step_some` leave resetting to the caller, who can step whichever environments have a
+    reply ready.
+
+    Every observation is checked to be a string and every reward to be a finite number.
+
+    Args:
+        env_fns: One function per environment that makes it.
+    """
+
+    def __init__(self, env_fns: Iterable[Callable[[], gymnasium.Env[str, str]]]) -> None:
+        self.envs = [make() for make in env_fns]
+        self.num_envs = len(self.envs)
+        if not self.envs:
+            raise ValueError("TextVectorEnv expects at least one environment, got none.")
+        first = self.envs[0]
+        self.metadata = {**first.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
+        self.spec = first.spec
+        self.render_mode = first.render_mode
+        self.single_observation_space = first.observation_space
+        self.single_action_space = first.action_space
+        self.observation_space = batch_space(first.observation_space, self.num_envs)
+        self.action_space = batch_space(first.action_space, self.num_envs)
+
+    def system_prompt(self, index: int) -> str | None:
+        """Return what the agent is told before the first observation of environment `index`."""
+        return getattr(self.envs[index].unwrapped, "system_prompt", None)
+
+    def reset_one(self, index: int, seed: int | None = None, options: Infos | None = None) -> tuple[str, Infos]:
+        """Reset environment `index`."""
+        observation, info = self.envs[index].reset(seed=seed, options=options)
+        return self._text(observation, index, "reset"), info
+
+    def step_some(self, actions: Mapping[int, str]) -> dict[int, StepResult]:
+        """Step the environments whose indices are given, each with its action."""
+        results = {}
+        for index, action in actions.items():
+            observation, reward, terminated, truncated, info = self.envs[index].step(action)
+            if isinstance(reward, str) or reward is None or not math.isfinite(reward):
+                raise EnvironmentContractError(
+                    f"{self._name(index)}.step has to return a finite number as reward, got {reward!r}."
+                )
+            observation = self._text(observation, index, "step")
+            results[index] = StepResult(observation, float(reward), bool(terminated), bool(truncated), info)
+        return results
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: Infos | None = None
+    ) -> tuple[tuple[str, ...], Infos]:
+        """Reset all environments; a single seed gives environment `i` the seed ``seed + i``."""
+        seeds = (
+            [None if seed is None else seed + i for i in range(self.num_envs)] if isinstance(seed, int | None) else seed
+        )
+        observations: list[str] = []
+        infos: Infos = {}
+        for index, one in zip(range(self.num_envs), seeds, strict=True):
+            observation, info = self.reset_one(index, one, options)
+            observations.append(observation)
+            infos = self._add_info(infos, info, index)
+        return tuple(observations), infos
+
+    def step(
+        self, actions: Sequence[str]
+    ) -> tuple[tuple[str, ...], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], Infos]:
+        """Step all environments; one whose episode ended is reset, its last step in ``final_obs``, ``final_info``."""
+        results = self.step_some(dict(zip(range(self.num_envs), actions, strict=True)))
+        observations: list[str] = []
+        infos: Infos = {}
+        for index, result in results.items():
+            observation, info = result.observation, result.info
+            if result.terminated or result.truncated:
+                observation, info = self.reset_one(index)
+                infos = self._add_info(infos, {"final_obs": result.observation, "final_info": result.info}, index)
+            observations.append(observation)
+            infos = self._add_info(infos, info, index)
+        return (
+            tuple(observations),
+            np.array([result.reward for result in results.values()], dtype=np.float64),
+            np.array([result.terminated for result in results.values()], dtype=np.bool_),
+            np.array([result.truncated for result in results.values()], dtype=np.bool_),
+            infos,
+        )
+
+    def render(self) -> tuple[Any, ...]:
+        """Render every environment."""
+        return tuple(env.render() for env in self.envs)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Close every environment."""
+        for env in self.envs:
+            env.close()
+
+    def _text(self, observation: object, index: int, method: str) -> str:
+        if not isinstance(observation, str):
+            raise EnvironmentContractError(
+                f"{self._name(index)}.{method} has to return a string as observation, "
+                f"got {type(observation).__name__}: {observation!r:.80}"
+            )
+        return observation
+
+    def _name(self, index: int) -> str:
+        return type(self.envs[index].unwrapped).__name__

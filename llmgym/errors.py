@@ -1,0 +1,47 @@
+"""What can go wrong through no fault of llmgym's own: one small tree, a name and a sentence each.
+
+Every message says what was expected and what came. On the command line each of these
+is printed without a traceback and ends the program with exit code 2.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class LLMGymError(Exception):
+    """The base of every error that a user of llmgym can mend."""
+
+
+class ConfigError(LLMGymError, ValueError):
+    """An option has an unknown name or a value outside what is allowed."""
+
+
+class UnknownNameError(LLMGymError, LookupError):
+    """An environment or scorer of that name is not registered."""
+
+
+class EnvironmentContractError(LLMGymError, TypeError):
+    """An environment or scorer returned something that is not text, or not a number."""
+
+
+class ModelError(LLMGymError, ValueError):
+    """A model directory lacks its weights, its tokenizer or its chat template, or they disagree."""
+
+
+class ContextOverflowError(LLMGymError, ValueError):
+    """A prompt leaves no room for a reply in the model's context."""
+
+
+class RunDirectoryError(LLMGymError, OSError):
+    """A run directory cannot be written, or would be overwritten."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean 'x'?`` for the nearest known name, or an empty string.
+
+    Examples:
+        >>> did_you_mean("leraning_rate", ["learning_rate", "steps"])
+        " Did you mean 'learning_rate'?"
+    """
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {near[0]!r}?" if near else ""

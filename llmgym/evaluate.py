@@ -1,0 +1,75 @@
+"""How well a policy does on tasks that it was not trained on."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from llmgym.rollout.collector import Collector, Sampling, Task
+from llmgym.rollout.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came out.
+
+    Attributes:
+        episodes: Episodes played.
+        success: Share that succeeded, and the ends of its 95 % interval (Wilson).
+        success_low: See `success`.
+        success_high: See `success`.
+        reward: Mean reward of those that have a score.
+        parts: Mean of every named part of the score.
+        missing: Episodes without a score; they count as failures.
+    """
+
+    episodes: int
+    success: float
+    success_low: float
+    success_high: float
+    reward: float
+    parts: dict[str, float]
+    missing: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
+        return asdict(self)
+
+
+def evaluate(collector: Collector, seeds: Sequence[int], sampling: Sampling) -> Evaluation:
+    """Play one episode per seed and sum up."""
+    return summarise(collector.collect([Task(seed, group) for group, seed in enumerate(seeds)], sampling))
+
+
+def summarise(trajectories: Sequence[Trajectory]) -> Evaluation:
+    """Sum up finished episodes."""
+    scored = [trajectory for trajectory in trajectories if trajectory.score is not None]
+    names = dict.fromkeys(name for trajectory in scored for name in trajectory.parts)
+    successes = sum(trajectory.parts.get("success") == 1.0 for trajectory in scored)
+    low, high = wilson_interval(successes, len(trajectories))
+    return Evaluation(
+        episodes=len(trajectories),
+        success=successes / len(trajectories),
+        success_low=low,
+        success_high=high,
+        reward=_mean([trajectory.score for trajectory in scored if trajectory.score is not None]),
+        parts={name: _mean([t.parts[name] for t in scored if name in t.parts]) for name in names},
+        missing=len(trajectories) - len(scored),
+    )
+
+
+def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
+    """Return the Wilson score interval of a proportion (Wilson 1927); 95 % for the default `z`.
+
+    Examples:
+        >>> [round(end, 3) for end in wilson_interval(45, 50)]
+        [0.786, 0.957]
+    """
+    p = successes / trials
+    centre = (p + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z * math.sqrt(p * (1 - p) / trials + z**2 / (4 * trials**2)) / (1 + z**2 / trials)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan

@@ -1,0 +1,1 @@
+"""The tensor world: trajectories become batches, batches become gradients."""

@@ -1,0 +1,32 @@
+"""How much each token counts in a loss.
+
+A loss is a sum of per-token terms, each times its weight. Weights are computed once over
+the whole batch of an optimiser step, so splitting it into micro-batches changes nothing.
+"""
+
+from __future__ import annotations  # torch is not imported here: configurations name an aggregation
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Aggregation = Literal["token-mean", "seq-mean-token-mean"]
+"""``token-mean``: every sampled token counts the same (DAPO, arXiv:2503.14476, equation 8).
+``seq-mean-token-mean``: every trajectory counts the same (GRPO, arXiv:2402.03300, equation 3)."""
+
+
+def token_weights(mask: Tensor, aggregation: Aggregation) -> Tensor:
+    """Return each token's weight; 0 where `mask` is False, and 1 in total.
+
+    Args:
+        mask: The sampled tokens of the whole optimiser batch.  [B, T]
+        aggregation: What counts the same.
+
+    Returns:
+        Weights as float32; all 0 if nothing was sampled.  [B, T]
+    """
+    weights = mask.float()
+    if aggregation == "seq-mean-token-mean":
+        weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1)
+    return weights / weights.sum().clamp(min=1e-9)

@@ -1,0 +1,5 @@
+"""Losses as TorchRL modules, usable in anyone's loop."""
+
+from llmgym.learn.losses.clipped_policy import ClippedPolicyLoss
+
+__all__ = ["ClippedPolicyLoss"]

@@ -1,0 +1,36 @@
+"""`Reference`: the policy that training started from, to measure how far it has moved."""
+
+import copy
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from llmgym.learn.batch import micro_batches
+from llmgym.learn.policy import Policy
+
+
+class Reference:
+    """A frozen copy of a policy.
+
+    Args:
+        policy: What to copy.
+        micro_batch_tokens: Tokens, padding included, that a forward pass takes at the most.
+    """
+
+    def __init__(self, policy: Policy, micro_batch_tokens: int) -> None:
+        self.policy = copy.deepcopy(policy).requires_grad_(False)
+        self.micro_batch_tokens = micro_batch_tokens
+
+    @torch.no_grad()
+    def log_probs(self, batch: TensorDict) -> Tensor:
+        """Return the log-probability of every sampled token, 0 elsewhere.  [B, T]"""
+        width = batch["tokens"].shape[1]
+        rows = [self.policy.log_probs(micro) for micro in micro_batches(batch, self.micro_batch_tokens)]
+        return torch.cat([torch.nn.functional.pad(row, (0, width - row.shape[1])) for row in rows])
+
+
+def kl_from(reference_log_probs: Tensor, batch: TensorDict) -> float:
+    """Return the mean KL divergence of the sampling policy from the reference, in nats by token (k3)."""
+    difference = (reference_log_probs - batch["log_probs"])[batch["mask"]]
+    return float((difference.expm1() - difference).mean()) if difference.numel() else 0.0

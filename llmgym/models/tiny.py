@@ -1,0 +1,231 @@
+"""The recipe of the bundled model: ``python -m llmgym.models.tiny build``.
+
+A Qwen2 of under a million parameters with a byte-level tokenizer of its own, trained from
+nothing on the lessons of `llmgym.models.teacher`, for whoever has neither a network nor a
+GPU. It can do nothing but triage, and does that right about a third of the time when
+sampled at temperature 1. The same seed gives the same weights on the same machine.
+"""
+
+import argparse
+import itertools
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from llmgym.models import TINY_PATH
+from llmgym.models.teacher import Lesson, lessons
+from llmgym.rollout.chat import ChatCodec
+
+WORDS = r" ?\[[A-Z]\d+\]| ?[A-Za-z_]+| ?\p{Han}+| ?\d{1,2}| ?[^\sA-Za-z\d]+|\s"
+"""How text is cut before its bytes are merged: a tag is one piece, and so is a snake_case name."""
+
+CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the bundled model is made with."""
+
+    seed: int = 0
+    steps: int = 1200
+    lessons_per_step: int = 32
+    answers_per_lesson: int = 8
+    vocabulary: int = 1280
+    hidden: int = 128
+    layers: int = 4
+    heads: int = 4
+    kv_heads: int = 2
+    intermediate: int = 384
+    context: int = 2048
+    learning_rate: float = 2e-3
+    warmup_steps: int = 100
+    prompt_weight: float = 0.3
+    reasoning_weight: float = 2.0
+    answer_weight: float = 0.5
+
+
+def build(path: Path, recipe: Recipe) -> None:
+    """Make the tokenizer and the model, and save both to `path`."""
+    torch.manual_seed(recipe.seed)
+    tokenizer = make_tokenizer(recipe)
+    model = make_model(recipe, tokenizer)
+    train(model, ChatCodec(tokenizer), recipe)
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+
+
+def make_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE on the lessons: no byte of any text fails to encode."""
+    rng = np.random.default_rng([recipe.seed, 1])
+    corpus = [_plain_text(lesson) for lesson in itertools.islice(lessons(rng, 1), 3000)]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORDS), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        corpus,
+        trainers.BpeTrainer(
+            vocab_size=recipe.vocabulary,
+            special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=["<|im_start|>"],
+        chat_template=CHATML,
+        model_max_length=recipe.context,
+    )
+
+
+def _plain_text(lesson: Lesson) -> str:
+    said = [f"{message.role}\n{message.content}" for message in lesson.prompt]
+    return "\n".join([*said, f"assistant\n{lesson.reasoning}", lesson.question, *lesson.answers])
+
+
+def make_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
+    """Return the untrained model."""
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=len(tokenizer),
+            hidden_size=recipe.hidden,
+            intermediate_size=recipe.intermediate,
+            num_hidden_layers=recipe.layers,
+            num_attention_heads=recipe.heads,
+            num_key_value_heads=recipe.kv_heads,
+            max_position_embeddings=recipe.context,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A lesson as tokens: a trunk, and the answers that branch off its end.
+
+    Attributes:
+        tokens: Trunk and branches, one after another.  [T]
+        positions: Each token's position in its own conversation.  [T]
+        branch: 0 on the trunk, the number of its answer on a branch.  [T]
+        weights: What each token counts as a target; 0 for the template's own.  [T]
+    """
+
+    tokens: list[int]
+    positions: list[int]
+    branch: list[int]
+    weights: list[float]
+
+
+def grow(lesson: Lesson, codec: ChatCodec, recipe: Recipe) -> Tree:
+    """Encode a lesson so that all its answers share one pass over the trunk."""
+    end = codec.tokenizer.eos_token_id
+    prompt = codec.prompt(lesson.prompt)
+    reasoning = [*codec.tokenizer(lesson.reasoning)["input_ids"], end]
+    bridge = codec.bridge(lesson.question, end)
+    trunk = [*prompt, *reasoning, *bridge]
+    tree = Tree(
+        tokens=trunk,
+        positions=list(range(len(trunk))),
+        branch=[0] * len(trunk),
+        weights=[recipe.prompt_weight] * len(prompt) + [recipe.reasoning_weight] * len(reasoning) + [0.0] * len(bridge),
+    )
+    for number, answer in enumerate(lesson.answers, start=1):
+        tokens = [*codec.tokenizer(answer)["input_ids"], end]
+        tree.tokens.extend(tokens)
+        tree.positions.extend(range(len(trunk), len(trunk) + len(tokens)))
+        tree.branch.extend([number] * len(tokens))
+        tree.weights.extend([recipe.answer_weight] * len(tokens))
+    return tree
+
+
+def loss_of(model: Qwen2ForCausalLM, trees: list[Tree]) -> Tensor:
+    """Return the weighted mean cross-entropy of a batch of lessons.
+
+    A branch's first token is predicted from the trunk's last, every other from the one before it.
+    """
+    width = max(len(tree.tokens) for tree in trees)
+    tokens = _padded([tree.tokens for tree in trees], width, 0)  # [B, T]
+    positions = _padded([tree.positions for tree in trees], width, 0)  # [B, T]
+    branch = _padded([tree.branch for tree in trees], width, -1)  # [B, T]
+    weights = _padded([tree.weights for tree in trees], width, 0.0)  # [B, T]
+    same = branch[:, :, None] == branch[:, None, :]  # [B, T, T]
+    sees = (same | (branch == 0)[:, None, :]) & torch.ones(width, width, dtype=torch.bool).tril()
+    hidden = model.model(tokens, attention_mask=sees[:, None], position_ids=positions, use_cache=False)[0]
+    before = torch.arange(width).repeat(len(trees), 1) - 1  # the position each token is predicted from  [B, T]
+    first = (branch > 0) & (branch != branch.roll(1, 1))
+    trunk_end = (branch == 0).sum(1, keepdim=True) - 1
+    before = torch.where(first, trunk_end, before).clamp(min=0)
+    rows, columns = weights[:, 1:].nonzero(as_tuple=True)
+    columns = columns + 1
+    logits = model.lm_head(hidden[rows, before[rows, columns]])  # [N, V]
+    losses = torch.nn.functional.cross_entropy(logits, tokens[rows, columns], reduction="none")
+    counted = weights[rows, columns]
+    return (losses * counted).sum() / counted.sum()
+
+
+def _padded(rows: list[list[int]] | list[list[float]], width: int, fill: float) -> Tensor:
+    return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows])
+
+
+def train(model: Qwen2ForCausalLM, codec: ChatCodec, recipe: Recipe) -> None:
+    """Teach the model `steps` batches of lessons, with AdamW, warm-up and a cosine decay."""
+    rng = np.random.default_rng([recipe.seed, 2])
+    stream: Iterator[Lesson] = lessons(rng, recipe.answers_per_lesson)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, recipe.learning_rate, total_steps=recipe.steps, pct_start=recipe.warmup_steps / recipe.steps
+    )
+    begun = time.monotonic()
+    for step in range(1, recipe.steps + 1):
+        batch = [grow(lesson, codec, recipe) for lesson in itertools.islice(stream, recipe.lessons_per_step)]
+        loss = loss_of(model, batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        optimiser.zero_grad()
+        if step % 50 == 0 or step == 1:
+            print(
+                json.dumps({"step": step, "loss": round(loss.item(), 4), "seconds": round(time.monotonic() - begun)}),
+                flush=True,
+            )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Build the bundled model."""
+    parser = argparse.ArgumentParser(prog="python -m llmgym.models.tiny", description=__doc__)
+    parser.add_argument("command", choices=["build"])
+    parser.add_argument("--out", type=Path, default=TINY_PATH, help="directory to write; default: the package's own")
+    parser.add_argument("--seed", type=int, default=Recipe.seed)
+    parser.add_argument("--steps", type=int, default=Recipe.steps)
+    options = parser.parse_args(arguments)
+    build(options.out, Recipe(seed=options.seed, steps=options.steps))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

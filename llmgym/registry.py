@@ -1,0 +1,80 @@
+"""How environments get their names, and how a name on the command line finds them."""
+
+import importlib
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import gymnasium
+from gymnasium.envs.registration import VectorEnvCreator
+
+from llmgym.envs.text_env import TextEnv
+from llmgym.envs.vector import TextVectorEnv
+from llmgym.errors import UnknownNameError, did_you_mean
+
+AnyEnv = TypeVar("AnyEnv", bound=type[TextEnv])
+
+_IDS: list[str] = []
+
+
+def register_env(name: str, **kwargs: Any) -> Callable[[AnyEnv], AnyEnv]:
+    """Register the decorated `TextEnv` with Gymnasium.
+
+    Args:
+        name: The environment's id, such as ``"Rhyme-v0"`` or ``"acme/Rhyme-v0"``.
+        kwargs: Arguments that `gymnasium.make` passes to the class unless it is given others.
+
+    Examples:
+        >>> @register_env("Rhyme-v0")
+        ... class Rhyme(TextEnv): ...
+        >>> gymnasium.make("Rhyme-v0")
+    """
+
+    def register(cls: AnyEnv) -> AnyEnv:
+        register_entry_point(name, cls, **kwargs)
+        return cls
+
+    return register
+
+
+def register_entry_point(name: str, entry_point: str | Callable[..., TextEnv], **kwargs: Any) -> None:
+    """Register an environment by its class, or by ``"module:Class"`` to import it when it is made."""
+
+    def vector(num_envs: int, **options: Any) -> TextVectorEnv:
+        return TextVectorEnv([lambda: gymnasium.make(name, **options)] * num_envs)
+
+    make_vector = cast(VectorEnvCreator, vector)
+    gymnasium.register(id=name, entry_point=entry_point, vector_entry_point=make_vector, kwargs=kwargs)
+    if name not in _IDS:
+        _IDS.append(name)
+
+
+def registered_envs() -> list[str]:
+    """Return the ids of all text environments, in the order in which they were registered."""
+    return list(_IDS)
+
+
+def resolve_env(name: str) -> str:
+    """Return the Gymnasium id that `name` stands for.
+
+    Args:
+        name: A full id, one without its namespace ``llmgym/`` or its version (the highest
+            is taken), or any of these behind ``package.module:``, which is imported first.
+
+    Raises:
+        UnknownNameError: Nothing of that name is registered, or the module is not found.
+    """
+    module, _, short = name.rpartition(":")
+    if module:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise UnknownNameError(f"Environment {name!r}: cannot import {module!r} ({error}).") from None
+    known = [*_IDS, *(id for id in gymnasium.registry if id not in _IDS)]
+    wanted = re.compile(rf"(llmgym/)?{re.escape(short)}(-v(?P<version>\d+))?")
+    matches = [(int(match["version"] or 0), id) for id in known if (match := wanted.fullmatch(id))]
+    if not matches:
+        names = {id.removeprefix("llmgym/").rpartition("-v")[0]: id for id in known} | {id: id for id in known}
+        hint = did_you_mean(short, names)
+        raise UnknownNameError(f"No environment is registered as {name!r}.{hint} Text environments: {', '.join(_IDS)}.")
+    return max(matches)[1]

@@ -1,0 +1,87 @@
+"""What a training run prints: a dozen rows, now and then a conversation, and a table at the end."""
+
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from llmgym.evaluate import Evaluation
+from llmgym.rollout.trajectory import Trajectory
+
+ROWS = 10
+"""Rows of progress that a run prints at the most, however long it is."""
+
+_PARTS_SHOWN = 4  # named parts of the score in the last table
+
+_COLUMNS = {
+    "reward": ("reward", "{:6.3f}"),
+    "success": ("success", "{:7.1%}"),
+    "entropy": ("entropy", "{:7.3f}"),
+    "kl": ("kl", "{:6.3f}"),
+    "reply_tokens": ("tokens/reply", "{:12.1f}"),
+    "tokens_per_second": ("tokens/s", "{:8.0f}"),
+    "seconds": ("s/step", "{:6.2f}"),
+}
+"""The metrics shown: the title and the format of each."""
+
+
+class Progress:
+    """Prints a run as it goes on, the same to a terminal and to a log.
+
+    Args:
+        steps: How many there will be.
+        console: Where to print.
+    """
+
+    def __init__(self, steps: int, console: Console) -> None:
+        self.steps = steps
+        self.console = console
+        self._since: list[Mapping[str, float]] = []  # metrics of the steps since the last row
+        self._printed = 0
+
+    def header(self) -> None:
+        """Print the titles of the columns."""
+        titles = "  ".join(title for title, _ in _COLUMNS.values())
+        self.console.print(f"{'step':>9}  {titles}  time left", style="bold", highlight=False)
+
+    def add(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Take a step's metrics; print the means since the last row when a row is due."""
+        self._since.append(metrics)
+        rows = min(ROWS, self.steps)
+        if step < (self._printed + 1) * self.steps / rows:
+            return
+        means = {name: sum(m[name] for m in self._since) / len(self._since) for name in _COLUMNS}
+        cells = "  ".join(form.format(means[name]) for name, (_, form) in _COLUMNS.items())
+        left = means["seconds"] * (self.steps - step)
+        self.console.print(f"{f'{step}/{self.steps}':>9}  {cells}  {left:7.0f} s", highlight=False)
+        self._since, self._printed = [], self._printed + 1
+
+    def conversation(self, step: int, trajectory: Trajectory) -> None:
+        """Print one whole episode."""
+        score = "no score" if trajectory.score is None else f"reward {trajectory.score:.3f}"
+        self.console.rule(f"a conversation of step {step}: seed {trajectory.seed}, {score}", style="dim")
+        for message in trajectory.messages:
+            style = "green" if message.role == "assistant" else "default"
+            self.console.print(f"[bold]{message.role}[/bold]  {escape(message.content)}", style=style, highlight=False)
+        self.console.rule(style="dim")
+
+
+def print_evaluations(console: Console, evaluations: Mapping[str, Evaluation]) -> None:
+    """Print a table of evaluations, one a row."""
+    episodes = next(iter(evaluations.values())).episodes
+    table = Table(title=f"{episodes} held-out episodes")
+    for column in ("", "success", "95 % interval", "reward"):
+        table.add_column(column, justify="left" if not column else "right")
+    names = [name for name in next(iter(evaluations.values())).parts if name != "success"][:_PARTS_SHOWN]
+    for name in names:
+        table.add_column(name, justify="right")
+    for label, evaluation in evaluations.items():
+        table.add_row(
+            label,
+            f"{evaluation.success:.3f}",
+            f"{evaluation.success_low:.3f} to {evaluation.success_high:.3f}",
+            f"{evaluation.reward:.3f}",
+            *(f"{evaluation.parts.get(name, float('nan')):.3f}" for name in names),
+        )
+    console.print(table)

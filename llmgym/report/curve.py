@@ -1,0 +1,59 @@
+"""The learning curve as a picture."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from llmgym.evaluate import Evaluation
+from llmgym.files import whole_or_absent
+
+_SUCCESS, _REWARD, _ENTROPY, _KL = "#2f6f9f", "#c0602f", "#4f8a4f", "#8a5f9f"
+
+
+def draw_learning_curve(
+    path: Path, title: str, metrics: Sequence[Mapping[str, float]], evaluations: Mapping[str, Evaluation]
+) -> None:
+    """Draw success and reward over the steps, with the held-out evaluations, and entropy and KL below.
+
+    Args:
+        path: The PNG to write.
+        title: What was trained on what.
+        metrics: One mapping per step.
+        evaluations: Before and after training, in this order; may be empty.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    steps = [m["step"] for m in metrics]
+    figure = Figure(figsize=(8, 5.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    for name, colour in (("success", _SUCCESS), ("reward", _REWARD)):
+        values = [m[name] for m in metrics]
+        top.plot(steps, values, color=colour, alpha=0.25, linewidth=1)
+        top.plot(steps, _smoothed(values), color=colour, linewidth=2, label=f"{name}, training")
+    for x, evaluation in zip((0, steps[-1]), evaluations.values(), strict=False):
+        below, above = evaluation.success - evaluation.success_low, evaluation.success_high - evaluation.success
+        bar = top.errorbar(x, evaluation.success, [[below], [above]], fmt="o", color="black", capsize=4, zorder=3)
+        top.annotate(f"{evaluation.success:.2f}", (x, evaluation.success), (8, -14), textcoords="offset points")
+        if x == 0:
+            bar.set_label("success, held out, 95 %")
+    top.set(title=title, ylim=(0, 1.03), ylabel="share of episodes, reward")
+    top.legend(loc="lower right", frameon=False)
+    bottom.plot(steps, [m["entropy"] for m in metrics], color=_ENTROPY, label="entropy")
+    bottom.plot(steps, [m["kl"] for m in metrics], color=_KL, label="KL from the start")
+    bottom.set(xlabel="step", ylabel="nats by token", ylim=(0, None))
+    bottom.legend(loc="upper right", frameon=False, ncols=2)
+    for axes in (top, bottom):
+        axes.grid(alpha=0.2)
+        axes.spines[["top", "right"]].set_visible(False)
+    with whole_or_absent(path) as temporary:
+        figure.savefig(temporary, dpi=130, format="png")
+
+
+def _smoothed(values: Sequence[float], weight: float = 0.6) -> list[float]:
+    """An exponential moving average, corrected for its start."""
+    smooth, total, mass = [], 0.0, 0.0
+    for value in values:
+        total, mass = weight * total + (1 - weight) * value, weight * mass + (1 - weight)
+        smooth.append(total / mass)
+    return smooth

@@ -1,0 +1,1 @@
+"""The token world: chats become tokens, engines sample, the collector steps environments."""

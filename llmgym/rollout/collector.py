@@ -1,0 +1,157 @@
+"""`Collector`: steps environments through whole episodes, reacting to whichever reply is done."""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from llmgym.envs.vector import StepResult, TextVectorEnv
+from llmgym.errors import ContextOverflowError, EnvironmentContractError
+from llmgym.rollout.chat import ChatCodec
+from llmgym.rollout.engines.base import Engine, GenerationRequest
+from llmgym.rollout.trajectory import Trajectory
+from llmgym.types import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one episode is about.
+
+    Attributes:
+        seed: The seed of its environment.
+        group: Episodes of one group have the same seed and have to see the same first observation.
+    """
+
+    seed: int
+    group: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How replies are sampled.
+
+    Attributes:
+        max_tokens: Tokens of one reply at the most.
+        temperature: Divides the logits; 0 takes the likeliest token.
+        seed: Start of every reply's own seed.
+    """
+
+    max_tokens: int
+    temperature: float = 1.0
+    seed: int = 0
+
+
+class Collector:
+    """Plays episodes: environments on one side, an engine on the other.
+
+    There is no barrier: whichever replies are done are stepped together, and the episodes
+    still alive are submitted again at once, so a slow episode delays nobody. Where there are
+    more tasks than environments, an environment that is free takes the next task.
+
+    Args:
+        envs: The environments.
+        codec: Turns their texts into tokens.
+        engine: Samples the replies.
+    """
+
+    def __init__(self, envs: TextVectorEnv, codec: ChatCodec, engine: Engine) -> None:
+        self.envs, self.codec, self.engine = envs, codec, engine
+        self._stop_token_ids = codec.stop_token_ids
+
+    def collect(self, tasks: Sequence[Task], sampling: Sampling) -> list[Trajectory]:
+        """Play one episode per task; returns them in the order of the tasks.
+
+        Raises:
+            ContextOverflowError: A first observation leaves no room for a reply.
+            EnvironmentContractError: Siblings of a group differ in their first observation.
+        """
+        trajectories = [Trajectory(task.seed, task.group) for task in tasks]
+        waiting = deque(range(len(tasks)))
+        free = list(range(self.envs.num_envs))[::-1]
+        env_of: dict[int, int] = {}  # by episode
+        while waiting or env_of:
+            ready = []
+            while waiting and free:
+                episode = waiting.popleft()
+                env_of[episode] = free.pop()
+                self._begin(trajectories[episode], env_of[episode])
+                ready.append(episode)
+            _check_siblings(trajectories[episode] for episode in ready)
+            self.engine.submit([self._request(episode, trajectories[episode], sampling) for episode in ready])
+
+            completions = self.engine.wait()
+            for completion in completions:
+                trajectories[completion.request_id].act(completion)
+            alive, over = self._step([c.request_id for c in completions], trajectories, env_of)
+            self.engine.submit([self._request(episode, trajectories[episode], sampling) for episode in alive])
+            self.engine.release(over)
+            free += [env_of.pop(episode) for episode in over]
+        return trajectories
+
+    def _begin(self, trajectory: Trajectory, env: int) -> None:
+        observation, _ = self.envs.reset_one(env, seed=trajectory.seed)
+        system = self.envs.system_prompt(env)
+        trajectory.messages = [Message("system", system)] if system else []
+        trajectory.messages.append(Message("user", observation))
+        trajectory.observe(self.codec.prompt(trajectory.messages))
+        if len(trajectory.tokens) >= self.engine.context_length:
+            raise ContextOverflowError(
+                f"The first observation of seed {trajectory.seed} takes {len(trajectory.tokens)} tokens and leaves no "
+                f"room for a reply in a context of {self.engine.context_length} tokens."
+            )
+
+    def _request(self, episode: int, trajectory: Trajectory, sampling: Sampling) -> GenerationRequest:
+        return GenerationRequest(
+            request_id=episode,
+            episode_id=episode,
+            tokens=list(trajectory.tokens),
+            max_tokens=min(sampling.max_tokens, self.engine.context_length - len(trajectory.tokens)),
+            stop_token_ids=self._stop_token_ids,
+            temperature=sampling.temperature,
+            seed=(sampling.seed << 64) + (episode << 16) + len(trajectory.replies),
+        )
+
+    def _step(
+        self, episodes: list[int], trajectories: list[Trajectory], env_of: dict[int, int]
+    ) -> tuple[list[int], list[int]]:
+        """Answer the newest replies of `episodes`; return which of them go on and which are over."""
+        actions = {}
+        for episode in episodes:
+            trajectory = trajectories[episode]
+            reply = trajectory.replies[-1]
+            action = self.codec.text(trajectory.tokens[reply.start : reply.stop])
+            trajectory.messages.append(Message("assistant", action))
+            actions[env_of[episode]] = action
+        results = self.envs.step_some(actions)
+        alive: list[int] = []
+        over: list[int] = []
+        for episode in episodes:
+            self._answer(trajectories[episode], results[env_of[episode]])
+            (over if trajectories[episode].ending else alive).append(episode)
+        return alive, over
+
+    def _answer(self, trajectory: Trajectory, result: StepResult) -> None:
+        trajectory.replies[-1].reward = result.reward
+        if result.terminated or result.truncated:
+            trajectory.ending = "terminated" if result.terminated else "truncated"
+            trajectory.parts = {key: float(part) for key, part in result.info.items() if isinstance(part, float | int)}
+            missing = "score_missing" in result.info
+            trajectory.score = None if missing else sum(reply.reward for reply in trajectory.replies)
+            return
+        bridge = self.codec.bridge(result.observation, trajectory.tokens[-1])
+        trajectory.messages.append(Message("user", result.observation))
+        if len(trajectory.tokens) + len(bridge) >= self.engine.context_length:
+            trajectory.ending = "context"
+        else:
+            trajectory.observe(bridge)
+
+
+def _check_siblings(trajectories: Iterable[Trajectory]) -> None:
+    first: dict[int, Trajectory] = {}
+    for trajectory in trajectories:
+        sibling = first.setdefault(trajectory.group, trajectory)
+        if sibling.messages != trajectory.messages:
+            raise EnvironmentContractError(
+                f"Two resets with seed {trajectory.seed} gave different first observations "
+                f"({sibling.messages[-1].content!r:.60} and {trajectory.messages[-1].content!r:.60}): "
+                "an environment has to be a function of its seed, with self.np_random as its only source of chance."
+            )

@@ -1,0 +1,1 @@
+"""Engines sample replies: tokens in, tokens and log-probabilities out."""

@@ -1,0 +1,72 @@
+"""What text is made of: messages, turns, episodes and their scores."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation, as chat templates know it."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One exchange: what the environment said, and what the agent replied."""
+
+    observation: str
+    action: str
+
+
+@dataclass(slots=True)
+class Episode:
+    """A conversation between an environment and an agent, so far.
+
+    Attributes:
+        system_prompt: What the agent is told before the first observation, if anything.
+        turns: The finished exchanges, oldest first.
+        task: What only the environment and its scorer know, such as the right answer.
+    """
+
+    system_prompt: str | None = None
+    turns: list[Turn] = field(default_factory=list)
+    task: Any = None
+
+    @property
+    def messages(self) -> list[Message]:
+        """The conversation as chat messages, the system prompt first."""
+        messages = [Message("system", self.system_prompt)] if self.system_prompt else []
+        for turn in self.turns:
+            messages += [Message("user", turn.observation), Message("assistant", turn.action)]
+        return messages
+
+    @property
+    def actions(self) -> list[str]:
+        """The agent's replies, oldest first."""
+        return [turn.action for turn in self.turns]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a scorer says of an episode: a value, or the reason why there is none.
+
+    A missing score is not a score of zero: it stays out of baselines and losses.
+
+    Attributes:
+        value: The reward, or None if the episode could not be scored.
+        parts: The named parts that the value is made of, for reports.
+        error: Why the value is missing; None if it is not.
+    """
+
+    value: float | None
+    parts: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.value is None) != (self.error is not None):
+            raise ValueError(f"A Score has either a value or an error, got value={self.value!r}, error={self.error!r}.")
