@@ -46,3 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="check an environment: Gymnasium's contract, purity, its expert")
     check.add_argument("env", help="a registered id, or package.module:Id")
     return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -29,7 +29,7 @@ class TextEnv(gymnasium.Env[str, str]):
             episode, or the name of a registered scorer.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["ansi"]}  # noqa: RUF012  # Gymnasium declares it so
+    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012  # Gymnasium declares it so
     system_prompt: str | None = None
     max_turns: int | None = None
     top_score: float | None = 1.0

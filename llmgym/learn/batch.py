@@ -47,7 +47,7 @@ def collate(trajectories: Sequence[Trajectory], pad_token: int = 0) -> TensorDic
 
 
 def split_by_group(batch: TensorDict, parts: int) -> list[TensorDict]:
-    """Split a batch whose groups stand together into `parts` of whole groups, as equal as can be.
+    """Split a batch whose groups stand together into `parts` of whole groups, as equal in number as can be.
 
     There are fewer parts if there are fewer groups.
     """

@@ -66,9 +66,9 @@ class Learner:
             losses = [value for key, value in terms.items() if key.startswith("loss_")]
             torch.autograd.backward(losses)
             for key, value in terms.items():
-                metrics[key] = metrics.get(key, 0.0) + value.item() * (1.0 if key.startswith("loss_") else share)
+                metrics[key] = metrics.get(key, 0.0) + float(value.item()) * (1.0 if key.startswith("loss_") else share)
         metrics["grad_norm"] = float(torch.nn.utils.clip_grad_norm_(self._parameters, self.max_grad_norm))
-        metrics["learning_rate"] = self.schedule.get_last_lr()[0]
+        metrics["learning_rate"] = float(self.schedule.get_last_lr()[0])
         self.optimiser.step()
         self.schedule.step()
         return metrics

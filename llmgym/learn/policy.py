@@ -6,7 +6,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor, nn
 from torch.distributions import Distribution
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import DynamicCache
 
 from llmgym.models.causal_lm import logits_of
@@ -28,8 +28,7 @@ class Policy(nn.Module):
         super().__init__()
         self.model = model.eval()
         self.temperature = temperature
-        windows = getattr(model.config, "layer_types", None) or []
-        self._shares_prompts = all(kind == "full_attention" for kind in windows)
+        self._shares_prompts = not _has_sliding_windows(model.config)
 
     def get_dist(self, batch: TensorDictBase, **kwargs: Any) -> "SampledTokens":
         """Return the distribution of every sampled token given what stands before it.
@@ -79,6 +78,13 @@ class Policy(nn.Module):
         before = torch.cat([last_of_prompt[:, None], hidden[:, :-1]], dim=1)  # [B, R, D]
         states: Tensor = before[batch["mask"].gather(1, position) & inside]
         return states
+
+
+def _has_sliding_windows(config: PretrainedConfig) -> bool:
+    kinds = getattr(config, "layer_types", None)
+    if kinds is None:
+        return getattr(config, "sliding_window", None) is not None
+    return any(kind != "full_attention" for kind in kinds)
 
 
 class SampledTokens(Distribution):

@@ -8,10 +8,8 @@ sampled at temperature 1. The same seed gives the same weights on the same machi
 
 import argparse
 import itertools
-import json
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +39,7 @@ class Recipe:
     """What the bundled model is made with."""
 
     seed: int = 0
-    steps: int = 1200
+    steps: int = 900
     lessons_per_step: int = 32
     answers_per_lesson: int = 8
     vocabulary: int = 1280
@@ -51,10 +49,11 @@ class Recipe:
     kv_heads: int = 2
     intermediate: int = 384
     context: int = 2048
-    learning_rate: float = 2e-3
-    warmup_steps: int = 100
+    muon_rate: float = 0.02
+    adamw_rate: float = 3e-3
+    warmup_steps: int = 30
     prompt_weight: float = 0.3
-    reasoning_weight: float = 2.0
+    reasoning_weight: float = 3.0
     answer_weight: float = 0.5
 
 
@@ -192,27 +191,33 @@ def _padded(rows: list[list[int]] | list[list[float]], width: int, fill: float) 
 
 
 def train(model: Qwen2ForCausalLM, codec: ChatCodec, recipe: Recipe) -> None:
-    """Teach the model `steps` batches of lessons, with AdamW, warm-up and a cosine decay."""
-    rng = np.random.default_rng([recipe.seed, 2])
-    stream: Iterator[Lesson] = lessons(rng, recipe.answers_per_lesson)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, recipe.learning_rate, total_steps=recipe.steps, pct_start=recipe.warmup_steps / recipe.steps
-    )
+    """Teach the model `steps` batches of lessons: Muon for its matrices, AdamW for the rest, a linear decay."""
+    stream = lessons(np.random.default_rng([recipe.seed, 2]), recipe.answers_per_lesson)
+    named = list(model.named_parameters())
+    matrices = [parameter for name, parameter in named if parameter.ndim == 2 and "embed" not in name]
+    others = [parameter for name, parameter in named if parameter.ndim != 2 or "embed" in name]
+    optimisers = [
+        torch.optim.Muon(matrices, lr=recipe.muon_rate, momentum=0.95, weight_decay=0.01),
+        torch.optim.AdamW(others, lr=recipe.adamw_rate, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+    def rate(step: int) -> float:
+        return min(1.0, (step + 1) / recipe.warmup_steps, (recipe.steps - step) / (recipe.steps - recipe.warmup_steps))
+
+    schedules = [torch.optim.lr_scheduler.LambdaLR(optimiser, rate) for optimiser in optimisers]
     begun = time.monotonic()
     for step in range(1, recipe.steps + 1):
-        batch = [grow(lesson, codec, recipe) for lesson in itertools.islice(stream, recipe.lessons_per_step)]
-        loss = loss_of(model, batch)
+        trees = [grow(lesson, codec, recipe) for lesson in itertools.islice(stream, recipe.lessons_per_step)]
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = loss_of(model, trees)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        optimiser.zero_grad()
-        if step % 50 == 0 or step == 1:
-            print(
-                json.dumps({"step": step, "loss": round(loss.item(), 4), "seconds": round(time.monotonic() - begun)}),
-                flush=True,
-            )
+        for optimiser, schedule in zip(optimisers, schedules, strict=True):
+            optimiser.step()
+            schedule.step()
+        model.zero_grad()
+        if step % 25 == 0:
+            print(f"step {step}/{recipe.steps}  loss {loss.item():.4f}  {time.monotonic() - begun:.0f} s", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

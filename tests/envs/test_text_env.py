@@ -1,0 +1,124 @@
+"""`TextEnv` turns three methods into the Gymnasium API, and says what an environment does wrong."""
+
+import math
+from typing import Any
+
+import gymnasium
+import pytest
+
+import llmgym
+from llmgym.errors import EnvironmentContractError
+
+
+class Count(llmgym.TextEnv):
+    """Wants the number of turns so far, three times."""
+
+    system_prompt = "Count."
+
+    def begin(self) -> str:
+        self.episode.task = 3
+        return "one"
+
+    def respond(self, action: str) -> str | None:
+        return None if len(self.episode.turns) == self.episode.task else "next"
+
+    def score(self, episode: llmgym.Episode) -> Any:
+        return {"right": sum(action == str(i) for i, action in enumerate(episode.actions, 1)) / 3}
+
+
+def test_the_reward_and_its_parts_come_with_the_last_step() -> None:
+    env = Count()
+    assert env.reset(seed=0) == ("one", {})
+    assert env.step("1") == ("next", 0.0, False, False, {})
+    assert env.step("2") == ("next", 0.0, False, False, {})
+    assert env.step("3") == ("", 1.0, True, False, {"right": 1.0, "success": 1.0})
+
+
+def test_an_episode_that_is_too_long_is_truncated_and_still_scored() -> None:
+    class Impatient(Count):
+        max_turns = 2
+
+    env = Impatient()
+    env.reset(seed=0)
+    env.step("1")
+    observation, reward, terminated, truncated, _ = env.step("2")
+    assert (observation, terminated, truncated) == ("next", False, True)
+    assert reward == pytest.approx(2 / 3)
+
+
+def test_stepping_behind_the_end_asks_for_a_reset() -> None:
+    env = Count()
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step("1")
+
+
+def test_render_shows_the_conversation() -> None:
+    env = Count(render_mode="ansi")
+    env.reset(seed=0)
+    env.step("1")
+    assert env.render() == "--- system ---\nCount.\n--- user ---\none\n--- assistant ---\n1\n--- user ---\nnext"
+    assert Count().render() is None
+
+
+@pytest.mark.parametrize("answer", [5, b"x", ["a"]])
+def test_an_answer_that_is_no_text_is_named(answer: object) -> None:
+    class Wrong(Count):
+        def respond(self, action: str) -> Any:
+            return answer
+
+    env = Wrong()
+    env.reset(seed=0)
+    with pytest.raises(EnvironmentContractError, match=r"Wrong\.respond has to return a string.*got"):
+        env.step("1")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, None, "0.5", {"part": math.nan}])
+def test_a_score_that_is_no_finite_number_is_named(value: object) -> None:
+    class Wrong(Count):
+        def score(self, episode: llmgym.Episode) -> Any:
+            return value
+
+    env = Wrong()
+    env.reset(seed=0)
+    env.step("1")
+    env.step("2")
+    with pytest.raises(EnvironmentContractError, match="has to return a finite number, got"):
+        env.step("3")
+
+
+def test_a_missing_score_is_marked_and_not_taken_for_zero() -> None:
+    class Unlucky(Count):
+        def score(self, episode: llmgym.Episode) -> llmgym.Score:
+            return llmgym.Score(None, error="the judge was asleep")
+
+    env = Unlucky()
+    env.reset(seed=0)
+    env.step("1")
+    env.step("2")
+    assert env.step("3") == ("", 0.0, True, False, {"score_missing": 1.0})
+
+
+def test_an_action_that_is_no_text_is_refused() -> None:
+    env = Count()
+    env.reset(seed=0)
+    with pytest.raises(EnvironmentContractError, match="An action is a string, got int: 1"):
+        env.step(1)  # type: ignore[arg-type]
+
+
+def test_a_scorer_replaces_the_environments_own() -> None:
+    @llmgym.register_scorer("brevity-test")
+    def brevity(episode: llmgym.Episode) -> float:
+        return 1.0 / sum(map(len, episode.actions))
+
+    for scorer in ("brevity-test", brevity, llmgym.FunctionScorer(brevity)):
+        env = Count(scorer=scorer)
+        env.reset(seed=0)
+        env.step("1")
+        env.step("2")
+        assert env.step("34")[1] == 0.25
+
+
+def test_an_unknown_scorer_names_the_nearest_one() -> None:
+    llmgym.register_scorer("politeness")(lambda episode: 0.0)
+    with pytest.raises(LookupError, match="Did you mean 'politeness'"):
+        Count(scorer="polite_ness")

@@ -1,0 +1,101 @@
+"""The learner takes the same step however the batch is cut, and warms up."""
+
+import copy
+
+import pytest
+import torch
+from conftest import random_model
+from test_clipped_policy import real_batch
+
+from llmgym.learn.batch import collate, split_by_group
+from llmgym.learn.learner import Learner
+from llmgym.learn.losses import ClippedPolicyLoss
+from llmgym.learn.policy import Policy
+from llmgym.learn.reference import Reference, kl_from
+from llmgym.rollout.trajectory import Reply, Trajectory
+
+
+def learner(model: torch.nn.Module, **options: float) -> Learner:
+    policy = Policy(model)  # type: ignore[arg-type]
+    defaults = {"learning_rate": 1e-2, "warmup_steps": 0, "weight_decay": 0.0, "max_grad_norm": 1e9}
+    return Learner(
+        policy,
+        ClippedPolicyLoss(policy),
+        **{**defaults, "micro_batch_tokens": 10**6, **options},  # type: ignore[arg-type]
+        aggregation="token-mean",
+    )
+
+
+@pytest.mark.parametrize("micro_batch_tokens", [1, 80])
+def test_micro_batches_change_neither_the_metrics_nor_the_gradient(micro_batch_tokens: int) -> None:
+    models = [random_model("qwen2"), random_model("qwen2")]
+    batch = real_batch(Policy(models[0]))
+    whole, cut = (learner(m, micro_batch_tokens=n) for m, n in zip(models, (10**6, micro_batch_tokens), strict=True))
+    metrics = [one.update(batch) for one in (whole, cut)]
+    for key in ("loss_objective", "clip_fraction", "grad_norm"):
+        assert metrics[1][key] == pytest.approx(metrics[0][key], rel=1e-3, abs=1e-6)
+    for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, atol=1e-5, rtol=1e-3)
+
+
+def test_a_step_makes_what_was_better_than_expected_likelier() -> None:
+    model = random_model("llama")
+    policy = Policy(model)
+    batch = real_batch(policy)
+    before = copy.deepcopy(batch["log_probs"])
+    learner(model, learning_rate=1e-4).update(batch)
+    with torch.no_grad():
+        change = policy.log_probs(batch) - before
+    assert (change * batch["advantage"]).sum() > 0
+
+
+def test_the_learning_rate_rises_linearly_and_gradients_are_clipped() -> None:
+    model = random_model("qwen2")
+    one = learner(model, warmup_steps=4, max_grad_norm=0.01)
+    batch = real_batch(Policy(model))
+    metrics = [one.update(batch) for _ in range(6)]
+    rates = [m["learning_rate"] for m in metrics]
+    assert rates == pytest.approx([0.0025, 0.005, 0.0075, 0.01, 0.01, 0.01])
+    assert metrics[0]["grad_norm"] > 0.01
+    total = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).norm()
+    assert total == pytest.approx(0.01, rel=1e-3)
+
+
+def test_the_reference_stays_where_training_started() -> None:
+    model = random_model("qwen2")
+    policy = Policy(model)
+    reference = Reference(policy, micro_batch_tokens=50)
+    batch = real_batch(policy)
+    assert kl_from(reference.log_probs(batch), batch) == pytest.approx(0.0, abs=1e-6)
+    learner(model).update(batch)
+    with torch.no_grad():
+        batch["log_probs"] = policy.log_probs(batch)
+    assert kl_from(reference.log_probs(batch), batch) > 1e-3
+
+
+def trajectory(group: int, length: int, *, score: float | None = 1.0) -> Trajectory:
+    return Trajectory(
+        seed=group,
+        group=group,
+        tokens=list(range(length)),
+        mask=[False] * 2 + [True] * (length - 2),
+        log_probs=[0.0] * 2 + [-1.0] * (length - 2),
+        replies=[Reply(2, length, "stop", 0)],
+        score=score,
+    )
+
+
+def test_collating_pads_on_the_right_and_leaves_missing_scores_out_of_the_mask() -> None:
+    batch = collate([trajectory(0, 5, score=0.5), trajectory(0, 3, score=None)])
+    assert batch["tokens"].tolist() == [[0, 1, 2, 3, 4], [0, 1, 2, 0, 0]]
+    assert batch["mask"].tolist() == [[False, False, True, True, True], [False] * 5]
+    assert batch["length"].tolist() == [5, 3]
+    assert batch["prompt_length"].tolist() == [2, 2]
+    assert batch["scored"].tolist() == [True, False]
+    assert batch["reward"].tolist() == [0.5, 0.0]
+
+
+@pytest.mark.parametrize(("parts", "sizes"), [(1, [6]), (2, [2, 4]), (3, [2, 1, 3]), (9, [2, 1, 3])])
+def test_a_batch_is_split_between_groups_and_never_within(parts: int, sizes: list[int]) -> None:
+    batch = collate([trajectory(group, 4) for group in (7, 7, 2, 5, 5, 5)])
+    assert [len(part) for part in split_by_group(batch, parts)] == sizes

@@ -1,0 +1,111 @@
+"""The policy's log-probs and gradients are those of a plain forward pass, wherever they are computed."""
+
+import pytest
+import torch
+from conftest import random_model
+from tensordict import TensorDict
+from torch.nn.functional import pad
+from transformers import MistralConfig, MistralForCausalLM, PreTrainedModel
+
+from llmgym.learn.policy import Policy
+
+
+def ragged_batch(seed: int = 0) -> TensorDict:
+    """Two groups of siblings and a loner, with one to three replies each; one has nothing sampled."""
+    rng = torch.Generator().manual_seed(seed)
+
+    def integers(low: int, high: int, count: int = 1) -> list[int]:
+        return torch.randint(low, high, (count,), generator=rng).tolist()
+
+    rows = []
+    for prompt_length, siblings in ((17, 3), (9, 3), (23, 1)):
+        prompt = integers(3, 300, prompt_length)
+        for sibling in range(siblings):
+            tokens, mask = list(prompt), [False] * prompt_length
+            for turn in range(integers(1, 4)[0]):
+                if turn:
+                    bridge = integers(1, 7)[0]
+                    tokens, mask = tokens + integers(3, 300, bridge), mask + [False] * bridge
+                reply = integers(1, 12)[0]
+                tokens, mask = tokens + integers(3, 300, reply), mask + [sibling != 1 or prompt_length != 9] * reply
+            rows.append((tokens, mask, prompt_length))
+    width = max(len(tokens) for tokens, _, _ in rows)
+    return TensorDict(
+        {
+            "tokens": torch.stack([pad(torch.tensor(tokens), (0, width - len(tokens))) for tokens, _, _ in rows]),
+            "mask": torch.stack([pad(torch.tensor(mask), (0, width - len(mask))) for _, mask, _ in rows]),
+            "length": torch.tensor([len(tokens) for tokens, _, _ in rows]),
+            "prompt_length": torch.tensor([length for _, _, length in rows]),
+        },
+        batch_size=[len(rows)],
+    )
+
+
+def plain_log_probs(model: PreTrainedModel, batch: TensorDict, temperature: float = 1.0) -> torch.Tensor:
+    """Row by row, each in a forward pass of its own without padding: [B, T]."""
+    rows = torch.zeros(batch["tokens"].shape)
+    for i, (tokens, mask, length) in enumerate(zip(batch["tokens"], batch["mask"], batch["length"], strict=True)):
+        logits = model(tokens[None, :length]).logits[0, :-1] / temperature
+        chosen = logits.log_softmax(-1).gather(1, tokens[1:length, None])[:, 0]
+        rows[i, 1:length] = torch.where(mask[1:length], chosen, 0.0)
+    return rows
+
+
+def gradient(model: PreTrainedModel, value: torch.Tensor) -> torch.Tensor:
+    model.zero_grad()
+    value.backward()
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None])
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_log_probs_and_gradients_equal_plain_forward_passes(model: PreTrainedModel, temperature: float) -> None:
+    batch = ragged_batch()
+    weights = torch.randn(batch["tokens"].shape, generator=torch.Generator().manual_seed(1))
+    expected = plain_log_probs(model, batch, temperature)
+    expected_gradient = gradient(model, (expected * weights).sum())
+    actual = Policy(model, temperature).log_probs(batch)
+    torch.testing.assert_close(actual, expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(gradient(model, (actual * weights).sum()), expected_gradient, atol=2e-3, rtol=1e-3)
+
+
+def test_a_sliding_window_model_takes_the_general_path_and_agrees() -> None:
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=300,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        sliding_window=8,
+    )
+    model = MistralForCausalLM(config).eval()
+    batch = ragged_batch()
+    torch.testing.assert_close(Policy(model).log_probs(batch), plain_log_probs(model, batch), atol=1e-4, rtol=0)
+
+
+def test_entropy_is_that_of_the_softmax_at_sampled_tokens(model: PreTrainedModel) -> None:
+    batch = ragged_batch()
+    entropy = Policy(model).get_dist(batch).entropy()
+    assert not entropy[~batch["mask"]].any()
+    row, column = batch["mask"].nonzero()[5].tolist()
+    with torch.no_grad():
+        logits = model(batch["tokens"][None, row, :column]).logits[0, -1]
+    expected = torch.distributions.Categorical(logits=logits).entropy()
+    torch.testing.assert_close(entropy[row, column], expected, atol=1e-4, rtol=0)
+
+
+def test_logits_are_computed_at_sampled_tokens_only() -> None:
+    model = random_model("qwen2")
+    seen: list[int] = []
+    model.get_output_embeddings().register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    batch = ragged_batch()
+    Policy(model).log_probs(batch)
+    assert seen == [int(batch["mask"].sum())]
+
+
+def test_dropout_stays_off() -> None:
+    model = random_model("llama", attention_dropout=0.5).train()
+    batch = ragged_batch()
+    policy = Policy(model)
+    torch.testing.assert_close(policy.log_probs(batch), policy.log_probs(batch))

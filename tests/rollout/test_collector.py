@@ -1,0 +1,171 @@
+"""The collector plays whole episodes without barriers, and tokens are the record."""
+
+import random
+from typing import Any
+
+import gymnasium
+import pytest
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+import llmgym
+from llmgym.errors import ContextOverflowError, EnvironmentContractError
+from llmgym.rollout.chat import ChatCodec
+from llmgym.rollout.collector import Collector, Sampling, Task
+from llmgym.rollout.engines.base import GenerationRequest
+from llmgym.rollout.engines.local import LocalEngine
+from llmgym.rollout.engines.scripted import ScriptedEngine
+
+
+class Chatter(llmgym.TextEnv):
+    """Talks for one to four turns, by its seed."""
+
+    system_prompt = "Talk."
+
+    def begin(self) -> str:
+        self.episode.task = int(self.np_random.integers(1, 5))
+        return f"talk {self.episode.task}"
+
+    def respond(self, action: str) -> str | None:
+        left = self.episode.task - len(self.episode.turns)
+        return f"heard {action!r}, {left} left" if left else None
+
+    def score(self, episode: llmgym.Episode) -> float:
+        return float(len(episode.turns))
+
+
+def envs(count: int, make: Any = Chatter) -> llmgym.TextVectorEnv:
+    return llmgym.TextVectorEnv([make] * count)
+
+
+def talkative(tokenizer: PreTrainedTokenizerFast, **options: Any) -> ScriptedEngine:
+    end = tokenizer.eos_token_id
+
+    def reply(request: GenerationRequest) -> list[int]:
+        rng = random.Random(request.seed)
+        return [rng.randrange(40, 90) for _ in range(rng.randrange(1, 9))] + [end]
+
+    return ScriptedEngine(reply, **options)
+
+
+@pytest.mark.parametrize("env_count", [1, 3, 20])
+def test_masks_mark_exactly_the_sampled_tokens_stop_tokens_included(
+    tokenizer: PreTrainedTokenizerFast, env_count: int
+) -> None:
+    codec = ChatCodec(tokenizer)
+    engine = talkative(tokenizer)
+    tasks = [Task(seed=seed, group=seed) for seed in range(20)]
+    trajectories = Collector(envs(env_count), codec, engine).collect(tasks, Sampling(max_tokens=5))
+    assert [trajectory.seed for trajectory in trajectories] == list(range(20))
+    assert engine.released == set(range(20))
+    for trajectory in trajectories:
+        assert len(trajectory.tokens) == len(trajectory.mask) == len(trajectory.log_probs)
+        sampled = [i for reply in trajectory.replies for i in range(reply.start, reply.stop)]
+        assert [i for i, is_sampled in enumerate(trajectory.mask) if is_sampled] == sampled
+        for reply in trajectory.replies:
+            stopped = trajectory.tokens[reply.stop - 1] == tokenizer.eos_token_id
+            assert (reply.finish_reason == "stop") == stopped
+        assert trajectory.ending == "terminated"
+        assert trajectory.score == len(trajectory.replies)
+        assert [m.content for m in trajectory.messages if m.role == "assistant"] == [
+            codec.text(trajectory.tokens[reply.start : reply.stop]) for reply in trajectory.replies
+        ]
+
+
+def test_the_tokens_between_replies_are_the_templates_own(tokenizer: PreTrainedTokenizerFast) -> None:
+    codec = ChatCodec(tokenizer)
+    for trajectory in Collector(envs(4), codec, talkative(tokenizer)).collect(
+        [Task(seed, seed) for seed in range(12)], Sampling(max_tokens=64)
+    ):
+        chat = [{"role": m.role, "content": m.content} for m in trajectory.messages]
+        whole = tokenizer.apply_chat_template(chat, tokenize=False)
+        assert tokenizer.decode(trajectory.tokens) + "\n" == whole
+
+
+def test_the_order_in_which_replies_finish_changes_no_episode(tokenizer: PreTrainedTokenizerFast) -> None:
+    codec = ChatCodec(tokenizer)
+    tasks = [Task(seed, seed) for seed in range(15)]
+    runs = [
+        Collector(envs(count), codec, talkative(tokenizer, order=order)).collect(tasks, Sampling(max_tokens=8))
+        for count, order in [(15, list), (15, lambda waiting: waiting[-1:]), (2, lambda waiting: waiting[:1])]
+    ]
+    assert runs[0] == runs[1] == runs[2]
+
+
+def test_a_slow_reply_holds_nobody_up(tokenizer: PreTrainedTokenizerFast) -> None:
+    codec = ChatCodec(tokenizer)
+    history: list[int] = []
+
+    def all_but_the_first_episode(waiting: list[GenerationRequest]) -> list[GenerationRequest]:
+        history.extend(request.request_id for request in waiting)
+        return [request for request in waiting if request.request_id != 0] or waiting
+
+    engine = talkative(tokenizer, order=all_but_the_first_episode)
+    seeds = [seed for seed in range(40) if (env := Chatter()).reset(seed=seed) and env.episode.task == 4][:3]
+    trajectories = Collector(envs(3), codec, engine).collect([Task(s, s) for s in seeds], Sampling(max_tokens=8))
+    assert all(len(trajectory.replies) == 4 for trajectory in trajectories)
+    assert history.count(0) > 4  # it waited in every round while the others finished all their turns
+
+
+def test_siblings_that_see_different_tasks_are_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    class Moody(Chatter):
+        def begin(self) -> str:
+            return f"talk {random.random()}"
+
+    with pytest.raises(EnvironmentContractError, match=r"Two resets with seed 5 gave different first observations"):
+        Collector(envs(2, Moody), ChatCodec(tokenizer), talkative(tokenizer)).collect(
+            [Task(5, 0), Task(5, 0)], Sampling(max_tokens=8)
+        )
+
+
+def test_a_first_observation_that_fills_the_context_is_an_error(tokenizer: PreTrainedTokenizerFast) -> None:
+    engine = talkative(tokenizer, context_length=20)
+    with pytest.raises(ContextOverflowError, match=r"takes \d+ tokens .* context of 20 tokens"):
+        Collector(envs(1), ChatCodec(tokenizer), engine).collect([Task(0, 0)], Sampling(max_tokens=8))
+
+
+def test_an_episode_that_outgrows_the_context_ends_there_without_a_score(tokenizer: PreTrainedTokenizerFast) -> None:
+    engine = talkative(tokenizer, context_length=100)
+    trajectories = Collector(envs(4), ChatCodec(tokenizer), engine).collect(
+        [Task(seed, seed) for seed in range(12)], Sampling(max_tokens=8)
+    )
+    endings = {trajectory.ending for trajectory in trajectories}
+    assert endings == {"terminated", "context"}
+    for trajectory in trajectories:
+        assert len(trajectory.tokens) <= 100
+        assert (trajectory.score is None) == (trajectory.ending == "context")
+
+
+def test_a_missing_score_stays_missing(tokenizer: PreTrainedTokenizerFast) -> None:
+    class Unjudged(Chatter):
+        def score(self, episode: llmgym.Episode) -> Any:
+            return llmgym.Score(None, error="no judge")
+
+    (trajectory,) = Collector(envs(1, Unjudged), ChatCodec(tokenizer), talkative(tokenizer)).collect(
+        [Task(0, 0)], Sampling(max_tokens=8)
+    )
+    assert trajectory.score is None
+    assert trajectory.ending == "terminated"
+
+
+def test_a_truncating_wrapper_is_told_from_an_end(tokenizer: PreTrainedTokenizerFast) -> None:
+    def make() -> gymnasium.Env[str, str]:
+        return gymnasium.wrappers.TimeLimit(Chatter(), max_episode_steps=2)
+
+    trajectories = Collector(envs(4, make), ChatCodec(tokenizer), talkative(tokenizer)).collect(
+        [Task(seed, seed) for seed in range(12)], Sampling(max_tokens=8)
+    )
+    assert {trajectory.ending for trajectory in trajectories} == {"terminated", "truncated"}
+    assert all(len(trajectory.replies) <= 2 for trajectory in trajectories)
+
+
+def test_a_real_engine_gives_the_same_episodes_for_the_same_seed(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    codec = ChatCodec(tokenizer)
+    tasks = [Task(seed, seed) for seed in (0, 0, 1, 1, 2)]
+    runs = [
+        Collector(envs(count), codec, LocalEngine(model)).collect(tasks, Sampling(max_tokens=10, seed=3))
+        for count in (5, 2)
+    ]
+    assert [t.tokens for t in runs[0]] == [t.tokens for t in runs[1]]
+    assert runs[0][0].tokens != runs[0][1].tokens  # siblings draw their own replies

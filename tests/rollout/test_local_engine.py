@@ -1,0 +1,186 @@
+"""The embedded engine samples what the model says, whatever its batch looks like."""
+
+import random
+from collections.abc import Iterable
+
+import pytest
+import torch
+from conftest import random_model
+from transformers import PreTrainedModel
+
+from llmgym.errors import ContextOverflowError, ModelError
+from llmgym.rollout.engines.base import Completion, GenerationRequest
+from llmgym.rollout.engines.local import LocalEngine
+
+STOP = 2
+
+
+def request(i: int, tokens: Iterable[int], *, episode: int | None = None, **options: float) -> GenerationRequest:
+    return GenerationRequest(
+        request_id=i,
+        episode_id=i if episode is None else episode,
+        tokens=list(tokens),
+        max_tokens=int(options.get("max_tokens", 12)),
+        stop_token_ids=(STOP,),
+        temperature=options.get("temperature", 1.0),
+        seed=int(options.get("seed", i)),
+    )
+
+
+def drain(engine: LocalEngine) -> dict[int, Completion]:
+    completions = {}
+    while batch := engine.wait():
+        completions.update({completion.request_id: completion for completion in batch})
+    return completions
+
+
+def plain_log_probs(model: PreTrainedModel, tokens: list[int], temperature: float = 1.0) -> torch.Tensor:
+    """The log-probability of every token given those before it, by a plain forward pass: [T-1]."""
+    with torch.no_grad():
+        logits = model(torch.tensor([tokens])).logits[0, :-1] / temperature
+    return logits.log_softmax(-1).gather(1, torch.tensor(tokens[1:])[:, None])[:, 0]
+
+
+@pytest.mark.parametrize("max_running", [64, 5], ids=["roomy", "under pressure"])
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_log_probs_equal_a_plain_forward_pass_over_three_ragged_turns(
+    model: PreTrainedModel, max_running: int, temperature: float
+) -> None:
+    engine = LocalEngine(model, max_running=max_running, context_length=600)
+    rng = random.Random(0)
+    episodes = {i: [rng.randrange(3, 300) for _ in range(rng.randrange(3, 90))] for i in range(12)}
+    episodes[7] = list(episodes[3])  # siblings share a prompt
+    episodes[8] = list(episodes[3])
+    sampled: dict[int, list[tuple[int, list[float]]]] = {i: [] for i in episodes}
+    turns = dict.fromkeys(episodes, 0)
+
+    def submit(i: int) -> None:
+        engine.submit([request(i, episodes[i], max_tokens=rng.randrange(1, 30), temperature=temperature)])
+
+    for i in episodes:
+        submit(i)
+    while batch := engine.wait():
+        for completion in batch:
+            i = completion.request_id
+            sampled[i].append((len(episodes[i]), completion.log_probs))
+            episodes[i] += completion.tokens
+            turns[i] += 1
+            if turns[i] < 3:
+                episodes[i] += [rng.randrange(3, 300) for _ in range(rng.randrange(1, 40))]
+                submit(i)
+            else:
+                engine.release([i])
+    for i, tokens in episodes.items():
+        expected = plain_log_probs(model, tokens, temperature)
+        for start, log_probs in sampled[i]:
+            assert len(log_probs) > 0
+            torch.testing.assert_close(
+                torch.tensor(log_probs), expected[start - 1 : start - 1 + len(log_probs)], atol=1e-4, rtol=0
+            )
+
+
+def test_the_same_request_gives_the_same_tokens_in_any_company(model: PreTrainedModel) -> None:
+    prompt = list(range(10, 40))
+    alone = LocalEngine(model)
+    alone.submit([request(0, prompt, max_tokens=25, seed=42)])
+    expected = drain(alone)[0].tokens
+    crowded = LocalEngine(model, max_running=7)
+    crowded.submit([request(i, range(5 + i, 50 - i), max_tokens=3 + i) for i in range(1, 15)])
+    crowded.submit([request(0, prompt, max_tokens=25, seed=42)])
+    assert drain(crowded)[0].tokens == expected
+
+
+def test_greedy_decoding_equals_generate(model: PreTrainedModel) -> None:
+    prompts = [list(range(5, 25)), list(range(30, 37)), list(range(40, 90))]
+    engine = LocalEngine(model)
+    engine.submit([request(i, prompt, max_tokens=20, temperature=0.0) for i, prompt in enumerate(prompts)])
+    for i, completion in drain(engine).items():
+        output = model.generate(torch.tensor([prompts[i]]), max_new_tokens=20, do_sample=False, eos_token_id=STOP)
+        assert completion.tokens == output[0, len(prompts[i]) :].tolist()
+        assert completion.log_probs == [0.0] * len(completion.tokens)
+
+
+def test_samples_follow_the_models_distribution() -> None:
+    model = random_model("qwen2")
+    prompt = list(range(3, 20))
+    with torch.no_grad():
+        probabilities = model(torch.tensor([prompt])).logits[0, -1].softmax(-1)
+    engine = LocalEngine(model, max_running=2000)
+    engine.submit([request(i, prompt, max_tokens=1) for i in range(2000)])
+    counts = torch.zeros(300)
+    for completion in drain(engine).values():
+        counts[completion.tokens[0]] += 1
+    expected = 2000 * probabilities
+    deviation = (counts - expected) / (expected * (1 - probabilities)).sqrt().clamp(min=1.0)
+    assert deviation.abs().max() < 5  # standard deviations, over 300 tokens
+
+
+def test_a_reply_ends_behind_a_stop_token_or_at_its_limit(model: PreTrainedModel) -> None:
+    engine = LocalEngine(model, context_length=64)
+    engine.submit([request(i, range(3, 40), max_tokens=10) for i in range(300)])
+    engine.submit([request(999, range(3, 60), max_tokens=1000)])
+    for completion in drain(engine).values():
+        assert STOP not in completion.tokens[:-1]
+        if completion.finish_reason == "stop":
+            assert completion.tokens[-1] == STOP
+        else:
+            assert len(completion.tokens) == (64 - 57 if completion.request_id == 999 else 10)
+
+
+def test_turns_after_the_first_run_only_their_own_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model("qwen2")
+    engine = LocalEngine(model)
+    ran: list[int] = []
+    forward = model.base_model.forward
+
+    def counting(*args: object, **kwargs: torch.Tensor) -> object:
+        ran.append(kwargs["input_ids"].numel())
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(model.base_model, "forward", counting)
+    prompt = list(range(3, 203))
+    engine.submit([request(i, prompt, episode=i, max_tokens=1) for i in range(8)])
+    first = drain(engine)
+    assert sum(ran) == 200  # eight siblings, one prefill
+    ran.clear()
+    engine.submit([request(i, [*prompt, *first[i].tokens, 5, 6, 7], episode=i, max_tokens=1) for i in range(8)])
+    drain(engine)
+    assert sum(ran) == 8 * 4  # the last sampled token and the three new ones
+
+
+def test_new_weights_forget_the_old_cache() -> None:
+    model, other = random_model("qwen2"), random_model("qwen2", hidden_size=32)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.2)
+    engine = LocalEngine(model)
+    prompt = list(range(3, 40))
+    engine.submit([request(0, prompt, max_tokens=5)])
+    tokens = [*prompt, *drain(engine)[0].tokens]
+    engine.load_weights(other.named_parameters(), version=7)
+    engine.submit([request(0, [*tokens, 9], max_tokens=6)])
+    completion = drain(engine)[0]
+    whole = [*tokens, 9, *completion.tokens]
+    expected = plain_log_probs(other, whole)[len(tokens) :]
+    torch.testing.assert_close(torch.tensor(completion.log_probs), expected, atol=1e-4, rtol=0)
+    assert completion.weight_version == 7
+
+
+def test_a_prompt_that_fills_the_context_is_refused(model: PreTrainedModel) -> None:
+    engine = LocalEngine(model, context_length=32)
+    with pytest.raises(ContextOverflowError, match=r"prompt of 32 tokens .* context of 32 tokens"):
+        engine.submit([request(0, range(3, 35))])
+    assert engine.wait() == []
+
+
+def test_a_cache_that_holds_no_context_is_refused(model: PreTrainedModel) -> None:
+    with pytest.raises(ModelError, match=r"holds no context of 2048 tokens.*takes 0\.00 GiB"):
+        LocalEngine(model, memory_gib=1e-6)
+
+
+def test_sampling_leaves_the_learners_attention_alone(model: PreTrainedModel) -> None:
+    before = model.config._attn_implementation
+    engine = LocalEngine(model)
+    engine.submit([request(0, range(3, 20))])
+    drain(engine)
+    assert model.config._attn_implementation == before

@@ -1,0 +1,79 @@
+"""Configurations refuse what they do not know, and the command line wins over the file."""
+
+from pathlib import Path
+
+import pytest
+
+from llmgym.agents.grpo import GRPOConfig
+from llmgym.config import parse_command_line, read_yaml
+from llmgym.errors import ConfigError
+
+
+def parse(*words: str) -> GRPOConfig:
+    config = parse_command_line(GRPOConfig, words, "test")
+    assert config is not None
+    return config
+
+
+def test_every_option_has_a_help_text() -> None:
+    assert all(field.description for field in GRPOConfig.model_fields.values())
+
+
+def test_options_on_the_command_line_win_over_those_in_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "some.yaml"
+    file.write_text("steps: 7\ngroup_size: 4\nenv_kwargs: {difficulty: 3}\ndivide_by_std: false\n")
+    config = parse("--config", str(file), "--group-size", "6")
+    assert (config.steps, config.group_size, config.env_kwargs) == (7, 6, {"difficulty": 3})
+    assert config.divide_by_std is False
+    assert parse("--config", str(file), "--divide-by-std").divide_by_std is True
+
+
+def test_env_kwargs_are_typed_words() -> None:
+    words = ["difficulty=2", "language=zh", "weights={evidence: 0.2}"]
+    assert parse("--env-kwargs", *words).env_kwargs == {"difficulty": 2, "language": "zh", "weights": {"evidence": 0.2}}
+
+
+def test_what_is_printed_can_be_read_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse_command_line(GRPOConfig, ["--print-config", "--steps", "3", "--env-kwargs", "a=1"], "test") is None
+    file = tmp_path / "printed.yaml"
+    file.write_text(capsys.readouterr().out)
+    assert GRPOConfig.from_yaml(file) == GRPOConfig(steps=3, env_kwargs={"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("grup_size: 3", "Unknown option 'grup_size'. Did you mean 'group_size'"),
+        ("group_size: 1", "group_size: .*greater than or equal to 2, got 1"),
+        ("steps: many", "steps: .*integer.*got 'many'"),
+        ("- steps", "has to hold options"),
+        ("steps: [", "Cannot read the configuration"),
+    ],
+)
+def test_a_file_that_is_wrong_says_where(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "wrong.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        parse("--config", str(file))
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
+        parse("--config", "nowhere.yaml")
+
+
+def test_an_unknown_option_names_the_nearest_and_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        parse("--grup-size", "3")
+    assert exit_.value.code == 2
+    assert "--group-size" in capsys.readouterr().err
+
+
+def test_every_yaml_in_configs_is_valid_and_holds_only_what_differs() -> None:
+    files = sorted((Path(__file__).parent.parent / "configs").glob("grpo*.yaml"))
+    assert files
+    for file in files:
+        given = read_yaml(file)
+        defaults = GRPOConfig().model_dump(mode="json")
+        GRPOConfig.of(given)
+        assert {name for name, value in given.items() if value == defaults[name]} == set()

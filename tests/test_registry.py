@@ -1,0 +1,59 @@
+"""Names find environments, and a name that does not says which one is near."""
+
+import sys
+from pathlib import Path
+
+import gymnasium
+import pytest
+
+import llmgym
+from llmgym.errors import UnknownNameError
+
+
+@pytest.mark.parametrize(
+    "name", ["AIOpsTriage", "AIOpsTriage-v0", "llmgym/AIOpsTriage", "llmgym/AIOpsTriage-v0", "llmgym:AIOpsTriage"]
+)
+def test_short_names_stand_for_the_full_id(name: str) -> None:
+    assert llmgym.resolve_env(name) == "llmgym/AIOpsTriage-v0"
+
+
+@pytest.mark.parametrize("name", ["AIOpTriage", "llmgym/AIOpsTrage-v0", "AIOpsTriage-v7"])
+def test_an_unknown_name_names_the_nearest(name: str) -> None:
+    with pytest.raises(UnknownNameError, match=r"Did you mean '.*AIOpsTriage"):
+        llmgym.resolve_env(name)
+
+
+def test_a_module_that_is_not_there_is_named() -> None:
+    with pytest.raises(UnknownNameError, match="cannot import 'no_such_module'"):
+        llmgym.resolve_env("no_such_module:Some-v0")
+
+
+def test_a_module_before_the_colon_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = """
+import llmgym
+
+@llmgym.register_env("Parrot-v0", word="hello")
+@llmgym.register_env("Parrot-v1", word="bye")
+class Parrot(llmgym.TextEnv):
+    def __init__(self, word, **options):
+        super().__init__(**options)
+        self.word = word
+    def begin(self):
+        return f"Say {self.word}."
+    def score(self, episode):
+        return float(episode.actions[0] == self.word)
+    def expert(self):
+        yield self.word
+"""
+    (tmp_path / "parrots.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    assert llmgym.resolve_env("parrots:Parrot") == "Parrot-v1"
+    assert llmgym.resolve_env("parrots:Parrot-v0") == "Parrot-v0"
+    env = gymnasium.make("parrots:Parrot-v0", render_mode="ansi")
+    llmgym.check_env(env)
+    assert env.reset(seed=0)[0] == "Say hello."
+    assert gymnasium.make_vec("Parrot-v1", num_envs=2).reset()[0] == ("Say bye.", "Say bye.")
+    for name in ("Parrot-v0", "Parrot-v1"):
+        gymnasium.registry.pop(name)
+        llmgym.registry._IDS.remove(name)
