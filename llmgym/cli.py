@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "envs":
             print("\n".join(registered_envs()))
         elif options.command == "check":
-            env = gymnasium.make(resolve_env(options.env), render_mode="ansi", disable_env_checker=True)
+            env = gymnasium.make(resolve_env(options.env), disable_env_checker=True)
             check_env(env)
             print(f"{options.env}: all checks passed.")
     except LLMGymError as error:

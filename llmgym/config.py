@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self, TypeVar
 
 import tyro
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from tyro.constructors import PrimitiveConstructorSpec
 
 from llmgym.errors import ConfigError, did_you_mean
@@ -21,7 +21,14 @@ class Config(BaseModel):
     The docstring under a field is its help text on the command line.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("Input should not be true or false")
+        return value
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
@@ -75,7 +82,10 @@ def _parse_pairs(arguments: list[str]) -> dict[str, Any]:
         key, equals, value = argument.partition("=")
         if not (key and equals):
             raise ValueError(f"expected KEY=VALUE, got {argument!r}")
-        pairs[key] = yaml.safe_load(value)
+        try:
+            pairs[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ValueError(f"expected a YAML value behind {key}=, got {value!r}") from None
     return pairs
 
 
@@ -140,7 +150,11 @@ def parse_command_line(cls: type[AnyConfig], arguments: Sequence[str] | None, pr
     ]
     command: Any = dataclasses.make_dataclass(cls.__name__, fields, bases=(_CommandLine,), kw_only=True)
     options = tyro.cli(command, args=arguments, prog=prog, description=cls.__doc__)
-    config = cls.of({name: getattr(options, name) for name in cls.model_fields})
+    values = {name: getattr(options, name) for name in cls.model_fields}
+    for name, value in values.items():
+        if isinstance(value, dict):  # key=value words add to those of the file
+            values[name] = {**getattr(default, name), **value}
+    config = cls.of(values)
     if options.print_config:
         print(config.to_yaml(), end="")
         return None

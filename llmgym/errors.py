@@ -5,6 +5,7 @@ is printed without a traceback and ends the program with exit code 2.
 """
 
 import difflib
+import importlib
 from collections.abc import Iterable
 
 
@@ -34,6 +35,18 @@ class ContextOverflowError(LLMGymError, ValueError):
 
 class RunDirectoryError(LLMGymError, OSError):
     """A run directory cannot be written, or would be overwritten."""
+
+
+def import_user_module(module: str, wanted: str) -> None:
+    """Import the module that a name like ``"module:Name"`` speaks of.
+
+    Raises:
+        UnknownNameError: It cannot be imported.
+    """
+    try:
+        importlib.import_module(module)
+    except (ImportError, SyntaxError, TypeError, ValueError) as error:
+        raise UnknownNameError(f"{wanted!r}: cannot import {module!r} ({type(error).__name__}: {error}).") from error
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

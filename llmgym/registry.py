@@ -1,6 +1,5 @@
 """How environments get their names, and how a name on the command line finds them."""
 
-import importlib
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -10,18 +9,19 @@ from gymnasium.envs.registration import VectorEnvCreator
 
 from llmgym.envs.text_env import TextEnv
 from llmgym.envs.vector import TextVectorEnv
-from llmgym.errors import UnknownNameError, did_you_mean
+from llmgym.errors import UnknownNameError, did_you_mean, import_user_module
 
 AnyEnv = TypeVar("AnyEnv", bound=type[TextEnv])
 
 _IDS: list[str] = []
 
 
-def register_env(name: str, **kwargs: Any) -> Callable[[AnyEnv], AnyEnv]:
+def register_env(name: str, *, max_episode_steps: int | None = None, **kwargs: Any) -> Callable[[AnyEnv], AnyEnv]:
     """Register the decorated `TextEnv` with Gymnasium.
 
     Args:
         name: The environment's id, such as ``"Rhyme-v0"`` or ``"acme/Rhyme-v0"``.
+        max_episode_steps: Replies after which Gymnasium truncates an episode; None for no limit.
         kwargs: Arguments that `gymnasium.make` passes to the class unless it is given others.
 
     Examples:
@@ -31,20 +31,28 @@ def register_env(name: str, **kwargs: Any) -> Callable[[AnyEnv], AnyEnv]:
     """
 
     def register(cls: AnyEnv) -> AnyEnv:
-        register_entry_point(name, cls, **kwargs)
+        register_entry_point(name, cls, max_episode_steps=max_episode_steps, **kwargs)
         return cls
 
     return register
 
 
-def register_entry_point(name: str, entry_point: str | Callable[..., TextEnv], **kwargs: Any) -> None:
+def register_entry_point(
+    name: str, entry_point: str | Callable[..., TextEnv], *, max_episode_steps: int | None = None, **kwargs: Any
+) -> None:
     """Register an environment by its class, or by ``"module:Class"`` to import it when it is made."""
 
     def vector(num_envs: int, **options: Any) -> TextVectorEnv:
         return TextVectorEnv([lambda: gymnasium.make(name, **options)] * num_envs)
 
     make_vector = cast(VectorEnvCreator, vector)
-    gymnasium.register(id=name, entry_point=entry_point, vector_entry_point=make_vector, kwargs=kwargs)
+    gymnasium.register(
+        id=name,
+        entry_point=entry_point,
+        vector_entry_point=make_vector,
+        max_episode_steps=max_episode_steps,
+        kwargs=kwargs,
+    )
     if name not in _IDS:
         _IDS.append(name)
 
@@ -66,10 +74,9 @@ def resolve_env(name: str) -> str:
     """
     module, _, short = name.rpartition(":")
     if module:
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            raise UnknownNameError(f"Environment {name!r}: cannot import {module!r} ({error}).") from None
+        import_user_module(module, name)
+    if short in gymnasium.registry:
+        return short
     known = [*_IDS, *(id for id in gymnasium.registry if id not in _IDS)]
     wanted = re.compile(rf"(llmgym/)?{re.escape(short)}(-v(?P<version>\d+))?")
     matches = [(int(match["version"] or 0), id) for id in known if (match := wanted.fullmatch(id))]

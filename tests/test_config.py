@@ -33,6 +33,21 @@ def test_env_kwargs_are_typed_words() -> None:
     assert parse("--env-kwargs", *words).env_kwargs == {"difficulty": 2, "language": "zh", "weights": {"evidence": 0.2}}
 
 
+def test_env_kwargs_of_both_places_are_merged(tmp_path: Path) -> None:
+    file = tmp_path / "some.yaml"
+    file.write_text("env_kwargs: {difficulty: 3, language: en}\n")
+    config = parse("--config", str(file), "--env-kwargs", "language=zh")
+    assert config.env_kwargs == {"difficulty": 3, "language": "zh"}
+
+
+@pytest.mark.parametrize("word", ["a=[1", "a=@x", "a", "=1"])
+def test_an_env_kwarg_that_does_not_parse_exits_with_2(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        parse("--env-kwargs", word)
+    assert exit_.value.code == 2
+    assert "expected" in capsys.readouterr().err
+
+
 def test_what_is_printed_can_be_read_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert parse_command_line(GRPOConfig, ["--print-config", "--steps", "3", "--env-kwargs", "a=1"], "test") is None
     file = tmp_path / "printed.yaml"
@@ -46,6 +61,8 @@ def test_what_is_printed_can_be_read_again(tmp_path: Path, capsys: pytest.Captur
         ("grup_size: 3", "Unknown option 'grup_size'. Did you mean 'group_size'"),
         ("group_size: 1", "group_size: .*greater than or equal to 2, got 1"),
         ("steps: many", "steps: .*integer.*got 'many'"),
+        ("temperature: true", "temperature: .*true or false.*got True"),
+        ("learning_rate: .inf", "learning_rate: .*finite number"),
         ("- steps", "has to hold options"),
         ("steps: [", "Cannot read the configuration"),
     ],

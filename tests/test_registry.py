@@ -57,3 +57,36 @@ class Parrot(llmgym.TextEnv):
     for name in ("Parrot-v0", "Parrot-v1"):
         gymnasium.registry.pop(name)
         llmgym.registry._IDS.remove(name)
+
+
+def test_an_exact_id_wins_over_one_in_llmgyms_namespace() -> None:
+    gymnasium.register("AIOpsTriage-v0", entry_point="llmgym.envs.aiops:AIOpsTriage")
+    try:
+        assert llmgym.resolve_env("AIOpsTriage-v0") == "AIOpsTriage-v0"
+    finally:
+        gymnasium.registry.pop("AIOpsTriage-v0")
+
+
+@pytest.mark.parametrize("source", ["import no_such_thing", "def broken(:", "raise ValueError('not today')"])
+def test_a_module_that_does_not_import_says_why(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_module.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    for find in (llmgym.resolve_env, llmgym.scorers.resolve_scorer):
+        with pytest.raises(UnknownNameError, match=r"cannot import 'broken_module' \(\w+: "):
+            find("broken_module:Thing-v0")
+
+
+def test_max_episode_steps_is_gymnasiums() -> None:
+    @llmgym.register_env("Endless-test-v0", max_episode_steps=3)
+    class Endless(llmgym.TextEnv):
+        def begin(self) -> str:
+            return "go on"
+
+        def respond(self, action: str) -> str | None:
+            return "go on"
+
+    env = gymnasium.make("Endless-test-v0")
+    env.reset(seed=0)
+    assert [env.step("x")[3] for _ in range(3)] == [False, False, True]
+    gymnasium.registry.pop("Endless-test-v0")
+    llmgym.registry._IDS.remove("Endless-test-v0")

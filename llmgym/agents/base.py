@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from llmgym.agents.config import AgentConfig
 from llmgym.config import parse_command_line
-from llmgym.errors import LLMGymError
+from llmgym.errors import ConfigError, LLMGymError
+from llmgym.scorers import ScoreFunction, Scorer
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
@@ -27,20 +28,25 @@ class Agent(ABC):
 
     Args:
         env: See the agent's configuration, which names every option.
+        scorer: Replaces the environment's own: a name, a function of an episode, or a `Scorer`.
         options: The other options.
 
     Raises:
         ConfigError: An option is unknown or not allowed.
 
     Examples:
-        >>> GRPO(env="AIOpsTriage").train(steps=50)
+        >>> GRPO(env="AIOpsTriage").train(steps=40)
     """
 
     name: ClassVar[str]
     config_class: ClassVar[type[AgentConfig]]
 
-    def __init__(self, env: str = "AIOpsTriage", **options: Any) -> None:
-        self.config = self.config_class.of({"env": env, **options})
+    def __init__(
+        self, env: str = "AIOpsTriage", *, scorer: str | ScoreFunction | Scorer | None = None, **options: Any
+    ) -> None:
+        name = scorer if isinstance(scorer, str | None) else getattr(scorer, "__name__", type(scorer).__name__)
+        self.config = self.config_class.of({"env": env, "scorer": name, **options})
+        self.scorer = scorer
         self._training: Training | None = None
 
     @abstractmethod
@@ -69,9 +75,16 @@ class Agent(ABC):
         """Train, and write a run directory.
 
         Args:
-            steps: Training steps; None for the configured number.
+            steps: Training steps; None for the configured number. A second call goes on
+                where the first one stopped, in a run directory of its own.
+
+        Raises:
+            LLMGymError: What was given does not work; the message says why.
         """
-        return self.training.run(steps or self.config.steps)
+        steps = self.config.steps if steps is None else steps
+        if steps < 1:
+            raise ConfigError(f"steps: expected at least 1, got {steps}.")
+        return self.training.run(steps)
 
     def evaluate(self) -> Evaluation:
         """Play the held-out episodes with the model as it is now."""
@@ -86,7 +99,7 @@ def run_command(agent_class: type[Agent], arguments: Sequence[str] | None = None
     """Train an agent from the command line.
 
     Returns:
-        The exit code: 0, or 2 for a mistake that the message explains.
+        The exit code: 0, 2 for a mistake that the message explains, 130 if interrupted.
     """
     prog = f"python -m llmgym.agents.{agent_class.name}"
     try:
@@ -96,4 +109,7 @@ def run_command(agent_class: type[Agent], arguments: Sequence[str] | None = None
     except LLMGymError as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"{prog}: interrupted", file=sys.stderr)
+        return 130
     return 0

@@ -28,7 +28,7 @@ class AgentConfig(Config):
     model: str = BUNDLED_MODEL
     """`tiny` (the bundled model), a local directory, or a hub name of a causal LM with a chat template."""
 
-    steps: Positive = 50
+    steps: Positive = 40
     """Training steps: rollouts of one batch, then its optimiser steps."""
 
     prompts_per_step: Positive = 16
@@ -64,7 +64,10 @@ class AgentConfig(Config):
     micro_batch_tokens: Positive = 16384
     """Tokens, padding included, that a forward pass of the learner takes at the most."""
 
-    kv_cache_gib: Annotated[float, Field(gt=0)] = 2.0
+    context_length: Positive = 4096
+    """Tokens of prompt and replies together; no more than the model's own limit is used."""
+
+    kv_cache_gib: Annotated[float, Field(gt=0)] = 4.0
     """Bound of the embedded engine's KV cache."""
 
     eval_episodes: Annotated[int, Field(ge=0)] = 500

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import time
 from collections.abc import Sequence
@@ -13,11 +14,10 @@ import gymnasium
 import numpy as np
 import torch
 import transformers
-from rich.console import Console
 
 from llmgym.agents.config import BUNDLED_MODEL
 from llmgym.envs.vector import TextVectorEnv
-from llmgym.errors import ConfigError
+from llmgym.errors import ConfigError, LLMGymError
 from llmgym.evaluate import Evaluation, evaluate, summarise
 from llmgym.learn.batch import split_by_group
 from llmgym.learn.checkpoint import save_checkpoint
@@ -25,9 +25,9 @@ from llmgym.learn.learner import Learner
 from llmgym.learn.policy import Policy
 from llmgym.learn.reference import Reference, kl_from
 from llmgym.models import TINY_PATH
-from llmgym.models.causal_lm import load_causal_lm
+from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
 from llmgym.registry import resolve_env
-from llmgym.report.console import Progress, print_evaluations
+from llmgym.report.console import Progress, make_console, print_evaluations
 from llmgym.report.curve import draw_learning_curve
 from llmgym.report.run_directory import RunDirectory
 from llmgym.rollout.chat import ChatCodec
@@ -68,14 +68,15 @@ class Training:
 
     def __init__(self, agent: Agent) -> None:
         transformers.utils.logging.disable_progress_bar()
+        self.steps_done = 0
         self.agent, self.config = agent, agent.config
         config = self.config
         bundled = config.model == BUNDLED_MODEL
         self.env_id = resolve_env(config.env)
         self.envs = self._make_envs(config.prompts_per_step * config.group_size)
         self.model, self.tokenizer = load_causal_lm(TINY_PATH if bundled else config.model)
-        self.codec = ChatCodec(self.tokenizer)
-        self.engine = LocalEngine(self.model, memory_gib=config.kv_cache_gib)
+        self.codec = ChatCodec(self.tokenizer, stop_token_ids_of(self.model))
+        self.engine = LocalEngine(self.model, memory_gib=config.kv_cache_gib, context_length=config.context_length)
         self.collector = Collector(self.envs, self.codec, self.engine)
         self.policy = Policy(self.model, config.temperature)
         self.reference = Reference(self.policy, config.micro_batch_tokens)
@@ -92,7 +93,7 @@ class Training:
 
     def run(self, steps: int) -> Result:
         """Train for `steps`, and write a run directory that is complete even if this is interrupted."""
-        console = Console(highlight=False)
+        console = make_console()
         label = f"{self.agent.name}-{self.env_id.rpartition('/')[2]}"
         facts = {"env_id": self.env_id, "parameters": self.model.num_parameters(), "threads": torch.get_num_threads()}
         run = RunDirectory(self.config.output_dir, label, self.config.to_yaml(), facts)
@@ -103,30 +104,35 @@ class Training:
             self._evaluate_into(evaluations, "before training", run)
             progress = Progress(steps, console)
             progress.header()
-            for step in range(1, steps + 1):
+            for number in range(1, steps + 1):
+                self.steps_done += 1
+                step = self.steps_done
                 trajectories, measured = self._step(step)
                 metrics.append(measured)
                 run.add_metrics(measured)
                 run.add_trajectories(step, trajectories)
-                progress.add(step, measured)
-                if self.config.sample_every and step % self.config.sample_every == 0:
+                progress.add(number, measured)
+                if self.config.sample_every and number % self.config.sample_every == 0:
                     progress.conversation(step, trajectories[0])
             self._evaluate_into(evaluations, "after training", run)
         finally:  # also when interrupted: what was learnt until here is not lost
-            self.save(run.checkpoint)
             if metrics:
+                self.save(run.checkpoint)
                 draw_learning_curve(run.learning_curve, label, metrics, evaluations)
-            console.print(f"Run directory: {run.path}", soft_wrap=True)
+            console.print(f"Run directory: {run.path}", soft_wrap=True, markup=False)
         if evaluations:
             print_evaluations(console, evaluations)
         return Result(run.path, metrics, evaluations.get("before training"), evaluations.get("after training"))
 
     def evaluate(self) -> Evaluation:
         """Play the held-out episodes: of the split ``eval`` if the environment has one, at the training temperature."""
+        if not self.config.eval_episodes:
+            raise ConfigError("evaluate needs eval_episodes of at least 1, got 0.")
         takes_split = "split" in inspect.signature(type(self.envs.envs[0].unwrapped)).parameters
         envs = self._make_envs(min(256, self.config.eval_episodes), **({"split": "eval"} if takes_split else {}))
         sampling = Sampling(self.config.max_tokens, self.config.temperature, seed=0)
-        return evaluate(Collector(envs, self.codec, self.engine), range(self.config.eval_episodes), sampling)
+        with contextlib.closing(envs):
+            return evaluate(Collector(envs, self.codec, self.engine), range(self.config.eval_episodes), sampling)
 
     def save(self, path: Path) -> None:
         """Write the model and its tokenizer to a new directory."""
@@ -141,7 +147,7 @@ class Training:
         )
         rolled_out = time.perf_counter()
         batch = self.agent.prepare(trajectories)
-        few = split_by_group(batch, max(1, self.config.prompts_per_step // _KL_GROUPS))[0]
+        few = batch[: _KL_GROUPS * self.config.group_size]
         kl = kl_from(self.reference.log_probs(few), few)
         if self.agent.needs_reference:
             batch["ref_log_probs"] = self.reference.log_probs(batch)
@@ -149,11 +155,12 @@ class Training:
         self.engine.load_weights((), version=step)  # the engine samples with the learner's own parameters
         seconds = time.perf_counter() - begun
         sampled = sum(trajectory.sampled_tokens for trajectory in trajectories)
-        learning = {name: float(np.mean([update[name] for update in updates])) for name in updates[0]}
+        names = dict.fromkeys(name for update in updates for name in update)
+        learning = {name: float(np.mean([update[name] for update in updates if name in update])) for name in names}
         return trajectories, {
             "step": step,
             **_summary(trajectories),
-            "entropy": -float(batch["log_probs"][batch["mask"]].mean()),
+            "entropy": -float((batch["log_probs"] * batch["mask"]).sum() / batch["mask"].sum().clamp(min=1)),
             "kl": kl,
             "tokens_per_second": sampled / seconds,
             "seconds": seconds,
@@ -168,12 +175,14 @@ class Training:
 
     def _make_envs(self, count: int, **overrides: object) -> TextVectorEnv:
         options = {**self.config.env_kwargs, **overrides}
-        if self.config.scorer is not None:
-            options["scorer"] = self.config.scorer
+        if self.agent.scorer is not None:
+            options["scorer"] = self.agent.scorer
         try:
             return TextVectorEnv([lambda: gymnasium.make(self.env_id, disable_env_checker=True, **options)] * count)
-        except TypeError as error:
-            raise ConfigError(f"{self.env_id} does not take these arguments: {options} ({error})") from None
+        except LLMGymError:
+            raise
+        except (TypeError, ValueError, gymnasium.error.Error) as error:
+            raise ConfigError(f"Cannot make {self.env_id} with {options}: {error}") from error
 
     def _evaluate_into(self, evaluations: dict[str, Evaluation], label: str, run: RunDirectory) -> None:
         if self.config.eval_episodes:

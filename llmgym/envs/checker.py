@@ -1,6 +1,8 @@
 """`check_env`: whether an environment keeps the promises that training relies on."""
 
+import itertools
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
@@ -8,16 +10,20 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 
 from llmgym.envs.text_env import TextEnv
 from llmgym.errors import EnvironmentContractError
+from llmgym.spaces import UnicodeText
 
 Transcript = list[tuple[Any, ...]]
 
+_MOST_TURNS = 100  # of an episode with random replies
+
 
 def check_env(env: gymnasium.Env[str, str], *, seeds: int = 20) -> None:
-    """Check a text environment: Gymnasium's contract, purity, and that its expert is one.
+    """Check a text environment: Gymnasium's contract, purity, its scoring, and that its expert is one.
 
     Args:
         env: The environment.
-        seeds: How many seeds the expert plays.
+        seeds: How many episodes are played with random replies, and how many by the expert
+            if there is one.
 
     Raises:
         EnvironmentContractError: What is wrong, in a sentence.
@@ -28,33 +34,48 @@ def check_env(env: gymnasium.Env[str, str], *, seeds: int = 20) -> None:
             gymnasium_check_env(env.unwrapped, skip_render_check=env.render_mode is None)
         except (AssertionError, ValueError, Warning) as error:
             raise EnvironmentContractError(f"Gymnasium's check_env: {error}") from error
+    for seed in range(seeds):
+        _play_twice(env, seed, expert=False)
     inner = env.unwrapped
     if not isinstance(inner, TextEnv) or type(inner).expert is TextEnv.expert:
         return
     for seed in range(seeds):
-        first, second = _play_expert(inner, seed), _play_expert(inner, seed)
-        if first != second:
-            raise EnvironmentContractError(
-                f"Seed {seed} gave two different episodes for the same actions: use self.np_random and nothing else."
-            )
-        *_, (_, _, terminated, truncated, _) = first
+        transcript = _play_twice(inner, seed, expert=True)
+        _, _, terminated, truncated, _ = transcript[-1]
         if not (terminated or truncated):
             raise EnvironmentContractError(f"The expert ran out of replies on seed {seed} before the episode was over.")
-        total = sum(step[1] for step in first)
+        total = sum(step[1] for step in transcript)
         if inner.top_score is not None and abs(total - inner.top_score) > 1e-6:
             raise EnvironmentContractError(f"The expert earned {total} on seed {seed}, expected {inner.top_score}.")
 
 
-def _play_expert(env: TextEnv, seed: int) -> Transcript:
-    transcript: Transcript = []
+def _play_twice(env: gymnasium.Env[str, str], seed: int, *, expert: bool) -> Transcript:
+    first, second = _play(env, seed, expert=expert), _play(env, seed, expert=expert)
+    if first != second:
+        raise EnvironmentContractError(
+            f"Seed {seed} gave two different episodes for the same actions: use self.np_random and nothing else."
+        )
+    return first
+
+
+def _play(env: gymnasium.Env[str, str], seed: int, *, expert: bool) -> Transcript:
     observation, _ = env.reset(seed=seed)
-    for action in env.expert():
+    transcript: Transcript = [(observation, 0.0, False, False, {})]
+    for action in _replies_of_expert(env) if expert else _random_replies(seed):
         transcript.append(env.step(action))
         _, _, terminated, truncated, _ = transcript[-1]
         if terminated and truncated:
-            raise EnvironmentContractError(
-                f"Seed {seed} ended both terminated and truncated; an episode is one of them."
-            )
+            raise EnvironmentContractError(f"Seed {seed} ended terminated and truncated; an episode is one of them.")
         if terminated or truncated:
             break
-    return [(observation, 0.0, False, False, {}), *transcript]
+    return transcript
+
+
+def _replies_of_expert(env: gymnasium.Env[str, str]) -> Iterator[str]:
+    assert isinstance(env, TextEnv)
+    return env.expert()
+
+
+def _random_replies(seed: int) -> Iterator[str]:
+    space = UnicodeText(seed=seed)
+    return itertools.islice(iter(space.sample, None), _MOST_TURNS)

@@ -122,6 +122,6 @@ class TextEnv(gymnasium.Env[str, str]):
         return value
 
     def _score_episode(self) -> Score:
-        if self._scorer is not None:
-            return self._scorer.score([self.episode])[0]
-        return as_score(self.score(self.episode), name=f"{type(self).__name__}.score")
+        if self._scorer is None:
+            return as_score(self.score(self.episode), name=f"{type(self).__name__}.score")
+        return as_score(self._scorer.score([self.episode])[0], name=f"{type(self._scorer).__name__}.score")

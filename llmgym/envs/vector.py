@@ -79,6 +79,8 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
         self, *, seed: int | Sequence[int | None] | None = None, options: Infos | None = None
     ) -> tuple[tuple[str, ...], Infos]:
         """Reset all environments; a single seed gives environment `i` the seed ``seed + i``."""
+        if options and "reset_mask" in options:
+            raise ValueError("reset_mask has no use here: ended episodes are reset by step, single ones by reset_one.")
         seeds = (
             [None if seed is None else seed + i for i in range(self.num_envs)] if isinstance(seed, int | None) else seed
         )

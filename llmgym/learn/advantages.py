@@ -24,7 +24,7 @@ def group_relative(reward: Tensor, group: Tensor, scored: Tensor, *, divide_by_s
     """
     member = torch.unique(group, return_inverse=True)[1]  # [B], 0 to G-1
     groups = int(member.max()) + 1
-    known = scored.to(reward.dtype)
+    known = scored.double()
 
     def group_sum(values: Tensor) -> Tensor:  # [B] -> [G]
         return values.new_zeros(groups).index_add_(0, member, values)
@@ -33,6 +33,7 @@ def group_relative(reward: Tensor, group: Tensor, scored: Tensor, *, divide_by_s
     mean = group_sum(reward * known) / count.clamp(min=1)
     centred = (reward - mean[member]) * known
     std = (group_sum(centred**2) / (count - 1).clamp(min=1)).sqrt()
-    informative = (std > 1e-6)[member]
-    scale = std[member] if divide_by_std else torch.ones_like(reward)
-    return torch.where(informative, centred / torch.where(informative, scale, 1.0), 0.0)
+    # Relative to the rewards, in double precision: rounding must not turn equal rewards into advantages.
+    informative = (std > 1e-6 * mean.abs().clamp(min=1))[member] & scored
+    scale = std[member] if divide_by_std else torch.ones_like(centred)
+    return torch.where(informative, centred / torch.where(informative, scale, 1.0), 0.0).to(reward.dtype)

@@ -6,6 +6,7 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmgym.errors import RunDirectoryError
+from llmgym.files import sync
 
 
 def save_checkpoint(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -20,4 +21,6 @@ def save_checkpoint(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTok
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
+    for file in partial.iterdir():
+        sync(file)
     partial.replace(path)

@@ -1,5 +1,6 @@
 """`Learner`: optimiser steps over batches, in micro-batches that fit."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -51,7 +52,8 @@ class Learner:
 
         Returns:
             The losses, summed over micro-batches; the loss's metrics, averaged over sampled
-            tokens; ``grad_norm`` before clipping; and ``learning_rate``.
+            tokens; ``grad_norm`` before clipping; ``learning_rate``; and ``updates_skipped``,
+            1.0 if the gradient was not finite and the weights were left as they are.
         """
         batch = batch.copy().set("weight", token_weights(batch["mask"], self.aggregation))
         metrics: dict[str, float] = {}
@@ -69,6 +71,8 @@ class Learner:
                 metrics[key] = metrics.get(key, 0.0) + float(value.item()) * (1.0 if key.startswith("loss_") else share)
         metrics["grad_norm"] = float(torch.nn.utils.clip_grad_norm_(self._parameters, self.max_grad_norm))
         metrics["learning_rate"] = float(self.schedule.get_last_lr()[0])
-        self.optimiser.step()
-        self.schedule.step()
+        metrics["updates_skipped"] = float(not math.isfinite(metrics["grad_norm"]))
+        if not metrics["updates_skipped"]:  # a step along a gradient that is not finite would destroy the weights
+            self.optimiser.step()
+            self.schedule.step()
         return metrics

@@ -71,8 +71,11 @@ class Policy(nn.Module):
         position = position.where(inside, 0)
         causal = (column[:rest, None] >= column[:rest]).expand(len(tokens), -1, -1)  # [B, R, R]
         sees = torch.cat([in_prompt[:, None].expand(-1, rest, -1), causal], dim=2)[:, None]  # [B, 1, R, P+R]
+        # As a bias to the scores: eager attention adds its mask, whatever its type.
+        bias = torch.zeros(sees.shape, dtype=self.model.dtype, device=sees.device)
+        bias.masked_fill_(~sees, torch.finfo(self.model.dtype).min)
         hidden = self.model.base_model(
-            input_ids=tokens.gather(1, position), position_ids=position, attention_mask=sees, past_key_values=cache
+            input_ids=tokens.gather(1, position), position_ids=position, attention_mask=bias, past_key_values=cache
         )[0]  # [B, R, D]
         last_of_prompt = prompt_hidden[prompt_of, prompt_length - 1]  # [B, D]
         before = torch.cat([last_of_prompt[:, None], hidden[:, :-1]], dim=1)  # [B, R, D]

@@ -1,6 +1,8 @@
 """Loading a causal language model with its tokenizer, and what lies between its trunk and its logits."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,38 +21,45 @@ def load_causal_lm(
             vocabulary is smaller than its tokenizer's.
     """
     if isinstance(name, Path) or name.startswith((".", "/", "~")):
-        path = Path(name).expanduser()
-        if not path.is_dir():
+        path = os.path.expanduser(name)
+        if not os.path.isdir(path):
             raise ModelError(f"--model {str(name)!r}: no such directory.")
-        name = str(path)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(
-            f"--model {name!r}: expected a tokenizer there, found none that loads ({_first_line(error)})"
-        ) from None
+        name = path
+    tokenizer = _load(AutoTokenizer, name, "a tokenizer")
     if tokenizer.chat_template is None:
         raise ModelError(
             f"--model {name!r}: its tokenizer has no chat template; expected a chat_template.jinja beside it."
         )
-    try:
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, use_safetensors=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"--model {name!r}: expected a causal language model with safetensors weights ({_first_line(error)})"
-        ) from None
+    what = "a causal language model with safetensors weights"
+    model, info = _load(AutoModelForCausalLM, name, what, dtype=dtype, use_safetensors=True, output_loading_info=True)
+    if info["missing_keys"]:
+        raise ModelError(f"--model {name!r}: its weights lack {', '.join(sorted(info['missing_keys'])[:3])}.")
     vocabulary = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > vocabulary:
         raise ModelError(f"--model {name!r}: its tokenizer has {len(tokenizer)} tokens, its model embeds {vocabulary}.")
+    if getattr(model.config, "attn_logit_softcapping", None) is not None:
+        model.set_attn_implementation("eager")  # the others ignore the cap
     return model, tokenizer
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _load(auto_class: Any, name: str, what: str, **options: Any) -> Any:
+    try:
+        return auto_class.from_pretrained(name, **options)
+    except Exception as error:  # a foreign file can make transformers raise anything
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(f"--model {name!r}: expected {what}, found none that loads ({lines[0]:.300})") from error
+
+
+def stop_token_ids_of(model: PreTrainedModel) -> list[int]:
+    """Return the tokens that the model's own generation settings stop at."""
+    ids = getattr(model.generation_config, "eos_token_id", None)
+    return [ids] if isinstance(ids, int) else list(ids or [])
 
 
 def logits_of(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     """Apply a causal LM's head to hidden states of its trunk: ``[..., D] -> [..., V]``."""
+    config = model.config.get_text_config(decoder=True)
     logits: Tensor = model.get_output_embeddings()(hidden)
-    cap = getattr(model.config, "final_logit_softcapping", None)
+    logits = logits * getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)
+    cap = getattr(config, "final_logit_softcapping", None)
     return logits if cap is None else cap * torch.tanh(logits / cap)

@@ -55,21 +55,22 @@ def lessons(rng: np.random.Generator, answers: int) -> Iterator[Lesson]:
                 Message("system", SYSTEM[language]),
                 Message("user", round_1_message(incident, difficulty, language)),
             ),
-            reasoning=_reason(rng, incident, language),
+            reasoning=reason(rng, incident, language),
             question=ROUND_2[language],
-            answers=tuple(_guess(rng, incident, difficulty) for _ in range(answers)),
+            answers=tuple(guess(rng, incident, difficulty) for _ in range(answers)),
         )
 
 
-def _reason(rng: np.random.Generator, incident: Incident, language: Language) -> str:
+def reason(rng: np.random.Generator, incident: Incident, language: Language) -> str:
     """Cite three or four signals: the direct traces in any order, then others."""
     signals = [incident.signals[i] for i in rng.permutation(len(incident.signals))]
     signals.sort(key=lambda signal: not signal.root)
     cited = signals[: rng.integers(3, 5)]
-    return " ".join(cite(signal, language) for signal in cited)
+    return "\n".join(cite(signal, language) for signal in cited)
 
 
-def _guess(rng: np.random.Generator, incident: Incident, difficulty: Difficulty) -> str:
+def guess(rng: np.random.Generator, incident: Incident, difficulty: Difficulty) -> str:
+    """Answer round 2, right in both names with probability ``RIGHT ** 2``."""
     service, cause = incident.service, incident.incident_type
     if rng.random() > RIGHT:
         suffering = [signal.service for signal in incident.signals if signal.service != service]

@@ -23,7 +23,7 @@ from llmgym.models import TINY_PATH
 from llmgym.models.teacher import Lesson, lessons
 from llmgym.rollout.chat import ChatCodec
 
-WORDS = r" ?\[[A-Z]\d+\]| ?[A-Za-z_]+| ?\p{Han}+| ?\d{1,2}| ?[^\sA-Za-z\d]+|\s"
+WORDS = r"\[[A-Z]\d+\]| ?[A-Za-z_]+| ?\p{Han}+| ?\d{1,2}| ?[^\sA-Za-z\d]+|\s"
 """How text is cut before its bytes are merged: a tag is one piece, and so is a snake_case name."""
 
 CHATML = (

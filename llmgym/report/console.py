@@ -12,7 +12,7 @@ from llmgym.rollout.trajectory import Trajectory
 ROWS = 10
 """Rows of progress that a run prints at the most, however long it is."""
 
-_PARTS_SHOWN = 4  # named parts of the score in the last table
+_PARTS_SHOWN = 3  # named parts of the score in the last table
 
 _COLUMNS = {
     "reward": ("reward", "{:6.3f}"),
@@ -24,6 +24,13 @@ _COLUMNS = {
     "seconds": ("s/step", "{:6.2f}"),
 }
 """The metrics shown: the title and the format of each."""
+
+
+def make_console() -> Console:
+    """Return a console whose tables keep their columns in a log, which has no width of its own."""
+    console = Console(highlight=False)
+    console.width = max(console.width, 100)
+    return console
 
 
 class Progress:
@@ -42,8 +49,8 @@ class Progress:
 
     def header(self) -> None:
         """Print the titles of the columns."""
-        titles = "  ".join(title for title, _ in _COLUMNS.values())
-        self.console.print(f"{'step':>9}  {titles}  time left", style="bold", highlight=False)
+        titles = "  ".join(f"{title:>{len(form.format(0))}}" for title, form in _COLUMNS.values())
+        self.console.print(f"{'step':>9}  {titles}  time left", style="bold", soft_wrap=True)
 
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
         """Take a step's metrics; print the means since the last row when a row is due."""
@@ -54,7 +61,7 @@ class Progress:
         means = {name: sum(m[name] for m in self._since) / len(self._since) for name in _COLUMNS}
         cells = "  ".join(form.format(means[name]) for name, (_, form) in _COLUMNS.items())
         left = means["seconds"] * (self.steps - step)
-        self.console.print(f"{f'{step}/{self.steps}':>9}  {cells}  {left:7.0f} s", highlight=False)
+        self.console.print(f"{f'{step}/{self.steps}':>9}  {cells}  {left:7.0f} s", soft_wrap=True)
         self._since, self._printed = [], self._printed + 1
 
     def conversation(self, step: int, trajectory: Trajectory) -> None:
@@ -63,7 +70,7 @@ class Progress:
         self.console.rule(f"a conversation of step {step}: seed {trajectory.seed}, {score}", style="dim")
         for message in trajectory.messages:
             style = "green" if message.role == "assistant" else "default"
-            self.console.print(f"[bold]{message.role}[/bold]  {escape(message.content)}", style=style, highlight=False)
+            self.console.print(f"[bold]{message.role}[/bold]  {escape(message.content)}", style=style, soft_wrap=True)
         self.console.rule(style="dim")
 
 
@@ -72,7 +79,7 @@ def print_evaluations(console: Console, evaluations: Mapping[str, Evaluation]) -
     episodes = next(iter(evaluations.values())).episodes
     table = Table(title=f"{episodes} held-out episodes")
     for column in ("", "success", "95 % interval", "reward"):
-        table.add_column(column, justify="left" if not column else "right")
+        table.add_column(column, justify="left" if not column else "right", no_wrap=True)
     names = [name for name in next(iter(evaluations.values())).parts if name != "success"][:_PARTS_SHOWN]
     for name in names:
         table.add_column(name, justify="right")

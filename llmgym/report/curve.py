@@ -1,5 +1,6 @@
 """The learning curve as a picture."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -31,11 +32,11 @@ def draw_learning_curve(
         values = [m[name] for m in metrics]
         top.plot(steps, values, color=colour, alpha=0.25, linewidth=1)
         top.plot(steps, _smoothed(values), color=colour, linewidth=2, label=f"{name}, training")
-    for x, evaluation in zip((0, steps[-1]), evaluations.values(), strict=False):
+    for x, evaluation in zip((steps[0] - 1, steps[-1]), evaluations.values(), strict=False):
         below, above = evaluation.success - evaluation.success_low, evaluation.success_high - evaluation.success
         bar = top.errorbar(x, evaluation.success, [[below], [above]], fmt="o", color="black", capsize=4, zorder=3)
         top.annotate(f"{evaluation.success:.2f}", (x, evaluation.success), (8, -14), textcoords="offset points")
-        if x == 0:
+        if x < steps[0]:
             bar.set_label("success, held out, 95 %")
     top.set(title=title, ylim=(0, 1.03), ylabel="share of episodes, reward")
     top.legend(loc="lower right", frameon=False)
@@ -52,8 +53,12 @@ def draw_learning_curve(
 
 def _smoothed(values: Sequence[float], weight: float = 0.6) -> list[float]:
     """An exponential moving average, corrected for its start."""
-    smooth, total, mass = [], 0.0, 0.0
+    smooth: list[float] = []
+    total = mass = 0.0
     for value in values:
+        if math.isnan(value):  # a step without a score adds nothing
+            smooth.append(smooth[-1] if smooth else value)
+            continue
         total, mass = weight * total + (1 - weight) * value, weight * mass + (1 - weight)
         smooth.append(total / mass)
     return smooth

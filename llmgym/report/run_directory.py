@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import sys
@@ -82,9 +83,10 @@ class RunDirectory:
         return self.path / "learning_curve.png"
 
     def add_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Append a line to ``metrics.jsonl``."""
+        """Append a line to ``metrics.jsonl``; a number that is not finite becomes null."""
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(metrics) + "\n")
+            known = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+            file.write(json.dumps(known) + "\n")
 
     def add_trajectories(self, step: int, trajectories: Sequence[Trajectory]) -> None:
         """Write a step's trajectories."""

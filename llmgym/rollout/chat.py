@@ -1,8 +1,10 @@
 """`ChatCodec`: messages to tokens through the tokenizer's own chat template, append-only."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
+
+from jinja2 import TemplateError
 
 from llmgym.errors import ModelError
 from llmgym.types import Message
@@ -21,13 +23,15 @@ class ChatCodec:
     they were sampled; nothing is rendered twice and nothing decoded is encoded again.
 
     Args:
-        tokenizer: A Hugging Face tokenizer with a chat template.
+        tokenizer: A Hugging Face tokenizer with a chat template. If the template refuses a
+            system message, its text goes before the first user message.
+        stop_token_ids: Tokens that end a reply besides the tokenizer's own.
 
     Raises:
         ModelError: The tokenizer has no chat template, or its template does not show replies.
     """
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", stop_token_ids: Iterable[int] = ()) -> None:
         self.tokenizer = tokenizer
         if tokenizer.chat_template is None:
             raise ModelError(
@@ -39,16 +43,14 @@ class ChatCodec:
         self._special = re.compile(
             "|".join(map(re.escape, sorted(tokenizer.all_special_tokens, key=len, reverse=True)))
         )
-        self._reply_end(self._render([Message("user", "."), Message("assistant", _REPLY)], generate=False))
-
-    @property
-    def stop_token_ids(self) -> tuple[int, ...]:
+        self._takes_system = True
+        try:
+            self._render([Message("system", "."), Message("user", ".")], generate=True)
+        except ModelError:
+            self._takes_system = False
+        behind_reply = {self._bridge_tokens(".")[0]} & set(tokenizer.all_special_ids)
+        self.stop_token_ids = tuple(sorted({tokenizer.eos_token_id, *stop_token_ids, *behind_reply}))
         """The tokens that end a reply: the end of sequence, and what the template puts behind a reply."""
-        ids = {self.tokenizer.eos_token_id}
-        behind_reply = self._bridge_tokens(".")[0]
-        if behind_reply in self.tokenizer.all_special_ids:
-            ids.add(behind_reply)
-        return tuple(sorted(ids))
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """Return the tokens up to where the agent's first reply begins."""
@@ -63,7 +65,10 @@ class ChatCodec:
                 behind a reply, it is not repeated.
         """
         tokens = self._bridge_tokens(content)
-        return tokens[1:] if tokens[0] == last_token else tokens
+        if last_token not in self.stop_token_ids or last_token not in tokens:
+            return tokens
+        end = tokens.index(last_token)
+        return tokens if self.text(tokens[:end]).strip() else tokens[end + 1 :]
 
     def text(self, tokens: Sequence[int]) -> str:
         """Return a reply's tokens as text, special tokens left out."""
@@ -82,8 +87,16 @@ class ChatCodec:
         return behind
 
     def _render(self, messages: Sequence[Message], *, generate: bool) -> str:
+        if messages[0].role == "system" and not self._takes_system:
+            first = Message("user", f"{messages[0].content}\n\n{messages[1].content}")
+            messages = [first, *messages[2:]]
         chat = [{"role": message.role, "content": self._harmless(message.content)} for message in messages]
-        return str(self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=generate))
+        try:
+            return str(self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=generate))
+        except TemplateError as error:
+            raise ModelError(
+                f"The chat template of {self.tokenizer.name_or_path!r} does not render: {error}"
+            ) from error
 
     def _harmless(self, content: str) -> str:
         """Break up special tokens spelled out in a message, which would otherwise end it."""

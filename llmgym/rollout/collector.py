@@ -1,8 +1,11 @@
 """`Collector`: steps environments through whole episodes, reacting to whichever reply is done."""
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
+
+import numpy as np
 
 from llmgym.envs.vector import StepResult, TextVectorEnv
 from llmgym.errors import ContextOverflowError, EnvironmentContractError
@@ -64,7 +67,15 @@ class Collector:
             ContextOverflowError: A first observation leaves no room for a reply.
             EnvironmentContractError: Siblings of a group differ in their first observation.
         """
+        try:
+            return self._play(tasks, sampling)
+        except BaseException:
+            self.engine.abort()
+            raise
+
+    def _play(self, tasks: Sequence[Task], sampling: Sampling) -> list[Trajectory]:
         trajectories = [Trajectory(task.seed, task.group) for task in tasks]
+        first_of: dict[int, Trajectory] = {}  # by group
         waiting = deque(range(len(tasks)))
         free = list(range(self.envs.num_envs))[::-1]
         env_of: dict[int, int] = {}  # by episode
@@ -73,9 +84,8 @@ class Collector:
             while waiting and free:
                 episode = waiting.popleft()
                 env_of[episode] = free.pop()
-                self._begin(trajectories[episode], env_of[episode])
+                self._begin(trajectories[episode], env_of[episode], first_of)
                 ready.append(episode)
-            _check_siblings(trajectories[episode] for episode in ready)
             self.engine.submit([self._request(episode, trajectories[episode], sampling) for episode in ready])
 
             completions = self.engine.wait()
@@ -87,11 +97,12 @@ class Collector:
             free += [env_of.pop(episode) for episode in over]
         return trajectories
 
-    def _begin(self, trajectory: Trajectory, env: int) -> None:
+    def _begin(self, trajectory: Trajectory, env: int, first_of: dict[int, Trajectory]) -> None:
         observation, _ = self.envs.reset_one(env, seed=trajectory.seed)
         system = self.envs.system_prompt(env)
         trajectory.messages = [Message("system", system)] if system else []
         trajectory.messages.append(Message("user", observation))
+        _check_sibling(trajectory, first_of.setdefault(trajectory.group, trajectory))
         trajectory.observe(self.codec.prompt(trajectory.messages))
         if len(trajectory.tokens) >= self.engine.context_length:
             raise ContextOverflowError(
@@ -133,7 +144,8 @@ class Collector:
         trajectory.replies[-1].reward = result.reward
         if result.terminated or result.truncated:
             trajectory.ending = "terminated" if result.terminated else "truncated"
-            trajectory.parts = {key: float(part) for key, part in result.info.items() if isinstance(part, float | int)}
+            numbers = {key: part for key, part in result.info.items() if isinstance(part, Real | np.generic)}
+            trajectory.parts = {key: float(part) for key, part in numbers.items()}
             missing = "score_missing" in result.info
             trajectory.score = None if missing else sum(reply.reward for reply in trajectory.replies)
             return
@@ -145,13 +157,12 @@ class Collector:
             trajectory.observe(bridge)
 
 
-def _check_siblings(trajectories: Iterable[Trajectory]) -> None:
-    first: dict[int, Trajectory] = {}
-    for trajectory in trajectories:
-        sibling = first.setdefault(trajectory.group, trajectory)
-        if sibling.messages != trajectory.messages:
-            raise EnvironmentContractError(
-                f"Two resets with seed {trajectory.seed} gave different first observations "
-                f"({sibling.messages[-1].content!r:.60} and {trajectory.messages[-1].content!r:.60}): "
-                "an environment has to be a function of its seed, with self.np_random as its only source of chance."
-            )
+def _check_sibling(trajectory: Trajectory, sibling: Trajectory) -> None:
+    """Compare what two episodes of a group saw first; the sibling may have gone on since."""
+    shown, expected = trajectory.messages, sibling.messages[: len(trajectory.messages)]
+    if shown != expected:
+        raise EnvironmentContractError(
+            f"Two resets with seed {trajectory.seed} gave different first observations "
+            f"({expected[-1].content!r:.60} and {shown[-1].content!r:.60}): "
+            "an environment has to be a function of its seed, with self.np_random as its only source of chance."
+        )

@@ -1,11 +1,10 @@
 """What a scorer is, how a plain function becomes one, and how one is found by its name."""
 
-import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from llmgym.errors import EnvironmentContractError, UnknownNameError, did_you_mean
+from llmgym.errors import ConfigError, EnvironmentContractError, UnknownNameError, did_you_mean, import_user_module
 from llmgym.types import Episode, Score
 
 ScoreLike = float | Mapping[str, float] | Score
@@ -49,15 +48,14 @@ def as_score(value: ScoreLike, *, name: str) -> Score:
         EnvironmentContractError: The value, or one of its parts, is not a finite number.
     """
     if isinstance(value, Score):
-        score = value
-    elif isinstance(value, Mapping):
+        if value.value is None:
+            return value
+        parts = {key: _finite(part, f"{name}[{key!r}]") for key, part in value.parts.items()}
+        return Score(_finite(value.value, name), parts)
+    if isinstance(value, Mapping):
         parts = {key: _finite(part, f"{name}[{key!r}]") for key, part in value.items()}
-        score = Score(sum(parts.values()), parts)
-    else:
-        score = Score(_finite(value, name))
-    if score.value is not None:
-        _finite(score.value, name)
-    return score
+        return Score(sum(parts.values()), parts)
+    return Score(_finite(value, name))
 
 
 def _finite(value: object, name: str) -> float:
@@ -93,11 +91,13 @@ def resolve_scorer(scorer: Scorer | ScoreFunction | str) -> Scorer:
     """
     if isinstance(scorer, Scorer):
         return scorer
-    if not isinstance(scorer, str):
+    if callable(scorer):
         return FunctionScorer(scorer)
+    if not isinstance(scorer, str):
+        raise ConfigError(f"scorer: expected a Scorer, a function or a name, got {scorer!r:.80}")
     module, _, name = scorer.rpartition(":")
     if module:
-        importlib.import_module(module)
+        import_user_module(module, scorer)
     if name not in _SCORERS:
         known = ", ".join(sorted(_SCORERS)) or "none"
         raise UnknownNameError(

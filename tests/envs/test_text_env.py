@@ -118,6 +118,19 @@ def test_a_scorer_replaces_the_environments_own() -> None:
         assert env.step("34")[1] == 0.25
 
 
+def test_a_scorer_object_that_returns_nonsense_is_named() -> None:
+    class Judge:
+        def score(self, episodes: Any) -> list[Any]:
+            return [math.nan for _ in episodes]
+
+    env = Count(scorer=Judge())
+    env.reset(seed=0)
+    env.step("1")
+    env.step("2")
+    with pytest.raises(EnvironmentContractError, match=r"Judge\.score has to return a finite number, got float: nan"):
+        env.step("3")
+
+
 def test_an_unknown_scorer_names_the_nearest_one() -> None:
     llmgym.register_scorer("politeness")(lambda episode: 0.0)
     with pytest.raises(LookupError, match="Did you mean 'politeness'"):

@@ -1,6 +1,7 @@
 """The learner takes the same step however the batch is cut, and warms up."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -59,6 +60,19 @@ def test_the_learning_rate_rises_linearly_and_gradients_are_clipped() -> None:
     assert metrics[0]["grad_norm"] > 0.01
     total = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).norm()
     assert total == pytest.approx(0.01, rel=1e-3)
+
+
+def test_a_gradient_that_is_not_finite_leaves_the_weights_as_they_are() -> None:
+    model = random_model("qwen2")
+    batch = real_batch(Policy(model))
+    before = copy.deepcopy(model.state_dict())
+    one = learner(model)
+    poisoned = batch.clone()
+    poisoned["advantage"][poisoned["mask"]] = math.inf
+    assert one.update(poisoned)["updates_skipped"] == 1.0
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, before[name])
+    assert one.update(batch)["updates_skipped"] == 0.0
 
 
 def test_the_reference_stays_where_training_started() -> None:

@@ -84,6 +84,13 @@ def test_a_sliding_window_model_takes_the_general_path_and_agrees() -> None:
     torch.testing.assert_close(Policy(model).log_probs(batch), plain_log_probs(model, batch), atol=1e-4, rtol=0)
 
 
+def test_eager_attention_agrees_too(model: PreTrainedModel) -> None:
+    batch = ragged_batch()
+    expected = plain_log_probs(model, batch)
+    model.set_attn_implementation("eager")
+    torch.testing.assert_close(Policy(model).log_probs(batch), expected, atol=1e-4, rtol=0)
+
+
 def test_entropy_is_that_of_the_softmax_at_sampled_tokens(model: PreTrainedModel) -> None:
     batch = ragged_batch()
     entropy = Policy(model).get_dist(batch).entropy()

@@ -67,3 +67,49 @@ def test_a_template_that_hides_replies_is_refused(tokenizer: PreTrainedTokenizer
     )
     with pytest.raises(ModelError, match="does not show the assistant's replies"):
         ChatCodec(deaf)
+
+
+def with_template(tokenizer: PreTrainedTokenizerFast, template: str, eos: str = "<|im_end|>") -> ChatCodec:
+    return ChatCodec(
+        PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, eos_token=eos, chat_template=template)
+    )
+
+
+NO_SYSTEM = (
+    "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+)
+
+
+def test_where_a_template_refuses_a_system_message_its_text_goes_to_the_first_user(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    codec = with_template(tokenizer, NO_SYSTEM)
+    tokens = codec.prompt([Message("system", "Be brief."), Message("user", "hello")])
+    assert codec.tokenizer.decode(tokens) == "<|im_start|>user\nBe brief.\n\nhello<|im_end|>\n"
+
+
+def test_a_template_that_does_not_render_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(ModelError, match="does not render: never"):
+        with_template(tokenizer, "{{ raise_exception('never') }}")
+
+
+def test_white_space_before_the_end_token_does_not_double_it(tokenizer: PreTrainedTokenizerFast) -> None:
+    template = (
+        "{% for m in messages %}{% if m.role == 'user' %}[I] {{ m.content }} [/I]{% else %} {{ m.content }} <|im_end|>"
+        "{% endif %}{% endfor %}"
+    )
+    codec = with_template(tokenizer, template)
+    end = codec.tokenizer.eos_token_id
+    assert codec.tokenizer.decode(codec.bridge("next", end)) == "[I] next [/I]"
+    assert codec.tokenizer.decode(codec.bridge("next", 77)) == " <|im_end|>[I] next [/I]"
+
+
+def test_a_reply_cut_off_behind_a_newline_keeps_its_end(tokenizer: PreTrainedTokenizerFast) -> None:
+    codec = ChatCodec(tokenizer)
+    newline = tokenizer("\n")["input_ids"][0]
+    assert codec.bridge("next", newline)[0] == tokenizer.eos_token_id
+
+
+def test_the_models_own_stop_tokens_count_too(tokenizer: PreTrainedTokenizerFast) -> None:
+    assert ChatCodec(tokenizer, [0]).stop_token_ids == (0, 2)

@@ -4,6 +4,7 @@ import random
 from typing import Any
 
 import gymnasium
+import numpy as np
 import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -169,3 +170,56 @@ def test_a_real_engine_gives_the_same_episodes_for_the_same_seed(
     ]
     assert [t.tokens for t in runs[0]] == [t.tokens for t in runs[1]]
     assert runs[0][0].tokens != runs[0][1].tokens  # siblings draw their own replies
+
+
+def test_after_an_interruption_the_engine_starts_afresh(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    class Interrupted(Chatter):
+        broken = True
+
+        def respond(self, action: str) -> str | None:
+            if Interrupted.broken:
+                raise KeyboardInterrupt
+            return super().respond(action)
+
+    collector = Collector(envs(6, Interrupted), ChatCodec(tokenizer), LocalEngine(model))
+    tasks = [Task(seed, seed) for seed in range(6)]
+    with pytest.raises(KeyboardInterrupt):
+        collector.collect(tasks, Sampling(max_tokens=20))
+    Interrupted.broken = False
+    again = collector.collect(tasks, Sampling(max_tokens=20))
+    fresh = Collector(envs(6), ChatCodec(tokenizer), LocalEngine(model)).collect(tasks, Sampling(max_tokens=20))
+    assert [t.tokens for t in again] == [t.tokens for t in fresh]
+
+
+def test_siblings_are_compared_also_where_environments_are_few(tokenizer: PreTrainedTokenizerFast) -> None:
+    class Counting(Chatter):
+        count = 0
+
+        def begin(self) -> str:
+            Counting.count += 1
+            self.episode.task = 1
+            return f"talk {Counting.count}"
+
+    with pytest.raises(EnvironmentContractError, match="different first observations"):
+        Collector(envs(1, Counting), ChatCodec(tokenizer), talkative(tokenizer)).collect(
+            [Task(5, 0), Task(5, 0)], Sampling(max_tokens=8)
+        )
+
+
+def test_parts_may_be_any_kind_of_number(tokenizer: PreTrainedTokenizerFast) -> None:
+    class Plain(gymnasium.Env[str, str]):
+        observation_space = action_space = llmgym.UnicodeText()
+
+        def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[str, dict[str, Any]]:
+            return "hello", {}
+
+        def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+            info = {"success": np.bool_(True), "a": np.float32(0.5), "b": np.int64(2), "note": "text"}
+            return "", 1.0, True, False, info
+
+    (trajectory,) = Collector(envs(1, Plain), ChatCodec(tokenizer), talkative(tokenizer)).collect(
+        [Task(0, 0)], Sampling(max_tokens=8)
+    )
+    assert trajectory.parts == {"success": 1.0, "a": 0.5, "b": 2.0}

@@ -6,9 +6,20 @@ from collections.abc import Iterable
 import pytest
 import torch
 from conftest import random_model
-from transformers import PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    CohereConfig,
+    Gemma2Config,
+    GemmaConfig,
+    GraniteConfig,
+    MambaConfig,
+    MistralConfig,
+    PreTrainedModel,
+    Qwen3Config,
+)
 
 from llmgym.errors import ContextOverflowError, ModelError
+from llmgym.rollout.engines import local
 from llmgym.rollout.engines.base import Completion, GenerationRequest
 from llmgym.rollout.engines.local import LocalEngine
 
@@ -42,10 +53,13 @@ def plain_log_probs(model: PreTrainedModel, tokens: list[int], temperature: floa
 
 
 @pytest.mark.parametrize("max_running", [64, 5], ids=["roomy", "under pressure"])
+@pytest.mark.parametrize("chunk", [512, 7], ids=["whole", "chunked"])
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_log_probs_equal_a_plain_forward_pass_over_three_ragged_turns(
-    model: PreTrainedModel, max_running: int, temperature: float
+    model: PreTrainedModel, max_running: int, chunk: int, temperature: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(local, "_CHUNK", chunk)
+    monkeypatch.setattr(local, "_PREFILL_TOKENS", 16 * chunk)
     engine = LocalEngine(model, max_running=max_running, context_length=600)
     rng = random.Random(0)
     episodes = {i: [rng.randrange(3, 300) for _ in range(rng.randrange(3, 90))] for i in range(12)}
@@ -138,10 +152,12 @@ def test_turns_after_the_first_run_only_their_own_tokens(monkeypatch: pytest.Mon
         return forward(*args, **kwargs)
 
     monkeypatch.setattr(model.base_model, "forward", counting)
+    ran.clear()  # of the self-test
     prompt = list(range(3, 203))
-    engine.submit([request(i, prompt, episode=i, max_tokens=1) for i in range(8)])
+    others = [request(100 + i, range(40 + i // 2, 90), max_tokens=1) for i in range(8)]
+    engine.submit([*(request(i, prompt, episode=i, max_tokens=1) for i in range(8)), *others])
     first = drain(engine)
-    assert sum(ran) == 200  # eight siblings, one prefill
+    assert ran == [5 * 200]  # five distinct prompts in one pass, padded to the longest
     ran.clear()
     engine.submit([request(i, [*prompt, *first[i].tokens, 5, 6, 7], episode=i, max_tokens=1) for i in range(8)])
     drain(engine)
@@ -184,3 +200,64 @@ def test_sampling_leaves_the_learners_attention_alone(model: PreTrainedModel) ->
     engine.submit([request(0, range(3, 20))])
     drain(engine)
     assert model.config._attn_implementation == before
+
+
+def test_returning_episodes_keep_their_rows_under_pressure(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model("qwen2")
+    engine = LocalEngine(model, max_running=4)
+    ran: list[int] = []
+    forward = model.base_model.forward
+
+    def counting(*args: object, **kwargs: torch.Tensor) -> object:
+        ran.append(kwargs["input_ids"].numel())
+        return forward(*args, **kwargs)
+
+    prompts = {i: list(range(3 + i, 103 + i)) for i in range(8)}
+    engine.submit([request(i, prompts[i], max_tokens=1) for i in range(4)])
+    first = drain(engine)
+    monkeypatch.setattr(model.base_model, "forward", counting)
+    engine.submit([request(i, prompts[i], max_tokens=1) for i in range(4, 8)])
+    engine.submit([request(i, [*prompts[i], *first[i].tokens, 9], episode=i, max_tokens=1) for i in range(4)])
+    drain(engine)
+    assert sum(ran) == 4 * 2 + 4 * 100
+
+
+GRANITE = {"logits_scaling": 4.0, "embedding_multiplier": 2.0, "residual_multiplier": 0.5, "attention_multiplier": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("config_class", "options"),
+    [
+        (MistralConfig, {"sliding_window": 8}),
+        (Qwen3Config, {"head_dim": 16}),
+        (GemmaConfig, {"head_dim": 16}),
+        (Gemma2Config, {"head_dim": 16, "sliding_window": 8, "attn_logit_softcapping": 2.0}),
+        (GraniteConfig, GRANITE),
+        (CohereConfig, {"logit_scale": 0.25}),
+    ],
+    ids=lambda value: getattr(value, "model_type", None),
+)
+def test_other_families_agree_with_themselves(config_class: type, options: dict[str, float]) -> None:
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
+    ids = {"bos_token_id": None, "eos_token_id": STOP, "pad_token_id": 0}
+    torch.manual_seed(0)
+    config = config_class(vocab_size=300, num_key_value_heads=2, **shape, **ids, **options)
+    attention = "eager" if config.model_type == "gemma2" else "sdpa"
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2.0)
+    engine = LocalEngine(model)
+    engine.submit([request(i, range(3 + i, 40 - i), max_tokens=30) for i in range(5)])
+    for i, completion in drain(engine).items():
+        tokens = [*range(3 + i, 40 - i), *completion.tokens]
+        expected = plain_log_probs(model, tokens)[-len(completion.tokens) :]
+        torch.testing.assert_close(torch.tensor(completion.log_probs), expected, atol=1e-4, rtol=0)
+
+
+def test_a_model_that_the_engine_cannot_run_is_refused() -> None:
+    config = MambaConfig(vocab_size=300, hidden_size=32, num_hidden_layers=2)
+    config.num_key_value_heads = config.num_attention_heads = 4
+    config.max_position_embeddings = 64
+    with pytest.raises(ModelError, match="cannot run models of type 'mamba'"):
+        LocalEngine(AutoModelForCausalLM.from_config(config).eval())

@@ -113,13 +113,9 @@ LOGS: dict[str, Wording] = {
 
 TRACE: Wording = {"en": "slowest request: {hops}", "zh": "最慢请求：{hops}"}
 
-CITATIONS: dict[str, Wording] = {
-    "symptom": {"en": "[{tag}] {what}.", "zh": "[{tag}] {what}。"},
-    "metric": {"en": "[{tag}] {what}, far off.", "zh": "[{tag}] {what}，相差很大。"},
-    "log": {"en": "[{tag}] {what}.", "zh": "[{tag}] {what}。"},
-    "trace": {"en": "[{tag}] the time goes to {what}.", "zh": "[{tag}] 时间花在 {what}。"},
-}
-"""How a reply cites a signal."""
+FAR_OFF: Wording = {"en": "[{tag}] {line}, far off", "zh": "[{tag}] {line}，相差很大"}
+TIME_GOES: Wording = {"en": "[{tag}] the time goes to {service}", "zh": "[{tag}] 时间花在 {service}"}
+"""How a reply cites a metric and a trace; other signals are quoted as they stand."""
 
 CONCLUSIONS: tuple[str, ...] = (
     "root cause is", "root cause:", "the cause is", "diagnosis:", "the culprit is", "in conclusion",

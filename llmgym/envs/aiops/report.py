@@ -31,15 +31,14 @@ def report(incident: Incident, language: Language) -> str:
 
 
 def cite(signal: Signal, language: Language) -> str:
-    """Return a sentence that cites the signal by its tag and says what it shows."""
+    """Return a line that cites the signal by its tag and quotes what it shows."""
     match signal.kind:
         case "trace":
-            what = signal.service
-        case "log":
-            what = f"{signal.service} {_log_line(signal, language)}"
+            return phrases.TIME_GOES[language].format(tag=signal.tag, service=signal.service)
+        case "metric":
+            return phrases.FAR_OFF[language].format(tag=signal.tag, line=describe(signal, language))
         case _:
-            what = describe(signal, language)
-    return phrases.CITATIONS[signal.kind][language].format(tag=signal.tag, what=what)
+            return f"[{signal.tag}] {describe(signal, language)}"
 
 
 def describe(signal: Signal, language: Language) -> str:
@@ -51,15 +50,12 @@ def describe(signal: Signal, language: Language) -> str:
             return phrases.METRICS[signal.phrase][language].format(*signal.values, service=signal.service)
         case "log":
             minute, level = signal.values[:2]
-            return f"{clock(int(minute))} {level} {signal.service} {_log_line(signal, language)}"
+            line = phrases.LOGS[signal.phrase][language].format(*signal.values)
+            return f"{clock(int(minute))} {level} {signal.service} {line}"
         case "trace":
             names, milliseconds = signal.values[::2], signal.values[1::2]
             hops = " > ".join(f"{name} {ms} ms" for name, ms in zip(names, milliseconds, strict=True))
             return phrases.TRACE[language].format(hops=hops)
-
-
-def _log_line(signal: Signal, language: Language) -> str:
-    return phrases.LOGS[signal.phrase][language].format(*signal.values)
 
 
 def clock(minutes: int) -> str:

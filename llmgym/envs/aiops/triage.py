@@ -51,16 +51,19 @@ class AIOpsTriage(TextEnv):
         _one_of("difficulty", difficulty, range(len(DIFFICULTIES)))
         _one_of("language", language, get_args(Language))
         _one_of("split", split, get_args(Split))
-        for name in weights or {}:
+        for name, weight in (weights or {}).items():
             if name not in DEFAULT_WEIGHTS:
                 raise ConfigError(
                     f"weights has no part {name!r}.{did_you_mean(name, DEFAULT_WEIGHTS)} "
                     f"Parts: {', '.join(DEFAULT_WEIGHTS)}."
                 )
+            if isinstance(weight, bool) or not isinstance(weight, int | float):
+                raise ConfigError(f"weights[{name!r}] has to be a number, got {weight!r}.")
         self.difficulty = DIFFICULTIES[difficulty]
         self.language = language
         self.split = split
         self.weights = {**DEFAULT_WEIGHTS, **(weights or {})}
+        self.top_score = sum(self.weights.values())
         self.system_prompt = phrases.SYSTEM[language]
 
     @property
@@ -96,10 +99,10 @@ class AIOpsTriage(TextEnv):
         """Cite the direct traces of the cause, then answer."""
         incident: Incident = self.episode.task
         cited = sorted(incident.signals, key=lambda signal: not signal.root)[:4]
-        yield " ".join(cite(signal, self.language) for signal in cited)
+        yield "\n".join(cite(signal, self.language) for signal in cited)
         yield f'{{"service": "{incident.service}", "incident_type": "{incident.incident_type}"}}'
 
 
 def _one_of(name: str, value: Any, allowed: Any) -> None:
-    if value not in allowed or isinstance(value, bool):
+    if not any(value == one and type(value) is type(one) for one in allowed):
         raise ConfigError(f"{name} has to be one of {', '.join(map(repr, allowed))}, got {value!r}.")

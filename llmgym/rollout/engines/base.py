@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-FinishReason = Literal["stop", "length", "abort"]
-"""Why sampling stopped: at a stop token, at `max_tokens`, or because it was told to."""
+FinishReason = Literal["stop", "length"]
+"""Why sampling stopped: behind a stop token, or at `max_tokens`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,10 @@ class Engine(Protocol):
 
     def wait(self) -> list[Completion]:
         """Return what has finished, at least one completion; [] only if nothing is under way."""
+        ...
+
+    def abort(self) -> None:
+        """Drop every request and forget every episode, after something went wrong outside."""
         ...
 
     def release(self, episode_ids: Iterable[int]) -> None:

@@ -1,7 +1,6 @@
 """`LocalEngine`: continuous batching over a transformers model in this process."""
 
 import contextlib
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -59,7 +58,11 @@ class LocalEngine:
         model: A decoder-only causal LM. It is used in evaluation mode.
         memory_gib: Bound of the KV cache.
         max_running: Episodes in flight at the most.
-        context_length: Tokens of prompt and reply that fit; the model's own length if None.
+        context_length: Tokens of prompt and replies that fit; the model's own length if None.
+
+    Raises:
+        ModelError: The cache is too small for one context, or the model is of a kind that
+            the engine cannot run: a short self-test compares it with the model itself.
     """
 
     def __init__(
@@ -79,15 +82,17 @@ class LocalEngine:
         if rows < 1:
             raise ModelError(
                 f"A KV cache of {memory_gib} GiB holds no context of {self.context_length} tokens of this model, "
-                f"which takes {per_row / 2**30:.2f} GiB: give the engine more memory or a shorter context."
+                f"which takes {per_row / 2**30:.2f} GiB: raise kv_cache_gib, or lower context_length."
             )
+        self._hidden_size = config.hidden_size
         self._cache = SlotCache(config, rows, self.context_length, model.dtype, model.device)
         self._rows = [_Row() for _ in range(rows)]
         self._row_of: dict[int, int] = {}  # by episode, running or parked
         self._parked: dict[int, None] = {}  # episodes between turns, the longest-parked first
-        self._waiting: deque[GenerationRequest] = deque()
+        self._waiting: list[GenerationRequest] = []
         self._running: list[_Running] = []  # the i-th runs in row i
         self._logits = torch.empty(0)  # what each running row predicts next  [B, V]
+        self._self_test()
 
     # The protocol.
 
@@ -116,6 +121,11 @@ class LocalEngine:
                 if finished:
                     return finished
         return []
+
+    def abort(self) -> None:
+        """Drop every request and forget every episode."""
+        self._waiting, self._running = [], []
+        self.release(list(self._row_of))
 
     def release(self, episode_ids: Iterable[int]) -> None:
         """Free the rows of episodes that are over."""
@@ -147,21 +157,45 @@ class LocalEngine:
         self.release(list(self._row_of))
         del self._cache
 
+    @torch.inference_mode()
+    def _self_test(self) -> None:
+        """Compare a prefill and two steps in rows of the cache with the model's own forward pass."""
+        tokens = torch.arange(3, 3 + min(10, self.context_length - 1), device=self.model.device)[None]
+        tokens = tokens % self.model.get_input_embeddings().num_embeddings  # [1, T]
+        expected = self.model(tokens, use_cache=False).logits[0].float()
+        positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
+        kind = self.model.config.model_type
+        pieces = [slice(0, -2), slice(-2, -1), slice(-1, None)]
+        try:
+            with self._sampling():
+                hidden = [self._hidden(0, tokens[:, piece], positions[:, piece])[0] for piece in pieces]
+            actual = logits_of(self.model, torch.cat(hidden)).float()
+        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise ModelError(f"The embedded engine cannot run models of type {kind!r} ({error})") from error
+        tolerance = 1e-3 if self.model.dtype == torch.float32 else 0.1
+        difference = float((actual.log_softmax(-1) - expected.log_softmax(-1)).abs().max())
+        if not difference < tolerance:
+            raise ModelError(
+                f"The embedded engine cannot run models of type {kind!r}: in a self-test its log-probabilities "
+                f"differed from the model's own by {difference:.2g}, expected less than {tolerance}."
+            )
+
     # The scheduler.
 
     def _admit(self) -> None:
         """Give waiting requests a row behind the running ones and prefill what their rows lack."""
         first = len(self._running)
-        admitted: list[GenerationRequest] = []
-        while self._waiting and first + len(admitted) < len(self._rows):
-            request = self._waiting.popleft()
-            self._take_row(request.episode_id, first + len(admitted))
-            admitted.append(request)
-        if admitted:
-            self._running += [_Running(request, uniforms(request.seed, request.max_tokens)) for request in admitted]
-            self._logits = (
-                torch.cat([self._logits, self._prefill(first, admitted)]) if first else self._prefill(first, admitted)
-            )
+        room = len(self._rows) - first
+        if not (self._waiting and room):
+            return
+        # Episodes that return to a row of their own come first, before pressure takes it from them.
+        self._waiting.sort(key=lambda request: request.episode_id not in self._row_of)
+        admitted, self._waiting = _siblings_last(self._waiting[:room]), self._waiting[room:]
+        for row, request in enumerate(admitted, start=first):
+            self._take_row(request.episode_id, row)
+        self._running += [_Running(request, uniforms(request.seed, request.max_tokens)) for request in admitted]
+        logits = self._prefill(first, admitted)
+        self._logits = torch.cat([self._logits, logits]) if first else logits
 
     def _take_row(self, episode_id: int, row: int) -> None:
         """Move an episode to `row`: its own cache if it is parked, else an empty row."""
@@ -198,7 +232,7 @@ class LocalEngine:
         sources: dict[tuple[int, ...], int] = {}  # a prompt, and the row that runs it
         source_of = []
         for row, request in enumerate(requests, start=first):
-            tokens, cached = request.tokens, self._rows[row].cached
+            tokens, cached = list(request.tokens), self._rows[row].cached
             if cached != tokens[: len(cached)] or len(cached) == len(tokens):
                 cached.clear()
             source_of.append(row if cached else sources.setdefault(tuple(tokens), row))
@@ -225,7 +259,7 @@ class LocalEngine:
         positions = starts[:, None] + torch.arange(width, device=device)  # [B, T]
         positions.clamp_(max=self.context_length - 1)  # padding may run past the end
         last = torch.tensor([len(row) - 1 for row in missing], device=device)  # [B]
-        behind_last = torch.empty((len(missing), self.model.config.hidden_size), dtype=self.model.dtype, device=device)
+        behind_last = torch.empty((len(missing), self._hidden_size), dtype=self.model.dtype, device=device)
         for begin in range(0, width, _CHUNK):
             chunk = slice(begin, begin + _CHUNK)
             hidden = self._hidden(first, tokens[:, chunk], positions[:, chunk])
@@ -292,6 +326,17 @@ class LocalEngine:
         finally:
             config._attn_implementation = attention
             self.model.train(training)
+
+
+def _siblings_last(requests: list[GenerationRequest]) -> list[GenerationRequest]:
+    """Put requests whose prompt another one has already behind the others, which then prefill side by side."""
+    seen: set[tuple[int, ...]] = set()
+    repeats = []
+    for request in requests:
+        prompt = tuple(request.tokens)
+        repeats.append(prompt in seen)
+        seen.add(prompt)
+    return [request for _, request in sorted(zip(repeats, requests, strict=True), key=lambda pair: pair[0])]
 
 
 def _batches(missing: dict[int, list[int]]) -> Iterator[list[int]]:

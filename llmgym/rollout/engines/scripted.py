@@ -37,6 +37,10 @@ class ScriptedEngine:
         self._waiting = [request for request in self._waiting if request not in finished]
         return [self._complete(request) for request in finished]
 
+    def abort(self) -> None:
+        """Drop every request."""
+        self._waiting = []
+
     def release(self, episode_ids: Iterable[int]) -> None:
         """Note which episodes are over."""
         self.released |= set(episode_ids)

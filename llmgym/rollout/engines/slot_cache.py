@@ -32,20 +32,15 @@ class SlotCache(Cache):
         self, config: PretrainedConfig, rows: int, context_length: int, dtype: torch.dtype, device: torch.device
     ) -> None:
         super().__init__(layers=[])
-        heads = config.num_key_value_heads
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.context_length = context_length
-        self._store = torch.zeros(
-            (config.num_hidden_layers, 2, rows, heads, min(_GROWTH, context_length), head_dim),
-            dtype=dtype,
-            device=device,
-        )  # [layer, key or value, row, head, token, head_dim]
+        shape = (2, rows, _kv_heads(config), min(_GROWTH, context_length), _head_dim(config))
+        self._store = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)]
+        # By layer: [key or value, row, head, token, head_dim]
 
     @staticmethod
     def bytes_per_token(config: PretrainedConfig, dtype: torch.dtype) -> int:
         """Return what one token of one row takes."""
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return int(config.num_hidden_layers * 2 * config.num_key_value_heads * head_dim * dtype.itemsize)
+        return int(config.num_hidden_layers * 2 * _kv_heads(config) * _head_dim(config) * dtype.itemsize)
 
     def select(self, first_row: int, positions: Tensor) -> None:
         """Name the rows and positions of the next forward pass.
@@ -68,9 +63,9 @@ class SlotCache(Cache):
         if window not in self._masks:
             distance = self._positions[:, None, :, None] - torch.arange(self._length, device=self._positions.device)
             seen = distance >= 0 if window is None else (distance >= 0) & (distance < window)
-            self._masks[window] = torch.zeros(seen.shape, dtype=self._store.dtype, device=seen.device).masked_fill_(
-                ~seen, torch.finfo(self._store.dtype).min
-            )
+            dtype = self._store[0].dtype
+            bias = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+            self._masks[window] = bias.masked_fill_(~seen, torch.finfo(dtype).min)
         return self._masks[window]
 
     def update(
@@ -88,21 +83,30 @@ class SlotCache(Cache):
 
     def copy_row(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` tokens of a row to another."""
-        self._store[:, :, target, :, :length] = self._store[:, :, source, :, :length]
+        for layer in self._store:
+            layer[:, target, :, :length] = layer[:, source, :, :length]
 
     def swap_rows(self, one: int, other: int, length: int) -> None:
         """Exchange the first `length` tokens of two rows."""
-        pair = self._store[:, :, [other, one], :, :length]  # indexing with a list copies
-        self._store[:, :, [one, other], :, :length] = pair
+        for layer in self._store:
+            layer[:, [one, other], :, :length] = layer[:, [other, one], :, :length]  # the right side is a copy
 
     def _grow(self, length: int) -> None:
-        layers, two, rows, heads, room, head_dim = self._store.shape
+        """Make room for `length` tokens in every row, a layer at a time."""
+        room = self._store[0].shape[3]
         if length <= room:
             return
-        room = min(self.context_length, -(-length // _GROWTH) * _GROWTH)
-        grown = self._store.new_zeros((layers, two, rows, heads, room, head_dim))
-        grown[:, :, :, :, : self._store.shape[4]] = self._store
-        self._store = grown
+        larger = min(self.context_length, -(-length // _GROWTH) * _GROWTH)
+        for i, layer in enumerate(self._store):
+            self._store[i] = nn.functional.pad(layer, (0, 0, 0, larger - room))
+
+
+def _kv_heads(config: PretrainedConfig) -> int:
+    return int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
+
+
+def _head_dim(config: PretrainedConfig) -> int:
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
 def attend(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import llmgym  # noqa: F401  # registers the environment
+import llmgym
 from llmgym.envs.aiops import AIOpsTriage
 from llmgym.envs.aiops.scoring import DEFAULT_WEIGHTS, parse_answer
 from llmgym.errors import ConfigError
@@ -136,6 +136,11 @@ def test_weights_are_a_parameter() -> None:
     only_service = {name: float(name == "service") for name in DEFAULT_WEIGHTS}
     wrong_type = json.dumps({"service": SERVICE, "incident_type": "x"})
     assert play("", wrong_type, weights=only_service)[0] == 1.0
+    generous = AIOpsTriage(weights={"evidence": 1.1})
+    assert generous.top_score == pytest.approx(2.0)
+    llmgym.check_env(generous)
+    with pytest.raises(ConfigError, match=r"weights\['evidence'\] has to be a number, got 'much'"):
+        AIOpsTriage(weights={"evidence": "much"})  # type: ignore[dict-item]
     with pytest.raises(ConfigError, match=r"no part 'evidense'. Did you mean 'evidence'"):
         AIOpsTriage(weights={"evidense": 1.0})
 
@@ -143,6 +148,7 @@ def test_weights_are_a_parameter() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"difficulty": 1.0}, "difficulty has to be one of 0, 1, 2, 3, got 1.0"),
         ({"difficulty": 4}, "difficulty has to be one of 0, 1, 2, 3, got 4"),
         ({"language": "fr"}, "language has to be one of 'en', 'zh', got 'fr'"),
         ({"split": "test"}, "split has to be one of 'train', 'eval', got 'test'"),

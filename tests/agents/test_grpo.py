@@ -1,0 +1,256 @@
+"""GRPO from end to end: it learns, leaves everything behind, and says what is wrong with what it is given."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import pytest
+import torch
+import yaml
+from conftest import random_model
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+
+import llmgym
+from llmgym.agents import GRPO
+from llmgym.agents.grpo import main
+from llmgym.agents.training import Result
+from llmgym.data.trajectories import read_trajectories
+
+SMALL: dict[str, Any] = {"prompts_per_step": 2, "group_size": 4, "eval_episodes": 0, "max_tokens": 48}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """A short real run."""
+    agent = GRPO(
+        env="AIOpsTriage",
+        prompts_per_step=8,
+        group_size=8,
+        max_tokens=64,
+        eval_episodes=60,
+        sample_every=5,
+        output_dir=tmp_path_factory.mktemp("runs"),
+    )
+    return agent.train(steps=14)
+
+
+@pytest.mark.slow
+def test_a_small_run_improves_its_reward(run: Result) -> None:
+    rewards = [metrics["reward"] for metrics in run.metrics]
+    assert sum(rewards[-4:]) / 4 > sum(rewards[:4]) / 4 + 0.1
+
+
+@pytest.mark.slow
+def test_the_run_directory_holds_everything(run: Result) -> None:
+    names = {path.name for path in run.path.iterdir()}
+    assert names == {
+        "config.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "evaluations.json",
+        "trajectories",
+        "learning_curve.png",
+        "checkpoint",
+    }
+    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert lines == run.metrics
+    assert all(math.isfinite(value) for line in lines for value in line.values())
+    assert lines[0]["kl"] == pytest.approx(0.0, abs=1e-5)
+    assert lines[-1]["kl"] > 1e-4
+    shards = sorted((run.path / "trajectories").iterdir())
+    assert [shard.name for shard in shards] == [f"step-{step:05d}.parquet" for step in range(1, 15)]
+    trajectories = read_trajectories(shards[3])
+    assert len(trajectories) == 64
+    assert {reply.weight_version for t in trajectories for reply in t.replies} == {3}
+    facts = json.loads((run.path / "environment.json").read_text())
+    assert facts["versions"]["torch"] == torch.__version__
+    assert yaml.safe_load((run.path / "config.yaml").read_text())["env"] == "AIOpsTriage"
+    assert (run.path / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_the_checkpoint_opens_in_transformers_and_talks_as_it_did(run: Result) -> None:
+    model = AutoModelForCausalLM.from_pretrained(run.path / "checkpoint").eval()
+    tokenizer = AutoTokenizer.from_pretrained(run.path / "checkpoint")
+    text = tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False, add_generation_prompt=True)
+    assert text.endswith("<|im_start|>assistant\n")
+    again = GRPO(env="AIOpsTriage", model=str(run.path / "checkpoint"), **SMALL)
+    tokens = torch.tensor([tokenizer(text)["input_ids"]])
+    torch.testing.assert_close(model(tokens).logits, again.training.model(tokens).logits)
+    assert run.after is not None
+    evaluation = GRPO(env="AIOpsTriage", model=str(run.path / "checkpoint"), eval_episodes=60).evaluate()
+    assert evaluation.reward == pytest.approx(run.after.reward, abs=0.1)
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_run(tmp_path: Path) -> None:
+    runs = [GRPO(output_dir=tmp_path, seed=seed, **SMALL).train(steps=2) for seed in (3, 3, 4)]
+    timed = {"tokens_per_second", "seconds", "rollout_seconds"}
+    same, again, other = ([{k: v for k, v in m.items() if k not in timed} for m in run.metrics] for run in runs)
+    assert same == again
+    assert same != other
+    assert len({run.path for run in runs}) == 3  # begun in the same second, none written over
+
+
+def test_a_kl_penalty_reads_the_reference(tmp_path: Path) -> None:
+    result = GRPO(output_dir=tmp_path, kl_coef=0.5, **SMALL).train(steps=2)
+    assert result.metrics[0]["loss_kl_to_ref"] == pytest.approx(0.0, abs=1e-4)
+    assert result.metrics[1]["kl_to_ref"] > 0
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama"])
+def test_any_directory_with_a_causal_lm_and_a_chat_template_trains(
+    family: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    random_model(family).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    options = {**SMALL, "max_tokens": 8}
+    result = GRPO(model=str(tmp_path / "model"), output_dir=tmp_path / "runs", **options).train(steps=1)
+    assert result.metrics[0]["learning_rate"] == pytest.approx(1e-6 / 3)
+    assert result.metrics[0]["reply_tokens"] <= 8
+
+
+def test_a_registered_scorer_takes_the_place_of_the_environments_own(tmp_path: Path) -> None:
+    constant = llmgym.register_scorer("constant-test")(lambda episode: 0.25)
+    for scorer in ("constant-test", constant):
+        result = GRPO(output_dir=tmp_path, scorer=scorer, **SMALL).train(steps=1)
+        assert result.metrics[0]["reward"] == pytest.approx(0.25)
+        assert result.metrics[0]["groups_without_signal"] == 2
+        assert result.metrics[0]["grad_norm"] == 0.0
+
+
+def test_a_step_without_a_single_score_changes_nothing(tmp_path: Path) -> None:
+    agent = GRPO(output_dir=tmp_path, scorer=lambda episode: llmgym.Score(None, error="no judge"), **SMALL)
+    before = [parameter.clone() for parameter in agent.training.model.parameters()]
+    result = agent.train(steps=1)
+    assert result.metrics[0]["scores_missing"] == 8
+    assert json.loads((result.path / "metrics.jsonl").read_text())["reward"] is None
+    for one, other in zip(agent.training.model.parameters(), before, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_second_train_goes_on_where_the_first_stopped(tmp_path: Path) -> None:
+    agent = GRPO(output_dir=tmp_path, **SMALL)
+    first, second = agent.train(steps=1), agent.train(steps=1)
+    assert [m["step"] for m in (*first.metrics, *second.metrics)] == [1, 2]
+    assert first.path != second.path
+
+
+# Bad input: one message, exit code 2, nothing lost.
+
+
+def command(*words: str) -> list[str]:
+    small = ["--prompts-per-step", "1", "--group-size", "2", "--eval-episodes", "0", "--max-tokens", "8"]
+    return [*words, *small]
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert main(command(*words)) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("python -m llmgym.agents.grpo: ")
+    assert "Traceback" not in message
+    return message
+
+
+def test_an_unknown_environment_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    message = refusal(capsys, "--env", "AIOpTriage", "--output-dir", str(tmp_path))
+    assert "Did you mean 'AIOpsTriage'" in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_arguments_of_the_environment_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "'dificulty'" in refusal(capsys, "--env-kwargs", "dificulty=2")
+    assert "Cannot make" in refusal(capsys, "--env-kwargs", "max_episode_steps=0")
+    assert "difficulty has to be one of" in refusal(capsys, "--env-kwargs", "difficulty=9")
+
+
+def test_a_group_of_one_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--group-size", "1"]) == 2
+    assert "group_size: Input should be greater than or equal to 2, got 1" in capsys.readouterr().err
+
+
+def test_a_model_directory_without_its_parts_is_refused(
+    capsys: pytest.CaptureFixture[str], tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    assert "no such directory" in refusal(capsys, "--model", str(tmp_path / "nowhere"))
+    directory = tmp_path / "model"
+    random_model("qwen2").save_pretrained(directory)
+    assert "expected a tokenizer" in refusal(capsys, "--model", str(directory))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, eos_token="<|im_end|>").save_pretrained(
+        directory
+    )
+    assert "no chat template" in refusal(capsys, "--model", str(directory))
+    tokenizer.save_pretrained(directory)
+    (directory / "model.safetensors").unlink()
+    assert "safetensors" in refusal(capsys, "--model", str(directory))
+    (directory / "model.safetensors").write_bytes(b"truncated")
+    assert "none that loads" in refusal(capsys, "--model", str(directory))
+
+
+def test_a_prompt_longer_than_the_context_is_refused(
+    capsys: pytest.CaptureFixture[str], tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    random_model("qwen2", max_position_embeddings=128).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    message = refusal(capsys, "--model", str(tmp_path / "model"), "--output-dir", str(tmp_path / "runs"))
+    assert "tokens and leaves no room for a reply in a context of 128 tokens" in message
+
+
+def test_an_output_directory_that_cannot_be_written_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("kept")
+    message = refusal(capsys, "--output-dir", str(tmp_path / "file"))
+    assert "expected a directory that can be written to" in message
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+class Faulty(gymnasium.Env[str, str]):
+    """Works for a while, then returns nonsense."""
+
+    observation_space = action_space = llmgym.UnicodeText()
+    steps = 0
+
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[str, dict[str, Any]]:
+        return "hello", {}
+
+    def step(self, action: str) -> Any:
+        Faulty.steps += 1
+        if Faulty.steps <= 4:
+            return "", 1.0, True, False, {}
+        return {"observation": (None, 1.0, True, False, {}), "reward": ("", math.nan, True, False, {})}[self.fault]
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [("observation", "Faulty.step has to return a string"), ("reward", "Faulty.step has to return a finite number")],
+)
+def test_an_environment_that_breaks_is_named_and_what_was_done_before_is_kept(
+    fault: str, message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    gymnasium.register("Faulty-v0", entry_point=Faulty)
+    Faulty.steps = 0
+    words = ["--env", "Faulty-v0", "--env-kwargs", f"fault={fault}", "--output-dir", str(tmp_path)]
+    assert message in refusal(capsys, *words)
+    gymnasium.registry.pop("Faulty-v0")
+    (run,) = tmp_path.iterdir()
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
+    assert len(read_trajectories(run / "trajectories" / "step-00002.parquet")) == 2
+    AutoModelForCausalLM.from_pretrained(run / "checkpoint")
+
+
+@pytest.mark.slow
+def test_the_custom_environment_example_runs_as_it_is(tmp_path: Path) -> None:
+    example = Path(__file__).parents[2] / "examples" / "custom_env.py"
+    run = subprocess.run([sys.executable, str(example)], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "after training" in run.stdout
+    (evaluations,) = tmp_path.glob("runs/*/evaluations.json")
+    before, after = json.loads(evaluations.read_text()).values()
+    assert after["reward"] > before["reward"] + 0.1

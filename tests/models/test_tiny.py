@@ -1,0 +1,97 @@
+"""The bundled model is what the README says it is."""
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from llmgym.agents import GRPO
+from llmgym.envs.aiops.incident import generate_incident
+from llmgym.envs.aiops.world import DIFFICULTIES
+from llmgym.models import TINY_PATH
+from llmgym.models.causal_lm import load_causal_lm
+from llmgym.models.teacher import guess, lessons
+from llmgym.models.tiny import Recipe, build, grow, loss_of, make_model, make_tokenizer
+from llmgym.rollout.chat import ChatCodec
+
+
+@pytest.fixture(scope="module")
+def bundled() -> PreTrainedTokenizerBase:
+    return load_causal_lm(TINY_PATH)[1]
+
+
+def test_it_is_small_and_holds_no_pickle() -> None:
+    files = list(TINY_PATH.iterdir())
+    assert sum(file.stat().st_size for file in files) <= 10 * 2**20
+    assert {file.suffix for file in files} <= {".json", ".jinja", ".safetensors"}
+
+
+def test_every_text_survives_its_tokenizer(bundled: PreTrainedTokenizerBase) -> None:
+    texts = [
+        "".join(map(chr, range(0x20, 0x7F))),
+        "".join(map(chr, range(0x4E00, 0xA000))),
+        "，。！？《》“”　é🙂\t\n\r\0 \u2028",
+        "Every  space   and\n\nline stays.",
+    ]
+    for text in texts:
+        assert bundled.decode(bundled(text)["input_ids"], clean_up_tokenization_spaces=False) == text
+    assert bundled("日")["input_ids"]
+
+
+@pytest.mark.slow
+def test_it_knows_the_format_and_is_right_about_a_third_of_the_time() -> None:
+    evaluation = GRPO(env="AIOpsTriage", eval_episodes=300).evaluate()
+    assert evaluation.parts["json_ok"] > 0.9
+    assert evaluation.parts["no_early_conclusion"] > 0.95
+    assert evaluation.parts["evidence"] > 0.8
+    assert 0.2 < evaluation.success <= 0.4
+
+
+def test_answers_that_share_a_trunk_are_learnt_as_if_they_did_not() -> None:
+    recipe = Recipe(hidden=32, layers=2, intermediate=48, heads=2, kv_heads=1)
+    tokenizer = make_tokenizer(recipe)
+    codec = ChatCodec(tokenizer)
+    torch.manual_seed(0)
+    model = make_model(recipe, tokenizer).eval()
+    batch = list(itertools.islice(lessons(np.random.default_rng(0), 3), 4))
+    shared = loss_of(model, [grow(lesson, codec, recipe) for lesson in batch])
+    total, weight = torch.zeros(()), 0.0
+    for lesson in batch:
+        tree = grow(lesson, codec, recipe)
+        trunk = tree.branch.count(0)
+        for number in range(1, 4):
+            rows = [i for i, branch in enumerate(tree.branch) if branch in (0, number)]
+            tokens = torch.tensor([tree.tokens[i] for i in rows])
+            losses = torch.nn.functional.cross_entropy(model(tokens[None]).logits[0, :-1], tokens[1:], reduction="none")
+            counted = torch.tensor([tree.weights[i] for i in rows])[1:]
+            if number > 1:
+                counted[: trunk - 1] = 0.0  # the trunk counts once
+            total, weight = total + (losses * counted).sum(), weight + counted.sum()
+    torch.testing.assert_close(shared, total / weight)
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
+    recipe = Recipe(steps=2, hidden=32, layers=1, warmup_steps=1, lessons_per_step=2)
+    for name in ("one", "other"):
+        build(tmp_path / name, recipe)
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "other")]
+    assert weights[0] == weights[1]
+
+
+def test_the_teacher_is_right_a_third_of_the_time_and_wrong_where_it_is_plausible() -> None:
+    rng = np.random.default_rng(0)
+    difficulty = DIFFICULTIES[1]
+    right = 0
+    for _ in range(2000):
+        incident = generate_incident(rng, difficulty, "train")
+        answer = json.loads(guess(rng, incident, difficulty))
+        shown = {signal.service for signal in incident.signals}
+        assert answer["service"] in shown
+        assert answer["incident_type"] in {cause.name for cause in difficulty.types}
+        right += (answer["service"], answer["incident_type"]) == (incident.service, incident.incident_type)
+    assert right / 2000 == pytest.approx(1 / 3, abs=0.035)

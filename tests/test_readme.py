@@ -1,0 +1,34 @@
+"""What the README shows is what runs."""
+
+import re
+from pathlib import Path
+
+import llmgym
+
+ROOT = Path(__file__).parent.parent
+
+
+def python_blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_custom_environment_is_the_examples_own_code() -> None:
+    example = (ROOT / "examples" / "custom_env.py").read_text(encoding="utf-8")
+    (block,) = [block for block in python_blocks() if "class SlowestService" in block]
+    assert block.strip() in example
+
+
+def test_the_custom_scorer_scores() -> None:
+    (block,) = [block for block in python_blocks() if "register_scorer" in block]
+    namespace: dict[str, object] = {}
+    exec(block, namespace)
+    env = llmgym.envs.aiops.AIOpsTriage(scorer="brief")
+    env.reset(seed=0)
+    env.step("a")
+    assert env.step("b" * 100)[1] == 0.5
+
+
+def test_the_links_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), ROOT / "CONTRIBUTING.md"]:
+        for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert link.startswith("https://") or (page.parent / link).exists(), f"{page.name}: {link}"
