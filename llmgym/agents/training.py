@@ -95,7 +95,12 @@ class Training:
         """Train for `steps`, and write a run directory that is complete even if this is interrupted."""
         console = make_console()
         label = f"{self.agent.name}-{self.env_id.rpartition('/')[2]}"
-        facts = {"env_id": self.env_id, "parameters": self.model.num_parameters(), "threads": torch.get_num_threads()}
+        facts = {
+            "env_id": self.env_id,
+            "seed": self.config.seed,
+            "parameters": self.model.num_parameters(),
+            "threads": torch.get_num_threads(),
+        }
         run = RunDirectory(self.config.output_dir, label, self.config.to_yaml(), facts)
         console.print(f"[bold]{label}[/bold]: {self.config.model}, {facts['parameters']:,} parameters, {steps} steps")
         evaluations: dict[str, Evaluation] = {}

@@ -35,15 +35,17 @@ def draw_learning_curve(
     for x, evaluation in zip((steps[0] - 1, steps[-1]), evaluations.values(), strict=False):
         below, above = evaluation.success - evaluation.success_low, evaluation.success_high - evaluation.success
         bar = top.errorbar(x, evaluation.success, [[below], [above]], fmt="o", color="black", capsize=4, zorder=3)
-        top.annotate(f"{evaluation.success:.2f}", (x, evaluation.success), (8, -14), textcoords="offset points")
+        top.annotate(
+            f"{evaluation.success:.2f}", (x, evaluation.success_high), (0, 6), textcoords="offset points", ha="center"
+        )
         if x < steps[0]:
             bar.set_label("success, held out, 95 %")
-    top.set(title=title, ylim=(0, 1.03), ylabel="share of episodes, reward")
+    top.set(title=title, ylim=(0, 1.08), ylabel="share of episodes, reward")
     top.legend(loc="lower right", frameon=False)
     bottom.plot(steps, [m["entropy"] for m in metrics], color=_ENTROPY, label="entropy")
     bottom.plot(steps, [m["kl"] for m in metrics], color=_KL, label="KL from the start")
     bottom.set(xlabel="step", ylabel="nats by token", ylim=(0, None))
-    bottom.legend(loc="upper right", frameon=False, ncols=2)
+    bottom.legend(loc="upper left", frameon=False, ncols=2)
     for axes in (top, bottom):
         axes.grid(alpha=0.2)
         axes.spines[["top", "right"]].set_visible(False)

@@ -96,6 +96,13 @@ def test_the_same_seed_gives_the_same_run(tmp_path: Path) -> None:
     assert len({run.path for run in runs}) == 3  # begun in the same second, none written over
 
 
+def test_the_policy_that_learns_is_the_one_that_sampled(tmp_path: Path) -> None:
+    result = GRPO(output_dir=tmp_path, updates_per_step=1, **SMALL).train(steps=1)
+    assert result.metrics[0]["clip_fraction"] == 0.0
+    assert result.metrics[0]["kl_approx"] == pytest.approx(0.0, abs=1e-5)
+    assert result.metrics[0]["ESS"] == pytest.approx(1.0, abs=1e-4)
+
+
 def test_a_kl_penalty_reads_the_reference(tmp_path: Path) -> None:
     result = GRPO(output_dir=tmp_path, kl_coef=0.5, **SMALL).train(steps=2)
     assert result.metrics[0]["loss_kl_to_ref"] == pytest.approx(0.0, abs=1e-4)
