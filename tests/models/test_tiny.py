@@ -15,7 +15,7 @@ from llmgym.envs.aiops.world import DIFFICULTIES
 from llmgym.models import TINY_PATH
 from llmgym.models.causal_lm import load_causal_lm
 from llmgym.models.teacher import guess, lessons
-from llmgym.models.tiny import Recipe, build, grow, loss_of, make_model, make_tokenizer
+from llmgym.models.tiny import Recipe, as_llama, build, grow, loss_of, make_model, make_tokenizer
 from llmgym.rollout.chat import ChatCodec
 
 
@@ -40,6 +40,25 @@ def test_every_text_survives_its_tokenizer(bundled: PreTrainedTokenizerBase) -> 
     for text in texts:
         assert bundled.decode(bundled(text)["input_ids"], clean_up_tokenization_spaces=False) == text
     assert bundled("日")["input_ids"]
+
+
+def test_its_tokenizer_is_the_one_it_was_trained_with(bundled: PreTrainedTokenizerBase) -> None:
+    original = make_tokenizer(Recipe())
+    for lesson in itertools.islice(lessons(np.random.default_rng(5), 1), 20):
+        for text in (lesson.prompt[1].content, lesson.reasoning, *lesson.answers):
+            assert bundled(text)["input_ids"] == original(text)["input_ids"]
+
+
+def test_it_is_saved_as_the_same_function_in_another_architecture() -> None:
+    recipe = Recipe(hidden=32, layers=2, intermediate=48, heads=2, kv_heads=1)
+    tokenizer = make_tokenizer(recipe)
+    model = make_model(recipe, tokenizer).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+    tokens = torch.randint(len(tokenizer), (2, 50))
+    llama = as_llama(model, recipe, tokenizer).eval()
+    torch.testing.assert_close(llama(tokens).logits, model(tokens).logits)
 
 
 @pytest.mark.slow

@@ -1,0 +1,99 @@
+"""What a run prints and leaves behind."""
+
+import io
+import json
+import math
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from llmgym.errors import RunDirectoryError
+from llmgym.evaluate import Evaluation
+from llmgym.report.console import ROWS, Progress, print_evaluations
+from llmgym.report.curve import draw_learning_curve
+from llmgym.report.run_directory import RunDirectory
+from llmgym.rollout.trajectory import Trajectory
+from llmgym.types import Message
+
+
+def metrics(step: int, reward: float = 0.5) -> dict[str, float]:
+    names = ("reward", "success", "entropy", "kl", "reply_tokens", "tokens_per_second", "seconds")
+    return {"step": step, **dict.fromkeys(names, 0.5), "reward": reward}
+
+
+def evaluation(success: float) -> Evaluation:
+    return Evaluation(500, success, success - 0.04, success + 0.04, success, {"json_ok": 1.0, "success": success}, 0)
+
+
+def log() -> Console:
+    return Console(file=io.StringIO(), width=100, force_terminal=False)
+
+
+def printed(console: Console) -> list[str]:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("steps", [1, 3, 10, 11, 40, 997])
+def test_a_run_of_any_length_prints_a_header_and_at_most_a_dozen_rows(steps: int) -> None:
+    console = log()
+    progress = Progress(steps, console)
+    progress.header()
+    for step in range(1, steps + 1):
+        progress.add(step, metrics(step))
+    header, *rows = printed(console)
+    assert len(rows) == min(ROWS, steps) < 12
+    assert rows[-1].split()[0] == f"{steps}/{steps}"
+    assert rows[-1].endswith("0 s")
+    assert all(len(row) == len(rows[0]) for row in rows)
+    assert header.index("kl") + 2 == rows[0].index("0.500", header.index("entropy") + 8) + 5
+
+
+def test_a_row_is_the_mean_since_the_last_one() -> None:
+    console = log()
+    progress = Progress(20, console)
+    for step, reward in ((1, 0.0), (2, 1.0), (3, 0.25), (4, 0.25)):
+        progress.add(step, metrics(step, reward))
+    assert [row.split()[1] for row in printed(console)] == ["0.500", "0.250"]
+
+
+def test_a_conversation_is_printed_whole_and_as_it_is() -> None:
+    console = log()
+    episode = Trajectory(seed=3, group=0, score=None, messages=[Message("user", "[M1] " + "long " * 50)])
+    Progress(1, console).conversation(7, episode)
+    title, line, _ = printed(console)
+    assert "step 7: seed 3, no score" in title
+    assert line == "user  [M1] " + "long " * 50
+
+
+def test_the_last_table_fits_a_log() -> None:
+    console = log()
+    print_evaluations(console, {"before training": evaluation(0.3), "after training": evaluation(0.95)})
+    text = "\n".join(printed(console))
+    assert "0.260 to 0.340" in text
+    assert "after training" in text
+    assert "500 held-out episodes" in text
+
+
+def test_the_curve_is_a_picture_also_where_a_step_has_no_score(tmp_path: Path) -> None:
+    steps = [metrics(1), metrics(2, math.nan), metrics(3)]
+    for evaluations in ({}, {"before": evaluation(0.3), "after": evaluation(0.9)}):
+        draw_learning_curve(tmp_path / "curve.png", "title", steps, evaluations)
+        assert Image.open(tmp_path / "curve.png").size[0] > 800
+
+
+def test_run_directories_are_new_and_metrics_are_json(tmp_path: Path) -> None:
+    runs = [RunDirectory(tmp_path, "same", "steps: 1\n", {"seed": 5}) for _ in range(3)]
+    assert len({run.path for run in runs}) == 3
+    runs[0].add_metrics({"step": 1, "reward": math.nan})
+    assert json.loads((runs[0].path / "metrics.jsonl").read_text()) == {"step": 1, "reward": None}
+    assert json.loads((runs[0].path / "environment.json").read_text())["seed"] == 5
+    assert not (runs[1].path / "metrics.jsonl").exists()
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunDirectoryError, match=r"file'.*expected a directory that can be written to"):
+        RunDirectory(tmp_path / "file", "x", "", {})
