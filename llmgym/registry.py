@@ -27,7 +27,8 @@ def register_env(name: str, *, max_episode_steps: int | None = None, **kwargs: A
     Examples:
         >>> @register_env("Rhyme-v0")
         ... class Rhyme(TextEnv): ...
-        >>> gymnasium.make("Rhyme-v0")
+        >>> gymnasium.make("Rhyme-v0").spec.id
+        'Rhyme-v0'
     """
 
     def register(cls: AnyEnv) -> AnyEnv:

@@ -34,8 +34,7 @@ class Agent(ABC):
     Raises:
         ConfigError: An option is unknown or not allowed.
 
-    Examples:
-        >>> GRPO(env="AIOpsTriage").train(steps=40)
+    ``GRPO(env="AIOpsTriage").train(steps=40)`` is all it takes.
     """
 
     name: ClassVar[str]

@@ -63,7 +63,8 @@ class Policy(nn.Module):
         cache = DynamicCache()
         prompt_hidden = self.model.base_model(input_ids=prompts.clamp(min=0), past_key_values=cache, use_cache=True)[0]
         for layer in cache.layers:
-            layer.keys, layer.values = layer.keys[prompt_of], layer.values[prompt_of]
+            # index_select, not indexing: its gradient adds up in a fixed order, so runs repeat.
+            layer.keys, layer.values = (part.index_select(0, prompt_of) for part in (layer.keys, layer.values))
 
         rest = int((length - prompt_length).max())
         position = prompt_length[:, None] + column[:rest]  # [B, R]
@@ -77,7 +78,8 @@ class Policy(nn.Module):
         hidden = self.model.base_model(
             input_ids=tokens.gather(1, position), position_ids=position, attention_mask=bias, past_key_values=cache
         )[0]  # [B, R, D]
-        last_of_prompt = prompt_hidden[prompt_of, prompt_length - 1]  # [B, D]
+        last = (prompts >= 0).sum(dim=1) - 1
+        last_of_prompt = prompt_hidden[torch.arange(len(prompts)), last].index_select(0, prompt_of)  # [B, D]
         before = torch.cat([last_of_prompt[:, None], hidden[:, :-1]], dim=1)  # [B, R, D]
         states: Tensor = before[batch["mask"].gather(1, position) & inside]
         return states

@@ -10,6 +10,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from llmgym.errors import ModelError
 
+# Without any of these transformers makes an empty tokenizer up.
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
+
 
 def load_causal_lm(
     name: str | Path, dtype: torch.dtype = torch.float32
@@ -25,6 +28,8 @@ def load_causal_lm(
         if not os.path.isdir(path):
             raise ModelError(f"--model {str(name)!r}: no such directory.")
         name = path
+    if os.path.isdir(name) and not any(os.path.exists(os.path.join(name, file)) for file in _TOKENIZER_FILES):
+        raise ModelError(f"--model {name!r}: expected a tokenizer there, found none of {', '.join(_TOKENIZER_FILES)}.")
     tokenizer = _load(AutoTokenizer, name, "a tokenizer")
     if tokenizer.chat_template is None:
         raise ModelError(

@@ -12,7 +12,7 @@ from llmgym.rollout.trajectory import Trajectory
 ROWS = 10
 """Rows of progress that a run prints at the most, however long it is."""
 
-_PARTS_SHOWN = 3  # named parts of the score in the last table
+_PARTS_SHOWN = 4  # named parts of the score in the last table
 
 _COLUMNS = {
     "reward": ("reward", "{:6.3f}"),
@@ -29,7 +29,7 @@ _COLUMNS = {
 def make_console() -> Console:
     """Return a console whose tables keep their columns in a log, which has no width of its own."""
     console = Console(highlight=False)
-    console.width = max(console.width, 100)
+    console.width = max(console.width, 110)
     return console
 
 

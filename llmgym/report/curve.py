@@ -45,7 +45,7 @@ def draw_learning_curve(
     bottom.plot(steps, [m["entropy"] for m in metrics], color=_ENTROPY, label="entropy")
     bottom.plot(steps, [m["kl"] for m in metrics], color=_KL, label="KL from the start")
     bottom.set(xlabel="step", ylabel="nats by token", ylim=(0, None))
-    bottom.legend(loc="upper left", frameon=False, ncols=2)
+    bottom.legend(loc="center left", frameon=False, ncols=2)
     for axes in (top, bottom):
         axes.grid(alpha=0.2)
         axes.spines[["top", "right"]].set_visible(False)

@@ -104,7 +104,7 @@ def test_the_policy_that_learns_is_the_one_that_sampled(tmp_path: Path) -> None:
 
 
 def test_a_kl_penalty_reads_the_reference(tmp_path: Path) -> None:
-    result = GRPO(output_dir=tmp_path, kl_coef=0.5, **SMALL).train(steps=2)
+    result = GRPO(output_dir=tmp_path, kl_coef=0.5, updates_per_step=1, **SMALL).train(steps=2)
     assert result.metrics[0]["loss_kl_to_ref"] == pytest.approx(0.0, abs=1e-4)
     assert result.metrics[1]["kl_to_ref"] > 0
 
@@ -115,7 +115,7 @@ def test_any_directory_with_a_causal_lm_and_a_chat_template_trains(
 ) -> None:
     random_model(family).save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
-    options = {**SMALL, "max_tokens": 8}
+    options = {**SMALL, "max_tokens": 8, "updates_per_step": 1}
     result = GRPO(model=str(tmp_path / "model"), output_dir=tmp_path / "runs", **options).train(steps=1)
     assert result.metrics[0]["learning_rate"] == pytest.approx(1e-6 / 3)
     assert result.metrics[0]["reply_tokens"] <= 8
