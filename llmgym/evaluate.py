@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from llmgym.rollout.collector import Collector, Sampling, Task
 from llmgym.rollout.trajectory import Trajectory
@@ -30,10 +29,6 @@ class Evaluation:
     reward: float
     parts: dict[str, float]
     missing: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values."""
-        return asdict(self)
 
 
 def evaluate(collector: Collector, seeds: Sequence[int], sampling: Sampling) -> Evaluation:

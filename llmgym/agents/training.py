@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,7 @@ _FIRST_TRAINING_SEED = 1_000_000  # seeds below are for evaluation
 _KL_GROUPS = 2  # groups per step on which the KL from the start is measured
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Result:
     """What a training run came to.
 
@@ -152,10 +152,11 @@ class Training:
         )
         rolled_out = time.perf_counter()
         batch = self.agent.prepare(trajectories)
-        few = batch[: _KL_GROUPS * self.config.group_size]
-        kl = kl_from(self.reference.log_probs(few), few)
+        few = _KL_GROUPS * self.config.group_size
+        reference = self.reference.log_probs(batch if self.agent.needs_reference else batch[:few])
+        kl = kl_from(reference[:few], batch[:few])
         if self.agent.needs_reference:
-            batch["ref_log_probs"] = self.reference.log_probs(batch)
+            batch["ref_log_probs"] = reference
         updates = [self.learner.update(part) for part in split_by_group(batch, self.config.updates_per_step)]
         self.engine.load_weights((), version=step)  # the engine samples with the learner's own parameters
         seconds = time.perf_counter() - begun
@@ -192,7 +193,7 @@ class Training:
     def _evaluate_into(self, evaluations: dict[str, Evaluation], label: str, run: RunDirectory) -> None:
         if self.config.eval_episodes:
             evaluations[label] = self.evaluate()
-            run.add_evaluations({name: evaluation.as_dict() for name, evaluation in evaluations.items()})
+            run.add_evaluations({name: dataclasses.asdict(evaluation) for name, evaluation in evaluations.items()})
 
 
 def _summary(trajectories: Sequence[Trajectory]) -> dict[str, float]:

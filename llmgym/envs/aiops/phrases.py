@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from llmgym.envs.aiops.incident import Kind
+
 Language = Literal["en", "zh"]
 Wording = dict[Language, str]
 
@@ -29,7 +31,7 @@ ROUND_2: Wording = {
     "zh": '第二轮。只回答这个 JSON，不要有其他内容：{"service": ..., "incident_type": ...}',
 }
 
-SECTIONS: dict[str, Wording] = {
+SECTIONS: dict[Kind, Wording] = {
     "symptom": {"en": "Symptoms", "zh": "现象"},
     "metric": {"en": "Metrics", "zh": "指标"},
     "log": {"en": "Logs", "zh": "日志"},

@@ -23,7 +23,7 @@ def report(incident: Incident, language: Language) -> str:
     """Return the signals in their sections, one a line, each behind its tag."""
     lines = []
     for kind, title in phrases.SECTIONS.items():
-        section = [signal for signal in incident.signals if signal.kind == kind]
+        section = incident.of_kind(kind)
         if section:
             lines.append(f"{title[language]}:")
             lines += [f"[{signal.tag}] {describe(signal, language)}" for signal in section]
