@@ -43,6 +43,18 @@ class AgentConfig(Config):
     temperature: Annotated[float, Field(gt=0)] = 1.0
     """Divides the logits, when sampling and when learning."""
 
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Samples from the likeliest tokens that together have this probability; 1 for all."""
+
+    top_k: Annotated[int, Field(ge=0)] = 0
+    """Samples from so many of the likeliest tokens; 0 for all."""
+
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Strings behind which a reply ends; they stay part of it."""
+
+    max_episode_tokens: Positive | None = None
+    """Tokens of all replies of an episode together at the most. None: no bound but the context's."""
+
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Of AdamW, after warm-up. None: 5e-4 for the bundled model, 1e-6 for any other."""
 

@@ -135,9 +135,9 @@ class Training:
             raise ConfigError("evaluate needs eval_episodes of at least 1, got 0.")
         takes_split = "split" in inspect.signature(type(self.envs.envs[0].unwrapped)).parameters
         envs = self._make_envs(min(256, self.config.eval_episodes), **({"split": "eval"} if takes_split else {}))
-        sampling = Sampling(self.config.max_tokens, self.config.temperature, seed=0)
         with contextlib.closing(envs):
-            return evaluate(Collector(envs, self.codec, self.engine), range(self.config.eval_episodes), sampling)
+            collector = Collector(envs, self.codec, self.engine)
+            return evaluate(collector, range(self.config.eval_episodes), self._sampling(seed=0))
 
     def save(self, path: Path) -> None:
         """Write the model and its tokenizer to a new directory."""
@@ -146,10 +146,8 @@ class Training:
     def _step(self, step: int) -> tuple[list[Trajectory], dict[str, float]]:
         """Roll out a batch and learn from it."""
         begun = time.perf_counter()
-        trajectories = self.collector.collect(
-            self._draw_tasks(step),
-            Sampling(self.config.max_tokens, self.config.temperature, seed=self.config.seed * 10**6 + step),
-        )
+        sampling = self._sampling(seed=self.config.seed * 10**6 + step)
+        trajectories = self.collector.collect(self._draw_tasks(step), sampling)
         rolled_out = time.perf_counter()
         batch = self.agent.prepare(trajectories)
         few = _KL_GROUPS * self.config.group_size
@@ -158,7 +156,7 @@ class Training:
         if self.agent.needs_reference:
             batch["ref_log_probs"] = reference
         updates = [self.learner.update(part) for part in split_by_group(batch, self.config.updates_per_step)]
-        self.engine.load_weights((), version=step)  # the engine samples with the learner's own parameters
+        self.engine.load_weights(self.model.named_parameters(), version=step)
         seconds = time.perf_counter() - begun
         sampled = sum(trajectory.sampled_tokens for trajectory in trajectories)
         names = dict.fromkeys(name for update in updates for name in update)
@@ -173,6 +171,18 @@ class Training:
             "rollout_seconds": rolled_out - begun,
             **learning,
         }
+
+    def _sampling(self, seed: int) -> Sampling:
+        config = self.config
+        return Sampling(
+            config.max_tokens,
+            config.temperature,
+            seed,
+            top_p=config.top_p,
+            top_k=config.top_k,
+            stop=config.stop,
+            max_episode_tokens=config.max_episode_tokens,
+        )
 
     def _draw_tasks(self, step: int) -> list[Task]:
         rng = np.random.default_rng([self.config.seed, step])

@@ -36,11 +36,19 @@ class Sampling:
         max_tokens: Tokens of one reply at the most.
         temperature: Divides the logits; 0 takes the likeliest token.
         seed: Start of every reply's own seed.
+        top_p: Samples from the likeliest tokens that together have this probability; 1 for all.
+        top_k: Samples from so many of the likeliest tokens; 0 for all.
+        stop: A reply ends behind the token that completes any of these strings, which stay part of it.
+        max_episode_tokens: Tokens of all replies of an episode together at the most; None for no bound.
     """
 
     max_tokens: int
     temperature: float = 1.0
     seed: int = 0
+    top_p: float = 1.0
+    top_k: int = 0
+    stop: tuple[str, ...] = ()
+    max_episode_tokens: int | None = None
 
 
 class Collector:
@@ -91,7 +99,7 @@ class Collector:
             completions = self.engine.wait()
             for completion in completions:
                 trajectories[completion.request_id].act(completion)
-            alive, over = self._step([c.request_id for c in completions], trajectories, env_of)
+            alive, over = self._step([c.request_id for c in completions], trajectories, env_of, sampling)
             self.engine.submit([self._request(episode, trajectories[episode], sampling) for episode in alive])
             self.engine.release(over)
             free += [env_of.pop(episode) for episode in over]
@@ -115,14 +123,21 @@ class Collector:
             request_id=episode,
             episode_id=episode,
             tokens=list(trajectory.tokens),
-            max_tokens=min(sampling.max_tokens, self.engine.context_length - len(trajectory.tokens)),
+            max_tokens=min(
+                sampling.max_tokens,
+                _tokens_left(trajectory, sampling),
+                self.engine.context_length - len(trajectory.tokens),
+            ),
             stop_token_ids=self._stop_token_ids,
             temperature=sampling.temperature,
             seed=(sampling.seed << 64) + (episode << 16) + len(trajectory.replies),
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            stop=sampling.stop,
         )
 
     def _step(
-        self, episodes: list[int], trajectories: list[Trajectory], env_of: dict[int, int]
+        self, episodes: list[int], trajectories: list[Trajectory], env_of: dict[int, int], sampling: Sampling
     ) -> tuple[list[int], list[int]]:
         """Answer the newest replies of `episodes`; return which of them go on and which are over."""
         actions = {}
@@ -136,11 +151,11 @@ class Collector:
         alive: list[int] = []
         over: list[int] = []
         for episode in episodes:
-            self._answer(trajectories[episode], results[env_of[episode]])
+            self._answer(trajectories[episode], results[env_of[episode]], sampling)
             (over if trajectories[episode].ending else alive).append(episode)
         return alive, over
 
-    def _answer(self, trajectory: Trajectory, result: StepResult) -> None:
+    def _answer(self, trajectory: Trajectory, result: StepResult, sampling: Sampling) -> None:
         trajectory.replies[-1].reward = result.reward
         if result.terminated or result.truncated:
             trajectory.ending = "terminated" if result.terminated else "truncated"
@@ -153,8 +168,16 @@ class Collector:
         trajectory.messages.append(Message("user", result.observation))
         if len(trajectory.tokens) + len(bridge) >= self.engine.context_length:
             trajectory.ending = "context"
+        elif not _tokens_left(trajectory, sampling):
+            trajectory.ending = "max_tokens"
         else:
             trajectory.observe(bridge)
+
+
+def _tokens_left(trajectory: Trajectory, sampling: Sampling) -> int:
+    """How many tokens an episode may still sample."""
+    bound = sampling.max_episode_tokens
+    return sampling.max_tokens if bound is None else max(0, bound - trajectory.sampled_tokens)
 
 
 def _check_sibling(trajectory: Trajectory, sibling: Trajectory) -> None:

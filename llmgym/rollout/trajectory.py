@@ -7,8 +7,9 @@ from typing import Literal
 from llmgym.rollout.engines.base import Completion, FinishReason
 from llmgym.types import Message
 
-Ending = Literal["terminated", "truncated", "context"]
-"""How an episode ended: by itself, cut off by its environment, or for want of room in the context."""
+Ending = Literal["terminated", "truncated", "context", "max_tokens"]
+"""How an episode ended: by itself, cut off by its environment, for want of room in the context, or
+because it had sampled all the tokens that an episode may."""
 
 
 @dataclass(slots=True)

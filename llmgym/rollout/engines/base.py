@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FinishReason = Literal["stop", "length"]
-"""Why sampling stopped: behind a stop token, or at `max_tokens`."""
+"""Why sampling stopped: behind a stop token or a stop string, or at `max_tokens`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,9 @@ class GenerationRequest:
         temperature: Divides the logits; 0 takes the likeliest token.
         seed: The same request with the same seed gives the same tokens, whatever else is
             in the batch, up to floating-point ties.
+        top_p: Samples from the likeliest tokens that together have this probability; 1 for all.
+        top_k: Samples from so many of the likeliest tokens; 0 for all.
+        stop: Sampling ends behind the token that completes any of these strings.
     """
 
     request_id: int
@@ -33,6 +36,9 @@ class GenerationRequest:
     stop_token_ids: tuple[int, ...]
     temperature: float
     seed: int
+    top_p: float = 1.0
+    top_k: int = 0
+    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

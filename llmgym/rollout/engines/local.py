@@ -139,8 +139,8 @@ class LocalEngine:
         """Sample with `weights` from now on, and forget what was cached under the old ones.
 
         Args:
-            weights: Names and values to copy; may be empty if the learner trains the
-                engine's own module.
+            weights: Names and values. What the engine already samples with, because the
+                learner trains the very module, is not copied.
             version: Stamped on every completion from now on.
         """
         if self._running or self._waiting:
@@ -148,7 +148,8 @@ class LocalEngine:
         parameters = dict(self.model.named_parameters())
         with torch.no_grad():
             for name, value in weights:
-                parameters[name].copy_(value)
+                if parameters[name] is not value:
+                    parameters[name].copy_(value)
         self.release(list(self._row_of))
         self.weight_version = version
 
