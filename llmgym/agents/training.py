@@ -76,7 +76,12 @@ class Training:
         self.envs = self._make_envs(config.prompts_per_step * config.group_size)
         self.model, self.tokenizer = load_causal_lm(TINY_PATH if bundled else config.model)
         self.codec = ChatCodec(self.tokenizer, stop_token_ids_of(self.model))
-        self.engine = LocalEngine(self.model, memory_gib=config.kv_cache_gib, context_length=config.context_length)
+        self.engine = LocalEngine(
+            self.model,
+            memory_gib=config.kv_cache_gib,
+            context_length=config.context_length,
+            text_of=self.codec.text,
+        )
         self.collector = Collector(self.envs, self.codec, self.engine)
         self.policy = Policy(self.model, config.temperature)
         self.reference = Reference(self.policy, config.micro_batch_tokens)
