@@ -8,6 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from llmgym.config import Config, Kwargs
 from llmgym.learn.aggregation import Aggregation
 from llmgym.learn.mismatch import Correction, Level
+from llmgym.rollout.chat import History
 
 BUNDLED_MODEL = "tiny"
 
@@ -55,6 +56,9 @@ class AgentConfig(Config):
 
     max_episode_tokens: Positive | None = None
     """Tokens of all replies of an episode together at the most. None: no bound but the context's."""
+
+    history: History = "append"
+    """What the model sees of earlier turns: what was said, token by token, or what the chat template makes of it."""
 
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Of AdamW, after warm-up. None: 5e-4 for the bundled model, 1e-6 for any other."""

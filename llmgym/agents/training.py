@@ -78,7 +78,9 @@ class Training:
         self.env_id = resolve_env(config.env)
         self.envs = self._make_envs(config.prompts_per_step * config.group_size)
         self.model, self.tokenizer = load_causal_lm(TINY_PATH if bundled else config.model)
-        self.codec = ChatCodec(self.tokenizer, stop_token_ids_of(self.model))
+        self.codec = ChatCodec(self.tokenizer, stop_token_ids_of(self.model), config.history)
+        if self.codec.notice:
+            make_console().print(self.codec.notice, style="yellow", soft_wrap=True, markup=False)
         self.engine = LocalEngine(self.model, memory_gib=config.kv_cache_gib, context_length=config.context_length)
         self.collector = Collector(self.envs, self.codec, self.engine)
         self.policy = Policy(self.model, config.temperature)
@@ -103,6 +105,7 @@ class Training:
             "seed": self.config.seed,
             "parameters": self.model.num_parameters(),
             "threads": torch.get_num_threads(),
+            "template": self.codec.notice,
         }
         run = RunDirectory(self.config.output_dir, label, self.config.to_yaml(), facts)
         console.print(f"[bold]{label}[/bold]: {self.config.model}, {facts['parameters']:,} parameters, {steps} steps")

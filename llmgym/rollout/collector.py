@@ -177,12 +177,16 @@ class Collector:
             return
         bridge = self.codec.bridge(result.observation, trajectory.tokens[-1])
         trajectory.messages.append(Message("user", result.observation))
-        if len(trajectory.tokens) + len(bridge) >= self.engine.context_length:
+        rewritten = self.codec.rewritten(trajectory.messages)
+        length = trajectory.context_length + len(bridge) if rewritten is None else len(rewritten)
+        if length >= self.engine.context_length:
             trajectory.ending = "context"
         elif not _tokens_left(trajectory, sampling):
             trajectory.ending = "max_tokens"
-        else:
+        elif rewritten is None:
             trajectory.observe(bridge)
+        else:
+            trajectory.start_row(rewritten)
 
 
 def _tokens_left(trajectory: Trajectory, sampling: Sampling) -> int:

@@ -20,6 +20,7 @@ from llmgym.agents import GRPO
 from llmgym.agents.grpo import main
 from llmgym.agents.training import Result
 from llmgym.data.trajectories import read_trajectories
+from llmgym.models.tiny import CHATML
 from llmgym.rollout.engines.local import LocalEngine
 
 SMALL: dict[str, Any] = {"prompts_per_step": 2, "group_size": 4, "eval_episodes": 0, "max_tokens": 48}
@@ -164,6 +165,33 @@ def test_any_directory_with_a_causal_lm_and_a_chat_template_trains(
     result = GRPO(model=str(tmp_path / "model"), output_dir=tmp_path / "runs", **options).train(steps=1)
     assert result.metrics[0]["learning_rate"] == pytest.approx(1e-6 / 3)
     assert result.metrics[0]["reply_tokens"] <= 8
+
+
+FORGETFUL = CHATML.replace("message['content']", "(message['content'] if loop.last else message['content'][:9])")
+
+
+@pytest.mark.parametrize("history", ["append", "template"])
+def test_what_a_template_rewrites_is_told_and_on_request_followed_token_by_token(
+    history: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random_model("llama").save_pretrained(tmp_path / "model")
+    forgetful = copy.deepcopy(tokenizer)
+    forgetful.chat_template = FORGETFUL
+    forgetful.save_pretrained(tmp_path / "model")
+    options = {**SMALL, "max_tokens": 24, "updates_per_step": 1, "history": history}
+    result = GRPO(
+        model=str(tmp_path / "model"), output_dir=tmp_path / "runs", scorer=lambda e: len(e.actions[0]), **options
+    ).train(steps=1)
+    told = f"history {history})"
+    assert told in capsys.readouterr().out
+    assert told in json.loads((result.path / "environment.json").read_text())["template"]
+    (metrics,) = result.metrics
+    trajectories = read_trajectories(result.path / "trajectories" / "step-00001.parquet")
+    assert {len(trajectory.row_starts) for trajectory in trajectories} == {1 if history == "append" else 2}
+    assert metrics["grad_norm"] > 0
+    # The learner sees each reply behind the very tokens that it was sampled after.
+    assert metrics["mismatch/log_ratio_max"] == pytest.approx(0.0, abs=1e-3)
+    assert metrics["clip_fraction"] == 0.0
 
 
 def test_a_registered_scorer_takes_the_place_of_the_environments_own(tmp_path: Path) -> None:
