@@ -161,11 +161,11 @@ class Training:
         kl = kl_from(reference[:few], batch[:few])
         if self.agent.needs_reference:
             batch["ref_log_probs"] = reference
-        corrected = self._correct(batch)
+        off = self._correct(batch)
         parts = split_by_group(batch, self.config.updates_per_step)
         updates = [self.learner.update(part) for part in parts]
-        # Before the first update the policy has the weights that sampled, and its log-probs come for free.
-        off = mismatch.measure(parts[0]["policy_log_probs"], parts[0])
+        # In the first update's forward pass the policy has the weights that sampled: its log-probs come for free.
+        off = off or mismatch.measure(parts[0]["policy_log_probs"], parts[0])
         self.engine.load_weights(self.model.named_parameters(), version=step)
         seconds = time.perf_counter() - begun
         sampled = sum(trajectory.sampled_tokens for trajectory in trajectories)
@@ -180,12 +180,11 @@ class Training:
             "seconds": seconds,
             "rollout_seconds": rolled_out - begun,
             **off,
-            **corrected,
             **learning,
         }
 
     def _correct(self, batch: TensorDict) -> dict[str, float]:
-        """Weigh a batch, if asked to, for the difference between the policies that sampled it and learn from it."""
+        """Weigh a batch, if asked to, for the difference between who sampled it and who learns; return its measures."""
         config = self.config
         if config.mismatch_correction == "none":
             return {}
@@ -193,7 +192,7 @@ class Training:
         batch["importance_weight"], beyond = mismatch.importance_weights(
             batch["old_log_probs"], batch, config.mismatch_correction, config.mismatch_level, config.mismatch_threshold
         )
-        return {"mismatch/corrected": beyond}
+        return {**mismatch.measure(batch["old_log_probs"], batch), "mismatch/corrected": beyond}
 
     def _sampling(self, seed: int) -> Sampling:
         config = self.config
