@@ -174,7 +174,8 @@ class Thinker(ScriptedEngine):
         def reply(request: GenerationRequest) -> list[int]:
             self.contexts.setdefault(request.episode_id, []).append(list(request.tokens))
             text = random.Random(request.seed).choice(texts)
-            return [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]
+            # Special tokens are spelled out, as a model can do too.
+            return [*tokenizer(text, split_special_tokens=True)["input_ids"], tokenizer.eos_token_id]
 
         super().__init__(reply, **options)
 
@@ -195,11 +196,12 @@ TEXTS = st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_
 def test_where_nothing_is_rewritten_both_histories_give_the_same_tokens(
     tokenizer: PreTrainedTokenizerFast, name: str, texts: list[str]
 ) -> None:
-    texts = [*texts, "<|im_end|>", "<think>a</think>b"]
+    texts = [*texts, "a<|im_end|>", "<think>a</think>b"]
     append, template = (
-        play(codec_of(tokenizer, TEMPLATES[name], history), Thinker(tokenizer, texts), max_tokens=12)
+        play(codec_of(tokenizer, TEMPLATES[name], history), Thinker(tokenizer, texts))
         for history in ("append", "template")
     )
+    assert any("<|im_end|>" in m.content for trajectory in append for m in trajectory.messages)
     assert append == template
     assert all(trajectory.row_starts == [0] for trajectory in append)
 
@@ -258,18 +260,24 @@ def test_the_rows_of_an_episode_are_its_longest_stretches_that_only_grow(
     assert rewrites == (codec.notice is not None)
 
 
+@pytest.mark.parametrize(
+    ("history", "context_length", "endings"),
+    [
+        ("append", 300, {"terminated", "context"}),
+        ("template", 300, {"terminated"}),
+        ("template", 160, {"terminated", "context"}),
+    ],
+)
 def test_a_rewritten_conversation_ends_where_its_own_length_fills_the_context(
-    tokenizer: PreTrainedTokenizerFast,
+    history: History, context_length: int, endings: set[str], tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    template = TEMPLATES["drops earlier thinking, as Qwen3"]
-    long_thought = ["<think>" + "hm " * 20 + "</think>ok"]
-    endings = {}
-    for history in ("append", "template"):
-        engine = Thinker(tokenizer, long_thought, context_length=300)
-        trajectories = play(codec_of(tokenizer, template, history), engine, max_tokens=100)  # type: ignore[arg-type]
-        endings[history] = {trajectory.ending for trajectory in trajectories}
-        assert all(row.stop - row.start <= 300 for trajectory in trajectories for row in trajectory.rows)
-    assert endings == {"append": {"terminated", "context"}, "template": {"terminated"}}
+    codec = codec_of(tokenizer, TEMPLATES["drops earlier thinking, as Qwen3"], history)
+    engine = Thinker(tokenizer, ["<think>" + "hm " * 20 + "</think>fine"], context_length=context_length)
+    trajectories = play(codec, engine, max_tokens=90)
+    assert {trajectory.ending for trajectory in trajectories} == endings
+    for trajectory in trajectories:
+        assert all(row.stop - row.start <= context_length for row in trajectory.rows)
+        assert all(reply.stop > reply.start for reply in trajectory.replies)
 
 
 def test_the_embedded_engine_follows_a_rewritten_conversation(
