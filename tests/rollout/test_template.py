@@ -261,18 +261,18 @@ def test_the_rows_of_an_episode_are_its_longest_stretches_that_only_grow(
 
 
 @pytest.mark.parametrize(
-    ("history", "context_length", "endings"),
+    ("history", "thought", "context_length", "endings"),
     [
-        ("append", 300, {"terminated", "context"}),
-        ("template", 300, {"terminated"}),
-        ("template", 160, {"terminated", "context"}),
+        ("append", "hm " * 20, 300, {"terminated", "context"}),
+        ("template", "hm " * 20, 300, {"terminated"}),
+        ("template", "hm", 150, {"terminated", "context"}),
     ],
 )
 def test_a_rewritten_conversation_ends_where_its_own_length_fills_the_context(
-    history: History, context_length: int, endings: set[str], tokenizer: PreTrainedTokenizerFast
+    history: History, thought: str, context_length: int, endings: set[str], tokenizer: PreTrainedTokenizerFast
 ) -> None:
     codec = codec_of(tokenizer, TEMPLATES["drops earlier thinking, as Qwen3"], history)
-    engine = Thinker(tokenizer, ["<think>" + "hm " * 20 + "</think>fine"], context_length=context_length)
+    engine = Thinker(tokenizer, [f"<think>{thought}</think>fine"], context_length=context_length)
     trajectories = play(codec, engine, max_tokens=90)
     assert {trajectory.ending for trajectory in trajectories} == endings
     for trajectory in trajectories:
