@@ -188,7 +188,7 @@ class Training:
         config = self.config
         if config.mismatch_correction == "none":
             return {}
-        batch["old_log_probs"] = log_probs_of(self.policy, batch, config.micro_batch_tokens)
+        batch["old_log_probs"] = log_probs_of(self.policy, batch, self.learner.micro_batch_tokens)
         batch["importance_weight"], beyond = mismatch.importance_weights(
             batch["old_log_probs"], batch, config.mismatch_correction, config.mismatch_level, config.mismatch_threshold
         )
