@@ -33,6 +33,14 @@ class ContextOverflowError(LLMGymError, ValueError):
     """A prompt leaves no room for a reply in the model's context."""
 
 
+class StaleCompletionError(LLMGymError, RuntimeError):
+    """An engine returned a reply that other weights sampled than those it was last given."""
+
+
+class DataError(LLMGymError, ValueError):
+    """A file holds something else than expected, or a later version of it."""
+
+
 class RunDirectoryError(LLMGymError, OSError):
     """A run directory cannot be written, or would be overwritten."""
 

@@ -19,11 +19,12 @@ from llmgym.agents.config import BUNDLED_MODEL
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import ConfigError, LLMGymError
 from llmgym.evaluate import Evaluation, evaluate, summarise
+from llmgym.learn import mismatch
 from llmgym.learn.batch import split_by_group
 from llmgym.learn.checkpoint import save_checkpoint
 from llmgym.learn.learner import Learner
 from llmgym.learn.policy import Policy
-from llmgym.learn.reference import Reference, kl_from
+from llmgym.learn.reference import Reference, kl_from, log_probs_of
 from llmgym.models import TINY_PATH
 from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
 from llmgym.registry import resolve_env
@@ -36,6 +37,8 @@ from llmgym.rollout.engines.local import LocalEngine
 from llmgym.rollout.trajectory import Trajectory
 
 if TYPE_CHECKING:
+    from tensordict import TensorDict
+
     from llmgym.agents.base import Agent
 
 _FIRST_TRAINING_SEED = 1_000_000  # seeds below are for evaluation
@@ -75,7 +78,9 @@ class Training:
         self.env_id = resolve_env(config.env)
         self.envs = self._make_envs(config.prompts_per_step * config.group_size)
         self.model, self.tokenizer = load_causal_lm(TINY_PATH if bundled else config.model)
-        self.codec = ChatCodec(self.tokenizer, stop_token_ids_of(self.model))
+        self.codec = ChatCodec(self.tokenizer, stop_token_ids_of(self.model), config.history)
+        if self.codec.notice:
+            make_console().print(self.codec.notice, style="yellow", soft_wrap=True, markup=False)
         self.engine = LocalEngine(
             self.model,
             memory_gib=config.kv_cache_gib,
@@ -105,6 +110,7 @@ class Training:
             "seed": self.config.seed,
             "parameters": self.model.num_parameters(),
             "threads": torch.get_num_threads(),
+            "template": self.codec.notice,
         }
         run = RunDirectory(self.config.output_dir, label, self.config.to_yaml(), facts)
         console.print(f"[bold]{label}[/bold]: {self.config.model}, {facts['parameters']:,} parameters, {steps} steps")
@@ -155,12 +161,16 @@ class Training:
         trajectories = self.collector.collect(self._draw_tasks(step), sampling)
         rolled_out = time.perf_counter()
         batch = self.agent.prepare(trajectories)
-        few = _KL_GROUPS * self.config.group_size
+        few = int((batch["group"] < _KL_GROUPS).sum())
         reference = self.reference.log_probs(batch if self.agent.needs_reference else batch[:few])
         kl = kl_from(reference[:few], batch[:few])
         if self.agent.needs_reference:
             batch["ref_log_probs"] = reference
-        updates = [self.learner.update(part) for part in split_by_group(batch, self.config.updates_per_step)]
+        off = self._correct(batch)
+        parts = split_by_group(batch, self.config.updates_per_step)
+        updates = [self.learner.update(part) for part in parts]
+        # In the first update's forward pass the policy has the weights that sampled: its log-probs come for free.
+        off = off or mismatch.measure(parts[0]["policy_log_probs"], parts[0])
         self.engine.load_weights(self.model.named_parameters(), version=step)
         seconds = time.perf_counter() - begun
         sampled = sum(trajectory.sampled_tokens for trajectory in trajectories)
@@ -174,8 +184,20 @@ class Training:
             "tokens_per_second": sampled / seconds,
             "seconds": seconds,
             "rollout_seconds": rolled_out - begun,
+            **off,
             **learning,
         }
+
+    def _correct(self, batch: TensorDict) -> dict[str, float]:
+        """Weigh a batch, if asked to, for the difference between who sampled it and who learns; return its measures."""
+        config = self.config
+        if config.mismatch_correction == "none":
+            return {}
+        batch["old_log_probs"] = log_probs_of(self.policy, batch, self.learner.micro_batch_tokens)
+        batch["importance_weight"], beyond = mismatch.importance_weights(
+            batch["old_log_probs"], batch, config.mismatch_correction, config.mismatch_level, config.mismatch_threshold
+        )
+        return {**mismatch.measure(batch["old_log_probs"], batch), "mismatch/corrected": beyond}
 
     def _sampling(self, seed: int) -> Sampling:
         config = self.config
