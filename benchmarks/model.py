@@ -14,6 +14,7 @@ from llmgym.rollout.chat import ChatCodec
 from llmgym.types import Message
 
 ENV = "llmgym/AIOpsTriage-v0"
+CUT = ", prompts of 100 tokens"
 
 
 def write_model(directory: Path) -> int:
@@ -40,7 +41,7 @@ def write_model(directory: Path) -> int:
 
 
 def codec() -> ChatCodec:
-    """Return the codec of the bundled tokenizer."""
+    """Return the codec of the bundled tokenizer, which transformers reads from a Qwen2's directory as another one."""
     return ChatCodec(AutoTokenizer.from_pretrained(TINY_PATH))
 
 
@@ -69,6 +70,11 @@ def triage(name: str, lengths: tuple[int, int], prompts: int = 16, siblings: int
         lengths=[[draw.randint(*lengths) for _ in range(2)] for _ in range(prompts * siblings)],
         seed=0,
     )
+
+
+def cut(work: Work) -> Work:
+    """Return the same work with the last 100 tokens of every prompt: the less of it, the less sharing it saves."""
+    return Work(work.name + CUT, [prompt[-100:] for prompt in work.prompts], work.bridge, work.lengths, work.seed)
 
 
 def many_turns(turns: int) -> Work:

@@ -48,19 +48,24 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a side did.
+class Answer:
+    """What a side says when it has done a work.
 
     Attributes:
         seconds: From the first prompt to the last token.
         lengths: Tokens that it sampled, by episode and turn.
-        peak_mib: The process's resident memory at its highest, since it started.
-        loaded_mib: The same before the first work.
-        distinct_tokens: How many different tokens were sampled: random ones, if the sampling is right.
+        distinct_tokens: How many different ones.
     """
 
     seconds: float
     lengths: list[list[int]]
-    peak_mib: float
-    loaded_mib: float
     distinct_tokens: int
+
+    def to_json(self) -> str:
+        """Return the answer as one line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, line: str) -> Answer:
+        """Read what `to_json` wrote."""
+        return cls(**json.loads(line))
