@@ -26,7 +26,6 @@ sglang() { # on a CPU, as the tests run it
     begin sglang
     install sglang --no-deps sglang==0.5.21
     install sglang --no-deps -r tests/sglang_cpu/requirements.txt
-    install sglang -c constraints.txt charset-normalizer httpcore2 jiter truststore urllib3 # which those import
     echo "{\"PYTHONPATH\": \"$PWD/tests/sglang_cpu\", \"SGLANG_USE_CPU_ENGINE\": \"1\"}" > "$PEERS/sglang/environment.json"
 }
 
