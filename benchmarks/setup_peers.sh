@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the peers' environments in benchmarks/.peers, about four minutes and 3 GB: setup_peers.sh [trl] [sglang]
+# Makes the peers' environments in benchmarks/.peers, a few minutes and 5 GB: setup_peers.sh [trl] [sglang]
 # Each holds a Python of its own and environment.json, the variables that its processes need.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -29,6 +29,5 @@ sglang() { # on a CPU, as the tests run it
     echo "{\"PYTHONPATH\": \"$PWD/tests/sglang_cpu\", \"SGLANG_USE_CPU_ENGINE\": \"1\"}" > "$PEERS/sglang/environment.json"
 }
 
-for peer in "${@:-trl sglang}"; do
-    for name in $peer; do "$name"; done
-done
+[ $# -gt 0 ] || set -- trl sglang
+for peer; do "$peer"; done
