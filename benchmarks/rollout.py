@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks import model
 from benchmarks.processes import Side
-from benchmarks.results import Claim, Measurement, claim_table, measurement_table, processor
+from benchmarks.results import Claim, Measurement, by_token, claim_table, measurement_table, processor
 from benchmarks.work import Work
 
 SIDES = {
@@ -88,24 +88,24 @@ def claims(found: Measurements) -> list[Claim]:
             ours, theirs = (found.get((work + suffix, "float32", side)) for side in ("ours", peer))
             if ours and theirs:
                 text = f"{SIDES[peer]}'s time by llmgym's, {work}{suffix}"
-                answers.append(Claim(text, factor, theirs.seconds / ours.seconds, True))
+                answers.append(by_token(text, factor, theirs, ours, at_least=True))
     for work, factor in (("even", 3.0), ("ragged", 4.5)):
         ours = found.get((work, "bfloat16", "ours"))
         for dtype in ("bfloat16", "float32"):
             theirs = found.get((work, dtype, "generate"))
             if ours and theirs:
                 text = f"`generate`'s time in {dtype} by llmgym's in bfloat16, {work}"
-                answers.append(Claim(text, factor, theirs.seconds / ours.seconds, True))
-    scaling = [("even, 512 episodes", "even", "512 episodes", 1.0), ("32 turns", "4 turns", "32 turns", 1.2)]
+                answers.append(by_token(text, factor, theirs, ours, at_least=True))
+    scaling = [("even, 512 episodes", "even", "512 episodes by 128", 1.0), ("32 turns", "4 turns", "32 turns by 4", 1.2)]
     for large, small, text, factor in scaling:
         more, less = (found.get((work, "float32", "ours")) for work in (large, small))
         if more and less:
-            ratio = more.microseconds_per_token / less.microseconds_per_token
-            answers.append(Claim(f"llmgym's time by token, {text} by {small}", factor, ratio, False))
+            text = f"llmgym's time by token, {text}"
+            answers.append(by_token(text, factor, more, less, at_least=False))
     ours, theirs = (found.get(("ragged", "float32", side)) for side in ("ours", "trl_grpo"))
     if ours and theirs:
         text = "llmgym's peak memory by TRL GRPOTrainer's, sampling alone"
-        answers.append(Claim(text, 1.0, ours.peak_mib / theirs.peak_mib, False))
+        answers.append(Claim(text, 1.0, ours.peak_mib / theirs.peak_mib, at_least=False))
     return answers
 
 
