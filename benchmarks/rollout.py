@@ -96,7 +96,10 @@ def claims(found: Measurements) -> list[Claim]:
             if ours and theirs:
                 text = f"`generate`'s time in {dtype} by llmgym's in bfloat16, {work}"
                 answers.append(by_token(text, factor, theirs, ours, at_least=True))
-    scaling = [("even, 512 episodes", "even", "512 episodes by 128", 1.0), ("32 turns", "4 turns", "32 turns by 4", 1.2)]
+    scaling = [
+        ("even, 512 episodes", "even", "512 episodes by 128", 1.0),
+        ("32 turns", "4 turns", "32 turns by 4", 1.2),
+    ]
     for large, small, text, factor in scaling:
         more, less = (found.get((work, "float32", "ours")) for work in (large, small))
         if more and less:
