@@ -1,7 +1,7 @@
-"""From trajectories to tensors, and from tensors to micro-batches."""
+"""From trajectories to tensors."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from tensordict import TensorDict
@@ -55,23 +55,3 @@ def split_by_group(batch: TensorDict, parts: int) -> list[TensorDict]:
     parts = min(parts, len(starts))
     cuts = [starts[part * len(starts) // parts] for part in range(parts)] + [len(batch)]
     return [batch[start:stop] for start, stop in itertools.pairwise(cuts)]
-
-
-def micro_batches(batch: TensorDict, max_tokens: int) -> Iterator[TensorDict]:
-    """Split a batch [B] into runs of rows of at most `max_tokens` tokens each, padding cut off.
-
-    A single row is never split, however long it is.
-    """
-    lengths = batch["length"].tolist()
-    start, width = 0, 0
-    for row, length in enumerate(lengths):
-        if row > start and max(width, length) * (row + 1 - start) > max_tokens:
-            yield _cut(batch[start:row], width)
-            start, width = row, 0
-        width = max(width, length)
-    yield _cut(batch[start:], width)
-
-
-def _cut(batch: TensorDict, width: int) -> TensorDict:
-    """Cut every [B, T] tensor to the longest row."""
-    return batch.apply(lambda tensor: tensor[:, :width] if tensor.ndim > 1 else tensor)

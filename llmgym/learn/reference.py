@@ -6,7 +6,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from llmgym.learn.batch import micro_batches
+from llmgym.learn.packing import micro_batches
 from llmgym.learn.policy import Policy
 
 
@@ -15,7 +15,7 @@ class Reference:
 
     Args:
         policy: What to copy.
-        micro_batch_tokens: Tokens, padding included, that a forward pass takes at the most.
+        micro_batch_tokens: Tokens that a forward pass takes at the most, what siblings share counted once.
     """
 
     def __init__(self, policy: Policy, micro_batch_tokens: int) -> None:

@@ -9,8 +9,8 @@ from torch import nn
 from torchrl.objectives.llm import GRPOLoss
 
 from llmgym.learn.aggregation import token_weights
-from llmgym.learn.batch import micro_batches
 from llmgym.learn.losses import ClippedPolicyLoss
+from llmgym.learn.packing import micro_batches
 from llmgym.learn.policy import Policy, SampledTokens
 
 
@@ -22,7 +22,8 @@ class Table(nn.Module):
         self.logits = nn.Parameter(logits)  # [B, T, V]
 
     def get_dist(self, batch: TensorDict, **kwargs: object) -> SampledTokens:
-        return SampledTokens(self.logits[batch["mask"]], batch["mask"])
+        logits = self.logits[batch["mask"]]
+        return SampledTokens(logits, lambda states: states, batch["mask"], rows_at_once=len(logits))
 
 
 def table_batch(rows: int = 4, width: int = 9, vocabulary: int = 5, seed: int = 0) -> tuple[Table, TensorDict]:
