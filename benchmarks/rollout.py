@@ -1,0 +1,147 @@
+"""How fast episodes are sampled: llmgym's embedded engine beside its peers.
+
+``python -m benchmarks.rollout --help``; README.md in this folder says what is compared.
+"""
+
+import argparse
+import contextlib
+import json
+import platform
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks import model
+from benchmarks.processes import Side
+from benchmarks.results import Claim, Measurement, claim_table, measurement_table, processor
+from benchmarks.work import Work
+
+SIDES = {
+    "ours": "llmgym",
+    "generate": "transformers `generate`",
+    "trl_grpo": "TRL GRPOTrainer",
+    "sglang_cpu": "SGLang on CPU",
+    "generate_batch": "transformers continuous batching",
+    "collector": "llmgym, with environments",
+}
+
+Measurements = dict[tuple[str, str, str], Measurement]  # by work, type and side
+
+
+def sections() -> dict[str, tuple[str, list[str], list[Work]]]:
+    """Return the parts of the benchmark: a type, the sides and their works, by name."""
+    even, ragged = model.triage("even", (48, 48)), model.triage("ragged", (8, 96))
+    return {
+        "float32": ("float32", ["ours", "generate", "trl_grpo", "sglang_cpu", "generate_batch"], [even, ragged]),
+        "bfloat16": ("bfloat16", ["ours", "generate"], [even, ragged]),
+        "short": ("float32", ["ours", "generate", "trl_grpo", "sglang_cpu"], [model.cut(even), model.cut(ragged)]),
+        "episodes": ("float32", ["ours"], [even, model.triage("even, 512 episodes", (48, 48), prompts=64)]),
+        "turns": ("float32", ["ours"], [model.many_turns(4), model.many_turns(32)]),
+        "collector": ("float32", ["ours", "collector"], [even]),
+    }
+
+
+def measure(
+    dtype: str, names: Sequence[str], works: Sequence[Work], repeats: int, directory: Path
+) -> tuple[Measurements, dict[str, str]]:
+    """Run every side at every work, interleaved: one repeat of all of them after the other.
+
+    Args:
+        dtype: The type of the weights.
+        names: The sides, each in a fresh process.
+        works: What they do.
+        repeats: How often. Before them each side does the first work once, uncounted.
+        directory: Holds the model, and takes what the sides' libraries print.
+
+    Returns:
+        The measurements, and the versions of the libraries.
+    """
+    measurements: Measurements = {}
+    versions: dict[str, str] = {}
+    with contextlib.ExitStack() as stack:
+        sides = []
+        for name in names:
+            side = stack.enter_context(Side(name, directory / "model", dtype, directory / f"{name}.log"))
+            versions |= side.versions
+            side.run(works[0])
+            sides.append(side)
+        for repeat in range(repeats):
+            for work in works:
+                for side in sides:
+                    empty = Measurement(side.name, dtype, work.name, work.sampled, side.loaded_mib)
+                    outcome = side.run(work)
+                    measurements.setdefault((work.name, dtype, side.name), empty).outcomes.append(outcome)
+                    progress = f"{repeat + 1}/{repeats} {work.name}: {side.name} {dtype} {outcome.seconds:.2f} s"
+                    print(progress, file=sys.stderr)
+    return measurements, versions
+
+
+def claims(found: Measurements) -> list[Claim]:
+    """Return what the measurements say of the project's promises."""
+    answers = []
+    promises = [("even", "generate", 2.0), ("even", "trl_grpo", 2.0)]
+    promises += [("ragged", "generate", 3.0), ("ragged", "trl_grpo", 3.0), ("ragged", "sglang_cpu", 2.3)]
+    for suffix in ("", model.CUT):
+        for work, peer, factor in promises:
+            ours, theirs = (found.get((work + suffix, "float32", side)) for side in ("ours", peer))
+            if ours and theirs:
+                text = f"{SIDES[peer]}'s time by llmgym's, {work}{suffix}"
+                answers.append(Claim(text, factor, theirs.seconds / ours.seconds, True))
+    for work, factor in (("even", 3.0), ("ragged", 4.5)):
+        ours = found.get((work, "bfloat16", "ours"))
+        for dtype in ("bfloat16", "float32"):
+            theirs = found.get((work, dtype, "generate"))
+            if ours and theirs:
+                text = f"`generate`'s time in {dtype} by llmgym's in bfloat16, {work}"
+                answers.append(Claim(text, factor, theirs.seconds / ours.seconds, True))
+    scaling = [("even, 512 episodes", "even", "512 episodes", 1.0), ("32 turns", "4 turns", "32 turns", 1.2)]
+    for large, small, text, factor in scaling:
+        more, less = (found.get((work, "float32", "ours")) for work in (large, small))
+        if more and less:
+            ratio = more.microseconds_per_token / less.microseconds_per_token
+            answers.append(Claim(f"llmgym's time by token, {text} by {small}", factor, ratio, False))
+    ours, theirs = (found.get(("ragged", "float32", side)) for side in ("ours", "trl_grpo"))
+    if ours and theirs:
+        text = "llmgym's peak memory by TRL GRPOTrainer's, sampling alone"
+        answers.append(Claim(text, 1.0, ours.peak_mib / theirs.peak_mib, False))
+    return answers
+
+
+def main() -> None:
+    """Measure, and print the tables."""
+    parts = sections()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default=",".join(SIDES), help="sides, separated by commas")
+    parser.add_argument("--sections", default=",".join(parts), help="parts of the benchmark, separated by commas")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="a file for the figures")
+    arguments = parser.parse_args()
+    only = arguments.only.split(",")
+    found: Measurements = {}
+    versions: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary)
+        parameters = model.write_model(directory / "model")
+        for section in arguments.sections.split(","):
+            dtype, names, works = parts[section]
+            measured, loaded = measure(dtype, [n for n in names if n in only], works, arguments.repeats, directory)
+            found = measured | found  # the first section that measured something counts
+            versions |= loaded
+    answers = claims(found)
+    print(
+        f"{processor()}, one thread a side; Python {platform.python_version()}, "
+        + ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+        + f"; a random Qwen2 of {parameters:,} parameters; medians of {arguments.repeats} interleaved repeats.\n"
+    )
+    print(measurement_table(list(found.values()), SIDES), claim_table(answers), sep="\n\n")
+    if arguments.json:
+        cells = [asdict(cell) | {"median_seconds": cell.seconds} for cell in found.values()]
+        figures = {"processor": processor(), "versions": versions, "measurements": cells}
+        figures["claims"] = [asdict(claim) | {"kept": claim.kept} for claim in answers]
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
