@@ -73,8 +73,8 @@ class AgentConfig(Config):
     updates_per_step: Positive = 2
     """Optimiser steps per training step: the batch is split into so many, by tasks."""
 
-    micro_batch_tokens: Positive = 16384
-    """Tokens, padding included, that a forward pass of the learner takes at the most."""
+    micro_batch_tokens: Positive | None = None
+    """Tokens that a forward pass of the learner takes at the most. None: 2,048 on a processor, 16,384 on a GPU."""
 
     context_length: Positive = 4096
     """Tokens of prompt and replies together; no more than the model's own limit is used."""
