@@ -113,7 +113,8 @@ def table(measurements: list[Measurement]) -> str:
     """Return the medians as Markdown, each beside llmgym's."""
     ours = {cell.episodes: cell for cell in measurements if cell.side == "ours"}
     lines = [
-        "| episodes | side | median s | llmgym's by it | s of each repeat | CPU s | loss | gradient | peak MiB | above loaded |",
+        "| episodes | side | median s | llmgym's by it | s of each repeat | CPU s | loss | gradient | peak MiB "
+        "| above loaded |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for cell in measurements:

@@ -78,7 +78,12 @@ class Training:
         self.codec = ChatCodec(self.tokenizer, stop_token_ids_of(self.model))
         self.engine = LocalEngine(self.model, memory_gib=config.kv_cache_gib, context_length=config.context_length)
         self.collector = Collector(self.envs, self.codec, self.engine)
-        self.policy = Policy(self.model, config.temperature)
+        self.policy = Policy(
+            self.model,
+            config.temperature,
+            dtype=getattr(torch, config.dtype),
+            gradient_checkpointing=config.gradient_checkpointing,
+        )
         self.reference = Reference(self.policy, config.micro_batch_tokens)
         self.learner = Learner(
             self.policy,

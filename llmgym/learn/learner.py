@@ -8,7 +8,7 @@ from tensordict import TensorDict
 from torchrl.objectives import LossModule
 
 from llmgym.learn.aggregation import Aggregation, token_weights
-from llmgym.learn.packing import default_micro_batch_tokens, micro_batches
+from llmgym.learn.batch import default_micro_batch_tokens, micro_batches
 from llmgym.learn.policy import Policy
 
 

@@ -51,12 +51,18 @@ class Policy(nn.Module):
         super().__init__()
         self.model = model.eval()
         self.temperature = temperature
-        self.dtype = dtype
+        self.dtype = torch.float32
         self.gradient_checkpointing = gradient_checkpointing
         self._layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
         if gradient_checkpointing and not self._layers:
             raise ModelError(f"gradient_checkpointing: models of type {model.config.model_type!r} do not support it.")
+        if dtype == torch.bfloat16 and not _multiplies_bfloat16(model.device):
+            raise ModelError(
+                "dtype bfloat16: expected a GPU or a processor with bfloat16 instructions (AVX512-BF16 or AMX), which "
+                "this one has not; float32 is faster on it."
+            )
         self._self_test()
+        self.dtype = dtype
 
     def get_dist(self, batch: TensorDictBase, **kwargs: Any) -> "SampledTokens":
         """Return the distribution of every sampled token given what stands before it.
@@ -103,7 +109,7 @@ class Policy(nn.Module):
         except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise ModelError(f"Models of type {kind!r} cannot be trained on packed rows ({error})") from error
         difference = float((actual - expected).abs().max())
-        tolerance = 1e-3 if self.model.dtype == torch.float32 and self.dtype == torch.float32 else 0.1
+        tolerance = 1e-3 if self.model.dtype == torch.float32 else 0.1
         if not difference < tolerance:
             raise ModelError(
                 f"Models of type {kind!r} cannot be trained on packed rows: in a self-test their log-probabilities "
@@ -147,6 +153,13 @@ class Policy(nn.Module):
         finally:
             for layer in self._layers:
                 layer.gradient_checkpointing = layer.training = False
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # the last: of ARM
+    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 class SampledTokens(Distribution):

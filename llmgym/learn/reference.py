@@ -6,7 +6,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from llmgym.learn.packing import default_micro_batch_tokens, micro_batches
+from llmgym.learn.batch import default_micro_batch_tokens, micro_batches
 from llmgym.learn.policy import Policy
 
 

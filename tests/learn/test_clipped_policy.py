@@ -9,8 +9,8 @@ from torch import nn
 from torchrl.objectives.llm import GRPOLoss
 
 from llmgym.learn.aggregation import token_weights
+from llmgym.learn.batch import micro_batches
 from llmgym.learn.losses import ClippedPolicyLoss
-from llmgym.learn.packing import micro_batches
 from llmgym.learn.policy import Policy, SampledTokens
 
 

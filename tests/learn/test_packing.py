@@ -4,7 +4,8 @@ import pytest
 import torch
 from test_policy import ragged_batch
 
-from llmgym.learn.packing import micro_batches, pack
+from llmgym.learn.batch import micro_batches
+from llmgym.learn.packing import pack
 
 CPU = torch.device("cpu")
 
@@ -38,10 +39,17 @@ def test_a_row_without_a_sampled_token_is_left_out() -> None:
     torch.testing.assert_close(pack(batch, CPU).tokens, less.tokens)
 
 
-def test_rows_whose_prompts_differ_share_nothing() -> None:
+def test_rows_that_are_no_neighbours_share_their_prompt_too() -> None:
+    batch = ragged_batch()
+    order = torch.tensor([0, 3, 1, 4, 6, 2, 5])
+    assert len(pack(batch[order], CPU).tokens) == len(pack(batch, CPU).tokens)
+
+
+def test_a_row_whose_prompt_differs_has_one_of_its_own() -> None:
     batch = ragged_batch()[:3]
     batch["tokens"][1, 4] += 1
-    assert [s.context_start == s.context_stop for s in pack(batch, CPU).segments].count(True) == 3
+    prompts = [segment for segment in pack(batch, CPU).segments if segment.context_start == segment.context_stop]
+    assert [segment.stop - segment.start for segment in prompts] == [17, 17]
 
 
 @pytest.mark.parametrize("max_tokens", [1, 45, 60, 110, 10**6])

@@ -130,6 +130,29 @@ def test_gradient_checkpointing_changes_neither_values_nor_gradients(model: PreT
     assert model.config._attn_implementation != PACKED
 
 
+def test_bfloat16_is_close_and_leaves_the_weights_in_float32(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmgym.learn.policy._multiplies_bfloat16", lambda device: True)
+    batch = ragged_batch()
+    exact = Policy(model).log_probs(batch)
+    expected = gradient(model, exact[batch["mask"]].mean())
+    coarse = Policy(model, dtype=torch.bfloat16).log_probs(batch)
+    assert coarse.dtype == torch.float32
+    assert 1e-4 < (coarse - exact).abs().mean() < 0.1
+    actual = gradient(model, coarse[batch["mask"]].mean())
+    assert torch.cosine_similarity(actual, expected, dim=0) > 0.95
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_bfloat16_is_refused_where_the_hardware_has_none(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64", "avx512_bf16": False})
+    with pytest.raises(ModelError, match="expected a GPU or a processor with bfloat16 instructions"):
+        Policy(model, dtype=torch.bfloat16)
+
+
 def test_logits_in_parts_change_neither_values_nor_gradients(
     model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
