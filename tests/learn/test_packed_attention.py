@@ -41,8 +41,14 @@ def one_by_one(query: Tensor, key: Tensor, value: Tensor, window: int | None, so
 @pytest.mark.parametrize("window", [None, 5, 22])
 @pytest.mark.parametrize(
     ("way", "softcap"),
-    [("blocks", None), ("blocks", 0.7), ("small blocks", None), ("small blocks", 0.7), ("blocks computed again", None)]
-    + [("padded rows", None)],  # which have no softcap
+    [
+        ("blocks", None),
+        ("blocks", 0.7),
+        ("small blocks", None),
+        ("small blocks", 0.7),
+        ("blocks computed again", None),
+        ("padded rows", None),  # PyTorch's attention has no softcap
+    ],
 )
 def test_values_and_gradients_are_those_of_each_query_by_itself(
     way: str, window: int | None, softcap: float | None, monkeypatch: pytest.MonkeyPatch
