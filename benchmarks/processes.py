@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from benchmarks.work import Answer, Work
 
@@ -16,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 PEERS = ROOT / "benchmarks" / ".peers"
 
 # Sides that run in an environment of setup_peers.sh; the others run in this one.
-ENVIRONMENTS = {"trl_grpo": "trl", "generate_batch": "trl", "sglang_cpu": "sglang"}
+ENVIRONMENTS = {"trl_grpo": "trl", "trl_grpo_plain": "trl", "generate_batch": "trl", "sglang_cpu": "sglang"}
 
 _DISTINCT = 640  # half the vocabulary: a random model that samples fewer different tokens is not sampled from
 
@@ -36,13 +37,14 @@ class Outcome:
     peak_mib: float
 
 
-class Side:
+class Process:
     """A worker process, on one thread.
 
     While it is not its turn it is stopped, with all its children: some engines poll.
 
     Args:
-        name: A module of `benchmarks.sides`.
+        worker: The module that it runs.
+        name: The module of the side, beside the worker's.
         model: The directory of the model.
         dtype: ``"float32"`` or ``"bfloat16"``.
         log: Takes what its libraries print.
@@ -51,7 +53,7 @@ class Side:
         RuntimeError: The environment of a peer is not there, or the process ended.
     """
 
-    def __init__(self, name: str, model: Path, dtype: str, log: Path) -> None:
+    def __init__(self, worker: str, name: str, model: Path, dtype: str, log: Path) -> None:
         self.name, self.dtype, self.log = name, dtype, log
         python, environment = sys.executable, dict(os.environ)
         if name in ENVIRONMENTS:
@@ -63,7 +65,7 @@ class Side:
         environment |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         with log.open("w") as errors:
             self._process = subprocess.Popen(
-                [python, "-m", "benchmarks.sides.worker", name, str(model), dtype],
+                [python, "-m", worker, name, str(model), dtype],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -73,30 +75,26 @@ class Side:
                 start_new_session=True,
             )
         self.versions: dict[str, str] = json.loads(self._answer())
-        self.loaded_mib = self._peak_mib()
+        self.loaded_mib = self.peak_mib
         self._signal(signal.SIGSTOP)
 
-    def run(self, work: Work) -> Outcome:
-        """Do a work.
+    def ask(self, line: str) -> tuple[str, float]:
+        """Give the process a line; return its answer and the processor time that this took, in seconds.
 
         Raises:
-            RuntimeError: The process ended, or did not sample what it was asked for.
+            RuntimeError: The process ended.
         """
         assert self._process.stdin is not None
         self._signal(signal.SIGCONT)
         before = self._cpu_seconds()
-        self._process.stdin.write(work.to_json() + "\n")
+        self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
-        answer = Answer.from_json(self._answer())
-        outcome = Outcome(answer.seconds, self._cpu_seconds() - before, self._peak_mib())
+        answer = self._answer()
+        seconds = self._cpu_seconds() - before
         self._signal(signal.SIGSTOP)
-        if answer.lengths != work.lengths:
-            raise RuntimeError(f"{self.name} did not sample the lengths that {work.name!r} asks for.")
-        if answer.distinct_tokens < _DISTINCT:
-            raise RuntimeError(f"{self.name} sampled only {answer.distinct_tokens} different tokens.")
-        return outcome
+        return answer, seconds
 
-    def __enter__(self) -> "Side":
+    def __enter__(self) -> Self:
         """Return the side itself."""
         return self
 
@@ -130,6 +128,29 @@ class Side:
         ticks = sum(int(fields[11]) + int(fields[12]) for _, fields in self._processes())
         return ticks / os.sysconf("SC_CLK_TCK")
 
-    def _peak_mib(self) -> float:
+    @property
+    def peak_mib(self) -> float:
+        """Resident memory of its processes at its highest, since they started."""
         lines = [line for folder, _ in self._processes() for line in (folder / "status").read_text().splitlines()]
         return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+
+
+class Side(Process):
+    """A side of the rollout benchmark: a module of `benchmarks.sides`; see `Process`."""
+
+    def __init__(self, name: str, model: Path, dtype: str, log: Path) -> None:
+        super().__init__("benchmarks.sides.worker", name, model, dtype, log)
+
+    def run(self, work: Work) -> Outcome:
+        """Do a work.
+
+        Raises:
+            RuntimeError: The process ended, or did not sample what it was asked for.
+        """
+        line, cpu_seconds = self.ask(work.to_json())
+        answer = Answer.from_json(line)
+        if answer.lengths != work.lengths:
+            raise RuntimeError(f"{self.name} did not sample the lengths that {work.name!r} asks for.")
+        if answer.distinct_tokens < _DISTINCT:
+            raise RuntimeError(f"{self.name} sampled only {answer.distinct_tokens} different tokens.")
+        return Outcome(answer.seconds, cpu_seconds, self.peak_mib)

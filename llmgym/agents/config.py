@@ -1,7 +1,7 @@
 """The options that all agents share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -88,8 +88,14 @@ class AgentConfig(Config):
     updates_per_step: Positive = 2
     """Optimiser steps per training step: the batch is split into so many, by tasks."""
 
-    micro_batch_tokens: Positive = 16384
-    """Tokens, padding included, that a forward pass of the learner takes at the most."""
+    micro_batch_tokens: Positive | None = None
+    """Tokens that a forward pass of the learner takes at the most. None: 2,048 on a processor, 16,384 on a GPU."""
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What the learner's matrix products are computed in, where the hardware can; weights stay float32."""
+
+    gradient_checkpointing: bool = False
+    """Compute each layer again in the backward pass instead of keeping it: less memory, more time."""
 
     context_length: Positive = 4096
     """Tokens of prompt and replies together; no more than the model's own limit is used."""

@@ -88,7 +88,12 @@ class Training:
             text_of=self.codec.text,
         )
         self.collector = Collector(self.envs, self.codec, self.engine)
-        self.policy = Policy(self.model, config.temperature)
+        self.policy = Policy(
+            self.model,
+            config.temperature,
+            dtype=getattr(torch, config.dtype),
+            gradient_checkpointing=config.gradient_checkpointing,
+        )
         self.reference = Reference(self.policy, config.micro_batch_tokens)
         self.learner = Learner(
             self.policy,

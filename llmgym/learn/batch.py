@@ -68,21 +68,44 @@ def split_by_group(batch: TensorDict, parts: int) -> list[TensorDict]:
     return [batch[start:stop] for start, stop in itertools.pairwise(cuts)]
 
 
+def default_micro_batch_tokens(device: torch.device) -> int:
+    """Return how many tokens a forward pass should take: on a processor no more than its cache likes."""
+    return 2048 if device.type == "cpu" else 16384
+
+
 def micro_batches(batch: TensorDict, max_tokens: int) -> Iterator[TensorDict]:
-    """Split a batch [B] into runs of rows of at most `max_tokens` tokens each, padding cut off.
+    """Split a batch [B] into runs of rows that pack into at most `max_tokens` tokens each, padding cut off.
 
-    A single row is never split, however long it is.
+    Siblings stay together where they fit. A single row is never split, however long it is.
     """
-    lengths = batch["length"].tolist()
-    start, width = 0, 0
-    for row, length in enumerate(lengths):
-        if row > start and max(width, length) * (row + 1 - start) > max_tokens:
-            yield _cut(batch[start:row], width)
-            start, width = row, 0
-        width = max(width, length)
-    yield _cut(batch[start:], width)
+    lengths, prompts = batch["length"].tolist(), batch["prompt_length"].tolist()
+    start, size = 0, 0
+    for first, behind in itertools.pairwise(_prompt_starts(batch)):
+        prompt = prompts[first]
+        whole = prompt + sum(lengths[row] - prompt for row in range(first, behind))
+        if start < first and size + whole > max_tokens:
+            yield _cut(batch[start:first])
+            start, size = first, 0
+        size += prompt
+        for row in range(first, behind):
+            rest = lengths[row] - prompt
+            if start < row and size + rest > max_tokens:
+                yield _cut(batch[start:row])
+                start, size = row, prompt
+            size += rest
+    yield _cut(batch[start:])
 
 
-def _cut(batch: TensorDict, width: int) -> TensorDict:
+def _prompt_starts(batch: TensorDict) -> list[int]:
+    """Return the rows that have another prompt than the row before, and behind them the number of rows."""
+    tokens, prompt = batch["tokens"], batch["prompt_length"]
+    column = torch.arange(tokens.shape[1], device=tokens.device)
+    same = (tokens[1:] == tokens[:-1]) | (column >= prompt[1:, None])
+    changed = ~same.all(dim=1) | (prompt[1:] != prompt[:-1])
+    return [0, *(1 + changed.nonzero()[:, 0]).tolist(), len(tokens)]
+
+
+def _cut(batch: TensorDict) -> TensorDict:
     """Cut every [B, T] tensor to the longest row."""
+    width = int(batch["length"].max())
     return batch.apply(lambda tensor: tensor[:, :width] if tensor.ndim > 1 else tensor)

@@ -8,7 +8,7 @@ from tensordict import TensorDict
 from torchrl.objectives import LossModule
 
 from llmgym.learn.aggregation import Aggregation, token_weights
-from llmgym.learn.batch import micro_batches
+from llmgym.learn.batch import default_micro_batch_tokens, micro_batches
 from llmgym.learn.policy import Policy
 
 
@@ -22,7 +22,8 @@ class Learner:
         warmup_steps: Optimiser steps over which the learning rate rises linearly.
         weight_decay: Of AdamW.
         max_grad_norm: Longer gradients are scaled down to this norm.
-        micro_batch_tokens: Tokens, padding included, that a forward pass takes at the most.
+        micro_batch_tokens: Tokens that a forward pass takes at the most, what siblings share counted once; None for
+            what suits the device.
         aggregation: What counts the same in the loss.
     """
 
@@ -35,15 +36,15 @@ class Learner:
         warmup_steps: int,
         weight_decay: float,
         max_grad_norm: float,
-        micro_batch_tokens: int,
+        micro_batch_tokens: int | None,
         aggregation: Aggregation,
     ) -> None:
         self.loss = loss
         self.max_grad_norm = max_grad_norm
-        self.micro_batch_tokens = micro_batch_tokens
+        self.micro_batch_tokens = micro_batch_tokens or default_micro_batch_tokens(policy.model.device)
         self.aggregation: Aggregation = aggregation
         self._parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
-        self.optimiser = torch.optim.AdamW(self._parameters, lr=learning_rate, weight_decay=weight_decay)
+        self.optimiser = torch.optim.AdamW(self._parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
         rise: Callable[[int], float] = lambda step: min(1.0, (step + 1) / max(1, warmup_steps))  # noqa: E731  # one line
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, rise)
 

@@ -1,121 +1,216 @@
 """`Policy`: a causal language model as the actor that TorchRL's losses expect."""
 
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from tensordict import TensorDictBase
+from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 from torch.distributions import Distribution
-from transformers import PretrainedConfig, PreTrainedModel
-from transformers.cache_utils import DynamicCache
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
+from llmgym.errors import ModelError
+from llmgym.learn.packed_attention import PACKED
+from llmgym.learn.packing import pack
 from llmgym.models.causal_lm import logits_of
+
+_LOGITS = 2**24  # logits that exist at once: 64 MiB in float32
 
 
 class Policy(nn.Module):
     """The model under training: from a batch of trajectories to distributions over their sampled tokens.
 
-    Logits are computed where a token was sampled and nowhere else. Rows with the same
-    prompt, such as the siblings of a group, share one pass over it, gradients included.
+    A batch is packed: rows stand behind each other without padding, and siblings share one
+    pass over their prompt, gradients included. Logits are computed where a token was sampled
+    and nowhere else, some at a time.
 
     Args:
         model: A causal LM. It is kept in evaluation mode: dropout would make the policy
             that learns another one than the policy that sampled.
         temperature: What the sampling logits were divided by.
+        dtype: What matrix products are computed in; the weights stay as they are.
+        gradient_checkpointing: Keep a layer's input for the backward pass, and compute the
+            rest of the layer again there: less memory, more time.
+
+    Raises:
+        ModelError: Packed rows do not go through this architecture.
     """
 
-    def __init__(self, model: PreTrainedModel, temperature: float = 1.0) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        temperature: float = 1.0,
+        *,
+        dtype: torch.dtype = torch.float32,
+        gradient_checkpointing: bool = False,
+    ) -> None:
         super().__init__()
         self.model = model.eval()
         self.temperature = temperature
-        self._shares_prompts = not _has_sliding_windows(model.config)
+        self.dtype = torch.float32
+        self.gradient_checkpointing = gradient_checkpointing
+        self._layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+        if gradient_checkpointing and not self._layers:
+            raise ModelError(f"gradient_checkpointing: models of type {model.config.model_type!r} do not support it.")
+        if dtype == torch.bfloat16 and not _multiplies_bfloat16(model.device):
+            raise ModelError(
+                "dtype bfloat16: expected a GPU or a processor with bfloat16 instructions (AVX512-BF16 or AMX), which "
+                "this one has not; float32 is faster on it."
+            )
+        self._self_test()
+        self.dtype = dtype
 
     def get_dist(self, batch: TensorDictBase, **kwargs: Any) -> "SampledTokens":
         """Return the distribution of every sampled token given what stands before it.
 
         Args:
-            batch: ``tokens`` [B, T], ``mask`` [B, T], ``length`` [B] and ``prompt_length``
-                [B], padded on the right, as `collate` returns them.
+            batch: ``tokens`` [B, T], ``mask`` [B, T] and ``prompt_length`` [B], padded on
+                the right, as `collate` returns them.
             kwargs: What TorchRL passes besides; without effect.
         """
-        before = self._shared_prompt_states(batch) if self._shares_prompts else self._plain_states(batch)
-        logits = logits_of(self.model, before).float() / self.temperature
-        return SampledTokens(logits, batch["mask"])
+        states = self._states(batch)
+        vocabulary = self.model.get_input_embeddings().num_embeddings
+        return SampledTokens(states, self._logits, batch["mask"], rows_at_once=max(1, _LOGITS // vocabulary))
 
     def log_probs(self, batch: TensorDictBase) -> Tensor:
         """Return the log-probability of every sampled token, 0 elsewhere.  [B, T]"""
         return self.get_dist(batch).log_prob(batch["tokens"])
 
-    def _plain_states(self, batch: TensorDictBase) -> Tensor:
-        """Return the hidden state before every sampled token, from one pass over whole rows.  [N, D]"""
-        # Padding stands on the right, where causal attention hides it from every real token.
-        hidden = self.model.base_model(input_ids=batch["tokens"], use_cache=False)[0]  # [B, T, D]
-        states: Tensor = hidden[:, :-1][batch["mask"][:, 1:]]
+    def _states(self, batch: TensorDictBase) -> Tensor:
+        """Return the hidden state before every sampled token.  [S, D]"""
+        packed = pack(batch, self.model.device)
+        if not packed.segments:
+            return torch.empty(0, self.model.get_input_embeddings().embedding_dim, device=self.model.device)
+        with self._packed():
+            hidden = self.model.base_model(
+                input_ids=packed.tokens[None], position_ids=packed.positions[None], use_cache=False, packed=packed
+            )[0][0]  # [N, D]
+        # index_select, not indexing: its gradient adds up in a fixed order, so runs repeat.
+        states: Tensor = hidden.index_select(0, packed.before)
         return states
 
-    def _shared_prompt_states(self, batch: TensorDictBase) -> Tensor:
-        """The same from one pass over the distinct prompts, and one over what follows them.  [N, D]"""
-        tokens, prompt_length, length = batch["tokens"], batch["prompt_length"], batch["length"]
-        column = torch.arange(tokens.shape[1], device=tokens.device)
-        longest = int(prompt_length.max())
-        in_prompt = column[:longest] < prompt_length[:, None]  # [B, P]
-        prompts, prompt_of = torch.unique(tokens[:, :longest].where(in_prompt, -1), dim=0, return_inverse=True)
-        cache = DynamicCache()
-        prompt_hidden = self.model.base_model(input_ids=prompts.clamp(min=0), past_key_values=cache, use_cache=True)[0]
-        for layer in cache.layers:
-            # index_select, not indexing: its gradient adds up in a fixed order, so runs repeat.
-            layer.keys, layer.values = (part.index_select(0, prompt_of) for part in (layer.keys, layer.values))
+    @torch.no_grad()
+    def _self_test(self) -> None:
+        """Compare two rows with a common prompt with the model's own forward pass."""
+        kind = self.model.config.model_type
+        tokens = (
+            torch.arange(3, 15, device=self.model.device).view(2, 6) % self.model.get_input_embeddings().num_embeddings
+        )
+        tokens[1, :3] = tokens[0, :3]
+        sampled = torch.arange(6, device=tokens.device).expand(2, -1) >= 3
+        batch = TensorDict({"tokens": tokens, "mask": sampled, "prompt_length": torch.tensor([3, 3])}, batch_size=[2])
+        expected = self.model(tokens, use_cache=False).logits[:, :-1].float().log_softmax(-1)[sampled[:, 1:]]
+        try:
+            actual = logits_of(self.model, self._states(batch)).float().log_softmax(-1)
+        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise ModelError(f"Models of type {kind!r} cannot be trained on packed rows ({error})") from error
+        difference = float((actual - expected).abs().max())
+        tolerance = 1e-3 if self.model.dtype == torch.float32 else 0.1
+        if not difference < tolerance:
+            raise ModelError(
+                f"Models of type {kind!r} cannot be trained on packed rows: in a self-test their log-probabilities "
+                f"differed from the model's own by {difference:.2g}, expected less than {tolerance}."
+            )
 
-        rest = int((length - prompt_length).max())
-        position = prompt_length[:, None] + column[:rest]  # [B, R]
-        inside = position < length[:, None]
-        position = position.where(inside, 0)
-        causal = (column[:rest, None] >= column[:rest]).expand(len(tokens), -1, -1)  # [B, R, R]
-        sees = torch.cat([in_prompt[:, None].expand(-1, rest, -1), causal], dim=2)[:, None]  # [B, 1, R, P+R]
-        # As a bias to the scores: eager attention adds its mask, whatever its type.
-        bias = torch.zeros(sees.shape, dtype=self.model.dtype, device=sees.device)
-        bias.masked_fill_(~sees, torch.finfo(self.model.dtype).min)
-        hidden = self.model.base_model(
-            input_ids=tokens.gather(1, position), position_ids=position, attention_mask=bias, past_key_values=cache
-        )[0]  # [B, R, D]
-        last = (prompts >= 0).sum(dim=1) - 1
-        last_of_prompt = prompt_hidden[torch.arange(len(prompts)), last].index_select(0, prompt_of)  # [B, D]
-        before = torch.cat([last_of_prompt[:, None], hidden[:, :-1]], dim=1)  # [B, R, D]
-        states: Tensor = before[batch["mask"].gather(1, position) & inside]
-        return states
+    def _logits(self, states: Tensor) -> Tensor:
+        """Return the logits [..., V] behind hidden states [..., D], as the sampler had them."""
+        with self._autocast():
+            logits = logits_of(self.model, states)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return logits if self.temperature == 1.0 else logits / self.temperature
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+
+    @contextlib.contextmanager
+    def _packed(self) -> Iterator[None]:
+        """Attention over packed tokens, for the time of a pass: the sampler has its own."""
+        config = self.model.config
+        attention = config._attn_implementation
+        config._attn_implementation = PACKED
+        try:
+            with self._autocast(), self._checkpointed():
+                yield
+        finally:
+            config._attn_implementation = attention
+
+    @contextlib.contextmanager
+    def _checkpointed(self) -> Iterator[None]:
+        """Gradient checkpointing, if it is asked for, of layers that stay in evaluation mode inside."""
+        if not self.gradient_checkpointing:
+            yield
+            return
+        recomputing: Callable[[], Any] = lambda: (contextlib.nullcontext(), self._packed())  # noqa: E731  # one line
+        for layer in self._layers:
+            layer.gradient_checkpointing = layer.training = True  # transformers looks at both
+            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, context_fn=recomputing)
+        try:
+            yield
+        finally:
+            for layer in self._layers:
+                layer.gradient_checkpointing = layer.training = False
 
 
-def _has_sliding_windows(config: PretrainedConfig) -> bool:
-    kinds = getattr(config, "layer_types", None)
-    if kinds is None:
-        return getattr(config, "sliding_window", None) is not None
-    return any(kind != "full_attention" for kind in kinds)
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # the last: of ARM
+    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 class SampledTokens(Distribution):
     """Categorical distributions over the vocabulary, at the sampled tokens of a batch.
 
+    Logits are computed when something is asked of them, some rows at once, and again in the
+    backward pass if they are too many to keep.
+
     Args:
-        logits: One row per sampled token, in the order of `mask`.  [N, V]
+        states: The hidden state before each sampled token, in the order of `mask`.  [N, D]
+        logits_of: Gives the logits [n, V] of some of them.
         mask: Where tokens were sampled.  [B, T]
+        rows_at_once: Of logits.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
 
-    def __init__(self, logits: Tensor, mask: Tensor) -> None:
+    def __init__(
+        self, states: Tensor, logits_of: Callable[[Tensor], Tensor], mask: Tensor, *, rows_at_once: int
+    ) -> None:
         super().__init__(batch_shape=mask.shape, validate_args=False)
-        self.logits = logits
+        self.states = states
+        self.logits_of = logits_of
         self.mask = mask
+        self.rows_at_once = rows_at_once
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log-probability of tokens [B, T]; 0 where none was sampled.  [B, T]"""
-        chosen = self.logits.gather(1, value[self.mask][:, None])[:, 0] - self.logits.logsumexp(dim=-1)
-        return self._spread(chosen)
+
+        def of_chosen(states: Tensor, chosen: Tensor) -> Tensor:
+            return -nn.functional.cross_entropy(self.logits_of(states), chosen, reduction="none")
+
+        return self._by_rows(of_chosen, value[self.mask])
 
     def entropy(self) -> Tensor:
         """Return the entropy in nats; 0 where nothing was sampled.  [B, T]"""
-        log_probs = self.logits.log_softmax(dim=-1)
-        return self._spread(-(log_probs.exp() * log_probs).sum(dim=-1))
 
-    def _spread(self, values: Tensor) -> Tensor:
+        def of_all(states: Tensor) -> Tensor:
+            log_probs = self.logits_of(states).log_softmax(dim=-1)
+            return -(log_probs.exp() * log_probs).sum(dim=-1)
+
+        return self._by_rows(of_all)
+
+    def _by_rows(self, function: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
+        """Apply a function to the states and more, as many rows at once as may be; spread what it gives.  [B, T]"""
+        starts = range(0, max(1, len(self.states)), self.rows_at_once)
+        parts = [[rows[start : start + self.rows_at_once] for rows in (self.states, *arguments)] for start in starts]
+        if len(parts) == 1:
+            values = function(*parts[0])
+        else:
+            values = torch.cat(
+                [checkpoint(function, *part, use_reentrant=False, preserve_rng_state=False) for part in parts]
+            )
         return values.new_zeros(self.mask.shape).masked_scatter(self.mask, values)

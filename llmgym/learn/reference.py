@@ -6,7 +6,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from llmgym.learn.batch import micro_batches
+from llmgym.learn.batch import default_micro_batch_tokens, micro_batches
 from llmgym.learn.policy import Policy
 
 
@@ -29,12 +29,13 @@ class Reference:
 
     Args:
         policy: What to copy.
-        micro_batch_tokens: Tokens, padding included, that a forward pass takes at the most.
+        micro_batch_tokens: Tokens that a forward pass takes at the most, what siblings share counted once; None for
+            what suits the device.
     """
 
-    def __init__(self, policy: Policy, micro_batch_tokens: int) -> None:
+    def __init__(self, policy: Policy, micro_batch_tokens: int | None) -> None:
         self.policy = copy.deepcopy(policy).requires_grad_(False)
-        self.micro_batch_tokens = micro_batch_tokens
+        self.micro_batch_tokens = micro_batch_tokens or default_micro_batch_tokens(policy.model.device)
 
     def log_probs(self, batch: TensorDict) -> Tensor:
         """Return the log-probability of every sampled token, 0 elsewhere.  [B, T]"""

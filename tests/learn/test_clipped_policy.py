@@ -22,7 +22,8 @@ class Table(nn.Module):
         self.logits = nn.Parameter(logits)  # [B, T, V]
 
     def get_dist(self, batch: TensorDict, **kwargs: object) -> SampledTokens:
-        return SampledTokens(self.logits[batch["mask"]], batch["mask"])
+        logits = self.logits[batch["mask"]]
+        return SampledTokens(logits, lambda states: states, batch["mask"], rows_at_once=len(logits))
 
 
 def table_batch(rows: int = 4, width: int = 9, vocabulary: int = 5, seed: int = 0) -> tuple[Table, TensorDict]:

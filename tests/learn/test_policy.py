@@ -5,8 +5,20 @@ import torch
 from conftest import random_model
 from tensordict import TensorDict
 from torch.nn.functional import pad
-from transformers import MistralConfig, MistralForCausalLM, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    CohereConfig,
+    Gemma2Config,
+    GemmaConfig,
+    GraniteConfig,
+    MambaConfig,
+    MistralConfig,
+    PreTrainedModel,
+    Qwen3Config,
+)
 
+from llmgym.errors import ModelError
+from llmgym.learn.packed_attention import PACKED
 from llmgym.learn.policy import Policy
 
 
@@ -69,20 +81,107 @@ def test_log_probs_and_gradients_equal_plain_forward_passes(model: PreTrainedMod
     torch.testing.assert_close(gradient(model, (actual * weights).sum()), expected_gradient, atol=2e-3, rtol=1e-3)
 
 
-def test_a_sliding_window_model_takes_the_general_path_and_agrees() -> None:
+@pytest.mark.parametrize(
+    ("config_class", "options"),
+    [
+        (MistralConfig, {"sliding_window": 8}),
+        (Qwen3Config, {"head_dim": 16}),
+        (GemmaConfig, {"head_dim": 16}),
+        (Gemma2Config, {"head_dim": 16, "sliding_window": 8, "attn_logit_softcapping": 2.0}),
+        (GraniteConfig, {"attention_multiplier": 0.2, "residual_multiplier": 0.5, "logits_scaling": 2.0}),
+        (CohereConfig, {"logit_scale": 0.25}),
+    ],
+    ids=lambda value: getattr(value, "model_type", None),
+)
+def test_other_families_agree_in_values_and_gradients(config_class: type, options: dict[str, float]) -> None:
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
     torch.manual_seed(0)
-    config = MistralConfig(
-        vocab_size=300,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        sliding_window=8,
-    )
-    model = MistralForCausalLM(config).eval()
+    ids = {"bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0}
+    config = config_class(vocab_size=300, num_key_value_heads=2, **shape, **ids, **options)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2.0)
     batch = ragged_batch()
-    torch.testing.assert_close(Policy(model).log_probs(batch), plain_log_probs(model, batch), atol=1e-4, rtol=0)
+    expected = plain_log_probs(model, batch)
+    expected_gradient = gradient(model, expected.sum())
+    actual = Policy(model).log_probs(batch)
+    torch.testing.assert_close(actual, expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(gradient(model, actual.sum()), expected_gradient, atol=2e-3, rtol=1e-3)
+
+
+def test_an_architecture_that_cannot_be_packed_is_refused() -> None:
+    config = MambaConfig(vocab_size=300, hidden_size=32, num_hidden_layers=2)
+    with pytest.raises(ModelError, match="'mamba' cannot be trained on packed rows"):
+        Policy(AutoModelForCausalLM.from_config(config).eval())
+
+
+def test_gradient_checkpointing_changes_neither_values_nor_gradients(model: PreTrainedModel) -> None:
+    batch = ragged_batch()
+    plain = Policy(model).log_probs(batch)
+    expected = gradient(model, plain.sum())
+    calls: list[str] = []
+    model.base_model.layers[0].mlp.register_forward_pre_hook(lambda *_: calls.append("mlp"))
+    actual = Policy(model, gradient_checkpointing=True).log_probs(batch)
+    calls.clear()
+    torch.testing.assert_close(actual, plain)
+    torch.testing.assert_close(gradient(model, actual.sum()), expected)
+    assert calls == ["mlp"]  # computed again in the backward pass
+    assert not model.training
+    assert model.config._attn_implementation != PACKED
+
+
+def test_bfloat16_is_close_and_leaves_the_weights_in_float32(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmgym.learn.policy._multiplies_bfloat16", lambda device: True)
+    batch = ragged_batch()
+    exact = Policy(model).log_probs(batch)
+    expected = gradient(model, exact[batch["mask"]].mean())
+    coarse = Policy(model, dtype=torch.bfloat16).log_probs(batch)
+    assert coarse.dtype == torch.float32
+    assert 1e-4 < (coarse - exact).abs().mean() < 0.1
+    actual = gradient(model, coarse[batch["mask"]].mean())
+    assert torch.cosine_similarity(actual, expected, dim=0) > 0.95
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_bfloat16_is_refused_where_the_hardware_has_none(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64", "avx512_bf16": False})
+    with pytest.raises(ModelError, match="expected a GPU or a processor with bfloat16 instructions"):
+        Policy(model, dtype=torch.bfloat16)
+
+
+def test_logits_in_parts_change_neither_values_nor_gradients(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = ragged_batch()
+    rows: list[int] = []
+    model.get_output_embeddings().register_forward_hook(lambda module, inputs, output: rows.append(len(inputs[0])))
+    results = []
+    for logits in (2**24, 300 * 7):
+        monkeypatch.setattr("llmgym.learn.policy._LOGITS", logits)
+        policy = Policy(model, temperature=0.7)
+        rows.clear()
+        log_probs, entropy = policy.log_probs(batch), policy.get_dist(batch).entropy()
+        results.append((log_probs, entropy, gradient(model, (log_probs + 0.1 * entropy).sum())))
+    assert max(rows) == 7
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+def test_equal_batches_give_equal_gradients_to_the_bit(model: PreTrainedModel) -> None:
+    batch, policy = ragged_batch(), Policy(model)
+    once, again = (gradient(model, policy.log_probs(batch).sum()) for _ in range(2))
+    assert torch.equal(once, again)
+
+
+def test_a_batch_without_a_sampled_token_has_log_probs_of_zero(model: PreTrainedModel) -> None:
+    batch = ragged_batch()
+    batch["mask"][:] = False
+    assert not Policy(model).log_probs(batch).any()
 
 
 def test_eager_attention_agrees_too(model: PreTrainedModel) -> None:
@@ -106,9 +205,9 @@ def test_entropy_is_that_of_the_softmax_at_sampled_tokens(model: PreTrainedModel
 def test_logits_are_computed_at_sampled_tokens_only() -> None:
     model = random_model("qwen2")
     seen: list[int] = []
+    policy, batch = Policy(model), ragged_batch()
     model.get_output_embeddings().register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
-    batch = ragged_batch()
-    Policy(model).log_probs(batch)
+    policy.log_probs(batch)
     assert seen == [int(batch["mask"].sum())]
 
 
