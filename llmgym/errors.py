@@ -33,6 +33,10 @@ class ContextOverflowError(LLMGymError, ValueError):
     """A prompt leaves no room for a reply in the model's context."""
 
 
+class EngineError(LLMGymError, RuntimeError):
+    """An inference engine is missing, does not fit, refuses what it is given, or was lost for good."""
+
+
 class RunDirectoryError(LLMGymError, OSError):
     """A run directory cannot be written, or would be overwritten."""
 
