@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import time
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from llmgym.errors import ConfigError, LLMGymError
 from llmgym.evaluate import Evaluation, evaluate, summarise
 from llmgym.learn.batch import split_by_group
 from llmgym.learn.checkpoint import save_checkpoint
+from llmgym.learn.engine_check import check_log_probs
 from llmgym.learn.learner import Learner
 from llmgym.learn.policy import Policy
 from llmgym.learn.reference import Reference, kl_from
@@ -32,7 +34,8 @@ from llmgym.report.curve import draw_learning_curve
 from llmgym.report.run_directory import RunDirectory
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector, Sampling, Task
-from llmgym.rollout.engines.local import LocalEngine
+from llmgym.rollout.engines.base import LendsMemory
+from llmgym.rollout.engines.make import make_engine
 from llmgym.rollout.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -74,9 +77,23 @@ class Training:
         bundled = config.model == BUNDLED_MODEL
         self.env_id = resolve_env(config.env)
         self.envs = self._make_envs(config.prompts_per_step * config.group_size)
-        self.model, self.tokenizer = load_causal_lm(TINY_PATH if bundled else config.model)
+        model_path = str(TINY_PATH) if bundled else config.model
+        self.model, self.tokenizer = load_causal_lm(model_path)
         self.codec = ChatCodec(self.tokenizer, stop_token_ids_of(self.model))
-        self.engine = LocalEngine(self.model, memory_gib=config.kv_cache_gib, context_length=config.context_length)
+        self.engine = make_engine(
+            config.engine,
+            self.model,
+            model_path,
+            context_length=config.context_length,
+            kv_cache_gib=config.kv_cache_gib,
+            urls=config.engine_url,
+            servers=config.engine_servers,
+            options=config.engine_kwargs,
+            weights_dir=config.engine_weights_dir,
+            stops_at_strings=bool(config.stop),
+            seed=config.seed,
+            notify=functools.partial(make_console().print, style="yellow", soft_wrap=True, markup=False),
+        )
         self.collector = Collector(self.envs, self.codec, self.engine)
         self.policy = Policy(self.model, config.temperature)
         self.reference = Reference(self.policy, config.micro_batch_tokens)
@@ -139,6 +156,10 @@ class Training:
             collector = Collector(envs, self.codec, self.engine)
             return evaluate(collector, range(self.config.eval_episodes), self._sampling(seed=0))
 
+    def close(self) -> None:
+        """Give back what the engine holds."""
+        self.engine.close()
+
     def save(self, path: Path) -> None:
         """Write the model and its tokenizer to a new directory."""
         save_checkpoint(path, self.model, self.tokenizer)
@@ -149,8 +170,12 @@ class Training:
         sampling = self._sampling(seed=self.config.seed * 10**6 + step)
         trajectories = self.collector.collect(self._draw_tasks(step), sampling)
         rolled_out = time.perf_counter()
+        if isinstance(self.engine, LendsMemory) and self.config.engine_kwargs.get("enable_memory_saver"):
+            self.engine.lend_memory()  # until load_weights
         batch = self.agent.prepare(trajectories)
         few = _KL_GROUPS * self.config.group_size
+        if self.config.engine_check is not None:
+            check_log_probs(self.policy, batch[:few], self.config.engine_check)
         reference = self.reference.log_probs(batch if self.agent.needs_reference else batch[:few])
         kl = kl_from(reference[:few], batch[:few])
         if self.agent.needs_reference:

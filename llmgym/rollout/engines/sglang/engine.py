@@ -185,10 +185,13 @@ class SGLangEngine:
     # What runs in the event loop.
 
     async def _start(self) -> None:
-        try:
-            await asyncio.gather(*(seat.worker.start() for seat in self._seats))
-        except WorkerLostError as error:
-            raise EngineError(f"SGLang does not start: {error}") from error
+        async def start(worker: Worker) -> None:
+            try:
+                await worker.start()
+            except WorkerLostError as error:
+                raise EngineError(f"Expected {worker.name} to start: {error}") from error
+
+        await asyncio.gather(*(start(seat.worker) for seat in self._seats))
 
     async def _stop(self) -> None:
         tasks = [*self._requests, *(seat.recovery for seat in self._seats if seat.recovery is not None)]

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -174,18 +175,17 @@ class OwnServer(Server):
         model_path: The directory or hub name of the weights to start with.
         options: Arguments of SGLang's server.
         number: Which server of ours it is.
-        directory: Where it logs to.
 
     Raises:
         EngineError: SGLang is not installed, or too old.
     """
 
-    def __init__(self, model_path: str, options: Mapping[str, Any], number: int, directory: Path) -> None:
+    def __init__(self, model_path: str, options: Mapping[str, Any], number: int) -> None:
         require_version(installed_version(), "in this environment")
         super().__init__("http://127.0.0.1", secrets.token_urlsafe(32))
         self.name = f"SGLang server {number}"
         self._options = {"model_path": model_path, "log_level": "error", "host": "127.0.0.1", **options}
-        self._log = directory / f"server-{number}.log"
+        self._log = Path(tempfile.gettempdir()) / f"llmgym-sglang-{os.getpid()}-{number}.log"
         self._process: subprocess.Popen[str] | None = None
 
     async def launch(self) -> None:
@@ -208,10 +208,12 @@ class OwnServer(Server):
         await super().launch()
 
     async def shut_down(self) -> None:
-        """End the process and all its children."""
+        """End the process and all its children; its log stays if it had ended by itself."""
         await super().shut_down()
         if self._process is None:
             return
+        if self._runs():
+            self._log.unlink(missing_ok=True)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -250,8 +252,9 @@ class OwnServer(Server):
 
     def _ending(self) -> str:
         code = self._process.returncode if self._process is not None else None
-        last = self._log.read_text(errors="replace").strip().splitlines()[-1:] if self._log.exists() else []
-        return f"its process ended with exit code {code}; {self._log} ends: {''.join(last):.300}"
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines() if self._log.exists() else []
+        cause = next((f": {line.strip()}" for line in reversed(lines) if "Error" in line), "")
+        return f"its process ended with exit code {code}{cause:.300} (log: {self._log})"
 
 
 def _free_port() -> int:
