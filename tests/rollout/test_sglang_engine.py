@@ -15,7 +15,7 @@ from conftest import random_model
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 pytest.importorskip("sglang", reason="SGLang is not installed here: make test-sglang")
-pytest.importorskip("sgl_kernel", reason="tests/sglang_cpu is not on PYTHONPATH: make test-sglang")
+pytest.importorskip("sgl_kernel", reason="SGLang has no kernels here: make test-sglang")
 
 from llmgym.agents.grpo import main
 from llmgym.data.trajectories import read_trajectories

@@ -1,7 +1,6 @@
 """`Worker`: one SGLang, wherever it runs, and whether it still does."""
 
 import asyncio
-import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any, TypeVar
@@ -35,7 +34,9 @@ class Worker(ABC):
     matches_strings: bool = False
 
     def __init__(self) -> None:
-        self._death: asyncio.Task[str] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._loss: str | None = "it is not running"
+        self._waiting: set[asyncio.Future[Any]] = set()
 
     async def start(self) -> None:
         """Start it, or start it again, and wait until it answers.
@@ -46,7 +47,8 @@ class Worker(ABC):
         """
         await self.stop()
         await self.launch()
-        self._death = asyncio.get_running_loop().create_task(self.watch())
+        self._loss = None
+        self._watching = asyncio.get_running_loop().create_task(self._end_waiting())
         try:
             info = await self.until_lost(self.info())
         except TransientError as error:
@@ -58,11 +60,10 @@ class Worker(ABC):
 
     async def stop(self) -> None:
         """End it if it is ours, and stop watching it."""
-        if self._death is not None:
-            self._death.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await self._death
-            self._death = None
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+            self._watching, self._loss = None, "it was stopped"
         await self.shut_down()
 
     async def generate(self, rid: str, payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,16 +79,22 @@ class Worker(ABC):
     async def until_lost(self, answer: Awaitable[T]) -> T:
         """Wait for an answer, or for the news that there will be none."""
         task = asyncio.ensure_future(answer)
-        death = self._death
-        if death is None:
+        self._waiting.add(task)
+        if self._loss is not None:
             task.cancel()
-            raise WorkerLostError("it is not running")
         try:
-            await asyncio.wait({task, death}, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return task.result()
-            raise WorkerLostError(death.result() if not death.cancelled() else "it was stopped")
+            return await task
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if self._loss is None or (current is not None and current.cancelling()):
+                raise
+            raise WorkerLostError(self._loss) from None
         finally:
+            self._waiting.discard(task)
+
+    async def _end_waiting(self) -> None:
+        self._loss = await self.watch()
+        for task in self._waiting:
             task.cancel()
 
     @abstractmethod
