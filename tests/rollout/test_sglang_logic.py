@@ -379,6 +379,8 @@ def test_options_that_fit_no_engine_are_refused() -> None:
         make_engine("local", model, "x", urls=["http://localhost:1"], **common)
     with pytest.raises(ConfigError, match="expected one"):
         make_engine("sglang", model, "x", urls=["http://localhost:1"], options={"tp_size": 2}, **common)
+    with pytest.raises(ConfigError, match="engine_weights_dir: expected a directory"):
+        make_engine("sglang", model, "x", weights_dir=Path("/nowhere"), **common)
 
 
 def test_a_request_says_all_and_ends_up_in_sglangs_words() -> None:

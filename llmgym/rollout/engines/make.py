@@ -60,6 +60,8 @@ def make_engine(
         if urls or servers or options:
             raise ConfigError("engine_url, engine_servers and engine_kwargs are SGLang's: expected --engine sglang.")
         return LocalEngine(model, memory_gib=kv_cache_gib, context_length=context_length)
+    if weights_dir is not None and not weights_dir.is_dir():
+        raise ConfigError(f"engine_weights_dir: expected a directory, got {str(weights_dir)!r}.")
     if urls and (servers or options):
         raise ConfigError("engine_servers and engine_kwargs start SGLang, engine_url finds it running: expected one.")
 
@@ -67,12 +69,13 @@ def make_engine(
     from llmgym.rollout.engines.sglang.in_process import InProcess
     from llmgym.rollout.engines.sglang.worker import Worker
 
+    model_path = os.path.expanduser(model_path)
     common = {"skip_tokenizer_init": not stops_at_strings, **(options or {})}
     workers: list[Worker]
     if urls or servers:
         from llmgym.rollout.engines.sglang.server import OwnServer, Server
 
-        gpus = int(common.get("tp_size", 1))
+        gpus = 0 if common.get("device") == "cpu" else int(common.get("tp_size", 1))
         workers = [Server(url, os.environ.get(KEY_VARIABLE)) for url in urls] or [
             OwnServer(model_path, {"random_seed": seed + i, "base_gpu_id": i * gpus, **common}, i)
             for i in range(servers)
