@@ -20,6 +20,7 @@ from llmgym.rollout.engines import make
 from llmgym.rollout.engines.base import Completion, GenerationRequest
 from llmgym.rollout.engines.local import LocalEngine
 from llmgym.rollout.engines.make import make_engine
+from llmgym.rollout.engines.sglang import engine as sglang_engine
 from llmgym.rollout.engines.sglang import in_process, server
 from llmgym.rollout.engines.sglang.engine import SGLangEngine
 from llmgym.rollout.engines.sglang.server import Server
@@ -136,6 +137,11 @@ class FakeServer:
         sampled = [[-0.5, len(body["input_ids"]), None]] * 3
         meta = {"finish_reason": {"type": "stop"}, "output_token_logprobs": sampled, "weight_version": version}
         return web.json_response({"meta_info": meta})
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sglang_engine, "_BACK_OFF", 0.02)
 
 
 @pytest.fixture
