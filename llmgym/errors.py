@@ -33,7 +33,11 @@ class ContextOverflowError(LLMGymError, ValueError):
     """A prompt leaves no room for a reply in the model's context."""
 
 
-class StaleCompletionError(LLMGymError, RuntimeError):
+class EngineError(LLMGymError, RuntimeError):
+    """An inference engine is missing, does not fit, refuses what it is given, or was lost for good."""
+
+
+class StaleCompletionError(EngineError):
     """An engine returned a reply that other weights sampled than those it was last given."""
 
 

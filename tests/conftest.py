@@ -22,6 +22,8 @@ from transformers import (
 
 from llmgym.models.tiny import CHATML
 
+collect_ignore = ["sglang_cpu"]  # stand-ins for GPU libraries: on the path of SGLang's own environment only
+
 
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # torch is imported when an agent is used, so that --help is instant
 
+import contextlib
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -89,6 +90,11 @@ class Agent(ABC):
         """Play the held-out episodes with the model as it is now."""
         return self.training.evaluate()
 
+    def close(self) -> None:
+        """Give back what the engine holds; an agent that is not closed does so when the program ends."""
+        if self._training is not None:
+            self._training.close()
+
     def save(self, path: str | Path) -> None:
         """Write the model and its tokenizer, as `transformers` loads them, to a new directory."""
         self.training.save(Path(path))
@@ -104,7 +110,8 @@ def run_command(agent_class: type[Agent], arguments: Sequence[str] | None = None
     try:
         config = parse_command_line(agent_class.config_class, arguments, prog)
         if config is not None:
-            agent_class(**dict(config)).train()
+            with contextlib.closing(agent_class(**dict(config))) as agent:
+                agent.train()
     except LLMGymError as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return 2

@@ -9,6 +9,7 @@ from llmgym.config import Config, Kwargs
 from llmgym.learn.aggregation import Aggregation
 from llmgym.learn.mismatch import Correction, Level
 from llmgym.rollout.chat import History
+from llmgym.rollout.engines.base import EngineKind
 
 BUNDLED_MODEL = "tiny"
 
@@ -102,6 +103,27 @@ class AgentConfig(Config):
 
     kv_cache_gib: Annotated[float, Field(gt=0)] = 4.0
     """Bound of the embedded engine's KV cache."""
+
+    engine: EngineKind = "auto"
+    """What samples: the embedded engine (`local`) or SGLang. `auto`: SGLang where it and a CUDA GPU are there."""
+
+    engine_dtype: Literal["float32", "bfloat16"] | None = None
+    """What replies are sampled in. None: as the weights are. In another type the engine holds a copy of them."""
+
+    engine_url: tuple[str, ...] = ()
+    """SGLang servers that run already; their key stands in the environment variable LLMGYM_ENGINE_KEY."""
+
+    engine_servers: Annotated[int, Field(ge=0)] = 0
+    """SGLang servers to start, each on GPUs of its own. 0: one SGLang in this process."""
+
+    engine_kwargs: Kwargs = Field(default_factory=dict)
+    """Arguments of SGLang, such as `mem_fraction_static=0.6 tp_size=2`."""
+
+    engine_weights_dir: Path | None = None
+    """Where weights are written for SGLang servers to read; those on other machines have to see it too."""
+
+    engine_check: Annotated[float, Field(gt=0)] | None = None
+    """Stop if the engine's log-probabilities differ from the learner's by more nats a token, on average."""
 
     eval_episodes: Annotated[int, Field(ge=0)] = 500
     """Held-out episodes before and after training; 0 for none."""

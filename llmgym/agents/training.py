@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import time
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from llmgym.evaluate import Evaluation, evaluate, summarise
 from llmgym.learn import mismatch
 from llmgym.learn.batch import split_by_group
 from llmgym.learn.checkpoint import save_checkpoint
+from llmgym.learn.engine_check import check_log_probs
 from llmgym.learn.learner import Learner
 from llmgym.learn.policy import Policy
 from llmgym.learn.reference import Reference, kl_from, log_probs_of
@@ -33,7 +35,8 @@ from llmgym.report.curve import draw_learning_curve
 from llmgym.report.run_directory import RunDirectory
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector, Sampling, Task
-from llmgym.rollout.engines.local import LocalEngine
+from llmgym.rollout.engines.base import LendsMemory
+from llmgym.rollout.engines.make import make_engine
 from llmgym.rollout.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -77,15 +80,26 @@ class Training:
         bundled = config.model == BUNDLED_MODEL
         self.env_id = resolve_env(config.env)
         self.envs = self._make_envs(config.prompts_per_step * config.group_size)
-        self.model, self.tokenizer = load_causal_lm(TINY_PATH if bundled else config.model)
+        model_path = str(TINY_PATH) if bundled else config.model
+        self.model, self.tokenizer = load_causal_lm(model_path)
         self.codec = ChatCodec(self.tokenizer, stop_token_ids_of(self.model), config.history)
+        notify = functools.partial(make_console().print, style="yellow", soft_wrap=True, markup=False)
         if self.codec.notice:
-            make_console().print(self.codec.notice, style="yellow", soft_wrap=True, markup=False)
-        self.engine = LocalEngine(
+            notify(self.codec.notice)
+        self.engine = make_engine(
+            config.engine,
             self.model,
-            memory_gib=config.kv_cache_gib,
+            model_path,
             context_length=config.context_length,
-            text_of=self.codec.text,
+            kv_cache_gib=config.kv_cache_gib,
+            dtype=config.engine_dtype,
+            text_of=self.codec.text if config.stop else None,
+            urls=config.engine_url,
+            servers=config.engine_servers,
+            options=config.engine_kwargs,
+            weights_dir=config.engine_weights_dir,
+            seed=config.seed,
+            notify=notify,
         )
         self.collector = Collector(self.envs, self.codec, self.engine)
         self.policy = Policy(
@@ -155,6 +169,10 @@ class Training:
             collector = Collector(envs, self.codec, self.engine)
             return evaluate(collector, range(self.config.eval_episodes), self._sampling(seed=0))
 
+    def close(self) -> None:
+        """Give back what the engine holds."""
+        self.engine.close()
+
     def save(self, path: Path) -> None:
         """Write the model and its tokenizer to a new directory."""
         save_checkpoint(path, self.model, self.tokenizer)
@@ -165,8 +183,12 @@ class Training:
         sampling = self._sampling(seed=self.config.seed * 10**6 + step)
         trajectories = self.collector.collect(self._draw_tasks(step), sampling)
         rolled_out = time.perf_counter()
+        if isinstance(self.engine, LendsMemory) and self.config.engine_kwargs.get("enable_memory_saver"):
+            self.engine.lend_memory()  # until load_weights
         batch = self.agent.prepare(trajectories)
         few = int((batch["group"] < _KL_GROUPS).sum())
+        if self.config.engine_check is not None:
+            check_log_probs(self.policy, batch[:few], self.config.engine_check)
         reference = self.reference.log_probs(batch if self.agent.needs_reference else batch[:few])
         kl = kl_from(reference[:few], batch[:few])
         if self.agent.needs_reference:

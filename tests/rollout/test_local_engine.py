@@ -28,9 +28,9 @@ from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.engines import local
 from llmgym.rollout.engines.base import Completion, GenerationRequest
 from llmgym.rollout.engines.decoders import FusedDecoder, TransformersDecoder
+from llmgym.rollout.engines.forward_pass import ForwardPass
 from llmgym.rollout.engines.kv_cache import bytes_per_token
 from llmgym.rollout.engines.local import LocalEngine
-from llmgym.rollout.engines.packed import Packed
 
 STOP = 2
 
@@ -157,9 +157,9 @@ def count_tokens(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> list[i
     ran: list[int] = []
     hidden = engine._decoder.hidden
 
-    def counting(packed: Packed) -> torch.Tensor:
-        ran.append(len(packed.tokens))
-        return hidden(packed)
+    def counting(forward_pass: ForwardPass) -> torch.Tensor:
+        ran.append(len(forward_pass.tokens))
+        return hidden(forward_pass)
 
     monkeypatch.setattr(engine._decoder, "hidden", counting)
     return ran

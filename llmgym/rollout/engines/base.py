@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+EngineKind = Literal["auto", "local", "sglang"]
+"""Which engine to sample with."""
 
 FinishReason = Literal["stop", "length"]
 """Why sampling stopped: behind a stop token or a stop string, or at `max_tokens`."""
@@ -97,4 +100,13 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Give back what the engine holds."""
+        ...
+
+
+@runtime_checkable
+class LendsMemory(Protocol):
+    """An engine that shares an accelerator with the learner, and can make room on it."""
+
+    def lend_memory(self) -> None:
+        """Give the accelerator's memory back until `load_weights`; nothing may be under way."""
         ...

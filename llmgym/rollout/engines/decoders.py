@@ -17,15 +17,15 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from llmgym.rollout.engines.packed import Packed
+from llmgym.rollout.engines.forward_pass import ForwardPass
 
-_ATTENTION = "llmgym_packed"  # the name under which `_attend` is registered with transformers
+_ATTENTION = "llmgym_cache"  # the name under which `_attend` is registered with transformers
 
 
 class Decoder(Protocol):
     """A model's trunk, run over packed tokens."""
 
-    def hidden(self, packed: Packed) -> Tensor:
+    def hidden(self, forward_pass: ForwardPass) -> Tensor:
         """Run the tokens, their keys and values going to the cache; return their last hidden states.  [N, C]"""
         ...
 
@@ -49,11 +49,14 @@ class TransformersDecoder:
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
 
-    def hidden(self, packed: Packed) -> Tensor:
+    def hidden(self, forward_pass: ForwardPass) -> Tensor:
         """See `Decoder`."""
-        with _packed_attention(self._model):
+        with _cached_attention(self._model):
             output = self._model.base_model(
-                input_ids=packed.tokens[None], position_ids=packed.positions[None], use_cache=False, packed=packed
+                input_ids=forward_pass.tokens[None],
+                position_ids=forward_pass.positions[None],
+                use_cache=False,
+                forward_pass=forward_pass,
             )
         states: Tensor = output[0][0]
         return states
@@ -63,7 +66,7 @@ class TransformersDecoder:
 
 
 @contextlib.contextmanager
-def _packed_attention(model: PreTrainedModel) -> Iterator[None]:
+def _cached_attention(model: PreTrainedModel) -> Iterator[None]:
     """Evaluation mode and packed attention, for the time of a pass: the learner has its own."""
     config, training = model.config, model.training
     attention = config._attn_implementation
@@ -83,7 +86,7 @@ def _attend(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float,
-    packed: Packed,
+    forward_pass: ForwardPass,
     sliding_window: int | None = None,
     softcap: float | None = None,
     **kwargs: Any,
@@ -91,7 +94,7 @@ def _attend(
     """What transformers calls in every attention layer: query [1, H, N, D], key and value [1, K, N, D]."""
     query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))
     layer = cast(int, module.layer_idx)
-    return packed.attend(layer, query, key, value, scaling, sliding_window, softcap)[None], None
+    return forward_pass.attend(layer, query, key, value, scaling, sliding_window, softcap)[None], None
 
 
 AttentionInterface.register(_ATTENTION, _attend)
@@ -156,10 +159,12 @@ class FusedDecoder:
             for layer in self._trunk.layers
         ]
 
-    def hidden(self, packed: Packed) -> Tensor:
+    def hidden(self, forward_pass: ForwardPass) -> Tensor:
         """See `Decoder`."""
-        hidden = self._trunk.embed_tokens(packed.tokens)  # [N, C]
-        cos, sin = (part[0, :, None] for part in self._trunk.rotary_emb(hidden, packed.positions[None]))  # [N, 1, D]
+        hidden = self._trunk.embed_tokens(forward_pass.tokens)  # [N, C]
+        cos, sin = (
+            part[0, :, None] for part in self._trunk.rotary_emb(hidden, forward_pass.positions[None])
+        )  # [N, 1, D]
         half = cos.shape[-1] // 2
         sin = torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
         for index, layer in enumerate(self._layers):
@@ -172,7 +177,9 @@ class FusedDecoder:
                 query_key = torch.cat([attention.q_norm(query), attention.k_norm(key)], dim=1)
             query_key = torch.addcmul(query_key * cos, query_key.roll(half, dims=-1), sin)
             query, key = query_key[:, : self._heads], query_key[:, self._heads :]
-            attended = packed.attend(index, query, key, value, attention.scaling, layer.window).flatten(1)  # [N, H * D]
+            attended = forward_pass.attend(index, query, key, value, attention.scaling, layer.window).flatten(
+                1
+            )  # [N, H * D]
             hidden = hidden + attention.o_proj(attended)
             gate, up = F.linear(self._norm(hidden, layer.module.post_attention_layernorm), *layer.gate_up).chunk(2, -1)
             hidden = hidden + mlp.down_proj(F.silu(gate).mul_(up))

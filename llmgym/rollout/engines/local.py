@@ -14,8 +14,8 @@ from llmgym.errors import ContextOverflowError, ModelError
 from llmgym.models.causal_lm import logits_of
 from llmgym.rollout.engines.base import Completion, FinishReason, GenerationRequest
 from llmgym.rollout.engines.decoders import make_decoder
+from llmgym.rollout.engines.forward_pass import ForwardPass, Span
 from llmgym.rollout.engines.kv_cache import Store, bytes_per_token
-from llmgym.rollout.engines.packed import Packed, Span
 from llmgym.rollout.engines.sampling import sample, uniforms
 from llmgym.rollout.engines.slots import Slots
 
@@ -243,7 +243,7 @@ class LocalEngine:
     def _run(self, spans: Sequence[Span], store: Store) -> Tensor:
         """Run spans; return their last hidden states, packed.  [N, C]"""
         lengths = [len(prompt.tokens) for prompt in self._slots.prompts]
-        return self._decoder.hidden(Packed(spans, store, self._slots.prompt_store, lengths))
+        return self._decoder.hidden(ForwardPass(spans, store, self._slots.prompt_store, lengths))
 
     def _sample(self, logits: Tensor) -> list[Completion]:
         """Sample a token for every running request; return those that this finished."""

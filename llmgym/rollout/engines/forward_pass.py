@@ -1,4 +1,4 @@
-"""`Packed`: the tokens of one forward pass, and what of the cache each of them sees."""
+"""`ForwardPass`: the tokens of one forward pass, and what of the cache each of them sees."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Span:
     prompt: int | None = None
 
 
-class Packed:
+class ForwardPass:
     """Spans one behind the other, without padding, so that matrix products run over real tokens only.
 
     N is the number of tokens, n that of the spans, T the longest of them, L the longest row.

@@ -1,0 +1,96 @@
+"""`make_engine`: the engine that a configuration asks for."""
+
+import copy
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from llmgym.errors import ConfigError
+from llmgym.rollout.engines.base import Engine, EngineKind
+from llmgym.rollout.engines.local import LocalEngine
+from llmgym.rollout.engines.sglang.versions import installed_version
+
+KEY_VARIABLE = "LLMGYM_ENGINE_KEY"
+"""The environment variable with the key of servers given by URL."""
+
+
+def make_engine(
+    kind: EngineKind,
+    model: PreTrainedModel,
+    model_path: str,
+    *,
+    context_length: int,
+    kv_cache_gib: float,
+    dtype: str | None = None,
+    text_of: Callable[[Sequence[int]], str] | None = None,
+    urls: Sequence[str] = (),
+    servers: int = 0,
+    options: Mapping[str, Any] | None = None,
+    weights_dir: Path | None = None,
+    seed: int = 0,
+    notify: Callable[[str], object],
+) -> Engine:
+    """Return an engine with the weights of `model`.
+
+    Args:
+        kind: ``auto`` stands for SGLang if a URL is given, or if it is installed and a CUDA
+            GPU is there; else for the embedded engine.
+        model: What the learner trains; the embedded engine samples with it as it is.
+        model_path: The directory or hub name that `model` was loaded from.
+        context_length: Tokens of prompt and replies at the most.
+        kv_cache_gib: Bound of the embedded engine's cache.
+        dtype: ``float32`` or ``bfloat16``; None for that of `model`.
+        text_of: Returns the text of tokens; needed if requests have stop strings.
+        urls: SGLang servers that are there already.
+        servers: SGLang servers to start; 0 for one SGLang in this process.
+        options: Arguments of SGLang.
+        weights_dir: Where servers read weights from.
+        seed: Of the sampling of SGLangs that are started here.
+        notify: Is given a sentence when an SGLang is lost or back.
+
+    Raises:
+        ConfigError: Options that only SGLang takes are given to the embedded engine, or those
+            of a start to servers that run.
+        EngineError: SGLang is missing, or does not start.
+    """
+    if kind == "auto":
+        kind = "sglang" if urls or (installed_version() and torch.cuda.is_available()) else "local"
+    if kind == "local":
+        if urls or servers or options:
+            raise ConfigError("engine_url, engine_servers and engine_kwargs are SGLang's: expected --engine sglang.")
+        if dtype is not None and getattr(torch, dtype) != model.dtype:
+            model = copy.deepcopy(model).to(getattr(torch, dtype)).requires_grad_(False)
+        return LocalEngine(model, memory_gib=kv_cache_gib, context_length=context_length, text_of=text_of)
+    if weights_dir is not None and not weights_dir.is_dir():
+        raise ConfigError(f"engine_weights_dir: expected a directory, got {str(weights_dir)!r}.")
+    if urls and (servers or options or dtype):
+        raise ConfigError(
+            "engine_servers, engine_kwargs and engine_dtype are for starting SGLang, "
+            "engine_url is for one that runs: expected one or the other."
+        )
+
+    from llmgym.rollout.engines.sglang.engine import SGLangEngine
+    from llmgym.rollout.engines.sglang.in_process import InProcess
+    from llmgym.rollout.engines.sglang.worker import Worker
+
+    model_path = os.path.expanduser(model_path)
+    common = {"skip_tokenizer_init": text_of is None, **({"dtype": dtype} if dtype else {}), **(options or {})}
+    workers: list[Worker]
+    if urls or servers:
+        from llmgym.rollout.engines.sglang.server import OwnServer, Server
+
+        gpus = 0 if common.get("device") == "cpu" else int(common.get("tp_size", 1))
+        workers = [Server(url, os.environ.get(KEY_VARIABLE)) for url in urls] or [
+            OwnServer(model_path, {"random_seed": seed + i, "base_gpu_id": i * gpus, **common}, i)
+            for i in range(servers)
+        ]
+    else:
+        workers = [InProcess(model_path, {"random_seed": seed, **common})]
+    engine = SGLangEngine(workers, context_length=context_length, directory=weights_dir, notify=notify)
+    if urls:  # whatever they have: the learner's weights are the ones to sample with
+        engine.load_weights(model.named_parameters(), version=0)
+    return engine

@@ -1,0 +1,32 @@
+"""An engine that samples with other weights than the learner's is noticed by its log-probabilities."""
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from llmgym.errors import EngineError
+from llmgym.learn.batch import collate
+from llmgym.learn.engine_check import check_log_probs
+from llmgym.learn.policy import Policy
+from llmgym.rollout.engines.base import GenerationRequest
+from llmgym.rollout.engines.local import LocalEngine
+from llmgym.rollout.trajectory import Trajectory
+
+
+def test_an_engine_with_other_weights_is_noticed_and_one_with_the_same_is_not(model: PreTrainedModel) -> None:
+    engine = LocalEngine(model, context_length=64)
+    trajectories = [Trajectory(seed=i, group=0, score=1.0, ending="terminated") for i in range(3)]
+    prompts = [list(range(5, 15 + i)) for i in range(3)]
+    engine.submit([GenerationRequest(i, i, prompts[i], 8, (), 0.7, seed=i) for i in range(3)])
+    while completions := engine.wait():
+        for completion in completions:
+            trajectories[completion.request_id].observe(prompts[completion.request_id])
+            trajectories[completion.request_id].act(completion)
+    batch = collate(trajectories)
+    check_log_probs(Policy(model, temperature=0.7), batch, 1e-4)
+    with pytest.raises(EngineError, match=r"within 0\.0001 nats .* differ by"):
+        check_log_probs(Policy(model, temperature=1.0), batch, 1e-4)
+    with torch.no_grad():
+        next(model.parameters()).mul_(1.1)
+    with pytest.raises(EngineError, match="other weights"):
+        check_log_probs(Policy(model, temperature=0.7), batch, 1e-4)
