@@ -78,6 +78,7 @@ class FakeServer:
 
     def close(self) -> None:
         self.stop()
+        self._run(self._cancel_answers())
         self.loop.call_soon_threadsafe(self.loop.stop)
 
     def _run(self, coroutine: Any) -> None:
@@ -97,6 +98,12 @@ class FakeServer:
             if connection.transport is not None:
                 connection.transport.abort()
         await self.runner.cleanup()
+
+    async def _cancel_answers(self) -> None:
+        held = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in held:
+            task.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
 
     async def _answer(self, request: web.Request) -> web.Response:
         if request.path == "/health":
