@@ -10,7 +10,7 @@ import platform
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from benchmarks import model
@@ -37,9 +37,13 @@ def sections() -> dict[str, tuple[str, list[str], list[Work]]]:
         "float32": ("float32", ["ours", "generate", "trl_grpo", "sglang_cpu", "generate_batch"], [even, ragged]),
         "bfloat16": ("bfloat16", ["ours", "generate"], [even, ragged]),
         "short": ("float32", ["ours", "generate", "trl_grpo", "sglang_cpu"], [model.cut(even), model.cut(ragged)]),
-        "episodes": ("float32", ["ours"], [even, model.triage("even, 512 episodes", (48, 48), prompts=64)]),
+        "episodes": (
+            "float32",
+            ["ours"],
+            [model.triage(f"even, {8 * n} episodes", (48, 48), prompts=n) for n in (16, 64)],
+        ),
         "turns": ("float32", ["ours"], [model.many_turns(4), model.many_turns(32)]),
-        "collector": ("float32", ["ours", "collector"], [even]),
+        "collector": ("float32", ["ours", "collector"], [replace(even, name="even, collected")]),
     }
 
 
@@ -97,7 +101,7 @@ def claims(found: Measurements) -> list[Claim]:
                 text = f"`generate`'s time in {dtype} by llmgym's in bfloat16, {work}"
                 answers.append(by_token(text, factor, theirs, ours, at_least=True))
     scaling = [
-        ("even, 512 episodes", "even", "512 episodes by 128", 1.0),
+        ("even, 512 episodes", "even, 128 episodes", "512 episodes by 128", 1.0),
         ("32 turns", "4 turns", "32 turns by 4", 1.2),
     ]
     for large, small, text, factor in scaling:
@@ -130,7 +134,7 @@ def main() -> None:
         for section in arguments.sections.split(","):
             dtype, names, works = parts[section]
             measured, loaded = measure(dtype, [n for n in names if n in only], works, arguments.repeats, directory)
-            found = measured | found  # the first section that measured something counts
+            found |= measured  # no two sections measure the same
             versions |= loaded
     answers = claims(found)
     print(
