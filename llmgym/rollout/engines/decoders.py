@@ -17,8 +17,10 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from llmgym.models.causal_lm import logits_of
 from llmgym.rollout.engines.forward_pass import ForwardPass
 
+_ROWS = 16  # bfloat16 products on a processor have a multiple of so many
 _ATTENTION = "llmgym_cache"  # the name under which `_attend` is registered with transformers
 
 
@@ -27,6 +29,10 @@ class Decoder(Protocol):
 
     def hidden(self, forward_pass: ForwardPass) -> Tensor:
         """Run the tokens, their keys and values going to the cache; return their last hidden states.  [N, C]"""
+        ...
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return what comes after tokens with these hidden states.  [N, V]"""
         ...
 
     def refresh(self) -> None:
@@ -60,6 +66,10 @@ class TransformersDecoder:
             )
         states: Tensor = output[0][0]
         return states
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """See `Decoder`."""
+        return logits_of(self._model, hidden)
 
     def refresh(self) -> None:
         """Nothing to do: the model's own modules run."""
@@ -131,7 +141,7 @@ class FusedDecoder:
     _FAMILIES = (LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, MistralForCausalLM)
 
     def __init__(self, model: PreTrainedModel) -> None:
-        self._trunk = model.model
+        self._model, self._trunk = model, model.model
         self._config = config = model.config
         self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
         self._layers: list[_Layer] = []
@@ -161,10 +171,10 @@ class FusedDecoder:
 
     def hidden(self, forward_pass: ForwardPass) -> Tensor:
         """See `Decoder`."""
-        hidden = self._trunk.embed_tokens(forward_pass.tokens)  # [N, C]
-        cos, sin = (
-            part[0, :, None] for part in self._trunk.rotary_emb(hidden, forward_pass.positions[None])
-        )  # [N, 1, D]
+        count = len(forward_pass.tokens)
+        hidden = self._padded(self._trunk.embed_tokens(forward_pass.tokens))  # [N, C]
+        rotation = self._trunk.rotary_emb(hidden, forward_pass.positions[None])
+        cos, sin = (self._padded(part[0])[:, None] for part in rotation)  # [N, 1, D]
         half = cos.shape[-1] // 2
         sin = torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
         for index, layer in enumerate(self._layers):
@@ -176,14 +186,22 @@ class FusedDecoder:
                 query, key = query_key[:, : self._heads], query_key[:, self._heads :]
                 query_key = torch.cat([attention.q_norm(query), attention.k_norm(key)], dim=1)
             query_key = torch.addcmul(query_key * cos, query_key.roll(half, dims=-1), sin)
-            query, key = query_key[:, : self._heads], query_key[:, self._heads :]
-            attended = forward_pass.attend(index, query, key, value, attention.scaling, layer.window).flatten(
-                1
-            )  # [N, H * D]
-            hidden = hidden + attention.o_proj(attended)
+            query, key, value = query_key[:count, : self._heads], query_key[:count, self._heads :], value[:count]
+            attended = forward_pass.attend(index, query, key, value, attention.scaling, layer.window)  # [N, H, D]
+            hidden = hidden + attention.o_proj(self._padded(attended.flatten(1)))
             gate, up = F.linear(self._norm(hidden, layer.module.post_attention_layernorm), *layer.gate_up).chunk(2, -1)
             hidden = hidden + mlp.down_proj(F.silu(gate).mul_(up))
-        return self._norm(hidden, self._trunk.norm)
+        return self._norm(hidden[:count], self._trunk.norm)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """See `Decoder`."""
+        return logits_of(self._model, self._padded(hidden))[: len(hidden)]
+
+    def _padded(self, rows: Tensor) -> Tensor:
+        """Pad bfloat16 rows on a processor: oneDNN compiles a product for every number of rows, and keeps it."""
+        if rows.dtype != torch.bfloat16 or rows.device.type != "cpu":
+            return rows
+        return F.pad(rows, (0, 0, 0, -len(rows) % _ROWS))
 
     def _norm(self, hidden: Tensor, norm: Any) -> Tensor:
         """Root-mean-square normalisation, in float32 as the model does it."""

@@ -11,7 +11,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from llmgym.errors import ContextOverflowError, ModelError
-from llmgym.models.causal_lm import logits_of
 from llmgym.rollout.engines.base import Completion, FinishReason, GenerationRequest
 from llmgym.rollout.engines.decoders import make_decoder
 from llmgym.rollout.engines.forward_pass import ForwardPass, Span
@@ -238,7 +237,7 @@ class LocalEngine:
         hidden = self._run(spans, self._slots.episode_store)
         for run, slot in zip(self._running, slots, strict=True):
             slot.cached.append(run.newest)
-        return logits_of(self.model, hidden)
+        return self._decoder.logits(hidden)
 
     def _run(self, spans: Sequence[Span], store: Store) -> Tensor:
         """Run spans; return their last hidden states, packed.  [N, C]"""
@@ -295,9 +294,15 @@ class LocalEngine:
             self._held = 0
             self._prefill(self._choose())
         self._make_room([])
+        self._close_ranks()
+
+    def _close_ranks(self) -> None:
+        """Put the running requests into the first rows, with as few moves as can be."""
+        rows = {self._slots[run.episode_id].row for run in self._running}
+        gaps = (row for row in range(len(rows)) if row not in rows)
+        for row in sorted(row for row in rows if row >= len(rows)):
+            self._slots.swap(row, next(gaps))
         self._running.sort(key=lambda run: self._slots[run.episode_id].row)
-        for target, run in enumerate(self._running):
-            self._slots.swap(self._slots[run.episode_id].row, target)
 
     def _choose(self) -> list[_Run]:
         """Give as many waiting requests as fit a slot, and let them run."""
