@@ -92,6 +92,9 @@ class AgentConfig(Config):
     micro_batch_tokens: Positive | None = None
     """Tokens that a forward pass of the learner takes at the most. None: 2,048 on a processor, 16,384 on a GPU."""
 
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model learns, and the embedded engine samples. `auto`: on a CUDA GPU where there is one."""
+
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What the learner's matrix products are computed in, where the hardware can; weights stay float32."""
 

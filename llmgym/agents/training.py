@@ -82,6 +82,7 @@ class Training:
         self.envs = self._make_envs(config.prompts_per_step * config.group_size)
         model_path = str(TINY_PATH) if bundled else config.model
         self.model, self.tokenizer = load_causal_lm(model_path)
+        self.model.to(_device(config.device))
         self.codec = ChatCodec(self.tokenizer, stop_token_ids_of(self.model), config.history)
         notify = functools.partial(make_console().print, style="yellow", soft_wrap=True, markup=False)
         if self.codec.notice:
@@ -128,6 +129,7 @@ class Training:
             "env_id": self.env_id,
             "seed": self.config.seed,
             "parameters": self.model.num_parameters(),
+            "device": str(self.model.device),
             "threads": torch.get_num_threads(),
             "template": self.codec.notice,
         }
@@ -185,7 +187,7 @@ class Training:
         rolled_out = time.perf_counter()
         if isinstance(self.engine, LendsMemory) and self.config.engine_kwargs.get("enable_memory_saver"):
             self.engine.lend_memory()  # until load_weights
-        batch = self.agent.prepare(trajectories)
+        batch = self.agent.prepare(trajectories).to(self.model.device)
         few = int((batch["group"] < _KL_GROUPS).sum())
         if self.config.engine_check is not None:
             check_log_probs(self.policy, batch[:few], self.config.engine_check)
@@ -258,6 +260,13 @@ class Training:
         if self.config.eval_episodes:
             evaluations[label] = self.evaluate()
             run.add_evaluations({name: dataclasses.asdict(evaluation) for name, evaluation in evaluations.items()})
+
+
+def _device(name: str) -> str:
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise ConfigError("--device cuda: expected a CUDA GPU that torch sees, found none.")
+    return ("cuda" if there else "cpu") if name == "auto" else name
 
 
 def _summary(trajectories: Sequence[Trajectory]) -> dict[str, float]:

@@ -21,7 +21,6 @@ from llmgym.agents.grpo import main
 from llmgym.agents.training import Result
 from llmgym.data.trajectories import read_trajectories
 from llmgym.models.tiny import CHATML
-from llmgym.rollout.engines.local import LocalEngine
 
 SMALL: dict[str, Any] = {"prompts_per_step": 2, "group_size": 4, "eval_episodes": 0, "max_tokens": 48}
 
@@ -106,17 +105,6 @@ def test_the_policy_that_learns_is_the_one_that_sampled(tmp_path: Path) -> None:
     assert result.metrics[0]["ESS"] == pytest.approx(1.0, abs=1e-4)
 
 
-def sampled_by_other_weights(**options: Any) -> GRPO:
-    """An agent whose engine samples with the model's weights as bfloat16 would hold them."""
-    agent = GRPO(**{**SMALL, "updates_per_step": 1, **options})
-    other = copy.deepcopy(agent.training.model)
-    with torch.no_grad():
-        for parameter in other.parameters():
-            parameter.copy_(parameter.bfloat16())
-    agent.training.collector.engine = agent.training.engine = LocalEngine(other)
-    return agent
-
-
 def test_without_a_mismatch_none_is_measured_and_a_correction_changes_nothing(tmp_path: Path) -> None:
     runs = [
         GRPO(output_dir=tmp_path, mismatch_correction=correction, mismatch_level=level, **SMALL).train(steps=1)
@@ -136,9 +124,10 @@ def test_without_a_mismatch_none_is_measured_and_a_correction_changes_nothing(tm
 def test_a_mismatch_is_measured_and_the_correction_starts_from_the_policy_that_learns(
     level: str, tmp_path: Path
 ) -> None:
-    (plain,) = sampled_by_other_weights(output_dir=tmp_path).train(steps=1).metrics
-    options = {"mismatch_correction": "truncate", "mismatch_level": level, "mismatch_threshold": 1.001}
-    (corrected,) = sampled_by_other_weights(output_dir=tmp_path, **options).train(steps=1).metrics
+    rounded = {**SMALL, "updates_per_step": 1, "engine_dtype": "bfloat16", "output_dir": tmp_path}
+    correction = {"mismatch_correction": "truncate", "mismatch_level": level, "mismatch_threshold": 1.001}
+    (plain,) = GRPO(**rounded).train(steps=1).metrics
+    (corrected,) = GRPO(**rounded, **correction).train(steps=1).metrics
     for metrics in (plain, corrected):
         assert metrics["mismatch/kl"] > 1e-7
         assert metrics["mismatch/log_ratio_max"] > 1e-3
@@ -251,6 +240,11 @@ def test_unknown_arguments_of_the_environment_are_refused(capsys: pytest.Capture
 def test_a_group_of_one_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--group-size", "1"]) == 2
     assert "group_size: Input should be greater than or equal to 2, got 1" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "found none" in refusal(capsys, "--device", "cuda")
 
 
 def test_a_model_directory_without_its_parts_is_refused(
