@@ -37,6 +37,14 @@ class EngineError(LLMGymError, RuntimeError):
     """An inference engine is missing, does not fit, refuses what it is given, or was lost for good."""
 
 
+class StaleCompletionError(LLMGymError, RuntimeError):
+    """An engine returned a reply that other weights sampled than those it was last given."""
+
+
+class DataError(LLMGymError, ValueError):
+    """A file holds something else than expected, or a later version of it."""
+
+
 class RunDirectoryError(LLMGymError, OSError):
     """A run directory cannot be written, or would be overwritten."""
 

@@ -63,6 +63,9 @@ def test_what_is_printed_can_be_read_again(tmp_path: Path, capsys: pytest.Captur
         ("steps: many", "steps: .*integer.*got 'many'"),
         ("temperature: true", "temperature: .*true or false.*got True"),
         ("learning_rate: .inf", "learning_rate: .*finite number"),
+        ("top_p: 0.9", "mismatch_correction: .*another distribution than the one that learns.*expected 'truncate'"),
+        ("top_k: 5", "mismatch_correction: .*expected 'truncate' or 'mask', or top_p 1 and top_k 0"),
+        ("mismatch_threshold: 1.0", "mismatch_threshold: .*greater than 1"),
         ("- steps", "has to hold options"),
         ("steps: [", "Cannot read the configuration"),
     ],
@@ -72,6 +75,12 @@ def test_a_file_that_is_wrong_says_where(tmp_path: Path, text: str, message: str
     file.write_text(text)
     with pytest.raises(ConfigError, match=message):
         parse("--config", str(file))
+
+
+@pytest.mark.parametrize("correction", ["truncate", "mask"])
+def test_top_p_and_top_k_are_for_runs_that_correct_for_them(correction: str) -> None:
+    config = parse("--top-p", "0.9", "--top-k", "5", "--mismatch-correction", correction)
+    assert (config.top_p, config.top_k, config.mismatch_correction) == (0.9, 5, correction)
 
 
 def test_a_file_that_is_not_there_is_named() -> None:

@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from llmgym.config import Config, Kwargs
 from llmgym.learn.aggregation import Aggregation
+from llmgym.learn.mismatch import Correction, Level
+from llmgym.rollout.chat import History
 from llmgym.rollout.engines.base import EngineKind
 
 BUNDLED_MODEL = "tiny"
@@ -56,6 +58,9 @@ class AgentConfig(Config):
     max_episode_tokens: Positive | None = None
     """Tokens of all replies of an episode together at the most. None: no bound but the context's."""
 
+    history: History = "append"
+    """What the model sees of earlier turns: what was said, token by token, or what the chat template makes of it."""
+
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Of AdamW, after warm-up. None: 5e-4 for the bundled model, 1e-6 for any other."""
 
@@ -70,6 +75,16 @@ class AgentConfig(Config):
 
     aggregation: Aggregation = "token-mean"
     """What counts the same in the loss: every sampled token, or every episode."""
+
+    mismatch_correction: Annotated[Correction, Field(validate_default=True)] = "none"
+    """What to do where sampling and training policy differ: nothing, weigh the loss by their ratio truncated at
+    `mismatch_threshold`, or the same with those left out that are beyond it."""
+
+    mismatch_level: Level = "token"
+    """Whether each token has a ratio of its own, or the tokens of an episode one together."""
+
+    mismatch_threshold: Annotated[float, Field(gt=1)] = 2.0
+    """Largest ratio; with `mask`, one over it is the smallest."""
 
     updates_per_step: Positive = 2
     """Optimiser steps per training step: the batch is split into so many, by tasks."""
@@ -112,3 +127,14 @@ class AgentConfig(Config):
 
     sample_every: Annotated[int, Field(ge=0)] = 20
     """Print one whole conversation every so many steps; 0 for never."""
+
+    @field_validator("mismatch_correction")
+    @classmethod
+    def _corrected_where_supports_differ(cls, correction: Correction, info: ValidationInfo) -> Correction:
+        if correction == "none" and (info.data.get("top_p", 1.0) < 1 or info.data.get("top_k", 0) > 0):
+            raise ValueError(
+                "with top_p below 1 or top_k above 0 tokens are sampled from another distribution than the one that "
+                "learns, which also has the tokens that were cut off; expected 'truncate' or 'mask', or top_p 1 and "
+                "top_k 0"
+            )
+        return correction

@@ -11,7 +11,8 @@ good as it is better than its siblings:
         \mathrm{clip}(\rho_{i,t}, 1-\epsilon_-, 1+\epsilon_+) A_i\right)
         - \beta\, D_\mathrm{KL}(\pi \,\|\, \pi_\mathrm{ref})
 
-with :math:`\rho_{i,t}` the ratio of the policy to the one that sampled token t of episode i.
+with :math:`\rho_{i,t}` the ratio of the policy to the one that sampled token t of episode i
+(or to the training policy before the update, see `llmgym.learn.mismatch`).
 In a conversation of several turns t runs over the tokens of all the agent's replies, and
 over nothing else.
 
@@ -60,13 +61,14 @@ class GRPO(Agent):
     def prepare(self, trajectories: Sequence[Trajectory]) -> TensorDict:
         """Give every sampled token of an episode the episode's advantage within its group."""
         from llmgym.learn.advantages import group_relative
-        from llmgym.learn.batch import collate
+        from llmgym.learn.batch import collate, episodes_of
 
         batch = collate(trajectories)
+        episodes = episodes_of(batch)  # a baseline counts an episode once, however many rows it has
         advantage = group_relative(
-            batch["reward"], batch["group"], batch["scored"], divide_by_std=self.config.divide_by_std
-        )  # [B]
-        batch["advantage"] = advantage[:, None] * batch["mask"]  # [B, T]
+            episodes["reward"], episodes["group"], episodes["scored"], divide_by_std=self.config.divide_by_std
+        )  # [E]
+        batch["advantage"] = advantage[batch["episode"]][:, None] * batch["mask"]  # [B, T]
         return batch
 
     @property
@@ -78,7 +80,12 @@ class GRPO(Agent):
         """Return the clipped surrogate with a KL term."""
         from llmgym.learn.losses import ClippedPolicyLoss
 
-        return ClippedPolicyLoss(policy, clip_epsilon=self.config.clip_epsilon, kl_coef=self.config.kl_coef)
+        return ClippedPolicyLoss(
+            policy,
+            clip_epsilon=self.config.clip_epsilon,
+            kl_coef=self.config.kl_coef,
+            old_log_probs="log_probs" if self.config.mismatch_correction == "none" else "old_log_probs",
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -20,12 +20,13 @@ from llmgym.agents.config import BUNDLED_MODEL
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import ConfigError, LLMGymError
 from llmgym.evaluate import Evaluation, evaluate, summarise
+from llmgym.learn import mismatch
 from llmgym.learn.batch import split_by_group
 from llmgym.learn.checkpoint import save_checkpoint
 from llmgym.learn.engine_check import check_log_probs
 from llmgym.learn.learner import Learner
 from llmgym.learn.policy import Policy
-from llmgym.learn.reference import Reference, kl_from
+from llmgym.learn.reference import Reference, kl_from, log_probs_of
 from llmgym.models import TINY_PATH
 from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
 from llmgym.registry import resolve_env
@@ -39,6 +40,8 @@ from llmgym.rollout.engines.make import make_engine
 from llmgym.rollout.trajectory import Trajectory
 
 if TYPE_CHECKING:
+    from tensordict import TensorDict
+
     from llmgym.agents.base import Agent
 
 _FIRST_TRAINING_SEED = 1_000_000  # seeds below are for evaluation
@@ -79,11 +82,15 @@ class Training:
         self.envs = self._make_envs(config.prompts_per_step * config.group_size)
         model_path = str(TINY_PATH) if bundled else config.model
         self.model, self.tokenizer = load_causal_lm(model_path)
-        self.codec = ChatCodec(self.tokenizer, stop_token_ids_of(self.model))
+        self.codec = ChatCodec(self.tokenizer, stop_token_ids_of(self.model), config.history)
+        notify = functools.partial(make_console().print, style="yellow", soft_wrap=True, markup=False)
+        if self.codec.notice:
+            notify(self.codec.notice)
         self.engine = make_engine(
             config.engine,
             self.model,
             model_path,
+            text_of=self.codec.text,
             context_length=config.context_length,
             kv_cache_gib=config.kv_cache_gib,
             urls=config.engine_url,
@@ -92,7 +99,7 @@ class Training:
             weights_dir=config.engine_weights_dir,
             stops_at_strings=bool(config.stop),
             seed=config.seed,
-            notify=functools.partial(make_console().print, style="yellow", soft_wrap=True, markup=False),
+            notify=notify,
         )
         self.collector = Collector(self.envs, self.codec, self.engine)
         self.policy = Policy(self.model, config.temperature)
@@ -117,6 +124,7 @@ class Training:
             "seed": self.config.seed,
             "parameters": self.model.num_parameters(),
             "threads": torch.get_num_threads(),
+            "template": self.codec.notice,
         }
         run = RunDirectory(self.config.output_dir, label, self.config.to_yaml(), facts)
         console.print(f"[bold]{label}[/bold]: {self.config.model}, {facts['parameters']:,} parameters, {steps} steps")
@@ -173,14 +181,19 @@ class Training:
         if isinstance(self.engine, LendsMemory) and self.config.engine_kwargs.get("enable_memory_saver"):
             self.engine.lend_memory()  # until load_weights
         batch = self.agent.prepare(trajectories)
-        few = _KL_GROUPS * self.config.group_size
+        few = int((batch["group"] < _KL_GROUPS).sum())
         if self.config.engine_check is not None:
-            check_log_probs(self.policy, batch[:few], self.config.engine_check)
+            ours = log_probs_of(self.policy, batch[:few], self.learner.micro_batch_tokens)
+            check_log_probs(ours, batch[:few], self.config.engine_check)
         reference = self.reference.log_probs(batch if self.agent.needs_reference else batch[:few])
         kl = kl_from(reference[:few], batch[:few])
         if self.agent.needs_reference:
             batch["ref_log_probs"] = reference
-        updates = [self.learner.update(part) for part in split_by_group(batch, self.config.updates_per_step)]
+        off = self._correct(batch)
+        parts = split_by_group(batch, self.config.updates_per_step)
+        updates = [self.learner.update(part) for part in parts]
+        # In the first update's forward pass the policy has the weights that sampled: its log-probs come for free.
+        off = off or mismatch.measure(parts[0]["policy_log_probs"], parts[0])
         self.engine.load_weights(self.model.named_parameters(), version=step)
         seconds = time.perf_counter() - begun
         sampled = sum(trajectory.sampled_tokens for trajectory in trajectories)
@@ -194,8 +207,20 @@ class Training:
             "tokens_per_second": sampled / seconds,
             "seconds": seconds,
             "rollout_seconds": rolled_out - begun,
+            **off,
             **learning,
         }
+
+    def _correct(self, batch: TensorDict) -> dict[str, float]:
+        """Weigh a batch, if asked to, for the difference between who sampled it and who learns; return its measures."""
+        config = self.config
+        if config.mismatch_correction == "none":
+            return {}
+        batch["old_log_probs"] = log_probs_of(self.policy, batch, self.learner.micro_batch_tokens)
+        batch["importance_weight"], beyond = mismatch.importance_weights(
+            batch["old_log_probs"], batch, config.mismatch_correction, config.mismatch_level, config.mismatch_threshold
+        )
+        return {**mismatch.measure(batch["old_log_probs"], batch), "mismatch/corrected": beyond}
 
     def _sampling(self, seed: int) -> Sampling:
         config = self.config

@@ -7,11 +7,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from llmgym.errors import DataError
 from llmgym.files import whole_or_absent
 from llmgym.rollout.trajectory import Reply, Trajectory
 from llmgym.types import Message
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Version 2 added ``row_starts``; an episode of version 1 is one row."""
 
 _MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
 _REPLY = pa.struct(
@@ -35,6 +37,7 @@ SCHEMA = pa.schema(
         ("tokens", pa.list_(pa.int32())),
         ("mask", pa.list_(pa.bool_())),
         ("log_probs", pa.list_(pa.float32())),
+        ("row_starts", pa.list_(pa.int32())),
     ],
     metadata={"llmgym": json.dumps({"kind": "trajectories", "version": SCHEMA_VERSION})},
 )
@@ -64,6 +67,7 @@ def write_trajectories(path: Path, trajectories: Sequence[Trajectory]) -> None:
             "tokens": trajectory.tokens,
             "mask": trajectory.mask,
             "log_probs": trajectory.log_probs,
+            "row_starts": trajectory.row_starts,
         }
         for trajectory in trajectories
     ]
@@ -74,8 +78,13 @@ def write_trajectories(path: Path, trajectories: Sequence[Trajectory]) -> None:
 
 
 def read_trajectories(path: Path) -> list[Trajectory]:
-    """Read what `write_trajectories` wrote; page checksums are verified."""
-    rows = pq.read_table(path, page_checksum_verification=True).to_pylist()
+    """Read what `write_trajectories` wrote, in this version or an earlier one; page checksums are verified.
+
+    Raises:
+        DataError: The file does not hold trajectories, or a later llmgym wrote it.
+    """
+    table = pq.read_table(path, page_checksum_verification=True)
+    _check_version(path, table.schema.metadata or {})
     return [
         Trajectory(
             seed=row["seed"],
@@ -88,9 +97,19 @@ def read_trajectories(path: Path) -> list[Trajectory]:
             parts=dict(row["parts"]),
             score=row["score"],
             ending=row["ending"],
+            row_starts=row.get("row_starts", [0]),
         )
-        for row in rows
+        for row in table.to_pylist()
     ]
+
+
+def _check_version(path: Path, metadata: dict[bytes, bytes]) -> None:
+    label = json.loads(metadata.get(b"llmgym", b"{}"))
+    if label.get("kind") != "trajectories" or label["version"] > SCHEMA_VERSION:
+        raise DataError(
+            f"{str(path)!r}: expected trajectories of version {SCHEMA_VERSION} or earlier, "
+            f"got {label.get('kind', 'something else')} of version {label.get('version', 'unknown')}."
+        )
 
 
 def _valid(text: str) -> str:

@@ -13,20 +13,37 @@ if TYPE_CHECKING:
 
 Aggregation = Literal["token-mean", "seq-mean-token-mean"]
 """``token-mean``: every sampled token counts the same (DAPO, arXiv:2503.14476, equation 8).
-``seq-mean-token-mean``: every trajectory counts the same (GRPO, arXiv:2402.03300, equation 3)."""
+``seq-mean-token-mean``: every episode counts the same, however many rows it has, and within it
+every sampled token (GRPO, arXiv:2402.03300, equation 3)."""
 
 
-def token_weights(mask: Tensor, aggregation: Aggregation) -> Tensor:
+def token_weights(mask: Tensor, aggregation: Aggregation, episode: Tensor | None = None) -> Tensor:
     """Return each token's weight; 0 where `mask` is False, and 1 in total.
 
     Args:
         mask: The sampled tokens of the whole optimiser batch.  [B, T]
         aggregation: What counts the same.
+        episode: The episode of each row, as an index; None if each row is one.  [B]
 
     Returns:
         Weights as float32; all 0 if nothing was sampled.  [B, T]
     """
     weights = mask.float()
     if aggregation == "seq-mean-token-mean":
-        weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1)
+        sampled = weights.sum(dim=1) if episode is None else sum_by_episode(weights.sum(dim=1), episode)  # [B]
+        weights = weights / sampled.clamp(min=1)[:, None]
     return weights / weights.sum().clamp(min=1e-9)
+
+
+def sum_by_episode(values: Tensor, episode: Tensor) -> Tensor:
+    """Return for each row what its episode's rows sum to.
+
+    Args:
+        values: [B]
+        episode: The episode of each row, as an index.  [B]
+
+    Returns:
+        The sums.  [B]
+    """
+    index = episode - episode.min()
+    return values.new_zeros(int(index.max()) + 1).index_add_(0, index, values)[index]

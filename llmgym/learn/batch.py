@@ -10,40 +10,51 @@ from llmgym.rollout.trajectory import Trajectory
 
 
 def collate(trajectories: Sequence[Trajectory], pad_token: int = 0) -> TensorDict:
-    """Pad trajectories on the right into a TensorDict of batch size [B].
+    """Pad trajectories on the right into a TensorDict of batch size [B], a row of it for each of their rows.
+
+    The rows of an episode stand together and share its group, reward and score.
 
     Returns:
         - ``tokens`` [B, T] int64
         - ``mask`` [B, T] bool: the token was sampled, in an episode that has a score
         - ``log_probs`` [B, T] float32, under the sampling policy; 0 where not sampled
         - ``length`` [B] int64: tokens that are no padding
-        - ``prompt_length`` [B] int64: tokens before the first reply
+        - ``prompt_length`` [B] int64: tokens before the row's first sampled one
+        - ``episode`` [B] int64: the index of the row's trajectory
         - ``group`` [B] int64
         - ``reward`` [B] float32; 0 where the score is missing
         - ``scored`` [B] bool: the score is there
     """
-    width = max(len(trajectory.tokens) for trajectory in trajectories)
+    rows = [(i, trajectory, row) for i, trajectory in enumerate(trajectories) for row in trajectory.rows]
+    masks = [trajectory.mask[row] for _, trajectory, row in rows]
+    width = max(map(len, masks))
 
     def padded(
         rows: list[list[int]] | list[list[bool]] | list[list[float]], fill: float, dtype: torch.dtype
     ) -> torch.Tensor:
         return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows], dtype=dtype)
 
-    scored = torch.tensor([trajectory.score is not None for trajectory in trajectories])
-    mask = padded([trajectory.mask for trajectory in trajectories], False, torch.bool)
+    scored = torch.tensor([trajectory.score is not None for _, trajectory, _ in rows])
     return TensorDict(
         {
-            "tokens": padded([trajectory.tokens for trajectory in trajectories], pad_token, torch.long),
-            "mask": mask & scored[:, None],
-            "log_probs": padded([trajectory.log_probs for trajectory in trajectories], 0.0, torch.float32),
-            "length": torch.tensor([len(trajectory.tokens) for trajectory in trajectories]),
-            "prompt_length": torch.tensor([trajectory.prompt_length for trajectory in trajectories]),
-            "group": torch.tensor([trajectory.group for trajectory in trajectories]),
-            "reward": torch.tensor([trajectory.score or 0.0 for trajectory in trajectories], dtype=torch.float32),
+            "tokens": padded([trajectory.tokens[row] for _, trajectory, row in rows], pad_token, torch.long),
+            "mask": padded(masks, False, torch.bool) & scored[:, None],
+            "log_probs": padded([trajectory.log_probs[row] for _, trajectory, row in rows], 0.0, torch.float32),
+            "length": torch.tensor([len(mask) for mask in masks]),
+            "prompt_length": torch.tensor([mask.index(True) if True in mask else len(mask) for mask in masks]),
+            "episode": torch.tensor([i for i, _, _ in rows]),
+            "group": torch.tensor([trajectory.group for _, trajectory, _ in rows]),
+            "reward": torch.tensor([trajectory.score or 0.0 for _, trajectory, _ in rows], dtype=torch.float32),
             "scored": scored,
         },
-        batch_size=[len(trajectories)],
+        batch_size=[len(rows)],
     )
+
+
+def episodes_of(batch: TensorDict) -> TensorDict:
+    """Return the first row of every episode, in order: what is said of an episode stands there once."""
+    new = batch["episode"][1:] != batch["episode"][:-1]
+    return batch[torch.nn.functional.pad(new, (1, 0), value=True)]
 
 
 def split_by_group(batch: TensorDict, parts: int) -> list[TensorDict]:

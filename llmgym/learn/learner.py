@@ -50,12 +50,22 @@ class Learner:
     def update(self, batch: TensorDict) -> dict[str, float]:
         """Take one optimiser step; token weights are normalised over the whole batch.
 
+        Args:
+            batch: What the loss reads, ``episode`` [B], and, where the loss is to be corrected
+                for who sampled, ``importance_weight`` [B, T]. The policy's log-probabilities
+                before the step are left in it as ``policy_log_probs`` [B, T].
+
         Returns:
             The losses, summed over micro-batches; the loss's metrics, averaged over sampled
             tokens; ``grad_norm`` before clipping; ``learning_rate``; and ``updates_skipped``,
             1.0 if the gradient was not finite and the weights were left as they are.
         """
-        batch = batch.copy().set("weight", token_weights(batch["mask"], self.aggregation))
+        weight = token_weights(batch["mask"], self.aggregation, batch["episode"])
+        if "importance_weight" in batch:
+            weight = weight * batch["importance_weight"]
+        log_probs = torch.zeros_like(batch["log_probs"])
+        batch["policy_log_probs"] = log_probs
+        batch = batch.copy().set("weight", weight).set("row", torch.arange(len(batch), device=log_probs.device))
         metrics: dict[str, float] = {}
         sampled = batch["mask"].sum().clamp(min=1)
         self.optimiser.zero_grad()
@@ -63,6 +73,8 @@ class Learner:
             if not micro_batch["mask"].any():
                 continue
             output = self.loss(micro_batch)
+            found = micro_batch["policy_log_probs"]
+            log_probs[micro_batch["row"], : found.shape[1]] = found
             share = float(micro_batch["mask"].sum() / sampled)
             terms = {key: value for key, value in output.items() if value is not None}
             losses = [value for key, value in terms.items() if key.startswith("loss_")]

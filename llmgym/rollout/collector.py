@@ -8,9 +8,9 @@ from numbers import Real
 import numpy as np
 
 from llmgym.envs.vector import StepResult, TextVectorEnv
-from llmgym.errors import ContextOverflowError, EnvironmentContractError
+from llmgym.errors import ContextOverflowError, EnvironmentContractError, StaleCompletionError
 from llmgym.rollout.chat import ChatCodec
-from llmgym.rollout.engines.base import Engine, GenerationRequest
+from llmgym.rollout.engines.base import Completion, Engine, GenerationRequest
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.types import Message
 
@@ -74,6 +74,7 @@ class Collector:
         Raises:
             ContextOverflowError: A first observation leaves no room for a reply.
             EnvironmentContractError: Siblings of a group differ in their first observation.
+            StaleCompletionError: A reply was sampled by other weights than the engine's current ones.
         """
         try:
             return self._play(tasks, sampling)
@@ -98,6 +99,7 @@ class Collector:
 
             completions = self.engine.wait()
             for completion in completions:
+                self._check_version(completion)
                 trajectories[completion.request_id].act(completion)
             alive, over = self._step([c.request_id for c in completions], trajectories, env_of, sampling)
             self.engine.submit([self._request(episode, trajectories[episode], sampling) for episode in alive])
@@ -118,15 +120,24 @@ class Collector:
                 f"room for a reply in a context of {self.engine.context_length} tokens."
             )
 
+    def _check_version(self, completion: Completion) -> None:
+        """Weights change between rollouts and never within one, so a reply of another version is the engine's fault."""
+        if completion.weight_version != self.engine.weight_version:
+            raise StaleCompletionError(
+                f"The engine has weights of version {self.engine.weight_version}, but a reply of episode "
+                f"{completion.request_id} was sampled by version {completion.weight_version}: the rollout ends here, "
+                "for nothing that other weights sampled is trained on."
+            )
+
     def _request(self, episode: int, trajectory: Trajectory, sampling: Sampling) -> GenerationRequest:
         return GenerationRequest(
             request_id=episode,
             episode_id=episode,
-            tokens=list(trajectory.tokens),
+            tokens=trajectory.context,
             max_tokens=min(
                 sampling.max_tokens,
                 _tokens_left(trajectory, sampling),
-                self.engine.context_length - len(trajectory.tokens),
+                self.engine.context_length - trajectory.context_length,
             ),
             stop_token_ids=self._stop_token_ids,
             temperature=sampling.temperature,
@@ -166,12 +177,16 @@ class Collector:
             return
         bridge = self.codec.bridge(result.observation, trajectory.tokens[-1])
         trajectory.messages.append(Message("user", result.observation))
-        if len(trajectory.tokens) + len(bridge) >= self.engine.context_length:
+        rewritten = self.codec.rewritten(trajectory.messages)
+        length = trajectory.context_length + len(bridge) if rewritten is None else len(rewritten)
+        if length >= self.engine.context_length:
             trajectory.ending = "context"
         elif not _tokens_left(trajectory, sampling):
             trajectory.ending = "max_tokens"
-        else:
+        elif rewritten is None:
             trajectory.observe(bridge)
+        else:
+            trajectory.start_row(rewritten)
 
 
 def _tokens_left(trajectory: Trajectory, sampling: Sampling) -> int:

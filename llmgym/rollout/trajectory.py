@@ -1,5 +1,6 @@
 """`Trajectory`: one episode as the tokens it was made of. It only ever grows."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -38,6 +39,11 @@ class Trajectory:
     `tokens`, `mask` and `log_probs` have equal length; `sum(mask)` is the number of sampled
     tokens, stop tokens included. Messages are a view for people; tokens are the record.
 
+    Almost always an episode is one row: each reply was sampled given all tokens before it.
+    Where a chat template rewrites what was said before (see `llmgym.rollout.chat`), a new row
+    begins with the conversation as it is rendered now, and a reply was sampled given the
+    tokens of its row. The rows stand one behind the other.
+
     Attributes:
         seed: The seed its environment was reset with.
         group: Trajectories of one group answer the same task.
@@ -49,6 +55,7 @@ class Trajectory:
         parts: The named parts of the score.
         score: The total reward, or None if it is missing.
         ending: How the episode ended; None while it goes on.
+        row_starts: Where each row begins in `tokens`; the first one at 0.
     """
 
     seed: int
@@ -61,12 +68,18 @@ class Trajectory:
     parts: dict[str, float] = field(default_factory=dict)
     score: float | None = None
     ending: Ending | None = None
+    row_starts: list[int] = field(default_factory=lambda: [0])
 
     def observe(self, tokens: Sequence[int]) -> None:
         """Append what the environment said, and the template around it."""
         self.tokens.extend(tokens)
         self.mask.extend([False] * len(tokens))
         self.log_probs.extend([0.0] * len(tokens))
+
+    def start_row(self, tokens: Sequence[int]) -> None:
+        """Begin a new row with the conversation so far, rendered again; none of it is sampled."""
+        self.row_starts.append(len(self.tokens))
+        self.observe(tokens)
 
     def act(self, completion: Completion) -> None:
         """Append what the agent sampled."""
@@ -82,6 +95,16 @@ class Trajectory:
         return sum(self.mask)
 
     @property
-    def prompt_length(self) -> int:
-        """How many tokens stand before the first reply."""
-        return self.replies[0].start if self.replies else len(self.tokens)
+    def context(self) -> list[int]:
+        """The newest row: the tokens that the next reply is sampled after."""
+        return self.tokens[self.row_starts[-1] :]
+
+    @property
+    def context_length(self) -> int:
+        """How many tokens the newest row has."""
+        return len(self.tokens) - self.row_starts[-1]
+
+    @property
+    def rows(self) -> list[slice]:
+        """Where each row stands in `tokens`, `mask` and `log_probs`."""
+        return [slice(start, stop) for start, stop in itertools.pairwise([*self.row_starts, len(self.tokens)])]

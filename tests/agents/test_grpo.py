@@ -1,5 +1,6 @@
 """GRPO from end to end: it learns, leaves everything behind, and says what is wrong with what it is given."""
 
+import copy
 import json
 import math
 import subprocess
@@ -19,6 +20,8 @@ from llmgym.agents import GRPO
 from llmgym.agents.grpo import main
 from llmgym.agents.training import Result
 from llmgym.data.trajectories import read_trajectories
+from llmgym.models.tiny import CHATML
+from llmgym.rollout.engines.local import LocalEngine
 
 SMALL: dict[str, Any] = {"prompts_per_step": 2, "group_size": 4, "eval_episodes": 0, "max_tokens": 48}
 
@@ -103,6 +106,49 @@ def test_the_policy_that_learns_is_the_one_that_sampled(tmp_path: Path) -> None:
     assert result.metrics[0]["ESS"] == pytest.approx(1.0, abs=1e-4)
 
 
+def sampled_by_other_weights(**options: Any) -> GRPO:
+    """An agent whose engine samples with the model's weights as bfloat16 would hold them."""
+    agent = GRPO(**{**SMALL, "updates_per_step": 1, **options})
+    other = copy.deepcopy(agent.training.model)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.copy_(parameter.bfloat16())
+    agent.training.collector.engine = agent.training.engine = LocalEngine(other)
+    return agent
+
+
+def test_without_a_mismatch_none_is_measured_and_a_correction_changes_nothing(tmp_path: Path) -> None:
+    runs = [
+        GRPO(output_dir=tmp_path, mismatch_correction=correction, mismatch_level=level, **SMALL).train(steps=1)
+        for correction, level in [("none", "token"), ("truncate", "token"), ("mask", "sequence")]
+    ]
+    for run in runs:
+        (metrics,) = run.metrics
+        assert metrics["mismatch/kl"] == pytest.approx(0.0, abs=1e-6)
+        assert metrics["mismatch/log_ratio_max"] == pytest.approx(0.0, abs=1e-3)
+        assert metrics["mismatch/ess"] == pytest.approx(1.0, abs=1e-4)
+        assert metrics["mismatch/ess_sequence"] == pytest.approx(1.0, abs=1e-3)
+        assert metrics["grad_norm"] == pytest.approx(runs[0].metrics[0]["grad_norm"], rel=1e-3)
+        assert json.loads((run.path / "metrics.jsonl").read_text()) == metrics
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_a_mismatch_is_measured_and_the_correction_starts_from_the_policy_that_learns(
+    level: str, tmp_path: Path
+) -> None:
+    (plain,) = sampled_by_other_weights(output_dir=tmp_path).train(steps=1).metrics
+    options = {"mismatch_correction": "truncate", "mismatch_level": level, "mismatch_threshold": 1.001}
+    (corrected,) = sampled_by_other_weights(output_dir=tmp_path, **options).train(steps=1).metrics
+    for metrics in (plain, corrected):
+        assert metrics["mismatch/kl"] > 1e-7
+        assert metrics["mismatch/log_ratio_max"] > 1e-3
+        assert metrics["mismatch/ess"] < 1.0
+    assert plain["mismatch/kl"] == pytest.approx(corrected["mismatch/kl"], rel=1e-3)
+    assert 0 < corrected["mismatch/corrected"] < 1
+    assert abs(plain["kl_approx"]) > 1e-6  # to the policy that sampled
+    assert corrected["kl_approx"] == pytest.approx(0.0, abs=1e-7)  # to the one that learns
+
+
 def test_a_kl_penalty_reads_the_reference(tmp_path: Path) -> None:
     result = GRPO(output_dir=tmp_path, kl_coef=0.5, updates_per_step=1, **SMALL).train(steps=2)
     assert result.metrics[0]["loss_kl_to_ref"] == pytest.approx(0.0, abs=1e-4)
@@ -119,6 +165,33 @@ def test_any_directory_with_a_causal_lm_and_a_chat_template_trains(
     result = GRPO(model=str(tmp_path / "model"), output_dir=tmp_path / "runs", **options).train(steps=1)
     assert result.metrics[0]["learning_rate"] == pytest.approx(1e-6 / 3)
     assert result.metrics[0]["reply_tokens"] <= 8
+
+
+FORGETFUL = CHATML.replace("message['content']", "(message['content'] if loop.last else message['content'][:9])")
+
+
+@pytest.mark.parametrize("history", ["append", "template"])
+def test_what_a_template_rewrites_is_told_and_on_request_followed_token_by_token(
+    history: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random_model("llama").save_pretrained(tmp_path / "model")
+    forgetful = copy.deepcopy(tokenizer)
+    forgetful.chat_template = FORGETFUL
+    forgetful.save_pretrained(tmp_path / "model")
+    options = {**SMALL, "max_tokens": 24, "updates_per_step": 1, "history": history}
+    result = GRPO(
+        model=str(tmp_path / "model"), output_dir=tmp_path / "runs", scorer=lambda e: len(e.actions[0]), **options
+    ).train(steps=1)
+    told = f"history {history})"
+    assert told in capsys.readouterr().out
+    assert told in json.loads((result.path / "environment.json").read_text())["template"]
+    (metrics,) = result.metrics
+    trajectories = read_trajectories(result.path / "trajectories" / "step-00001.parquet")
+    assert {len(trajectory.row_starts) for trajectory in trajectories} == {1 if history == "append" else 2}
+    assert metrics["grad_norm"] > 0
+    # The learner sees each reply behind the very tokens that it was sampled after.
+    assert metrics["mismatch/log_ratio_max"] == pytest.approx(0.0, abs=1e-3)
+    assert metrics["clip_fraction"] == 0.0
 
 
 def test_a_registered_scorer_takes_the_place_of_the_environments_own(tmp_path: Path) -> None:

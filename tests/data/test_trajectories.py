@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from llmgym.data import trajectories as module
 from llmgym.data.trajectories import read_trajectories, write_trajectories
+from llmgym.errors import DataError
 from llmgym.rollout.trajectory import Reply, Trajectory
 from llmgym.types import Message
 
@@ -26,6 +28,7 @@ def some() -> list[Trajectory]:
             ending="terminated",
         ),
         Trajectory(seed=0, group=1, tokens=[1], mask=[False], log_probs=[0.0], ending="context"),
+        Trajectory(seed=0, group=2, tokens=[1, 2], mask=[False] * 2, log_probs=[0.0] * 2, row_starts=[0, 1]),
     ]
 
 
@@ -35,6 +38,34 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert read_trajectories(path) == some()
     assert b"trajectories" in pq.read_schema(path).metadata[b"llmgym"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_of_the_first_version_is_read_with_a_row_by_episode(tmp_path: Path) -> None:
+    path = tmp_path / "step.parquet"
+    write_trajectories(path, some()[:2])
+    table = pq.read_table(path).drop_columns(["row_starts"])
+    old = {"llmgym": b'{"kind": "trajectories", "version": 1}'}
+    pq.write_table(table.replace_schema_metadata(old), path, write_page_checksum=True)
+    assert read_trajectories(path) == some()[:2]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        (
+            {"llmgym": b'{"kind": "trajectories", "version": 99}'},
+            "version 2 or earlier, got trajectories of version 99",
+        ),
+        ({"llmgym": b'{"kind": "tasks", "version": 1}'}, "expected trajectories .* got tasks of version 1"),
+        ({}, "got something else of version unknown"),
+    ],
+)
+def test_a_file_of_another_kind_or_a_later_version_is_refused(
+    tmp_path: Path, metadata: dict[str, bytes], message: str
+) -> None:
+    pq.write_table(pa.table({"seed": [1]}).replace_schema_metadata(metadata), tmp_path / "x", write_page_checksum=True)
+    with pytest.raises(DataError, match=message):
+        read_trajectories(tmp_path / "x")
 
 
 def test_a_flipped_byte_is_noticed(tmp_path: Path) -> None:

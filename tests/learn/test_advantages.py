@@ -5,7 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmgym.agents import GRPO
 from llmgym.learn.advantages import group_relative
+from llmgym.learn.aggregation import token_weights
+from llmgym.learn.batch import collate
+from llmgym.rollout.trajectory import Reply, Trajectory
 
 ALL = torch.ones(4, dtype=torch.bool)
 
@@ -76,3 +80,65 @@ def test_within_a_group_advantages_sum_to_zero_with_deviation_one(rows: list[tup
         assert abs(members.sum()) < 1e-3
         if members.any():
             assert members.std() == pytest.approx(1.0, abs=1e-3)
+
+
+# An episode of several rows is one episode.
+
+
+def played(group: int, score: float | None, replies: list[int], new_rows: list[bool]) -> Trajectory:
+    """An episode with replies of these lengths, each in a new row or in the one before it."""
+    trajectory = Trajectory(seed=0, group=group, score=score)
+    for turn, (length, new_row) in enumerate(zip(replies, new_rows, strict=True)):
+        (trajectory.start_row if turn and new_row else trajectory.observe)([7, 7])
+        start = len(trajectory.tokens)
+        trajectory.observe([9] * length)
+        trajectory.mask[start:] = [True] * length
+        trajectory.replies.append(Reply(start, start + length, "stop", 0))
+    return trajectory
+
+
+EPISODES = st.lists(
+    st.tuples(
+        st.integers(0, 2),
+        st.none() | st.floats(-3, 3, width=32),
+        st.lists(st.tuples(st.integers(1, 4), st.booleans()), min_size=1, max_size=4),
+    ),
+    min_size=1,
+    max_size=9,
+)
+
+
+@given(EPISODES, st.booleans())
+def test_splitting_an_episode_into_rows_changes_no_advantage_and_no_weight(
+    episodes: list[tuple[int, float | None, list[tuple[int, bool]]]], divide_by_std: bool
+) -> None:
+    agent = GRPO(divide_by_std=divide_by_std)
+    split, whole = (
+        agent.prepare(
+            [
+                played(group, score, [length for length, _ in turns], [new and splits for _, new in turns])
+                for group, score, turns in sorted(episodes, key=lambda episode: episode[0])
+            ]
+        )
+        for splits in (True, False)
+    )
+    assert len(whole) == len(episodes)
+    for key in ("advantage", "token-mean", "seq-mean-token-mean"):
+        seen = [
+            batch[key] if key in batch else token_weights(batch["mask"], key, batch["episode"])  # type: ignore[arg-type]
+            for batch in (split, whole)
+        ]
+        # Row by row the sampled tokens come in the same order, however many rows they stand in.
+        torch.testing.assert_close(seen[0][split["mask"]], seen[1][whole["mask"]])
+
+
+def test_rows_are_collated_with_what_their_episode_shares() -> None:
+    batch = collate([played(3, 0.5, [1, 2, 1], [False, True, False]), played(3, None, [2], [False])])
+    assert batch["tokens"].tolist() == [[7, 7, 9, 0, 0, 0, 0], [7, 7, 9, 9, 7, 7, 9], [7, 7, 9, 9, 0, 0, 0]]
+    assert batch["mask"].sum(1).tolist() == [1, 3, 0]
+    assert batch["length"].tolist() == [3, 7, 4]
+    assert batch["prompt_length"].tolist() == [2, 2, 2]
+    assert batch["episode"].tolist() == [0, 0, 1]
+    assert batch["group"].tolist() == [3, 3, 3]
+    assert batch["reward"].tolist() == [0.5, 0.5, 0.0]
+    assert batch["scored"].tolist() == [True, True, False]

@@ -36,6 +36,7 @@ def ragged_batch(seed: int = 0) -> TensorDict:
             "mask": torch.stack([pad(torch.tensor(mask), (0, width - len(mask))) for _, mask, _ in rows]),
             "length": torch.tensor([len(tokens) for tokens, _, _ in rows]),
             "prompt_length": torch.tensor([length for _, _, length in rows]),
+            "episode": torch.arange(len(rows)),
         },
         batch_size=[len(rows)],
     )

@@ -78,6 +78,7 @@ def with_template(tokenizer: PreTrainedTokenizerFast, template: str, eos: str = 
 NO_SYSTEM = (
     "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
     "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
 
@@ -86,7 +87,7 @@ def test_where_a_template_refuses_a_system_message_its_text_goes_to_the_first_us
 ) -> None:
     codec = with_template(tokenizer, NO_SYSTEM)
     tokens = codec.prompt([Message("system", "Be brief."), Message("user", "hello")])
-    assert codec.tokenizer.decode(tokens) == "<|im_start|>user\nBe brief.\n\nhello<|im_end|>\n"
+    assert codec.tokenizer.decode(tokens) == ("<|im_start|>user\nBe brief.\n\nhello<|im_end|>\n<|im_start|>assistant\n")
 
 
 def test_a_template_that_does_not_render_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -9,10 +9,10 @@ import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import llmgym
-from llmgym.errors import ContextOverflowError, EnvironmentContractError
+from llmgym.errors import ContextOverflowError, EnvironmentContractError, StaleCompletionError
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector, Sampling, Task
-from llmgym.rollout.engines.base import GenerationRequest
+from llmgym.rollout.engines.base import Completion, GenerationRequest
 from llmgym.rollout.engines.local import LocalEngine
 from llmgym.rollout.engines.scripted import ScriptedEngine
 
@@ -116,6 +116,25 @@ def test_siblings_that_see_different_tasks_are_refused(tokenizer: PreTrainedToke
         Collector(envs(2, Moody), ChatCodec(tokenizer), talkative(tokenizer)).collect(
             [Task(5, 0), Task(5, 0)], Sampling(max_tokens=8)
         )
+
+
+def test_a_reply_of_other_weights_than_the_engines_own_ends_the_rollout(tokenizer: PreTrainedTokenizerFast) -> None:
+    class Hasty(ScriptedEngine):
+        """Takes new weights while replies of the old ones are still on their way."""
+
+        def wait(self) -> list[Completion]:
+            completions = super().wait()
+            if any(len(completion.tokens) > 6 for completion in completions):
+                self.load_weights([], version=4)
+            return completions
+
+    engine = Hasty(lambda request: [50] * request.request_id + [tokenizer.eos_token_id])
+    engine.load_weights([], version=3)
+    collector = Collector(envs(4), ChatCodec(tokenizer), engine)
+    message = r"has weights of version 4, but a reply of episode \d was sampled by version 3"
+    with pytest.raises(StaleCompletionError, match=message):
+        collector.collect([Task(seed, seed) for seed in range(8)], Sampling(max_tokens=8))
+    assert not engine.wait()  # nothing is left under way
 
 
 def test_a_first_observation_that_fills_the_context_is_an_error(tokenizer: PreTrainedTokenizerFast) -> None:

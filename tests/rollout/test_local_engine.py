@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,13 +16,21 @@ from transformers import (
     MambaConfig,
     MistralConfig,
     PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
     Qwen3Config,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
 )
 
 from llmgym.errors import ContextOverflowError, ModelError
+from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.engines import local
 from llmgym.rollout.engines.base import Completion, GenerationRequest
+from llmgym.rollout.engines.decoders import FusedDecoder, TransformersDecoder
+from llmgym.rollout.engines.kv_cache import bytes_per_token
 from llmgym.rollout.engines.local import LocalEngine
+from llmgym.rollout.engines.packed import Packed
 
 STOP = 2
 
@@ -35,6 +44,8 @@ def request(i: int, tokens: Iterable[int], *, episode: int | None = None, **opti
         stop_token_ids=(STOP,),
         temperature=options.get("temperature", 1.0),
         seed=int(options.get("seed", i)),
+        top_p=options.get("top_p", 1.0),
+        top_k=int(options.get("top_k", 0)),
     )
 
 
@@ -59,7 +70,7 @@ def test_log_probs_equal_a_plain_forward_pass_over_three_ragged_turns(
     model: PreTrainedModel, max_running: int, chunk: int, temperature: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local, "_CHUNK", chunk)
-    monkeypatch.setattr(local, "_PREFILL_TOKENS", 16 * chunk)
+    monkeypatch.setattr(local, "_PREFILL_TOKENS", 4 * chunk)
     engine = LocalEngine(model, max_running=max_running, context_length=600)
     rng = random.Random(0)
     episodes = {i: [rng.randrange(3, 300) for _ in range(rng.randrange(3, 90))] for i in range(12)}
@@ -141,27 +152,36 @@ def test_a_reply_ends_behind_a_stop_token_or_at_its_limit(model: PreTrainedModel
             assert len(completion.tokens) == (64 - 57 if completion.request_id == 999 else 10)
 
 
-def test_turns_after_the_first_run_only_their_own_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = random_model("qwen2")
-    engine = LocalEngine(model)
+def count_tokens(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that grows by the number of tokens of every forward pass."""
     ran: list[int] = []
-    forward = model.base_model.forward
+    hidden = engine._decoder.hidden
 
-    def counting(*args: object, **kwargs: torch.Tensor) -> object:
-        ran.append(kwargs["input_ids"].numel())
-        return forward(*args, **kwargs)
+    def counting(packed: Packed) -> torch.Tensor:
+        ran.append(len(packed.tokens))
+        return hidden(packed)
 
-    monkeypatch.setattr(model.base_model, "forward", counting)
-    ran.clear()  # of the self-test
+    monkeypatch.setattr(engine._decoder, "hidden", counting)
+    return ran
+
+
+def test_a_token_runs_once_however_many_siblings_and_turns_see_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = LocalEngine(random_model("qwen2"))
+    ran = count_tokens(engine, monkeypatch)
     prompt = list(range(3, 203))
-    others = [request(100 + i, range(40 + i // 2, 90), max_tokens=1) for i in range(8)]
+    others = [request(100 + i, range(40 + i, 90), max_tokens=1) for i in range(3)]
     engine.submit([*(request(i, prompt, episode=i, max_tokens=1) for i in range(8)), *others])
     first = drain(engine)
-    assert ran == [5 * 200]  # five distinct prompts in one pass, padded to the longest
+    # The siblings' prompt once but for its last token, the others' prompts, then everybody's last token.
+    assert ran == [199, 49 + 48 + 47, 8 + 3]
     ran.clear()
     engine.submit([request(i, [*prompt, *first[i].tokens, 5, 6, 7], episode=i, max_tokens=1) for i in range(8)])
     drain(engine)
-    assert sum(ran) == 8 * 4  # the last sampled token and the three new ones
+    assert ran == [8 * 3, 8]  # the last sampled token and the three new ones
+    ran.clear()
+    engine.submit([request(50, prompt, max_tokens=1)])  # a late sibling finds the prompt there
+    drain(engine)
+    assert ran == [1]
 
 
 def test_new_weights_forget_the_old_cache() -> None:
@@ -203,23 +223,33 @@ def test_sampling_leaves_the_learners_attention_alone(model: PreTrainedModel) ->
 
 
 def test_returning_episodes_keep_their_rows_under_pressure(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = random_model("qwen2")
-    engine = LocalEngine(model, max_running=4)
-    ran: list[int] = []
-    forward = model.base_model.forward
-
-    def counting(*args: object, **kwargs: torch.Tensor) -> object:
-        ran.append(kwargs["input_ids"].numel())
-        return forward(*args, **kwargs)
-
+    engine = LocalEngine(random_model("qwen2"), max_running=4)
+    ran = count_tokens(engine, monkeypatch)
     prompts = {i: list(range(3 + i, 103 + i)) for i in range(8)}
     engine.submit([request(i, prompts[i], max_tokens=1) for i in range(4)])
     first = drain(engine)
-    monkeypatch.setattr(model.base_model, "forward", counting)
+    ran.clear()
     engine.submit([request(i, prompts[i], max_tokens=1) for i in range(4, 8)])
     engine.submit([request(i, [*prompts[i], *first[i].tokens, 9], episode=i, max_tokens=1) for i in range(4)])
     drain(engine)
     assert sum(ran) == 4 * 2 + 4 * 100
+
+
+@pytest.mark.parametrize("contexts", [1, 3, 9])
+def test_episodes_that_outgrow_the_memory_wait_and_lose_nothing(contexts: int) -> None:
+    model = random_model("qwen2")
+    prompts = {i: list(range(3 + i // 4, 60)) for i in range(16)}
+
+    memory = contexts * 320 * bytes_per_token(model.config, torch.float32)
+    engine = LocalEngine(model, context_length=320, memory_gib=memory / 2**30)
+    engine.submit([replace(request(i, prompt, max_tokens=200), stop_token_ids=()) for i, prompt in prompts.items()])
+    completions = drain(engine)
+    stores = engine._slots.episode_store, engine._slots.prompt_store
+    assert 0 < sum(store.tokens for store in stores) <= contexts * 320
+    for i, prompt in prompts.items():
+        assert len(completions[i].tokens) == 200
+        expected = plain_log_probs(model, [*prompt, *completions[i].tokens])[len(prompt) - 1 :]
+        torch.testing.assert_close(torch.tensor(completions[i].log_probs), expected, atol=1e-4, rtol=1e-4)
 
 
 GRANITE = {"logits_scaling": 4.0, "embedding_multiplier": 2.0, "residual_multiplier": 0.5, "attention_multiplier": 0.3}
@@ -229,6 +259,8 @@ GRANITE = {"logits_scaling": 4.0, "embedding_multiplier": 2.0, "residual_multipl
     ("config_class", "options"),
     [
         (MistralConfig, {"sliding_window": 8}),
+        (MistralConfig, {"sliding_window": None, "head_dim": 16}),
+        (Qwen2Config, {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}),
         (Qwen3Config, {"head_dim": 16}),
         (GemmaConfig, {"head_dim": 16}),
         (Gemma2Config, {"head_dim": 16, "sliding_window": 8, "attn_logit_softcapping": 2.0}),
@@ -248,9 +280,10 @@ def test_other_families_agree_with_themselves(config_class: type, options: dict[
         for parameter in model.parameters():
             parameter.mul_(2.0)
     engine = LocalEngine(model)
-    engine.submit([request(i, range(3 + i, 40 - i), max_tokens=30) for i in range(5)])
+    prompts = {i: list(range(3 + i // 2, 40 - i // 2)) for i in range(9)}  # pairs of siblings, and one alone
+    engine.submit([request(i, prompt, max_tokens=30) for i, prompt in prompts.items()])
     for i, completion in drain(engine).items():
-        tokens = [*range(3 + i, 40 - i), *completion.tokens]
+        tokens = [*prompts[i], *completion.tokens]
         expected = plain_log_probs(model, tokens)[-len(completion.tokens) :]
         torch.testing.assert_close(torch.tensor(completion.log_probs), expected, atol=1e-4, rtol=0)
 
@@ -261,3 +294,127 @@ def test_a_model_that_the_engine_cannot_run_is_refused() -> None:
     config.max_position_embeddings = 64
     with pytest.raises(ModelError, match="cannot run models of type 'mamba'"):
         LocalEngine(AutoModelForCausalLM.from_config(config).eval())
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama", "qwen3", "mistral"])
+def test_the_fused_decoder_is_chosen_and_equals_the_general_one(family: str) -> None:
+    model = random_model(family)
+    fused, general = LocalEngine(model), LocalEngine(model)
+    assert isinstance(fused._decoder, FusedDecoder)
+    general._decoder = TransformersDecoder(model)
+    requests = [request(i, range(3 + i // 3, 70), max_tokens=40) for i in range(7)]
+    fused.submit(requests)
+    general.submit(requests)
+    expected = drain(general)
+    for i, completion in drain(fused).items():
+        assert completion.tokens == expected[i].tokens
+        torch.testing.assert_close(
+            torch.tensor(completion.log_probs), torch.tensor(expected[i].log_probs), atol=1e-4, rtol=1e-4
+        )
+
+
+def test_a_learner_that_trains_the_module_trains_the_engine(model: PreTrainedModel) -> None:
+    optimiser = torch.optim.AdamW(model.parameters(), lr=0.02)
+    engine = LocalEngine(model)
+    before = sum(parameter.untyped_storage().nbytes() for parameter in model.parameters())
+    for version in (1, 2):
+        model(torch.tensor([list(range(3, 40))]), labels=torch.tensor([list(range(3, 40))])).loss.backward()
+        optimiser.step()
+        engine.load_weights(model.named_parameters(), version)
+        prompt = list(range(3, 30))
+        engine.submit([request(0, prompt, max_tokens=9)])
+        completion = drain(engine)[0]
+        expected = plain_log_probs(model, [*prompt, *completion.tokens])[len(prompt) - 1 :]
+        torch.testing.assert_close(torch.tensor(completion.log_probs), expected, atol=1e-4, rtol=0)
+    assert sum(parameter.untyped_storage().nbytes() for parameter in model.parameters()) == before
+
+
+def test_weights_that_moved_to_other_memory_are_followed(model: PreTrainedModel) -> None:
+    engine = LocalEngine(model)
+    for parameter in model.parameters():
+        parameter.data = parameter.data * 1.1
+    engine.load_weights(model.named_parameters(), version=1)
+    engine.submit([request(0, range(3, 30))])
+    tokens = [*range(3, 30), *drain(engine)[0].tokens]
+    engine.load_weights((), version=2)
+    engine.submit([request(0, range(3, 30))])
+    expected = plain_log_probs(model, tokens)[26:]
+    torch.testing.assert_close(torch.tensor(drain(engine)[0].log_probs), expected, atol=1e-4, rtol=0)
+
+
+def test_a_bfloat16_engine_follows_a_float32_learner() -> None:
+    learner, sampler = random_model("qwen2"), random_model("qwen2").to(torch.bfloat16)
+    with torch.no_grad():
+        for parameter in learner.parameters():
+            parameter.mul_(1.1)
+    engine = LocalEngine(sampler)
+    engine.load_weights(learner.named_parameters(), version=1)
+    prompt = list(range(3, 40))
+    engine.submit([request(i, prompt, max_tokens=20) for i in range(4)])
+    rounded = random_model("qwen2").to(torch.bfloat16)
+    rounded.load_state_dict(learner.to(torch.bfloat16).state_dict())
+    for completion in drain(engine).values():
+        expected = plain_log_probs(rounded, [*prompt, *completion.tokens])[len(prompt) - 1 :].float()
+        assert (torch.tensor(completion.log_probs) - expected).abs().mean() < 0.05
+
+
+@pytest.mark.parametrize("options", [{"top_k": 5}, {"top_p": 0.6}, {"top_k": 20, "top_p": 0.5, "temperature": 0.7}])
+def test_truncated_sampling_keeps_to_transformers_own_filters(options: dict[str, float]) -> None:
+    model = random_model("qwen2")
+    prompt = list(range(3, 20))
+    with torch.no_grad():
+        logits = model(torch.tensor([prompt])).logits[:, -1] / options.get("temperature", 1.0)
+    if "top_k" in options:
+        logits = TopKLogitsWarper(int(options["top_k"]))(None, logits)
+    if "top_p" in options:
+        logits = TopPLogitsWarper(options["top_p"])(None, logits)
+    expected = logits[0].log_softmax(-1)
+    engine = LocalEngine(model, max_running=600)
+    engine.submit([request(i, prompt, max_tokens=1, **options) for i in range(500)])
+    engine.submit([request(500 + i, prompt, max_tokens=1) for i in range(100)])  # these in the same batch are free
+    completions = drain(engine)
+    seen = {completions[i].tokens[0] for i in range(500)}
+    assert seen == set(expected.isfinite().nonzero()[:, 0].tolist())
+    for i in range(500):
+        token, log_prob = completions[i].tokens[0], completions[i].log_probs[0]
+        assert log_prob == pytest.approx(float(expected[token]), abs=1e-4)
+    free = model(torch.tensor([prompt])).logits[0, -1].log_softmax(-1).detach()
+    for i in range(500, 600):
+        assert completions[i].log_probs[0] == pytest.approx(float(free[completions[i].tokens[0]]), abs=1e-4)
+
+
+def test_a_reply_ends_behind_the_token_that_completes_a_stop_string(tokenizer: PreTrainedTokenizerFast) -> None:
+    codec = ChatCodec(tokenizer)
+    model = random_model("qwen2", vocab_size=len(tokenizer))
+    prompt = tokenizer("hello there")["input_ids"]
+    engine = LocalEngine(model, text_of=codec.text)
+    engine.submit([request(i, prompt, max_tokens=40) for i in range(20)])
+    free = drain(engine)
+    for i, completion in free.items():
+        text = codec.text(completion.tokens)
+        stop = text[len(text) // 2 : len(text) // 2 + 2]
+        engine.submit([replace(request(i, prompt, max_tokens=40), stop=("never, ever", stop))])
+        stopped = drain(engine)[i]
+        assert stopped.tokens == completion.tokens[: len(stopped.tokens)]
+        if stop and "\N{REPLACEMENT CHARACTER}" not in stop:
+            assert stopped.finish_reason == "stop"
+            assert stop in codec.text(stopped.tokens)
+            assert stop not in codec.text(stopped.tokens[:-1])
+
+
+def test_stop_strings_without_a_way_to_read_tokens_are_refused(model: PreTrainedModel) -> None:
+    with pytest.raises(ModelError, match="text_of"):
+        LocalEngine(model).submit([replace(request(0, range(3, 20)), stop=("x",))])
+
+
+def test_an_aborted_engine_starts_afresh(model: PreTrainedModel) -> None:
+    engine = LocalEngine(model)
+    engine.submit([request(i, range(3, 30), max_tokens=50 if i else 1) for i in range(5)])
+    engine.wait()
+    engine.abort()
+    assert engine.wait() == []
+    engine.submit([request(0, range(3, 30), seed=9)])
+    again = drain(engine)[0]
+    fresh = LocalEngine(model)
+    fresh.submit([request(0, range(3, 30), seed=9)])
+    assert drain(fresh)[0] == again

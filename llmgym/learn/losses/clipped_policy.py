@@ -1,6 +1,6 @@
 """`ClippedPolicyLoss`: TorchRL's GRPO loss over the sampled tokens of multi-turn trajectories."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tensordict import TensorDictBase
@@ -16,8 +16,10 @@ class ClippedPolicyLoss(GRPOLoss):
     .. math:: L = -\sum_t w_t \min(\rho_t A_t,\ \mathrm{clip}(\rho_t, 1-\epsilon_-, 1+\epsilon_+) A_t)
               + \beta \sum_t w_t (e^{d_t} - d_t - 1)
 
-    with :math:`\rho_t = \pi(a_t) / \pi_\mathrm{sampling}(a_t)` and :math:`d_t = \log
-    \pi_\mathrm{ref}(a_t) - \log \pi(a_t)` (the k3 estimator).
+    with :math:`\rho_t = \pi(a_t) / \pi_\mathrm{old}(a_t)` and :math:`d_t = \log
+    \pi_\mathrm{ref}(a_t) - \log \pi(a_t)` (the k3 estimator). The old policy is the one that
+    sampled, or the training policy before the update, where the mismatch between the two
+    is corrected; see `llmgym.learn.mismatch`.
 
     TorchRL 0.14 averages the KL term and two of its metrics over prompts and padding too,
     so that they shrink as sequences grow. Here every term is weighted by token, and every
@@ -27,13 +29,22 @@ class ClippedPolicyLoss(GRPOLoss):
         policy: The actor.
         clip_epsilon: How far below and above 1 the ratio counts.
         kl_coef: Weight of the KL divergence to the reference policy; 0 for none.
+        old_log_probs: The key of the old policy's log-probabilities.
 
     The batch holds ``tokens``, ``mask``, ``log_probs``, ``advantage`` and ``weight``, all
     [B, T], and ``ref_log_probs`` [B, T] where `kl_coef` is not 0. Weights are normalised by
-    the caller over the whole optimiser batch; see `llmgym.learn.aggregation`.
+    the caller over the whole optimiser batch; see `llmgym.learn.aggregation`. The policy's
+    own log-probabilities are left in the batch as ``policy_log_probs`` [B, T].
     """
 
-    def __init__(self, policy: Policy, *, clip_epsilon: tuple[float, float] = (0.2, 0.2), kl_coef: float = 0.0) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        clip_epsilon: tuple[float, float] = (0.2, 0.2),
+        kl_coef: float = 0.0,
+        old_log_probs: Literal["log_probs", "old_log_probs"] = "log_probs",
+    ) -> None:
         super().__init__(
             policy,
             clip_epsilon=clip_epsilon,
@@ -42,13 +53,16 @@ class ClippedPolicyLoss(GRPOLoss):
             kl_to_ref_coeff=kl_coef or None,
         )
         self.set_keys(
-            action="tokens", sample_log_prob="log_probs", ref_log_probs="ref_log_probs", advantage="advantage"
+            action="tokens", sample_log_prob=old_log_probs, ref_log_probs="ref_log_probs", advantage="advantage"
         )
 
     def forward(self, tensordict: TensorDictBase) -> Any:
         """Return the losses, weighted and summed, and the metrics as means over sampled tokens."""
         weight = tensordict["weight"][..., None]  # [B, T, 1]
-        out = super().forward(tensordict.copy().set("advantage", tensordict["advantage"][..., None]))
+        log_probs = torch.zeros_like(tensordict["log_probs"])  # filled below
+        inner = tensordict.copy().set("advantage", tensordict["advantage"][..., None])
+        out = super().forward(inner.set("policy_log_probs", log_probs))
+        tensordict["policy_log_probs"] = log_probs
         out.loss_objective = (out.loss_objective * weight).sum()
         if self.kl_to_ref_coeff:
             out.loss_kl_to_ref = (out.loss_kl_to_ref * weight[..., 0]).sum()
@@ -57,6 +71,12 @@ class ClippedPolicyLoss(GRPOLoss):
         out.clip_fraction = out.clip_fraction * everywhere_to_sampled
         out.kl_approx = out.kl_approx * everywhere_to_sampled
         return out
+
+    def _log_weight(self, tensordict: TensorDictBase, *args: Any, **kwargs: Any) -> Any:
+        """Keep the policy's log-probabilities, which TorchRL drops from its copy of the batch."""
+        result = super()._log_weight(tensordict, *args, **kwargs)
+        tensordict["policy_log_probs"].copy_(tensordict["_cur_log_prob"].detach())
+        return result
 
     def _kl_to_ref(self, tensordict: TensorDictBase, *args: Any, mask: Tensor, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Return the KL terms by token [B, T], and their mean over sampled tokens."""

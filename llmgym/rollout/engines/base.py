@@ -20,7 +20,8 @@ class GenerationRequest:
 
     Attributes:
         request_id: Returned with the completion.
-        episode_id: Requests of one episode have growing tokens; an engine may keep its cache.
+        episode_id: Requests of one episode mostly have growing tokens; an engine may keep its
+            cache, of which it reuses what the new tokens begin with.
         tokens: The whole context, from the first token of the conversation.
         max_tokens: Tokens to sample at the most, stop token included.
         stop_token_ids: Sampling ends behind any of these.
@@ -53,7 +54,8 @@ class Completion:
         tokens: The sampled tokens, the stop token included if there was one.
         log_probs: Their log-probabilities under the distribution they were sampled from.
         finish_reason: Why sampling stopped.
-        weight_version: The weights that sampled it.
+        weight_version: The weights that sampled it. A collector refuses a reply whose version
+            is not the engine's own.
     """
 
     request_id: int

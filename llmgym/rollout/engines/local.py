@@ -1,7 +1,7 @@
 """`LocalEngine`: continuous batching over a transformers model in this process."""
 
-import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,43 +13,57 @@ from transformers import PreTrainedModel
 from llmgym.errors import ContextOverflowError, ModelError
 from llmgym.models.causal_lm import logits_of
 from llmgym.rollout.engines.base import Completion, FinishReason, GenerationRequest
+from llmgym.rollout.engines.decoders import make_decoder
+from llmgym.rollout.engines.kv_cache import Store, bytes_per_token
+from llmgym.rollout.engines.packed import Packed, Span
 from llmgym.rollout.engines.sampling import sample, uniforms
-from llmgym.rollout.engines.slot_cache import ATTENTION, SlotCache
+from llmgym.rollout.engines.slots import Slots
 
-_CHUNK = 512  # tokens of a prompt that run at once
-_PREFILL_TOKENS = 8192  # tokens of several prompts that run at once
-
-
-@dataclass(slots=True)
-class _Row:
-    """What stands in one row of the cache.
-
-    Attributes:
-        episode_id: Whose row it is; None if it is free.
-        cached: The tokens whose keys and values it holds.
-    """
-
-    episode_id: int | None = None
-    cached: list[int] = field(default_factory=list)
+_CHUNK = 512  # tokens of a sequence that run at once
+_PREFILL_TOKENS = 1024  # tokens of several sequences that run at once
+_PREFILL_SCORES = 2**18  # pairs of a token and one that it may see, by head
+_PATIENCE = 8  # steps that a few new requests wait for more of them
 
 
 @dataclass(slots=True)
-class _Running:
-    """A request that is being answered."""
+class _Run:
+    """A request and what has been sampled for it."""
 
     request: GenerationRequest
     u: NDArray[np.float64]
     tokens: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
 
+    @property
+    def episode_id(self) -> int:
+        return self.request.episode_id
+
+    @property
+    def length(self) -> int:
+        """Tokens of the conversation, the newest, which the next step runs, included."""
+        return len(self.request.tokens) + len(self.tokens)
+
+    @property
+    def conversation(self) -> list[int]:
+        """All of them."""
+        return [*self.request.tokens, *self.tokens]
+
+    @property
+    def newest(self) -> int:
+        """The last of them."""
+        return self.tokens[-1] if self.tokens else self.request.tokens[-1]
+
 
 class LocalEngine:
     """Samples from a transformers causal LM, a batch of episodes at a time.
 
-    Every episode in flight has a row of a preallocated KV cache and keeps it between its
-    turns, so that a turn costs its own tokens and no more. The rows of running requests are
-    always the first ones: a forward pass reads them as one view. Requests with the same
-    prompt, such as the siblings of a group, share its prefill. What finds no row waits.
+    Every episode in flight has a row of a KV cache and keeps it between its turns, so that a
+    turn costs its own tokens and no more. A prompt that several requests begin with, such as
+    the siblings of a group, is cached once and read once for all of them. Each step runs the
+    newest token of every running request; these stand in the first rows of the cache, which
+    a forward pass reads as one view. What finds no room waits. When episodes outgrow the
+    memory, those between two turns lose their rows, then the newest requests wait again;
+    both are prefilled again when there is room.
 
     The engine samples with the very parameters it is given: where the learner trains the
     same module, there is nothing to load.
@@ -59,6 +73,7 @@ class LocalEngine:
         memory_gib: Bound of the KV cache.
         max_running: Episodes in flight at the most.
         context_length: Tokens of prompt and replies that fit; the model's own length if None.
+        text_of: Returns the text of tokens; needed for requests that have stop strings.
 
     Raises:
         ModelError: The cache is too small for one context, or the model is of a kind that
@@ -70,28 +85,36 @@ class LocalEngine:
         model: PreTrainedModel,
         *,
         memory_gib: float = 2.0,
-        max_running: int = 256,
+        max_running: int = 512,
         context_length: int | None = None,
+        text_of: Callable[[Sequence[int]], str] | None = None,
     ) -> None:
         config = model.config.get_text_config(decoder=True)
         self.model = model
         self.context_length = min(context_length or config.max_position_embeddings, config.max_position_embeddings)
         self.weight_version = 0
-        per_row = SlotCache.bytes_per_token(config, model.dtype) * self.context_length
-        rows = min(max_running, int(memory_gib * 2**30 // per_row))
-        if rows < 1:
+        # A processor multiplies small float32 matrices faster than small bfloat16 ones.
+        dtype = torch.float32 if model.device.type == "cpu" else model.dtype
+        per_token = bytes_per_token(config, dtype)
+        capacity = int(memory_gib * 2**30) // per_token  # in tokens
+        if capacity < self.context_length:
             raise ModelError(
                 f"A KV cache of {memory_gib} GiB holds no context of {self.context_length} tokens of this model, "
-                f"which takes {per_row / 2**30:.2f} GiB: raise kv_cache_gib, or lower context_length."
+                f"which takes {per_token * self.context_length / 2**30:.2f} GiB: "
+                "raise kv_cache_gib, or lower context_length."
             )
-        self._hidden_size = config.hidden_size
-        self._cache = SlotCache(config, rows, self.context_length, model.dtype, model.device)
-        self._rows = [_Row() for _ in range(rows)]
-        self._row_of: dict[int, int] = {}  # by episode, running or parked
-        self._parked: dict[int, None] = {}  # episodes between turns, the longest-parked first
-        self._waiting: list[GenerationRequest] = []
-        self._running: list[_Running] = []  # the i-th runs in row i
-        self._logits = torch.empty(0)  # what each running row predicts next  [B, V]
+        self._text_of = text_of
+        self._decoder = make_decoder(model)
+        self._slots = Slots(
+            Store(config, dtype, model.device),
+            Store(config, dtype, model.device),
+            capacity=capacity,
+            max_rows=max_running,
+            context_length=self.context_length,
+        )
+        self._waiting: list[_Run] = []
+        self._held = 0  # steps that the oldest waiting request has been held back
+        self._running: list[_Run] = []  # when a step runs, the i-th is in row i
         self._self_test()
 
     # The protocol.
@@ -101,6 +124,7 @@ class LocalEngine:
 
         Raises:
             ContextOverflowError: A prompt leaves no room for a single token.
+            ModelError: A request has stop strings, and the engine has no `text_of`.
         """
         for request in requests:
             if len(request.tokens) >= self.context_length:
@@ -108,32 +132,28 @@ class LocalEngine:
                     f"A prompt of {len(request.tokens)} tokens leaves no room for a reply "
                     f"in a context of {self.context_length} tokens."
                 )
-        self._waiting.extend(requests)
+            if request.stop and self._text_of is None:
+                raise ModelError("Stop strings need an engine that was made with text_of, which turns tokens to text.")
+        self._waiting += [_Run(request, uniforms(request.seed, request.max_tokens)) for request in requests]
 
     @torch.inference_mode()
     def wait(self) -> list[Completion]:
         """Decode until at least one request is finished; [] only if there is none."""
-        with self._sampling():
-            while self._waiting or self._running:
-                self._admit()
-                finished = self._sample()
-                self._forward()
-                if finished:
-                    return finished
+        while self._waiting or self._running:
+            self._admit()
+            finished = self._sample(self._step())
+            if finished:
+                return finished
         return []
 
     def abort(self) -> None:
         """Drop every request and forget every episode."""
         self._waiting, self._running = [], []
-        self.release(list(self._row_of))
+        self._slots.clear()
 
     def release(self, episode_ids: Iterable[int]) -> None:
         """Free the rows of episodes that are over."""
-        for episode_id in episode_ids:
-            row = self._row_of.pop(episode_id, None)
-            if row is not None:
-                self._rows[row] = _Row()
-                self._parked.pop(episode_id, None)
+        self._slots.release(episode_ids)
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Sample with `weights` from now on, and forget what was cached under the old ones.
@@ -150,204 +170,222 @@ class LocalEngine:
             for name, value in weights:
                 if parameters[name] is not value:
                     parameters[name].copy_(value)
-        self.release(list(self._row_of))
+        self._decoder.refresh()
+        self._slots.clear()
         self.weight_version = version
 
     def close(self) -> None:
         """Give the cache back."""
-        self.release(list(self._row_of))
-        del self._cache
+        self.abort()
+        self._slots.episode_store.resize(0, 0)
+        self._slots.prompt_store.resize(0, 0)
 
-    @torch.inference_mode()
     def _self_test(self) -> None:
-        """Compare a prefill and two steps in rows of the cache with the model's own forward pass."""
-        tokens = torch.arange(3, 3 + min(10, self.context_length - 1), device=self.model.device)[None]
-        tokens = tokens % self.model.get_input_embeddings().num_embeddings  # [1, T]
-        expected = self.model(tokens, use_cache=False).logits[0].float()
-        positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
+        """Play two siblings and a stranger through two turns, and compare with the model's own forward pass."""
+        vocabulary = self.model.get_input_embeddings().num_embeddings
         kind = self.model.config.model_type
-        pieces = [slice(0, -2), slice(-2, -1), slice(-1, None)]
+        prompts = [[(3 + i) % vocabulary for i in range(length)] for length in (6, 6, 4)]
+        conversations = {i: prompt[: self.context_length - 1] for i, prompt in enumerate(prompts)}
+        sampled: list[tuple[int, int, list[float]]] = []  # episode, start, log-probabilities
         try:
-            with self._sampling():
-                hidden = [self._hidden(0, tokens[:, piece], positions[:, piece])[0] for piece in pieces]
-            actual = logits_of(self.model, torch.cat(hidden)).float()
+            for turn in range(2):
+                requests = [
+                    GenerationRequest(i, i, list(tokens), 2 + i, (), 1.0, seed=10 * turn + i)
+                    for i, tokens in conversations.items()
+                    if len(tokens) < self.context_length
+                ]
+                self.submit(requests)
+                while done := self.wait():
+                    for completion in done:
+                        tokens = conversations[completion.request_id]
+                        sampled.append((completion.request_id, len(tokens), completion.log_probs))
+                        tokens += [*completion.tokens, 5 % vocabulary]
+            expected = {i: self._plain_log_probs(tokens) for i, tokens in conversations.items()}
         except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise ModelError(f"The embedded engine cannot run models of type {kind!r} ({error})") from error
         tolerance = 1e-3 if self.model.dtype == torch.float32 else 0.1
-        difference = float((actual.log_softmax(-1) - expected.log_softmax(-1)).abs().max())
-        if not difference < tolerance:
+        differences = [
+            abs(actual - float(expected[episode][start - 1 + i]))
+            for episode, start, log_probs in sampled
+            for i, actual in enumerate(log_probs)
+        ]
+        if not max(differences) < tolerance:
             raise ModelError(
                 f"The embedded engine cannot run models of type {kind!r}: in a self-test its log-probabilities "
-                f"differed from the model's own by {difference:.2g}, expected less than {tolerance}."
+                f"differed from the model's own by {max(differences):.2g}, expected less than {tolerance}."
             )
+        self._slots.clear()
+
+    @torch.inference_mode()
+    def _plain_log_probs(self, tokens: list[int]) -> Tensor:
+        """The log-probability of every token but the first, from the model's own forward pass.  [T-1]"""
+        ids = torch.tensor(tokens, device=self.model.device)
+        training = self.model.training
+        logits = self.model.eval()(ids[None], use_cache=False).logits[0, :-1].float()
+        self.model.train(training)
+        log_probs: Tensor = logits.log_softmax(-1).gather(1, ids[1:, None])[:, 0]
+        return log_probs
+
+    # A step.
+
+    def _step(self) -> Tensor:
+        """Run the newest token of every running request; return what comes after it.  [B, V]"""
+        slots = [self._slots[run.episode_id] for run in self._running]
+        spans = [
+            Span(slot.row, len(slot.cached), (run.newest,), slot.prompt_row)
+            for run, slot in zip(self._running, slots, strict=True)
+        ]
+        hidden = self._run(spans, self._slots.episode_store)
+        for run, slot in zip(self._running, slots, strict=True):
+            slot.cached.append(run.newest)
+        return logits_of(self.model, hidden)
+
+    def _run(self, spans: Sequence[Span], store: Store) -> Tensor:
+        """Run spans; return their last hidden states, packed.  [N, C]"""
+        lengths = [len(prompt.tokens) for prompt in self._slots.prompts]
+        return self._decoder.hidden(Packed(spans, store, self._slots.prompt_store, lengths))
+
+    def _sample(self, logits: Tensor) -> list[Completion]:
+        """Sample a token for every running request; return those that this finished."""
+        running = self._running
+        device = logits.device
+        requests = [run.request for run in running]
+        top_p, top_k = [request.top_p for request in requests], [request.top_k for request in requests]
+        tokens, log_probs = sample(
+            logits,
+            torch.tensor([request.temperature for request in requests], device=device),
+            torch.tensor([run.u[len(run.tokens)] for run in running], device=device),
+            torch.tensor(top_p, device=device) if min(top_p) < 1 else None,
+            torch.tensor(top_k, device=device) if max(top_k) > 0 else None,
+        )
+        finished: list[Completion] = []
+        self._running = []
+        for run, token, log_prob in zip(running, tokens.tolist(), log_probs.tolist(), strict=True):
+            run.tokens.append(token)
+            run.log_probs.append(log_prob)
+            reason = self._finish_reason(run)
+            if reason is None:
+                self._running.append(run)
+            else:
+                self._slots.park(run.episode_id)
+                finished.append(
+                    Completion(run.request.request_id, run.tokens, run.log_probs, reason, self.weight_version)
+                )
+        return finished
+
+    def _finish_reason(self, run: _Run) -> FinishReason | None:
+        request = run.request
+        if run.tokens[-1] in request.stop_token_ids:
+            return "stop"
+        if request.stop and self._text_of is not None:
+            # A token is at least a byte, so this many hold any of the strings.
+            tail = self._text_of(run.tokens[-max(len(stop.encode()) for stop in request.stop) :])
+            if any(stop in tail for stop in request.stop):
+                return "stop"
+        full = run.length >= self.context_length
+        return "length" if full or len(run.tokens) >= request.max_tokens else None
 
     # The scheduler.
 
     def _admit(self) -> None:
-        """Give waiting requests a row behind the running ones and prefill what their rows lack."""
-        first = len(self._running)
-        room = len(self._rows) - first
-        if not (self._waiting and room):
-            return
+        """Take in waiting requests that fit, and put the running ones into the first rows."""
+        self._held += bool(self._waiting)
+        few = len(self._waiting) < len(self._running) // 16  # their prefill is a pass of its own: wait for company
+        if self._waiting and (not few or self._held > _PATIENCE):
+            self._held = 0
+            self._prefill(self._choose())
+        self._make_room([])
+        self._running.sort(key=lambda run: self._slots[run.episode_id].row)
+        for target, run in enumerate(self._running):
+            self._slots.swap(self._slots[run.episode_id].row, target)
+
+    def _choose(self) -> list[_Run]:
+        """Give as many waiting requests as fit a slot, and let them run."""
+        for run in self._waiting:
+            if run.episode_id in self._slots and not self._slots[run.episode_id].holds_start_of(run.conversation):
+                self._slots.release([run.episode_id])
         # Episodes that return to a row of their own come first, before pressure takes it from them.
-        self._waiting.sort(key=lambda request: request.episode_id not in self._row_of)
-        admitted, self._waiting = _siblings_last(self._waiting[:room]), self._waiting[room:]
-        for row, request in enumerate(admitted, start=first):
-            self._take_row(request.episode_id, row)
-        self._running += [_Running(request, uniforms(request.seed, request.max_tokens)) for request in admitted]
-        logits = self._prefill(first, admitted)
-        self._logits = torch.cat([self._logits, logits]) if first else logits
+        self._waiting.sort(key=lambda run: run.episode_id not in self._slots)
+        self._share_prompts([run for run in self._waiting if run.episode_id not in self._slots])
+        chosen = self._make_room(self._waiting)
+        self._waiting = self._waiting[len(chosen) :]
+        for run in chosen:
+            self._slots.place(run.episode_id, self._slots.prompt_of(run.conversation))
+        self._running += chosen
+        return chosen
 
-    def _take_row(self, episode_id: int, row: int) -> None:
-        """Move an episode to `row`: its own cache if it is parked, else an empty row."""
-        current = self._row_of.get(episode_id)
-        if current is None:
-            current = next((i for i in range(row, len(self._rows)) if self._rows[i].episode_id is None), None)
-        if current is None:  # pressure: whoever has been parked longest loses its cache
-            victim = next(iter(self._parked))
-            current = self._row_of[victim]
-            self.release([victim])
-        self._swap(current, row)
-        self._parked.pop(episode_id, None)
-        self._rows[row].episode_id = episode_id
-        self._row_of[episode_id] = row
+    def _share_prompts(self, runs: Sequence[_Run]) -> None:
+        """Cache the prompts that several of these requests have in common."""
+        counts = Counter(tuple(run.conversation[:-1]) for run in runs)
+        known = {prompt.tokens for prompt in self._slots.prompts}
+        common = [tokens for tokens, count in counts.items() if count > 1 and tokens and tokens not in known]
+        added = self._slots.add_prompts(common)
+        self._run_all([Span(prompt.row, 0, prompt.tokens) for prompt in added], self._slots.prompt_store)
 
-    def _swap(self, one: int, other: int) -> None:
-        if one == other:
-            return
-        rows = self._rows
-        length = max(len(rows[one].cached), len(rows[other].cached))
-        if length:
-            self._cache.swap_rows(one, other, length)
-        rows[one], rows[other] = rows[other], rows[one]
-        for row in (one, other):
-            episode_id = rows[row].episode_id
-            if episode_id is not None:
-                self._row_of[episode_id] = row
+    def _make_room(self, waiting: Sequence[_Run]) -> list[_Run]:
+        """Make room for the next step of the running requests and then for waiting ones; return which of these fit.
 
-    def _prefill(self, first: int, requests: list[GenerationRequest]) -> Tensor:
-        """Run the tokens that the rows from `first` on lack; return what they predict next.  [B, V]
-
-        Rows that have nothing yet and want the same prompt run once.
+        When the running ones have outgrown the memory, some of them wait again.
         """
-        sources: dict[tuple[int, ...], int] = {}  # a prompt, and the row that runs it
-        source_of = []
-        for row, request in enumerate(requests, start=first):
-            tokens, cached = list(request.tokens), self._rows[row].cached
-            if cached != tokens[: len(cached)] or len(cached) == len(tokens):
-                cached.clear()
-            source_of.append(row if cached else sources.setdefault(tuple(tokens), row))
-        missing = {
-            row: list(request.tokens[len(self._rows[row].cached) :])
-            for row, request in enumerate(requests, start=first)
-            if source_of[row - first] == row
-        }
-        logits: dict[int, Tensor] = {}
-        for rows in _batches(missing):
-            logits.update(zip(rows, self._run(rows[0], [missing[row] for row in rows]), strict=True))
-        for row, source in enumerate(source_of, start=first):
-            self._rows[row].cached = list(requests[row - first].tokens)
-            if row != source:
-                self._cache.copy_row(source, row, len(self._rows[row].cached))
-        return torch.stack([logits[source] for source in source_of])
+        lengths = [self._length_in_row(run) for run in self._running]
+        while len(self._running) > self._slots.room_for(max(lengths, default=1)):
+            lengths.pop()
+            preempted = self._running.pop()
+            self._slots.release([preempted.episode_id])
+            self._waiting.insert(0, preempted)
+        chosen: list[_Run] = []
+        for run in waiting:
+            lengths.append(self._length_in_row(run))
+            if len(lengths) > self._slots.room_for(max(lengths)):
+                lengths.pop()
+                break
+            chosen.append(run)
+        if lengths:
+            self._slots.make_room(max(lengths), [run.episode_id for run in [*self._running, *chosen]])
+        return chosen
 
-    def _run(self, first: int, missing: list[list[int]]) -> Tensor:
-        """Append tokens to consecutive rows, a chunk at a time; return the logits behind each row's last.  [B, V]"""
-        device = self.model.device
-        width = max(map(len, missing))
-        starts = torch.tensor([len(self._rows[first + i].cached) for i in range(len(missing))], device=device)
-        tokens = torch.tensor([[*row, *[0] * (width - len(row))] for row in missing], device=device)  # [B, T]
-        positions = starts[:, None] + torch.arange(width, device=device)  # [B, T]
-        positions.clamp_(max=self.context_length - 1)  # padding may run past the end
-        last = torch.tensor([len(row) - 1 for row in missing], device=device)  # [B]
-        behind_last = torch.empty((len(missing), self._hidden_size), dtype=self.model.dtype, device=device)
-        for begin in range(0, width, _CHUNK):
-            chunk = slice(begin, begin + _CHUNK)
-            hidden = self._hidden(first, tokens[:, chunk], positions[:, chunk])
-            rows = ((last >= begin) & (last < begin + _CHUNK)).nonzero()[:, 0]
-            behind_last[rows] = hidden[rows, last[rows] - begin]
-        return logits_of(self.model, behind_last)
+    def _length_in_row(self, run: _Run) -> int:
+        """Return the tokens that a request's row has to hold in the next step."""
+        known = run.episode_id in self._slots
+        prompt = self._slots[run.episode_id].prompt if known else self._slots.prompt_of(run.conversation)
+        return run.length - (len(prompt.tokens) if prompt else 0)
 
-    def _hidden(self, first: int, tokens: Tensor, positions: Tensor) -> Tensor:
-        """Run tokens [B, T] of consecutive rows through the model's trunk.  [B, T, D]"""
-        self._cache.select(first, positions)
-        hidden: Tensor = self.model.base_model(
-            input_ids=tokens, position_ids=positions, past_key_values=self._cache, use_cache=True, slots=self._cache
-        )[0]
-        return hidden
+    def _prefill(self, runs: Sequence[_Run]) -> None:
+        """Run what the requests' rows lack, but for the newest token."""
+        spans = []
+        for run in runs:
+            slot = self._slots[run.episode_id]
+            missing = run.conversation[slot.length : -1]
+            if missing:
+                spans.append(Span(slot.row, len(slot.cached), missing, slot.prompt_row))
+                slot.cached += missing
+        # Siblings beside each other: what they share is then read once for all of them.
+        spans.sort(key=lambda span: (-1 if span.prompt is None else span.prompt, span.row))
+        self._run_all(spans, self._slots.episode_store)
 
-    def _sample(self) -> list[Completion]:
-        """Sample a token for every running request; return those that this finished."""
-        running = self._running
-        temperatures = torch.tensor([run.request.temperature for run in running], device=self._logits.device)
-        u = torch.tensor([run.u[len(run.tokens)] for run in running], device=self._logits.device)
-        tokens, log_probs = sample(self._logits, temperatures, u)
-        for run, token, log_prob in zip(running, tokens.tolist(), log_probs.tolist(), strict=True):
-            run.tokens.append(token)
-            run.log_probs.append(log_prob)
-        reasons = [self._finish_reason(run) for run in running]
-        return [self._retire(i, reason) for i, reason in reversed(list(enumerate(reasons))) if reason]
-
-    def _finish_reason(self, run: _Running) -> FinishReason | None:
-        request = run.request
-        if run.tokens[-1] in request.stop_token_ids:
-            return "stop"
-        full = len(request.tokens) + len(run.tokens) >= self.context_length
-        return "length" if full or len(run.tokens) >= request.max_tokens else None
-
-    def _retire(self, index: int, reason: FinishReason) -> Completion:
-        """Park the row behind the running ones, with the last running one in its place."""
-        run, end = self._running[index], len(self._running) - 1
-        self._swap(index, end)
-        self._running[index] = self._running[end]
-        self._running.pop()
-        self._parked[run.request.episode_id] = None
-        return Completion(run.request.request_id, run.tokens, run.log_probs, reason, self.weight_version)
-
-    def _forward(self) -> None:
-        """Run the newest token of every running request."""
-        if not self._running:
-            return
-        device = self.model.device
-        tokens = torch.tensor([[run.tokens[-1]] for run in self._running], device=device)  # [B, 1]
-        positions = torch.tensor([[len(self._rows[i].cached)] for i in range(len(self._running))], device=device)
-        self._logits = logits_of(self.model, self._hidden(0, tokens, positions)[:, 0])
-        for i, run in enumerate(self._running):
-            self._rows[i].cached.append(run.tokens[-1])
-
-    @contextlib.contextmanager
-    def _sampling(self) -> Iterator[None]:
-        """Evaluation mode and slot attention, for the time of a call: the learner has its own."""
-        config, training = self.model.config, self.model.training
-        attention = config._attn_implementation
-        self.model.eval()
-        config._attn_implementation = ATTENTION
-        try:
-            yield
-        finally:
-            config._attn_implementation = attention
-            self.model.train(training)
+    def _run_all(self, spans: Sequence[Span], store: Store) -> None:
+        """Run spans in passes of bounded size."""
+        for batch in _passes(spans):
+            self._run(batch, store)
 
 
-def _siblings_last(requests: list[GenerationRequest]) -> list[GenerationRequest]:
-    """Put requests whose prompt another one has already behind the others, which then prefill side by side."""
-    seen: set[tuple[int, ...]] = set()
-    repeats = []
-    for request in requests:
-        prompt = tuple(request.tokens)
-        repeats.append(prompt in seen)
-        seen.add(prompt)
-    return [request for _, request in sorted(zip(repeats, requests, strict=True), key=lambda pair: pair[0])]
-
-
-def _batches(missing: dict[int, list[int]]) -> Iterator[list[int]]:
-    """Split rows, in ascending order, into runs without gaps of at most `_PREFILL_TOKENS` tokens, padding included."""
-    batch: list[int] = []
-    width = 0
-    for row, tokens in missing.items():
-        width = max(width, len(tokens))
-        if batch and (row != batch[-1] + 1 or width * (len(batch) + 1) > _PREFILL_TOKENS):
-            yield batch
-            batch, width = [], len(tokens)
-        batch.append(row)
-    yield batch
+def _passes(spans: Sequence[Span]) -> Iterator[list[Span]]:
+    """Cut spans into chunks, and group the chunks that can run side by side."""
+    while spans:
+        batch: list[Span] = []
+        later: list[Span] = []
+        width = seen = 0
+        for span in spans:
+            # A long row sees many keys: shorter chunks keep the scores within their bound.
+            chunk = max(1, min(len(span.tokens), _CHUNK, _PREFILL_SCORES // (span.start + len(span.tokens))))
+            wider, more = max(width, chunk), max(seen, span.start + chunk)
+            size = wider * (len(batch) + 1)
+            if batch and (size > _PREFILL_TOKENS or size * more > _PREFILL_SCORES):
+                later.append(span)
+                continue
+            width, seen = wider, more
+            batch.append(Span(span.row, span.start, span.tokens[:chunk], span.prompt))
+            if chunk < len(span.tokens):
+                later.append(Span(span.row, span.start + chunk, span.tokens[chunk:], span.prompt))
+        yield batch
+        spans = later

@@ -22,6 +22,7 @@ def make_engine(
     model: PreTrainedModel,
     model_path: str,
     *,
+    text_of: Callable[[Sequence[int]], str],
     context_length: int,
     kv_cache_gib: float,
     urls: Sequence[str] = (),
@@ -39,6 +40,7 @@ def make_engine(
             GPU is there; else for the embedded engine.
         model: What the learner trains; the embedded engine samples with it as it is.
         model_path: The directory or hub name that `model` was loaded from.
+        text_of: Decodes a reply, for the stop strings of the embedded engine.
         context_length: Tokens of prompt and replies at the most.
         kv_cache_gib: Bound of the embedded engine's cache.
         urls: SGLang servers that are there already.
@@ -59,7 +61,7 @@ def make_engine(
     if kind == "local":
         if urls or servers or options:
             raise ConfigError("engine_url, engine_servers and engine_kwargs are SGLang's: expected --engine sglang.")
-        return LocalEngine(model, memory_gib=kv_cache_gib, context_length=context_length)
+        return LocalEngine(model, memory_gib=kv_cache_gib, context_length=context_length, text_of=text_of)
     if weights_dir is not None and not weights_dir.is_dir():
         raise ConfigError(f"engine_weights_dir: expected a directory, got {str(weights_dir)!r}.")
     if urls and (servers or options):

@@ -11,13 +11,17 @@ def uniforms(seed: int, count: int) -> NDArray[np.float64]:
     return np.random.Generator(np.random.Philox(seed)).random(count)
 
 
-def sample(logits: Tensor, temperatures: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+def sample(
+    logits: Tensor, temperatures: Tensor, u: Tensor, top_p: Tensor | None = None, top_k: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Sample a token per row by inverting its cumulative distribution.
 
     Args:
         logits: [B, V]
         temperatures: Divides the logits of each row; 0 takes the likeliest token.  [B]
-        u: A uniform number from [0, 1) for each row.  [B]
+        u: A uniform number from [0, 1) for each row.  [B] float64
+        top_p: Keeps the likeliest tokens that together have this probability; None for all.  [B]
+        top_k: Keeps so many of the likeliest tokens, 0 for all; None for all everywhere.  [B]
 
     Returns:
         The tokens [B] and their log-probabilities under the distribution they were sampled
@@ -25,10 +29,31 @@ def sample(logits: Tensor, temperatures: Tensor, u: Tensor) -> tuple[Tensor, Ten
     """
     greedy = temperatures == 0
     scaled = logits.float() / torch.where(greedy, 1.0, temperatures)[:, None]
-    log_probs = torch.log_softmax(scaled, dim=-1)
-    cumulative = log_probs.exp().cumsum(dim=-1, dtype=torch.float64)
-    targets = u.to(cumulative.dtype)[:, None] * cumulative[:, -1:]
-    sampled = torch.searchsorted(cumulative, targets, right=True)[:, 0].clamp_(max=logits.shape[-1] - 1)
-    tokens = torch.where(greedy, logits.argmax(dim=-1), sampled)
-    chosen = log_probs.gather(1, tokens[:, None])[:, 0]
-    return tokens, torch.where(greedy, 0.0, chosen)
+    if top_k is not None:
+        scaled = _likeliest(scaled, top_k)
+    probabilities = torch.softmax(scaled, dim=-1)
+    if top_p is not None:
+        probabilities = torch.softmax(_nucleus(scaled, probabilities, top_p), dim=-1)
+    cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
+    tokens = torch.searchsorted(cumulative, u[:, None] * cumulative[:, -1:], right=True)[:, 0]
+    tokens = tokens.clamp_(max=logits.shape[-1] - 1)
+    log_probs = probabilities.gather(1, tokens[:, None])[:, 0].log()
+    if greedy.any():
+        tokens = torch.where(greedy, logits.argmax(dim=-1), tokens)
+        log_probs = torch.where(greedy, 0.0, log_probs)
+    return tokens, log_probs
+
+
+def _likeliest(logits: Tensor, top_k: Tensor) -> Tensor:
+    """Lower all but each row's `top_k` largest logits to -inf; ties with the last are kept."""
+    counts = torch.where(top_k == 0, logits.shape[-1], top_k).clamp(max=logits.shape[-1])
+    ordered = logits.topk(int(counts.max()), dim=-1).values
+    return logits.masked_fill(logits < ordered.gather(1, counts[:, None] - 1), -torch.inf)
+
+
+def _nucleus(logits: Tensor, probabilities: Tensor, top_p: Tensor) -> Tensor:
+    """Lower all logits to -inf but those of the fewest tokens whose probabilities reach `top_p`."""
+    ordered, order = probabilities.sort(dim=-1, descending=True)
+    before = ordered.cumsum(dim=-1, dtype=torch.float64) - ordered
+    beyond = (before >= top_p[:, None]) & (before > 0)  # the likeliest token always stays
+    return logits.masked_fill(beyond.scatter(1, order, beyond), -torch.inf)

@@ -1,0 +1,47 @@
+"""Attention over cached keys, and over two parts of a cache at once without copying either.
+
+Query heads that share a key head stand beside each other as further queries, so keys are
+never repeated.
+"""
+
+import torch
+from torch import Tensor
+
+
+def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, softcap: float | None) -> tuple[Tensor, Tensor]:
+    """Plain attention that also says how much the keys weigh together.
+
+    Args:
+        query: Scaled already.  [B, K, Q, D]
+        keys: [B, K, L, D]
+        values: [B, K, L, D]
+        mask: Added to the scores; broadcast to [B, K, Q, L].
+        softcap: Bound of the scores, if the model has one.
+
+    Returns:
+        The attended values [B, K, Q, D], and the logarithm of the sum of the exponentials of
+        the scores [B, K, Q, 1].
+    """
+    scores = query @ keys.transpose(2, 3)  # [B, K, Q, L]
+    if softcap is not None:
+        scores = scores.div_(softcap).tanh_().mul_(softcap)
+    scores = scores.add_(mask)
+    weights = torch.softmax(scores, dim=-1, dtype=torch.float32)
+    # exp(score - logsumexp) is the weight; read at the largest, where it is most exact.
+    log_sum = scores.amax(dim=-1, keepdim=True).float() - weights.amax(dim=-1, keepdim=True).log()
+    return weights.to(values.dtype) @ values, log_sum
+
+
+def merge(one: Tensor, one_log_sum: Tensor, other: Tensor, other_log_sum: Tensor) -> Tensor:
+    """Join attention over two disjoint sets of keys into attention over both.
+
+    The softmax over a union is the mean of the softmaxes over its parts, weighted by their
+    sums of exponentials (Flash-Decoding; Hydragen, arXiv:2402.05099, section 3.1).
+
+    Args:
+        one: Attended values of one part.  [..., D]
+        one_log_sum: As `attend` returns it.  [..., 1]
+        other: Attended values of the other part.  [..., D]
+        other_log_sum: As `attend` returns it; -inf where that part has no keys.  [..., 1]
+    """
+    return torch.lerp(one, other, torch.sigmoid(other_log_sum - one_log_sum).to(one.dtype))
