@@ -190,7 +190,8 @@ class Training:
         batch = self.agent.prepare(trajectories).to(self.model.device)
         few = int((batch["group"] < _KL_GROUPS).sum())
         if self.config.engine_check is not None:
-            check_log_probs(self.policy, batch[:few], self.config.engine_check)
+            ours = log_probs_of(self.policy, batch[:few], self.learner.micro_batch_tokens)
+            check_log_probs(ours, batch[:few], self.config.engine_check)
         reference = self.reference.log_probs(batch if self.agent.needs_reference else batch[:few])
         kl = kl_from(reference[:few], batch[:few])
         if self.agent.needs_reference:

@@ -1,25 +1,23 @@
 """Whether an engine samples with the learner's weights: its log-probabilities tell."""
 
-import torch
 from tensordict import TensorDict
+from torch import Tensor
 
 from llmgym.errors import EngineError
-from llmgym.learn.policy import Policy
 
 
-@torch.no_grad()
-def check_log_probs(policy: Policy, batch: TensorDict, bound: float) -> None:
+def check_log_probs(log_probs: Tensor, batch: TensorDict, bound: float) -> None:
     """Compare a batch's log-probabilities, which are the engine's, with the learner's.
 
     Args:
-        policy: The learner, with the weights that the batch was sampled with.
-        batch: As `collate` returns it: ``tokens``, ``mask`` and ``log_probs`` [B, T] among others.
+        log_probs: The learner's, with the weights that the batch was sampled with.  [B, T]
+        batch: ``mask`` and ``log_probs`` [B, T], the engine's, as `collate` returns them.
         bound: Nats that they may differ by, as a mean of absolute differences over sampled tokens.
 
     Raises:
         EngineError: They differ by more.
     """
-    differences = (policy.log_probs(batch) - batch["log_probs"]).abs()[batch["mask"]]
+    differences = (log_probs - batch["log_probs"]).abs()[batch["mask"]]
     mean = float(differences.mean()) if len(differences) else 0.0
     if mean > bound:
         raise EngineError(

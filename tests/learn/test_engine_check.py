@@ -8,6 +8,7 @@ from llmgym.errors import EngineError
 from llmgym.learn.batch import collate
 from llmgym.learn.engine_check import check_log_probs
 from llmgym.learn.policy import Policy
+from llmgym.learn.reference import log_probs_of
 from llmgym.rollout.engines.base import GenerationRequest
 from llmgym.rollout.engines.local import LocalEngine
 from llmgym.rollout.trajectory import Trajectory
@@ -23,10 +24,10 @@ def test_an_engine_with_other_weights_is_noticed_and_one_with_the_same_is_not(mo
             trajectories[completion.request_id].observe(prompts[completion.request_id])
             trajectories[completion.request_id].act(completion)
     batch = collate(trajectories)
-    check_log_probs(Policy(model, temperature=0.7), batch, 1e-4)
+    check_log_probs(log_probs_of(Policy(model, temperature=0.7), batch, 1000), batch, 1e-4)
     with pytest.raises(EngineError, match=r"within 0\.0001 nats .* differ by"):
-        check_log_probs(Policy(model, temperature=1.0), batch, 1e-4)
+        check_log_probs(log_probs_of(Policy(model, temperature=1.0), batch, 1000), batch, 1e-4)
     with torch.no_grad():
         next(model.parameters()).mul_(1.1)
     with pytest.raises(EngineError, match="other weights"):
-        check_log_probs(Policy(model, temperature=0.7), batch, 1e-4)
+        check_log_probs(log_probs_of(Policy(model, temperature=0.7), batch, 1000), batch, 1e-4)

@@ -370,7 +370,7 @@ def test_auto_is_the_embedded_engine_unless_sglang_and_a_gpu_or_a_url_are_there(
     fakes: list[FakeServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = random_model("llama")
-    common: dict[str, Any] = {"context_length": 64, "kv_cache_gib": 0.1, "notify": print}
+    common: dict[str, Any] = {"context_length": 64, "kv_cache_gib": 0.1, "notify": print, "text_of": str}
     monkeypatch.setattr(make, "installed_version", lambda: "0.5.21")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert isinstance(make_engine("auto", model, "x", **common), LocalEngine)
@@ -387,7 +387,7 @@ def test_auto_is_the_embedded_engine_unless_sglang_and_a_gpu_or_a_url_are_there(
 
 def test_options_that_fit_no_engine_are_refused() -> None:
     model = random_model("llama")
-    common: dict[str, Any] = {"context_length": 64, "kv_cache_gib": 0.1, "notify": print}
+    common: dict[str, Any] = {"context_length": 64, "kv_cache_gib": 0.1, "notify": print, "text_of": str}
     with pytest.raises(ConfigError, match="expected --engine sglang"):
         make_engine("local", model, "x", urls=["http://localhost:1"], **common)
     with pytest.raises(ConfigError, match="expected one"):

@@ -21,6 +21,11 @@ _LOOK_EVERY = 0.5  # seconds between looks at the child processes
 _FLUSH_TRIES = 60  # half a second apart: a request that was aborted may still be under way
 
 
+# Engines whose processes have ended. They are never collected: ZeroMQ would wait, for ever, until what was
+# under way to those processes is delivered. At the end of the program it does not.
+_ended: list[Any] = []
+
+
 class InProcess(Worker):
     """An `sglang.Engine`. Weights go to it as tensors, without a file between.
 
@@ -70,6 +75,8 @@ class InProcess(Worker):
             child.kill()
         for child in self._children:
             child.join()
+        if self._engine is not None:
+            _ended.append(self._engine)
         self._children, self._engine = [], None
 
     async def watch(self) -> str:
