@@ -79,7 +79,7 @@ def in_padded_rows(
         query[0, :, rows].transpose(0, 1),
         key[0, :, seen].transpose(0, 1),
         value[0, :, seen].transpose(0, 1),
-        attn_mask=visible[:, None],
+        attn_mask=(visible | ~inside[:, :, None])[:, None],  # a query that saw nothing could become NaN
         scale=scaling,
         enable_gqa=True,
     )  # [B, H, R, D]
