@@ -31,7 +31,7 @@ def load(model: str, dtype: str) -> Callable[[Work], list[list[list[int]]]]:
         envs = TextVectorEnv([lambda: gymnasium.make(ENV)] * len(tasks))
         trajectories = Collector(envs, chat, engine).collect(tasks, Sampling(length, seed=work.seed))
         for trajectory, prompt in zip(trajectories, work.prompts, strict=True):
-            assert trajectory.tokens[: trajectory.prompt_length] == prompt
+            assert trajectory.tokens[: trajectory.replies[0].start] == prompt
             first, second = trajectory.replies
             assert trajectory.tokens[first.stop : second.start] == work.bridge
         return [[t.tokens[reply.start : reply.stop] for reply in t.replies] for t in trajectories]

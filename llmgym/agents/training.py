@@ -29,6 +29,7 @@ from llmgym.learn.policy import Policy
 from llmgym.learn.reference import Reference, kl_from, log_probs_of
 from llmgym.models import TINY_PATH
 from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
+from llmgym.models.threads import use_available_processors
 from llmgym.registry import resolve_env
 from llmgym.report.console import Progress, make_console, print_evaluations
 from llmgym.report.curve import draw_learning_curve
@@ -74,6 +75,7 @@ class Training:
 
     def __init__(self, agent: Agent) -> None:
         transformers.utils.logging.disable_progress_bar()
+        use_available_processors()
         self.steps_done = 0
         self.agent, self.config = agent, agent.config
         config = self.config

@@ -177,7 +177,7 @@ def test_a_token_runs_once_however_many_siblings_and_turns_see_it(monkeypatch: p
     ran.clear()
     engine.submit([request(i, [*prompt, *first[i].tokens, 5, 6, 7], episode=i, max_tokens=1) for i in range(8)])
     drain(engine)
-    assert ran == [8 * 3, 8]  # the last sampled token and the three new ones
+    assert ran == [8 * 4]  # the last sampled token and the three new ones, in one pass
     ran.clear()
     engine.submit([request(50, prompt, max_tokens=1)])  # a late sibling finds the prompt there
     drain(engine)

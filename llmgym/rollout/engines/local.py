@@ -19,8 +19,8 @@ from llmgym.rollout.engines.sampling import sample, uniforms
 from llmgym.rollout.engines.slots import Slots
 
 _CHUNK = 512  # tokens of a sequence that run at once
-_PREFILL_TOKENS = 1024  # tokens of several sequences that run at once
-_PREFILL_SCORES = 2**18  # pairs of a token and one that it may see, by head
+_PREFILL_TOKENS = 1280  # tokens of several sequences that run at once
+_PREFILL_SCORES = 2**19  # pairs of a token and one that it may see, by head
 _PATIENCE = 8  # steps that a few new requests wait for more of them
 
 
@@ -47,10 +47,10 @@ class _Run:
         """All of them."""
         return [*self.request.tokens, *self.tokens]
 
-    @property
-    def newest(self) -> int:
-        """The last of them."""
-        return self.tokens[-1] if self.tokens else self.request.tokens[-1]
+    def after(self, length: int) -> Sequence[int]:
+        """Those behind the first `length`."""
+        before = len(self.request.tokens)
+        return self.tokens[length - before :] if length >= before else self.conversation[length:]
 
 
 class LocalEngine:
@@ -228,16 +228,21 @@ class LocalEngine:
     # A step.
 
     def _step(self) -> Tensor:
-        """Run the newest token of every running request; return what comes after it.  [B, V]"""
-        slots = [self._slots[run.episode_id] for run in self._running]
-        spans = [
-            Span(slot.row, len(slot.cached), (run.newest,), slot.prompt_row)
-            for run, slot in zip(self._running, slots, strict=True)
-        ]
+        """Run what the running requests' rows lack, mostly the newest token; return what comes after it.  [B, V]"""
+        spans = [self._lacking(run) for run in self._running]
         hidden = self._run(spans, self._slots.episode_store)
-        for run, slot in zip(self._running, slots, strict=True):
-            slot.cached.append(run.newest)
+        if len(hidden) > len(spans):
+            ends = torch.tensor([len(span.tokens) for span in spans], device=hidden.device).cumsum(0)
+            hidden = hidden[ends - 1]
         return self._decoder.logits(hidden)
+
+    def _lacking(self, run: _Run, keep: int = 0) -> Span:
+        """Return the tokens that a request's row lacks, without the last `keep`; they count as cached from now on."""
+        slot = self._slots[run.episode_id]
+        tokens = run.after(slot.length)[: -keep or None]
+        span = Span(slot.row, len(slot.cached), tokens, slot.prompt_row)
+        slot.cached += tokens
+        return span
 
     def _run(self, spans: Sequence[Span], store: Store) -> Tensor:
         """Run spans; return their last hidden states, packed.  [N, C]"""
@@ -292,7 +297,9 @@ class LocalEngine:
         few = len(self._waiting) < len(self._running) // 16  # their prefill is a pass of its own: wait for company
         if self._waiting and (not few or self._held > _PATIENCE):
             self._held = 0
-            self._prefill(self._choose())
+            chosen = self._choose()
+            if chosen:
+                self._prefill(chosen)
         self._make_room([])
         self._close_ranks()
 
@@ -315,7 +322,7 @@ class LocalEngine:
         chosen = self._make_room(self._waiting)
         self._waiting = self._waiting[len(chosen) :]
         for run in chosen:
-            self._slots.place(run.episode_id, self._slots.prompt_of(run.conversation))
+            self._slots.place(run.episode_id, run.conversation)
         self._running += chosen
         return chosen
 
@@ -356,14 +363,12 @@ class LocalEngine:
         return run.length - (len(prompt.tokens) if prompt else 0)
 
     def _prefill(self, runs: Sequence[_Run]) -> None:
-        """Run what the requests' rows lack, but for the newest token."""
-        spans = []
-        for run in runs:
-            slot = self._slots[run.episode_id]
-            missing = run.conversation[slot.length : -1]
-            if missing:
-                spans.append(Span(slot.row, len(slot.cached), missing, slot.prompt_row))
-                slot.cached += missing
+        """Run what the requests' rows lack, but for the newest token, unless a step can as well do so."""
+        lacking = [run.length - self._slots[run.episode_id].length for run in runs]
+        area = len(runs) * max(lacking)
+        if len(runs) == len(self._running) and area <= min(_PREFILL_TOKENS, sum(lacking) * 5 // 4):
+            return
+        spans = [self._lacking(run, keep=1) for run, count in zip(runs, lacking, strict=True) if count > 1]
         # Siblings beside each other: what they share is then read once for all of them.
         spans.sort(key=lambda span: (-1 if span.prompt is None else span.prompt, span.row))
         self._run_all(spans, self._slots.episode_store)

@@ -117,16 +117,16 @@ class Slots:
 
     # Episodes.
 
-    def place(self, episode_id: int, prompt: Prompt | None) -> Slot:
-        """Return an episode's slot: the one it has, or a free one; `make_room` has seen to it that there is one."""
+    def place(self, episode_id: int, tokens: Sequence[int]) -> None:
+        """Give an episode with these tokens a slot, if it has none; `make_room` has seen to it that one is free."""
         self._parked.pop(episode_id, None)
         if episode_id not in self._slots:
             row = self._owners.index(None)
+            prompt = self.prompt_of(tokens)
             self._owners[row] = episode_id
             self._slots[episode_id] = Slot(row, prompt)
             if prompt:
                 prompt.users += 1
-        return self._slots[episode_id]
 
     def park(self, episode_id: int) -> None:
         """Keep what is cached of an episode for as long as nobody needs its row more."""
@@ -158,8 +158,10 @@ class Slots:
         """
         limit = self.room_for(length)
         coming = sum(episode_id not in self._slots for episode_id in active)
-        evictable = [episode_id for episode_id in self._parked if episode_id not in set(active)]
-        self.release(evictable[: max(0, len(self._slots) + coming - limit)])
+        excess = len(self._slots) + coming - limit
+        if excess > 0:
+            kept = set(active)
+            self.release([episode_id for episode_id in self._parked if episode_id not in kept][:excess])
         wanted = len(self._slots) + coming
         rows = min(limit, max(wanted, self.episode_store.rows))
         if rows == self.episode_store.rows and length <= self.episode_store.length:
