@@ -21,9 +21,7 @@ def test_without_a_cgroup_there_is_no_bound(tmp_path: Path) -> None:
     assert threads.quota(tmp_path / "cpu.max") == 2**16
 
 
-def test_a_quota_bounds_the_threads_unless_the_user_named_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_quota_bounds_the_threads_unless_the_user_named_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cpu.max").write_text("100000 100000")
     monkeypatch.setattr(threads, "_QUOTA", tmp_path / "cpu.max")
     before = torch.get_num_threads()
