@@ -111,7 +111,6 @@ class Training:
             dtype=getattr(torch, config.dtype),
             gradient_checkpointing=config.gradient_checkpointing,
         )
-        self.reference = Reference(self.policy, config.micro_batch_tokens)
         self.learner = Learner(
             self.policy,
             agent.loss(self.policy),
@@ -122,6 +121,7 @@ class Training:
             micro_batch_tokens=config.micro_batch_tokens,
             aggregation=config.aggregation,
         )
+        self.reference = Reference(self.policy, self.learner.micro_batch_tokens)
 
     def run(self, steps: int) -> Result:
         """Train for `steps`, and write a run directory that is complete even if this is interrupted."""

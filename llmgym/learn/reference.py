@@ -6,7 +6,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from llmgym.learn.batch import default_micro_batch_tokens, micro_batches
+from llmgym.learn.batch import micro_batches
 from llmgym.learn.policy import Policy
 
 
@@ -17,7 +17,7 @@ def log_probs_of(policy: Policy, batch: TensorDict, micro_batch_tokens: int) -> 
     Args:
         policy: Whose.
         batch: As `Policy.get_dist` takes it, of any size.
-        micro_batch_tokens: Tokens, padding included, that a forward pass takes at the most.
+        micro_batch_tokens: Tokens that a forward pass takes at the most, what siblings share counted once.
     """
     width = batch["tokens"].shape[1]
     rows = [policy.log_probs(micro) for micro in micro_batches(batch, micro_batch_tokens)]
@@ -29,13 +29,12 @@ class Reference:
 
     Args:
         policy: What to copy.
-        micro_batch_tokens: Tokens that a forward pass takes at the most, what siblings share counted once; None for
-            what suits the device.
+        micro_batch_tokens: As for `log_probs_of`.
     """
 
-    def __init__(self, policy: Policy, micro_batch_tokens: int | None) -> None:
+    def __init__(self, policy: Policy, micro_batch_tokens: int) -> None:
         self.policy = copy.deepcopy(policy).requires_grad_(False)
-        self.micro_batch_tokens = micro_batch_tokens or default_micro_batch_tokens(policy.model.device)
+        self.micro_batch_tokens = micro_batch_tokens
 
     def log_probs(self, batch: TensorDict) -> Tensor:
         """Return the log-probability of every sampled token, 0 elsewhere.  [B, T]"""

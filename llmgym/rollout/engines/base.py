@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
+from llmgym.errors import ContextOverflowError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -63,6 +65,19 @@ class Completion:
     log_probs: list[float]
     finish_reason: FinishReason
     weight_version: int
+
+
+def require_room(request: GenerationRequest, context_length: int) -> None:
+    """Refuse a request whose prompt leaves no room for a single token.
+
+    Raises:
+        ContextOverflowError: There is none.
+    """
+    if len(request.tokens) >= context_length:
+        raise ContextOverflowError(
+            f"A prompt of {len(request.tokens)} tokens leaves no room for a reply "
+            f"in a context of {context_length} tokens."
+        )
 
 
 class Engine(Protocol):

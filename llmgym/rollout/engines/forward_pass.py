@@ -63,10 +63,10 @@ class ForwardPass:
         self.tokens = torch.tensor([token for span in spans for token in span.tokens], device=device)
         self.positions = self._positions[real]
         self._places = store.places(rows.repeat_interleave(counts), self._columns[real])
-        # Between packed tokens and rectangles, where the spans are not equally long:
         self._ragged = any(len(span.tokens) != len(step) for span in spans)
-        self._to_rectangle = (counts.cumsum(0) - counts)[:, None] + step.where(real, 0)  # [n, T]
-        self._from_rectangle = real.flatten().nonzero()[:, 0]  # [N]
+        if self._ragged:  # from packed tokens to a rectangle, and back
+            self._to_rectangle = (counts.cumsum(0) - counts)[:, None] + step.where(real, 0)  # [n, T]
+            self._from_rectangle = real.flatten().nonzero()[:, 0]  # [N]
         self._masks: dict[int | None, Tensor] = {}
         has_prompt = any(span.prompt is not None for span in spans)
         self._siblings = (

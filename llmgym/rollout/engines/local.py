@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from llmgym.errors import ContextOverflowError, ModelError
-from llmgym.rollout.engines.base import Completion, FinishReason, GenerationRequest
+from llmgym.errors import ModelError
+from llmgym.rollout.engines.base import Completion, FinishReason, GenerationRequest, require_room
 from llmgym.rollout.engines.decoders import make_decoder
 from llmgym.rollout.engines.forward_pass import ForwardPass, Span
 from llmgym.rollout.engines.kv_cache import Store, bytes_per_token
@@ -61,7 +61,7 @@ class LocalEngine:
     the siblings of a group, is cached once and read once for all of them. Each step runs the
     newest token of every running request; these stand in the first rows of the cache, which
     a forward pass reads as one view. What finds no room waits. When episodes outgrow the
-    memory, those between two turns lose their rows, then the newest requests wait again;
+    memory, those between two turns lose their rows, then some of the requests wait again;
     both are prefilled again when there is room.
 
     The engine samples with the very parameters it is given: where the learner trains the
@@ -126,11 +126,7 @@ class LocalEngine:
             ModelError: A request has stop strings, and the engine has no `text_of`.
         """
         for request in requests:
-            if len(request.tokens) >= self.context_length:
-                raise ContextOverflowError(
-                    f"A prompt of {len(request.tokens)} tokens leaves no room for a reply "
-                    f"in a context of {self.context_length} tokens."
-                )
+            require_room(request, self.context_length)
             if request.stop and self._text_of is None:
                 raise ModelError("Stop strings need an engine that was made with text_of, which turns tokens to text.")
         self._waiting += [_Run(request, uniforms(request.seed, request.max_tokens)) for request in requests]

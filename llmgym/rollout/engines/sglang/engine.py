@@ -12,8 +12,8 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmgym.errors import ContextOverflowError, EngineError
-from llmgym.rollout.engines.base import Completion, GenerationRequest
+from llmgym.errors import EngineError
+from llmgym.rollout.engines.base import Completion, GenerationRequest, require_room
 from llmgym.rollout.engines.sglang.loop import LoopThread
 from llmgym.rollout.engines.sglang.weights import Weights
 from llmgym.rollout.engines.sglang.wire import TransientError, completion_of, payload_of
@@ -116,11 +116,7 @@ class SGLangEngine:
             EngineError: A stop string is asked of a server without a tokenizer.
         """
         for request in requests:
-            if len(request.tokens) >= self.context_length:
-                raise ContextOverflowError(
-                    f"A prompt of {len(request.tokens)} tokens leaves no room for a reply "
-                    f"in a context of {self.context_length} tokens."
-                )
+            require_room(request, self.context_length)
             if request.stop and not all(seat.worker.matches_strings for seat in self._seats):
                 raise EngineError("Stop strings need an SGLang with a tokenizer: start it without skip_tokenizer_init.")
         self._unfinished += len(requests)
