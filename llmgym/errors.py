@@ -45,6 +45,10 @@ class DataError(LLMGymError, ValueError):
     """A file holds something else than expected, or a later version of it."""
 
 
+class TrainingError(LLMGymError, ArithmeticError):
+    """Losses or gradients are not finite, several times in a row."""
+
+
 class RunDirectoryError(LLMGymError, OSError):
     """A run directory cannot be written, or would be overwritten."""
 

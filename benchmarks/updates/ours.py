@@ -16,16 +16,7 @@ from llmgym.rollout.trajectory import Reply, Trajectory
 def load(model: str, dtype: str) -> Callable[[Episodes], Step]:
     """Return the update with a learner whose products are of type `dtype`."""
     policy = Policy(AutoModelForCausalLM.from_pretrained(model), dtype=getattr(torch, dtype))
-    learner = Learner(
-        policy,
-        ClippedPolicyLoss(policy),
-        learning_rate=0.0,  # every repeat finds the same weights
-        warmup_steps=0,
-        weight_decay=0.0,
-        max_grad_norm=1.0,
-        micro_batch_tokens=None,
-        aggregation="token-mean",
-    )
+    learner = Learner(ClippedPolicyLoss(policy), learning_rate=0.0)  # every repeat finds the same weights
 
     def step(episodes: Episodes) -> Step:
         batch = collate([_trajectory(episodes, index) for index in range(len(episodes.prompts))])

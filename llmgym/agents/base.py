@@ -9,17 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from llmgym.agents.config import AgentConfig
+from llmgym.agents.config import AgentConfig, OfflineConfig, OnlineConfig
 from llmgym.config import parse_command_line
 from llmgym.errors import ConfigError, LLMGymError
 from llmgym.scorers import ScoreFunction, Scorer
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
-    from torchrl.objectives import LossModule
 
     from llmgym.agents.training import Result, Training
     from llmgym.evaluate import Evaluation
+    from llmgym.learn.losses import LanguageModelLoss
     from llmgym.learn.policy import Policy
     from llmgym.rollout.trajectory import Trajectory
 
@@ -29,7 +29,6 @@ class Agent(ABC):
 
     Args:
         env: See the agent's configuration, which names every option.
-        scorer: Replaces the environment's own: a name, a function of an episode, or a `Scorer`.
         options: The other options.
 
     Raises:
@@ -41,34 +40,33 @@ class Agent(ABC):
     name: ClassVar[str]
     config_class: ClassVar[type[AgentConfig]]
 
-    def __init__(
-        self, env: str = "AIOpsTriage", *, scorer: str | ScoreFunction | Scorer | None = None, **options: Any
-    ) -> None:
-        name = scorer if isinstance(scorer, str | None) else getattr(scorer, "__name__", type(scorer).__name__)
-        self.config = self.config_class.of({"env": env, "scorer": name, **options})
-        self.scorer = scorer
+    scorer: str | ScoreFunction | Scorer | None = None
+
+    def __init__(self, env: str = "AIOpsTriage", **options: Any) -> None:
+        self.config = self.config_class.of({"env": env, **options})
         self._training: Training | None = None
 
     @abstractmethod
-    def prepare(self, trajectories: Sequence[Trajectory]) -> TensorDict:
-        """Turn a step's trajectories into a batch that the loss reads; groups stay together."""
-
-    @abstractmethod
-    def loss(self, policy: Policy) -> LossModule:
+    def loss(self, policy: Policy) -> LanguageModelLoss:
         """Return the loss that trains `policy`."""
+
+    def complete(self, batch: TensorDict) -> None:
+        """Add to a batch what takes a forward pass; it has ``ref_log_probs`` where they are needed."""
+        return
 
     @property
     def needs_reference(self) -> bool:
-        """Whether the loss reads ``ref_log_probs``, those of the policy that training started from."""
+        """Whether the loss reads ``ref_log_probs``, those of the reference policy."""
         return False
+
+    @abstractmethod
+    def _make_training(self) -> Training: ...
 
     @property
     def training(self) -> Training:
         """The model, the engine and the environments at work; made when first asked for."""
         if self._training is None:
-            from llmgym.agents.training import Training
-
-            self._training = Training(self)
+            self._training = self._make_training()
         return self._training
 
     def train(self, steps: int | None = None) -> Result:
@@ -98,6 +96,60 @@ class Agent(ABC):
     def save(self, path: str | Path) -> None:
         """Write the model and its tokenizer, as `transformers` loads them, to a new directory."""
         self.training.save(Path(path))
+
+
+class OnlineAgent(Agent):
+    """An agent that learns from episodes that it plays.
+
+    Args:
+        env: See the agent's configuration, which names every option.
+        scorer: Replaces the environment's own: a name, a function of an episode, or a `Scorer`.
+        options: The other options.
+
+    Raises:
+        ConfigError: An option is unknown or not allowed.
+    """
+
+    config: OnlineConfig
+
+    def __init__(
+        self, env: str = "AIOpsTriage", *, scorer: str | ScoreFunction | Scorer | None = None, **options: Any
+    ) -> None:
+        name = scorer if isinstance(scorer, str | None) else getattr(scorer, "__name__", type(scorer).__name__)
+        super().__init__(env, scorer=name, **options)
+        self.scorer = scorer
+
+    @abstractmethod
+    def prepare(self, trajectories: Sequence[Trajectory]) -> TensorDict | None:
+        """Turn a step's trajectories into a batch that the loss reads; groups stay together.
+
+        Returns:
+            The batch, or None if there is nothing to learn from.
+        """
+
+    def _make_training(self) -> Training:
+        from llmgym.agents.online import OnlineTraining
+
+        return OnlineTraining(self)
+
+
+class OfflineAgent(Agent):
+    """An agent that learns from data; it plays episodes only to be evaluated."""
+
+    config: OfflineConfig
+
+    @abstractmethod
+    def examples(self) -> Sequence[Any]:
+        """Return everything there is to learn from."""
+
+    @abstractmethod
+    def prepare(self, examples: Sequence[Any]) -> TensorDict:
+        """Turn some examples into a batch that the loss reads."""
+
+    def _make_training(self) -> Training:
+        from llmgym.agents.offline import OfflineTraining
+
+        return OfflineTraining(self)
 
 
 def run_command(agent_class: type[Agent], arguments: Sequence[str] | None = None) -> int:

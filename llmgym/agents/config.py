@@ -1,7 +1,7 @@
 """The options that all agents share."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -19,26 +19,20 @@ Positive = Annotated[int, Field(ge=1)]
 class AgentConfig(Config):
     """What every agent needs to know."""
 
+    bundled_learning_rate: ClassVar[float] = 5e-4
+    """The learning rate for the bundled model unless one is given."""
+
     env: str = "AIOpsTriage"
     """Environment: a registered id, with or without its version, or `package.module:Id`."""
 
     env_kwargs: Kwargs = Field(default_factory=dict)
     """Arguments of the environment, such as `difficulty=2 language=zh`."""
 
-    scorer: str | None = None
-    """A registered scorer that replaces the environment's own: its name, or `package.module:name`."""
-
     model: str = BUNDLED_MODEL
     """`tiny` (the bundled model), a local directory, or a hub name of a causal LM with a chat template."""
 
     steps: Positive = 40
-    """Training steps: rollouts of one batch, then its optimiser steps."""
-
-    prompts_per_step: Positive = 16
-    """Tasks drawn per step."""
-
-    group_size: Annotated[int, Field(ge=2)] = 8
-    """Episodes per task. A group of one has nothing to be compared with."""
+    """Training steps."""
 
     max_tokens: Positive = 128
     """Tokens of one reply at the most."""
@@ -62,7 +56,7 @@ class AgentConfig(Config):
     """What the model sees of earlier turns: what was said, token by token, or what the chat template makes of it."""
 
     learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Of AdamW, after warm-up. None: 5e-4 for the bundled model, 1e-6 for any other."""
+    """Of AdamW, after warm-up. None: the algorithm's own for the bundled model, 1e-6 for any other."""
 
     warmup_steps: Annotated[int, Field(ge=0)] = 3
     """Optimiser steps over which the learning rate rises linearly."""
@@ -72,22 +66,6 @@ class AgentConfig(Config):
 
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     """Longer gradients are scaled down to this norm."""
-
-    aggregation: Aggregation = "token-mean"
-    """What counts the same in the loss: every sampled token, or every episode."""
-
-    mismatch_correction: Annotated[Correction, Field(validate_default=True)] = "none"
-    """What to do where sampling and training policy differ: nothing, weigh the loss by their ratio truncated at
-    `mismatch_threshold`, or the same with those left out that are beyond it."""
-
-    mismatch_level: Level = "token"
-    """Whether each token has a ratio of its own, or the tokens of an episode one together."""
-
-    mismatch_threshold: Annotated[float, Field(gt=1)] = 2.0
-    """Largest ratio; with `mask`, one over it is the smallest."""
-
-    updates_per_step: Positive = 2
-    """Optimiser steps per training step: the batch is split into so many, by tasks."""
 
     micro_batch_tokens: Positive | None = None
     """Tokens that a forward pass of the learner takes at the most. None: 2,048 on a processor, 16,384 on a GPU."""
@@ -140,6 +118,45 @@ class AgentConfig(Config):
     sample_every: Annotated[int, Field(ge=0)] = 20
     """Print one whole conversation every so many steps; 0 for never."""
 
+
+class OnlineConfig(AgentConfig):
+    """What an agent needs to know that learns from its own episodes."""
+
+    scorer: str | None = None
+    """A registered scorer that replaces the environment's own: its name, or `package.module:name`."""
+
+    prompts_per_step: Positive = 16
+    """Tasks drawn per step."""
+
+    group_size: Annotated[int, Field(ge=2)] = 8
+    """Episodes per task. A group of one has nothing to be compared with."""
+
+    epochs: Positive = 1
+    """Times that a training step goes over its batch."""
+
+    updates_per_step: Positive = 2
+    """Optimiser steps per epoch: the batch is split into so many, by tasks."""
+
+    reference_every: Annotated[int, Field(ge=0)] = 0
+    """Training steps after which the reference policy becomes the current one; 0 keeps the one of the start."""
+
+
+class PolicyGradientConfig(OnlineConfig):
+    """What an agent needs to know that weighs each sampled token's likelihood by an advantage."""
+
+    aggregation: Aggregation = "token-mean"
+    """What counts the same in the loss: every sampled token, or every episode."""
+
+    mismatch_correction: Annotated[Correction, Field(validate_default=True)] = "none"
+    """What to do where sampling and training policy differ: nothing, weigh the loss by their ratio truncated at
+    `mismatch_threshold`, or the same with those left out that are beyond it."""
+
+    mismatch_level: Level = "token"
+    """Whether each token has a ratio of its own, or the tokens of an episode one together."""
+
+    mismatch_threshold: Annotated[float, Field(gt=1)] = 2.0
+    """Largest ratio; with `mask`, one over it is the smallest."""
+
     @field_validator("mismatch_correction")
     @classmethod
     def _corrected_where_supports_differ(cls, correction: Correction, info: ValidationInfo) -> Correction:
@@ -150,3 +167,16 @@ class AgentConfig(Config):
                 "top_k 0"
             )
         return correction
+
+
+class OfflineConfig(AgentConfig):
+    """What an agent needs to know that learns from data."""
+
+    data: Path | None = None
+    """A Parquet file to learn from. None: examples are made from the environment, by its expert."""
+
+    examples: Positive = 1000
+    """How many examples are made from the environment where there is no `data`."""
+
+    batch_size: Positive = 32
+    """Examples per training step, which is one optimiser step."""

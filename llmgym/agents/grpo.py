@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from llmgym.agents.base import Agent, run_command
-from llmgym.agents.config import AgentConfig
+from llmgym.agents.base import OnlineAgent, run_command
+from llmgym.agents.config import PolicyGradientConfig
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from llmgym.rollout.trajectory import Trajectory
 
 
-class GRPOConfig(AgentConfig):
+class GRPOConfig(PolicyGradientConfig):
     """Train a language model in a text environment with GRPO."""
 
     clip_epsilon: tuple[Annotated[float, Field(gt=0, lt=1)], Annotated[float, Field(gt=0)]] = (0.2, 0.2)
@@ -51,7 +51,7 @@ class GRPOConfig(AgentConfig):
     """Divide advantages by the group's standard deviation; Dr. GRPO does not."""
 
 
-class GRPO(Agent):
+class GRPO(OnlineAgent):
     """Group Relative Policy Optimisation; see the module for the equation."""
 
     name = "grpo"
@@ -84,6 +84,7 @@ class GRPO(Agent):
             policy,
             clip_epsilon=self.config.clip_epsilon,
             kl_coef=self.config.kl_coef,
+            aggregation=self.config.aggregation,
             old_log_probs="log_probs" if self.config.mismatch_correction == "none" else "old_log_probs",
         )
 

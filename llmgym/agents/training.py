@@ -1,4 +1,4 @@
-"""The loop that all agents share: roll out, prepare, update, hand the weights back."""
+"""`Training`: what all agents train with, and the run around their steps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
-import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,14 +19,11 @@ import transformers
 from llmgym.agents.config import BUNDLED_MODEL
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import ConfigError, LLMGymError
-from llmgym.evaluate import Evaluation, evaluate, summarise
-from llmgym.learn import mismatch
-from llmgym.learn.batch import split_by_group
+from llmgym.evaluate import Evaluation, evaluate
 from llmgym.learn.checkpoint import save_checkpoint
-from llmgym.learn.engine_check import check_log_probs
 from llmgym.learn.learner import Learner
 from llmgym.learn.policy import Policy
-from llmgym.learn.reference import Reference, kl_from, log_probs_of
+from llmgym.learn.reference import Reference
 from llmgym.models import TINY_PATH
 from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
 from llmgym.models.threads import use_available_processors
@@ -35,18 +32,16 @@ from llmgym.report.console import Progress, make_console, print_evaluations
 from llmgym.report.curve import draw_learning_curve
 from llmgym.report.run_directory import RunDirectory
 from llmgym.rollout.chat import ChatCodec
-from llmgym.rollout.collector import Collector, Sampling, Task
-from llmgym.rollout.engines.base import LendsMemory
+from llmgym.rollout.collector import Collector, Sampling
+from llmgym.rollout.engines.base import Engine
 from llmgym.rollout.engines.make import make_engine
 from llmgym.rollout.trajectory import Trajectory
 
 if TYPE_CHECKING:
-    from tensordict import TensorDict
-
     from llmgym.agents.base import Agent
 
-_FIRST_TRAINING_SEED = 1_000_000  # seeds below are for evaluation
-_KL_GROUPS = 2  # groups per step on which the KL from the start is measured
+FIRST_TRAINING_SEED = 1_000_000
+"""Seeds of tasks below this are for evaluation."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +61,8 @@ class Result:
     after: Evaluation | None
 
 
-class Training:
-    """A model, its engine and learner, and the environments, put together for an agent.
+class Training(ABC):
+    """A model, its learner, its engine and the environments, put together for an agent.
 
     Args:
         agent: Whose configuration, preparation and loss to use.
@@ -77,22 +72,41 @@ class Training:
         transformers.utils.logging.disable_progress_bar()
         use_available_processors()
         self.steps_done = 0
-        self.agent, self.config = agent, agent.config
-        config = self.config
-        bundled = config.model == BUNDLED_MODEL
+        config = self.config = agent.config
+        self._agent = agent
+        self._bundled = config.model == BUNDLED_MODEL
+        self._model_path = str(TINY_PATH) if self._bundled else config.model
         self.env_id = resolve_env(config.env)
-        self.envs = self._make_envs(config.prompts_per_step * config.group_size)
-        model_path = str(TINY_PATH) if bundled else config.model
-        self.model, self.tokenizer = load_causal_lm(model_path)
+        self.model, self.tokenizer = load_causal_lm(self._model_path)
         self.model.to(_device(config.device))
         self.codec = ChatCodec(self.tokenizer, stop_token_ids_of(self.model), config.history)
-        notify = functools.partial(make_console().print, style="yellow", soft_wrap=True, markup=False)
+        self._notify = functools.partial(make_console().print, style="yellow", soft_wrap=True, markup=False)
         if self.codec.notice:
-            notify(self.codec.notice)
-        self.engine = make_engine(
+            self._notify(self.codec.notice)
+        self.policy = Policy(
+            self.model,
+            config.temperature,
+            dtype=getattr(torch, config.dtype),
+            gradient_checkpointing=config.gradient_checkpointing,
+        )
+        self.learner = Learner(
+            agent.loss(self.policy),
+            learning_rate=config.learning_rate or (config.bundled_learning_rate if self._bundled else 1e-6),
+            warmup_steps=config.warmup_steps,
+            weight_decay=config.weight_decay,
+            max_grad_norm=config.max_grad_norm,
+            micro_batch_tokens=config.micro_batch_tokens,
+        )
+        self.reference = Reference(self.policy, self.learner.micro_batch_tokens)
+
+    @functools.cached_property
+    def engine(self) -> Engine:
+        """What samples replies."""
+        config = self.config
+        return make_engine(
             config.engine,
             self.model,
-            model_path,
+            self._model_path,
             context_length=config.context_length,
             kv_cache_gib=config.kv_cache_gib,
             dtype=config.engine_dtype,
@@ -102,31 +116,13 @@ class Training:
             options=config.engine_kwargs,
             weights_dir=config.engine_weights_dir,
             seed=config.seed,
-            notify=notify,
+            notify=self._notify,
         )
-        self.collector = Collector(self.envs, self.codec, self.engine)
-        self.policy = Policy(
-            self.model,
-            config.temperature,
-            dtype=getattr(torch, config.dtype),
-            gradient_checkpointing=config.gradient_checkpointing,
-        )
-        self.learner = Learner(
-            self.policy,
-            agent.loss(self.policy),
-            learning_rate=config.learning_rate or (5e-4 if bundled else 1e-6),
-            warmup_steps=config.warmup_steps,
-            weight_decay=config.weight_decay,
-            max_grad_norm=config.max_grad_norm,
-            micro_batch_tokens=config.micro_batch_tokens,
-            aggregation=config.aggregation,
-        )
-        self.reference = Reference(self.policy, self.learner.micro_batch_tokens)
 
     def run(self, steps: int) -> Result:
         """Train for `steps`, and write a run directory that is complete even if this is interrupted."""
         console = make_console()
-        label = f"{self.agent.name}-{self.env_id.rpartition('/')[2]}"
+        label = f"{self._agent.name}-{self.env_id.rpartition('/')[2]}"
         facts = {
             "env_id": self.env_id,
             "seed": self.config.seed,
@@ -136,22 +132,23 @@ class Training:
             "template": self.codec.notice,
         }
         run = RunDirectory(self.config.output_dir, label, self.config.to_yaml(), facts)
+        self.learner.skipped_batches = run.path / "skipped_batches"
         console.print(f"[bold]{label}[/bold]: {self.config.model}, {facts['parameters']:,} parameters, {steps} steps")
         evaluations: dict[str, Evaluation] = {}
         metrics: list[dict[str, float]] = []
         try:
             self._evaluate_into(evaluations, "before training", run)
             progress = Progress(steps, console)
-            progress.header()
             for number in range(1, steps + 1):
                 self.steps_done += 1
                 step = self.steps_done
                 trajectories, measured = self._step(step)
                 metrics.append(measured)
                 run.add_metrics(measured)
-                run.add_trajectories(step, trajectories)
                 progress.add(number, measured)
-                if self.config.sample_every and number % self.config.sample_every == 0:
+                if trajectories:
+                    run.add_trajectories(step, trajectories)
+                if trajectories and self.config.sample_every and number % self.config.sample_every == 0:
                     progress.conversation(step, trajectories[0])
             self._evaluate_into(evaluations, "after training", run)
         finally:  # also when interrupted: what was learnt until here is not lost
@@ -163,75 +160,30 @@ class Training:
             print_evaluations(console, evaluations)
         return Result(run.path, metrics, evaluations.get("before training"), evaluations.get("after training"))
 
+    @abstractmethod
+    def _step(self, step: int) -> tuple[Sequence[Trajectory], dict[str, float]]:
+        """Take training step number `step`; return the episodes played for it, and what was measured."""
+
     def evaluate(self) -> Evaluation:
         """Play the held-out episodes: of the split ``eval`` if the environment has one, at the training temperature."""
         if not self.config.eval_episodes:
             raise ConfigError("evaluate needs eval_episodes of at least 1, got 0.")
-        takes_split = "split" in inspect.signature(type(self.envs.envs[0].unwrapped)).parameters
-        envs = self._make_envs(min(256, self.config.eval_episodes), **({"split": "eval"} if takes_split else {}))
+        envs = self.make_envs(min(256, self.config.eval_episodes), split="eval")
         with contextlib.closing(envs):
             collector = Collector(envs, self.codec, self.engine)
-            return evaluate(collector, range(self.config.eval_episodes), self._sampling(seed=0))
+            return evaluate(collector, range(self.config.eval_episodes), self.sampling(seed=0))
 
     def close(self) -> None:
         """Give back what the engine holds."""
-        self.engine.close()
+        if "engine" in self.__dict__:
+            self.engine.close()
 
     def save(self, path: Path) -> None:
         """Write the model and its tokenizer to a new directory."""
         save_checkpoint(path, self.model, self.tokenizer)
 
-    def _step(self, step: int) -> tuple[list[Trajectory], dict[str, float]]:
-        """Roll out a batch and learn from it."""
-        begun = time.perf_counter()
-        sampling = self._sampling(seed=self.config.seed * 10**6 + step)
-        trajectories = self.collector.collect(self._draw_tasks(step), sampling)
-        rolled_out = time.perf_counter()
-        if isinstance(self.engine, LendsMemory) and self.config.engine_kwargs.get("enable_memory_saver"):
-            self.engine.lend_memory()  # until load_weights
-        batch = self.agent.prepare(trajectories).to(self.model.device)
-        few = int((batch["group"] < _KL_GROUPS).sum())
-        if self.config.engine_check is not None:
-            ours = log_probs_of(self.policy, batch[:few], self.learner.micro_batch_tokens)
-            check_log_probs(ours, batch[:few], self.config.engine_check)
-        reference = self.reference.log_probs(batch if self.agent.needs_reference else batch[:few])
-        kl = kl_from(reference[:few], batch[:few])
-        if self.agent.needs_reference:
-            batch["ref_log_probs"] = reference
-        off = self._correct(batch)
-        parts = split_by_group(batch, self.config.updates_per_step)
-        updates = [self.learner.update(part) for part in parts]
-        # In the first update's forward pass the policy has the weights that sampled: its log-probs come for free.
-        off = off or mismatch.measure(parts[0]["policy_log_probs"], parts[0])
-        self.engine.load_weights(self.model.named_parameters(), version=step)
-        seconds = time.perf_counter() - begun
-        sampled = sum(trajectory.sampled_tokens for trajectory in trajectories)
-        names = dict.fromkeys(name for update in updates for name in update)
-        learning = {name: float(np.mean([update[name] for update in updates if name in update])) for name in names}
-        return trajectories, {
-            "step": step,
-            **_summary(trajectories),
-            "entropy": -float((batch["log_probs"] * batch["mask"]).sum() / batch["mask"].sum().clamp(min=1)),
-            "kl": kl,
-            "tokens_per_second": sampled / seconds,
-            "seconds": seconds,
-            "rollout_seconds": rolled_out - begun,
-            **off,
-            **learning,
-        }
-
-    def _correct(self, batch: TensorDict) -> dict[str, float]:
-        """Weigh a batch, if asked to, for the difference between who sampled it and who learns; return its measures."""
-        config = self.config
-        if config.mismatch_correction == "none":
-            return {}
-        batch["old_log_probs"] = log_probs_of(self.policy, batch, self.learner.micro_batch_tokens)
-        batch["importance_weight"], beyond = mismatch.importance_weights(
-            batch["old_log_probs"], batch, config.mismatch_correction, config.mismatch_level, config.mismatch_threshold
-        )
-        return {**mismatch.measure(batch["old_log_probs"], batch), "mismatch/corrected": beyond}
-
-    def _sampling(self, seed: int) -> Sampling:
+    def sampling(self, seed: int) -> Sampling:
+        """Return how replies are sampled."""
         config = self.config
         return Sampling(
             config.max_tokens,
@@ -243,16 +195,14 @@ class Training:
             max_episode_tokens=config.max_episode_tokens,
         )
 
-    def _draw_tasks(self, step: int) -> list[Task]:
-        rng = np.random.default_rng([self.config.seed, step])
-        seeds = rng.integers(_FIRST_TRAINING_SEED, 2**31, self.config.prompts_per_step)
-        return [Task(int(seed), group) for group, seed in enumerate(seeds) for _ in range(self.config.group_size)]
-
-    def _make_envs(self, count: int, **overrides: object) -> TextVectorEnv:
-        options = {**self.config.env_kwargs, **overrides}
-        if self.agent.scorer is not None:
-            options["scorer"] = self.agent.scorer
+    def make_envs(self, count: int, *, split: str | None = None) -> TextVectorEnv:
+        """Make environments; of a split, if they have splits."""
+        options = dict(self.config.env_kwargs)
+        if self._agent.scorer is not None:
+            options["scorer"] = self._agent.scorer
         try:
+            if split is not None and _takes_split(self.env_id):
+                options["split"] = split
             return TextVectorEnv([lambda: gymnasium.make(self.env_id, disable_env_checker=True, **options)] * count)
         except LLMGymError:
             raise
@@ -264,27 +214,26 @@ class Training:
             evaluations[label] = self.evaluate()
             run.add_evaluations({name: dataclasses.asdict(evaluation) for name, evaluation in evaluations.items()})
 
+    def _hand_over(self, step: int) -> None:
+        """Give the engine the weights that a step ended with."""
+        self.engine.load_weights(self.model.named_parameters(), version=step)
+
+
+def mean_of_updates(updates: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return what several optimiser steps measured, on average; those left out are counted."""
+    names = dict.fromkeys(name for update in updates for name in update)
+    means = {name: float(np.mean([update[name] for update in updates if name in update])) for name in names}
+    return {**means, "updates_skipped": sum(update["updates_skipped"] for update in updates)}
+
+
+def _takes_split(env_id: str) -> bool:
+    entry = gymnasium.spec(env_id).entry_point
+    make = gymnasium.envs.registration.load_env_creator(entry) if isinstance(entry, str) else entry
+    return make is not None and "split" in inspect.signature(make).parameters
+
 
 def _device(name: str) -> str:
     there = torch.cuda.is_available()
     if name == "cuda" and not there:
         raise ConfigError("--device cuda: expected a CUDA GPU that torch sees, found none.")
     return ("cuda" if there else "cpu") if name == "auto" else name
-
-
-def _summary(trajectories: Sequence[Trajectory]) -> dict[str, float]:
-    """What a batch of episodes looked like."""
-    seen = summarise(trajectories)
-    replies = [reply for trajectory in trajectories for reply in trajectory.replies]
-    rewards: dict[int, set[float | None]] = {}
-    for trajectory in trajectories:
-        rewards.setdefault(trajectory.group, set()).add(trajectory.score)
-    return {
-        "reward": seen.reward,
-        "success": seen.success,
-        **{f"part/{name}": value for name, value in seen.parts.items() if name != "success"},
-        "reply_tokens": sum(reply.stop - reply.start for reply in replies) / len(replies),
-        "replies_cut_off": sum(reply.finish_reason == "length" for reply in replies) / len(replies),
-        "scores_missing": seen.missing,
-        "groups_without_signal": sum(len(scores) == 1 for scores in rewards.values()),
-    }

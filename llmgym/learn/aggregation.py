@@ -47,3 +47,16 @@ def sum_by_episode(values: Tensor, episode: Tensor) -> Tensor:
     """
     index = episode - episode.min()
     return values.new_zeros(int(index.max()) + 1).index_add_(0, index, values)[index]
+
+
+def unit_weights(unit: Tensor) -> Tensor:
+    """Return for each row one over the number of distinct units: a loss counts every unit once, at this weight.
+
+    Args:
+        unit: The episode or pair of each row, as an index.  [B]
+
+    Returns:
+        Weights as float32.  [B]
+    """
+    weights: Tensor = unit.new_ones(len(unit)).float() / max(1, len(set(unit.tolist())))
+    return weights

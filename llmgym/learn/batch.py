@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from tensordict import TensorDict
 
@@ -57,15 +58,18 @@ def episodes_of(batch: TensorDict) -> TensorDict:
     return batch[torch.nn.functional.pad(new, (1, 0), value=True)]
 
 
-def split_by_group(batch: TensorDict, parts: int) -> list[TensorDict]:
+def split_by_group(batch: TensorDict, parts: int, order: np.random.Generator | None = None) -> list[TensorDict]:
     """Split a batch whose groups stand together into `parts` of whole groups, as equal in number as can be.
 
-    There are fewer parts if there are fewer groups.
+    There are fewer parts if there are fewer groups. With `order` the groups are shuffled first.
     """
-    starts = [0, *(1 + (batch["group"][1:] != batch["group"][:-1]).nonzero()[:, 0]).tolist()]
-    parts = min(parts, len(starts))
-    cuts = [starts[part * len(starts) // parts] for part in range(parts)] + [len(batch)]
-    return [batch[start:stop] for start, stop in itertools.pairwise(cuts)]
+    starts = [0, *(1 + (batch["group"][1:] != batch["group"][:-1]).nonzero()[:, 0]).tolist(), len(batch)]
+    groups = [torch.arange(start, stop) for start, stop in itertools.pairwise(starts)]
+    if order is not None:
+        groups = [groups[i] for i in order.permutation(len(groups))]
+    parts = min(parts, len(groups))
+    cuts = [part * len(groups) // parts for part in range(parts + 1)]
+    return [batch[torch.cat(groups[start:stop])] for start, stop in itertools.pairwise(cuts)]
 
 
 def default_micro_batch_tokens(device: torch.device) -> int:
@@ -73,36 +77,58 @@ def default_micro_batch_tokens(device: torch.device) -> int:
     return 2048 if device.type == "cpu" else 16384
 
 
-def micro_batches(batch: TensorDict, max_tokens: int) -> Iterator[TensorDict]:
+def micro_batches(batch: TensorDict, max_tokens: int, unit: str = "row") -> Iterator[TensorDict]:
     """Split a batch [B] into runs of rows that pack into at most `max_tokens` tokens each, padding cut off.
 
-    Siblings stay together where they fit. A single row is never split, however long it is.
+    Siblings stay together where they fit.
+
+    Args:
+        batch: As `collate` returns it.
+        max_tokens: What siblings share counts once.
+        unit: Rows that stand together and have equal values of this key are never split, however
+            long they are; with ``row`` every row is a unit.
     """
     lengths, prompts = batch["length"].tolist(), batch["prompt_length"].tolist()
-    start, size = 0, 0
-    for first, behind in itertools.pairwise(_prompt_starts(batch)):
-        prompt = prompts[first]
-        whole = prompt + sum(lengths[row] - prompt for row in range(first, behind))
-        if start < first and size + whole > max_tokens:
-            yield _cut(batch[start:first])
-            start, size = first, 0
-        size += prompt
+    new_prompt = set(_starts(_same_prompt(batch)))
+    new_unit = set(range(len(batch))) if unit == "row" else set(_starts(batch[unit][1:] == batch[unit][:-1]))
+    runs = [
+        *sorted(new_prompt & new_unit),
+        len(batch),
+    ]  # siblings: between them neither prompt nor unit changes
+
+    def size(first: int, behind: int, *, fresh: bool) -> int:  # tokens that the rows add
+        total = 0
         for row in range(first, behind):
-            rest = lengths[row] - prompt
-            if start < row and size + rest > max_tokens:
-                yield _cut(batch[start:row])
-                start, size = row, prompt
-            size += rest
+            shared = row not in new_prompt and not (fresh and row == first)
+            total += lengths[row] - (prompts[row] if shared else 0)
+        return total
+
+    start, taken = 0, 0
+    for run in itertools.pairwise(runs):
+        if start < run[0] and taken + size(*run, fresh=True) > max_tokens:
+            yield _cut(batch[start : run[0]])
+            start, taken = run[0], 0
+        units = [run[0], *(row for row in range(run[0] + 1, run[1]) if row in new_unit), run[1]]
+        for first, behind in itertools.pairwise(units):
+            if start < first and taken + size(first, behind, fresh=False) > max_tokens:
+                yield _cut(batch[start:first])
+                start, taken = first, 0
+            taken += size(first, behind, fresh=first == start)
     yield _cut(batch[start:])
 
 
-def _prompt_starts(batch: TensorDict) -> list[int]:
-    """Return the rows that have another prompt than the row before, and behind them the number of rows."""
+def _same_prompt(batch: TensorDict) -> torch.Tensor:
+    """Tell for each row but the first whether it has the prompt of the row before.  [B-1]"""
     tokens, prompt = batch["tokens"], batch["prompt_length"]
     column = torch.arange(tokens.shape[1], device=tokens.device)
     same = (tokens[1:] == tokens[:-1]) | (column >= prompt[1:, None])
-    changed = ~same.all(dim=1) | (prompt[1:] != prompt[:-1])
-    return [0, *(1 + changed.nonzero()[:, 0]).tolist(), len(tokens)]
+    same_prompt: torch.Tensor = same.all(dim=1) & (prompt[1:] == prompt[:-1])
+    return same_prompt
+
+
+def _starts(same_as_before: torch.Tensor) -> list[int]:
+    """Return the rows at which something begins that the row before was not part of, the first among them."""
+    return [0, *(1 + (~same_as_before).nonzero()[:, 0]).tolist()]
 
 
 def _cut(batch: TensorDict) -> TensorDict:

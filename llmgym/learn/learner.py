@@ -2,81 +2,88 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from tensordict import TensorDict
-from torchrl.objectives import LossModule
 
-from llmgym.learn.aggregation import Aggregation, token_weights
+from llmgym.errors import TrainingError
+from llmgym.files import whole_or_absent
 from llmgym.learn.batch import default_micro_batch_tokens, micro_batches
-from llmgym.learn.policy import Policy
+from llmgym.learn.losses.base import LanguageModelLoss
+
+MAX_SKIPPED_IN_A_ROW = 3
+"""Steps without a finite loss and gradient, one behind the other, after which training stops."""
 
 
 class Learner:
     """AdamW with linear warm-up and gradient clipping, over a TorchRL loss.
 
+    A step whose loss or gradient is not finite is left out: it would destroy the weights. Its
+    batch is saved, and after `MAX_SKIPPED_IN_A_ROW` of them training stops.
+
     Args:
-        policy: What learns.
-        loss: Its outputs that begin with ``loss_`` are summed; the others are metrics.
+        loss: Its trainable parameters learn.
         learning_rate: After warm-up.
         warmup_steps: Optimiser steps over which the learning rate rises linearly.
         weight_decay: Of AdamW.
         max_grad_norm: Longer gradients are scaled down to this norm.
         micro_batch_tokens: Tokens that a forward pass takes at the most, what siblings share counted once; None for
             what suits the device.
-        aggregation: What counts the same in the loss.
     """
 
     def __init__(
         self,
-        policy: Policy,
-        loss: LossModule,
+        loss: LanguageModelLoss,
         *,
         learning_rate: float,
-        warmup_steps: int,
-        weight_decay: float,
-        max_grad_norm: float,
-        micro_batch_tokens: int | None,
-        aggregation: Aggregation,
+        warmup_steps: int = 0,
+        weight_decay: float = 0.0,
+        max_grad_norm: float = 1.0,
+        micro_batch_tokens: int | None = None,
     ) -> None:
         self.loss = loss
         self.max_grad_norm = max_grad_norm
-        self.micro_batch_tokens = micro_batch_tokens or default_micro_batch_tokens(policy.model.device)
-        self.aggregation: Aggregation = aggregation
-        self._parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+        self._parameters = [parameter for parameter in loss.parameters() if parameter.requires_grad]
+        self.micro_batch_tokens = micro_batch_tokens or default_micro_batch_tokens(self._parameters[0].device)
         self.optimiser = torch.optim.AdamW(self._parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
         rise: Callable[[int], float] = lambda step: min(1.0, (step + 1) / max(1, warmup_steps))  # noqa: E731  # one line
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, rise)
+        self.skipped_batches = Path("skipped_batches")
+        """Where the batches of steps that were left out are saved; made when there is one."""
+        self._updates = self._skipped_in_a_row = 0
 
     def update(self, batch: TensorDict) -> dict[str, float]:
-        """Take one optimiser step; token weights are normalised over the whole batch.
+        """Take one optimiser step; weights are normalised over the whole batch.
 
         Args:
-            batch: What the loss reads, ``episode`` [B], and, where the loss is to be corrected
-                for who sampled, ``importance_weight`` [B, T]. The policy's log-probabilities
-                before the step are left in it as ``policy_log_probs`` [B, T].
+            batch: What the loss reads. The policy's log-probabilities before the step are
+                left in it as ``policy_log_probs`` [B, T].
 
         Returns:
-            The losses, summed over micro-batches; the loss's metrics, averaged over sampled
-            tokens; ``grad_norm`` before clipping; ``learning_rate``; and ``updates_skipped``,
-            1.0 if the gradient was not finite and the weights were left as they are.
+            The losses, summed over micro-batches; the loss's metrics, averaged over what it
+            counts; ``grad_norm`` before clipping; ``learning_rate``; and ``updates_skipped``, 1.0
+            if the loss or the gradient was not finite and the weights were left as they are.
+
+        Raises:
+            TrainingError: That happened several times in a row.
         """
-        weight = token_weights(batch["mask"], self.aggregation, batch["episode"])
-        if "importance_weight" in batch:
-            weight = weight * batch["importance_weight"]
+        self._updates += 1
         log_probs = torch.zeros_like(batch["log_probs"])
         batch["policy_log_probs"] = log_probs
-        batch = batch.copy().set("weight", weight).set("row", torch.arange(len(batch), device=log_probs.device))
+        whole = batch.copy().set("weight", self.loss.weights(batch))
+        whole["row"] = torch.arange(len(batch), device=log_probs.device)
+        total = max(1, self.loss.count(whole))
         metrics: dict[str, float] = {}
-        sampled = batch["mask"].sum().clamp(min=1)
         self.optimiser.zero_grad()
-        for micro_batch in micro_batches(batch, self.micro_batch_tokens):
+        for micro_batch in micro_batches(whole, self.micro_batch_tokens, self.loss.unit):
             if not micro_batch["mask"].any():
                 continue
             output = self.loss(micro_batch)
             found = micro_batch["policy_log_probs"]
             log_probs[micro_batch["row"], : found.shape[1]] = found
-            share = float(micro_batch["mask"].sum() / sampled)
+            share = self.loss.count(micro_batch) / total
             terms = {key: value for key, value in output.items() if value is not None}
             losses = [value for key, value in terms.items() if key.startswith("loss_")]
             torch.autograd.backward(losses)
@@ -84,8 +91,26 @@ class Learner:
                 metrics[key] = metrics.get(key, 0.0) + float(value.item()) * (1.0 if key.startswith("loss_") else share)
         metrics["grad_norm"] = float(torch.nn.utils.clip_grad_norm_(self._parameters, self.max_grad_norm))
         metrics["learning_rate"] = float(self.schedule.get_last_lr()[0])
-        metrics["updates_skipped"] = float(not math.isfinite(metrics["grad_norm"]))
-        if not metrics["updates_skipped"]:  # a step along a gradient that is not finite would destroy the weights
+        finite = all(math.isfinite(value) for key, value in metrics.items() if key.startswith(("loss_", "grad_norm")))
+        metrics["updates_skipped"] = float(not finite)
+        if finite:
+            self._skipped_in_a_row = 0
             self.optimiser.step()
             self.schedule.step()
+        else:
+            self._skip(batch, metrics)
         return metrics
+
+    def _skip(self, batch: TensorDict, metrics: dict[str, float]) -> None:
+        """Save the batch of a step that is left out; give up if there were several."""
+        self._skipped_in_a_row += 1
+        self.skipped_batches.mkdir(parents=True, exist_ok=True)
+        path = self.skipped_batches / f"update-{self._updates:06d}.safetensors"
+        with whole_or_absent(path) as temporary:
+            save_file({key: value.contiguous().cpu() for key, value in batch.items()}, temporary)
+        if self._skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+            found = ", ".join(f"{key} {metrics[key]}" for key in metrics if key.startswith(("loss_", "grad_norm")))
+            raise TrainingError(
+                f"{self._skipped_in_a_row} optimiser steps in a row had no finite loss and gradient, the last with "
+                f"{found}; its batch is in {str(path)!r}. Weights are those of the last step that was finite."
+            )

@@ -1,6 +1,7 @@
-"""Log-probabilities without gradients: of any policy, and of the one that training started from."""
+"""Log-probabilities without gradients: of any policy, and of a policy as it was."""
 
-import copy
+import contextlib
+from collections.abc import Iterator
 
 import torch
 from tensordict import TensorDict
@@ -25,23 +26,51 @@ def log_probs_of(policy: Policy, batch: TensorDict, micro_batch_tokens: int) -> 
 
 
 class Reference:
-    """A frozen copy of a policy, to measure how far the policy has moved.
+    """A policy as it was, to measure how far it has moved or to hold it back.
+
+    Only what is trained is kept twice: all parameters, or those of an adapter, without which
+    the model is as it was loaded.
 
     Args:
-        policy: What to copy.
+        policy: What to remember, as it is now.
         micro_batch_tokens: As for `log_probs_of`.
     """
 
     def __init__(self, policy: Policy, micro_batch_tokens: int) -> None:
-        self.policy = copy.deepcopy(policy).requires_grad_(False)
+        self.policy = policy
         self.micro_batch_tokens = micro_batch_tokens
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take the policy as it is now for the reference."""
+        self._weights = [parameter.detach().clone() for parameter in self._trained()]
 
     def log_probs(self, batch: TensorDict) -> Tensor:
         """Return the log-probability of every sampled token, 0 elsewhere.  [B, T]"""
-        return log_probs_of(self.policy, batch, self.micro_batch_tokens)
+        with self._in_place():
+            return log_probs_of(self.policy, batch, self.micro_batch_tokens)
+
+    def _trained(self) -> list[torch.nn.Parameter]:
+        return [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
+
+    @contextlib.contextmanager
+    def _in_place(self) -> Iterator[None]:
+        """Let the model have the remembered weights; the memory of both stays where it is."""
+        trained = self._trained()
+        current = [parameter.data for parameter in trained]
+        try:
+            for parameter, weight in zip(trained, self._weights, strict=True):
+                parameter.data = weight
+            yield
+        finally:
+            for parameter, weight in zip(trained, current, strict=True):
+                parameter.data = weight
 
 
 def kl_from(reference_log_probs: Tensor, batch: TensorDict) -> float:
-    """Return the mean KL divergence of the sampling policy from the reference, in nats by token (k3)."""
-    difference = (reference_log_probs - batch["log_probs"])[batch["mask"]]
+    """Return the mean KL divergence of the sampling policy from the reference, in nats by token (k3).
+
+    Tokens that no policy sampled have a log-probability of NaN and are left out.
+    """
+    difference = (reference_log_probs - batch["log_probs"])[batch["mask"] & batch["log_probs"].isfinite()]
     return float((difference.expm1() - difference).mean()) if difference.numel() else 0.0

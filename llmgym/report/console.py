@@ -1,6 +1,7 @@
 """What a training run prints: a dozen rows, now and then a conversation, and a table at the end."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,6 +16,8 @@ ROWS = 10
 _PARTS_SHOWN = 4  # named parts of the score in the last table
 
 _COLUMNS = {
+    "loss": ("loss", "{:7.4f}"),
+    "accuracy": ("accuracy", "{:8.3f}"),
     "reward": ("reward", "{:6.3f}"),
     "success": ("success", "{:7.1%}"),
     "entropy": ("entropy", "{:7.3f}"),
@@ -23,7 +26,7 @@ _COLUMNS = {
     "tokens_per_second": ("tokens/s", "{:8.0f}"),
     "seconds": ("s/step", "{:6.2f}"),
 }
-"""The metrics shown: the title and the format of each."""
+"""The metrics shown, as far as there are any: the title and the format of each."""
 
 
 def make_console() -> Console:
@@ -46,23 +49,27 @@ class Progress:
         self.console = console
         self._since: list[Mapping[str, float]] = []  # metrics of the steps since the last row
         self._printed = 0
-
-    def header(self) -> None:
-        """Print the titles of the columns."""
-        titles = "  ".join(f"{title:>{len(form.format(0))}}" for title, form in _COLUMNS.values())
-        self.console.print(f"{'step':>9}  {titles}  time left", style="bold", soft_wrap=True)
+        self._columns: dict[str, tuple[str, str]] = {}
 
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
         """Take a step's metrics; print the means since the last row when a row is due."""
         self._since.append(metrics)
+        if not self._columns:
+            self._header(metrics)
         rows = min(ROWS, self.steps)
         if step < (self._printed + 1) * self.steps / rows:
             return
-        means = {name: sum(m[name] for m in self._since) / len(self._since) for name in _COLUMNS}
-        cells = "  ".join(form.format(means[name]) for name, (_, form) in _COLUMNS.items())
+        means = {name: _mean([m[name] for m in self._since if name in m]) for name in self._columns}
+        cells = "  ".join(form.format(means[name]) for name, (_, form) in self._columns.items())
         left = means["seconds"] * (self.steps - step)
         self.console.print(f"{f'{step}/{self.steps}':>9}  {cells}  {left:7.0f} s", soft_wrap=True)
         self._since, self._printed = [], self._printed + 1
+
+    def _header(self, metrics: Mapping[str, float]) -> None:
+        """Print the titles of the columns for which the first step has a metric."""
+        self._columns = {name: column for name, column in _COLUMNS.items() if name in metrics}
+        titles = "  ".join(f"{title:>{len(form.format(0))}}" for title, form in self._columns.values())
+        self.console.print(f"{'step':>9}  {titles}  time left", style="bold", soft_wrap=True)
 
     def conversation(self, step: int, trajectory: Trajectory) -> None:
         """Print one whole episode."""
@@ -72,6 +79,10 @@ class Progress:
             style = "green" if message.role == "assistant" else "default"
             self.console.print(f"[bold]{message.role}[/bold]  {escape(message.content)}", style=style, soft_wrap=True)
         self.console.rule(style="dim")
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
 
 
 def print_evaluations(console: Console, evaluations: Mapping[str, Evaluation]) -> None:

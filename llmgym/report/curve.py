@@ -7,13 +7,14 @@ from pathlib import Path
 from llmgym.evaluate import Evaluation
 from llmgym.files import whole_or_absent
 
-_SUCCESS, _REWARD, _ENTROPY, _KL = "#2f6f9f", "#c0602f", "#4f8a4f", "#8a5f9f"
+_ABOVE = {"success": "#2f6f9f", "reward": "#c0602f", "accuracy": "#7f7f2f"}
+_BELOW = {"entropy": ("entropy", "#4f8a4f"), "kl": ("KL from the reference", "#8a5f9f"), "loss": ("loss", "#5f5f5f")}
 
 
 def draw_learning_curve(
     path: Path, title: str, metrics: Sequence[Mapping[str, float]], evaluations: Mapping[str, Evaluation]
 ) -> None:
-    """Draw success and reward over the steps, with the held-out evaluations, and entropy and KL below.
+    """Draw success and reward over the steps, with the held-out evaluations, and entropy, KL and loss below.
 
     Args:
         path: The PNG to write.
@@ -28,8 +29,10 @@ def draw_learning_curve(
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    for name, colour in (("success", _SUCCESS), ("reward", _REWARD)):
-        values = [m[name] for m in metrics]
+    for name, colour in _ABOVE.items():
+        values = [m.get(name, math.nan) for m in metrics]
+        if all(map(math.isnan, values)):
+            continue
         top.plot(steps, values, color=colour, alpha=0.25, linewidth=1)
         top.plot(steps, _smoothed(values), color=colour, linewidth=2, label=f"{name}, training")
     for x, evaluation in zip((steps[0] - 1, steps[-1]), evaluations.values(), strict=False):
@@ -40,11 +43,12 @@ def draw_learning_curve(
         )
         if x < steps[0]:
             bar.set_label("success, held out, 95 %")
-    top.set(title=title, ylim=(0, 1.08), ylabel="share of episodes, reward")
+    top.set(title=title, ylim=(0, 1.08), ylabel="share, reward")
     top.legend(loc="lower right", frameon=False)
-    bottom.plot(steps, [m["entropy"] for m in metrics], color=_ENTROPY, label="entropy")
-    bottom.plot(steps, [m["kl"] for m in metrics], color=_KL, label="KL from the start")
-    bottom.set(xlabel="step", ylabel="nats by token", ylim=(0, None))
+    for name, (label, colour) in _BELOW.items():
+        if any(name in m for m in metrics):
+            bottom.plot(steps, [m.get(name, math.nan) for m in metrics], color=colour, label=label)
+    bottom.set(xlabel="step", ylabel="nats", ylim=(0, None))
     bottom.legend(loc="center left", frameon=False, ncols=2)
     for axes in (top, bottom):
         axes.grid(alpha=0.2)

@@ -46,8 +46,10 @@ class ChatCodec:
         self.template = ChatTemplate(tokenizer)
         if tokenizer.eos_token_id is None:
             raise ModelError(f"The tokenizer of {tokenizer.name_or_path!r} has no end-of-sequence token.")
-        behind_reply = {self._bridge_tokens(".")[0]} & set(tokenizer.all_special_ids)
-        self.stop_token_ids = tuple(sorted({tokenizer.eos_token_id, *stop_token_ids, *behind_reply}))
+        behind_reply = self._bridge_tokens(".")[0]
+        self.end_token = behind_reply if behind_reply in tokenizer.all_special_ids else int(tokenizer.eos_token_id)
+        """The token that a reply ends with."""
+        self.stop_token_ids = tuple(sorted({tokenizer.eos_token_id, *stop_token_ids, self.end_token}))
         """The tokens that end a reply: the end of sequence, and what the template puts behind a reply."""
         self.notice = self._notice()
         """What a user has to know of the template and its tokens; None if conversations grow as they are rendered."""
@@ -69,6 +71,10 @@ class ChatCodec:
             return tokens
         end = tokens.index(last_token)
         return tokens if self.text(tokens[:end]).strip() else tokens[end + 1 :]
+
+    def reply(self, content: str) -> list[int]:
+        """Return the tokens of a reply that was not sampled, the end token included."""
+        return [*self._encode(self.template.harmless(content)), self.end_token]
 
     def rewritten(self, messages: Sequence[Message]) -> list[int] | None:
         """Return the tokens of the whole conversation if the next reply has to be sampled after them.

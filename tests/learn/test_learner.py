@@ -20,10 +20,8 @@ def learner(model: torch.nn.Module, **options: float) -> Learner:
     policy = Policy(model)  # type: ignore[arg-type]
     defaults = {"learning_rate": 1e-2, "warmup_steps": 0, "weight_decay": 0.0, "max_grad_norm": 1e9}
     return Learner(
-        policy,
         ClippedPolicyLoss(policy),
         **{**defaults, "micro_batch_tokens": 10**6, **options},  # type: ignore[arg-type]
-        aggregation="token-mean",
     )
 
 

@@ -287,14 +287,10 @@ def test_with_top_k_the_gradient_is_that_of_the_policy_restricted_to_what_can_be
 def one_learner(model: nn.Module, micro_batch_tokens: int, **options: Any) -> Learner:
     policy = Policy(model)  # type: ignore[arg-type]
     return Learner(
-        policy,
         ClippedPolicyLoss(policy, **options),
         learning_rate=1e-2,
-        warmup_steps=0,
-        weight_decay=0.0,
         max_grad_norm=1e9,
         micro_batch_tokens=micro_batch_tokens,
-        aggregation="token-mean",
     )
 
 

@@ -40,7 +40,6 @@ def printed(console: Console) -> list[str]:
 def test_a_run_of_any_length_prints_a_header_and_at_most_a_dozen_rows(steps: int) -> None:
     console = log()
     progress = Progress(steps, console)
-    progress.header()
     for step in range(1, steps + 1):
         progress.add(step, metrics(step))
     header, *rows = printed(console)
@@ -56,7 +55,15 @@ def test_a_row_is_the_mean_since_the_last_one() -> None:
     progress = Progress(20, console)
     for step, reward in ((1, 0.0), (2, 1.0), (3, 0.25), (4, 0.25)):
         progress.add(step, metrics(step, reward))
-    assert [row.split()[1] for row in printed(console)] == ["0.500", "0.250"]
+    assert [row.split()[1] for row in printed(console)] == ["reward", "0.500", "0.250"]
+
+
+def test_a_column_is_there_if_its_metric_is() -> None:
+    console = log()
+    Progress(1, console).add(1, {"loss": 0.25, "seconds": 1.0})
+    header, row = printed(console)
+    assert header.split() == ["step", "loss", "s/step", "time", "left"]
+    assert row.split()[:3] == ["1/1", "0.2500", "1.00"]
 
 
 def test_a_conversation_is_printed_whole_and_as_it_is() -> None:

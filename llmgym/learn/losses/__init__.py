@@ -1,5 +1,6 @@
 """Losses as TorchRL modules, usable in anyone's loop."""
 
+from llmgym.learn.losses.base import LanguageModelLoss
 from llmgym.learn.losses.clipped_policy import ClippedPolicyLoss
 
-__all__ = ["ClippedPolicyLoss"]
+__all__ = ["ClippedPolicyLoss", "LanguageModelLoss"]

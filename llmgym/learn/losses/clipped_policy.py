@@ -7,10 +7,12 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.objectives.llm import GRPOLoss
 
+from llmgym.learn.aggregation import Aggregation, token_weights
+from llmgym.learn.losses.base import LanguageModelLoss
 from llmgym.learn.policy import Policy
 
 
-class ClippedPolicyLoss(GRPOLoss):
+class ClippedPolicyLoss(GRPOLoss, LanguageModelLoss):
     r"""The clipped surrogate of PPO, per sampled token (arXiv:1707.06347, equation 7).
 
     .. math:: L = -\sum_t w_t \min(\rho_t A_t,\ \mathrm{clip}(\rho_t, 1-\epsilon_-, 1+\epsilon_+) A_t)
@@ -29,12 +31,12 @@ class ClippedPolicyLoss(GRPOLoss):
         policy: The actor.
         clip_epsilon: How far below and above 1 the ratio counts.
         kl_coef: Weight of the KL divergence to the reference policy; 0 for none.
+        aggregation: What counts the same in the loss.
         old_log_probs: The key of the old policy's log-probabilities.
 
-    The batch holds ``tokens``, ``mask``, ``log_probs``, ``advantage`` and ``weight``, all
-    [B, T], and ``ref_log_probs`` [B, T] where `kl_coef` is not 0. Weights are normalised by
-    the caller over the whole optimiser batch; see `llmgym.learn.aggregation`. The policy's
-    own log-probabilities are left in the batch as ``policy_log_probs`` [B, T].
+    The batch holds ``tokens``, ``mask``, ``log_probs`` and ``advantage``, all [B, T], and
+    ``ref_log_probs`` [B, T] where `kl_coef` is not 0. Where the loss is to be corrected for
+    who sampled, it also holds ``importance_weight`` [B, T].
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class ClippedPolicyLoss(GRPOLoss):
         *,
         clip_epsilon: tuple[float, float] = (0.2, 0.2),
         kl_coef: float = 0.0,
+        aggregation: Aggregation = "token-mean",
         old_log_probs: Literal["log_probs", "old_log_probs"] = "log_probs",
     ) -> None:
         super().__init__(
@@ -52,13 +55,19 @@ class ClippedPolicyLoss(GRPOLoss):
             entropy_bonus=False,
             kl_to_ref_coeff=kl_coef or None,
         )
+        self.weighting: Aggregation = aggregation  # not `aggregation`: that is TorchRL's
         self.set_keys(
             action="tokens", sample_log_prob=old_log_probs, ref_log_probs="ref_log_probs", advantage="advantage"
         )
 
+    def weights(self, batch: TensorDictBase) -> Tensor:
+        """Return how much each token counts in a whole optimiser batch.  [B, T]"""
+        weight = token_weights(batch["mask"], self.weighting, batch["episode"])
+        return weight * batch["importance_weight"] if "importance_weight" in batch else weight
+
     def forward(self, tensordict: TensorDictBase) -> Any:
         """Return the losses, weighted and summed, and the metrics as means over sampled tokens."""
-        weight = tensordict["weight"][..., None]  # [B, T, 1]
+        weight = self.weight_of(tensordict)[..., None]  # [B, T, 1]
         log_probs = torch.zeros_like(tensordict["log_probs"])  # filled below
         inner = tensordict.copy().set("advantage", tensordict["advantage"][..., None])
         out = super().forward(inner.set("policy_log_probs", log_probs))

@@ -1,0 +1,63 @@
+"""The step of agents that learn from data: one optimiser step on some examples."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llmgym.agents.config import OfflineConfig
+from llmgym.agents.training import Training
+from llmgym.errors import DataError
+from llmgym.rollout.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from llmgym.agents.base import OfflineAgent
+
+
+class OfflineTraining(Training):
+    """Training on examples, in an order of their own in every epoch; the engine serves evaluation alone.
+
+    Args:
+        agent: Whose configuration, examples, preparation and loss to use.
+
+    Raises:
+        DataError: There are no examples.
+    """
+
+    config: OfflineConfig
+
+    def __init__(self, agent: OfflineAgent) -> None:
+        super().__init__(agent)
+        self.agent = agent
+        self.examples = agent.examples()
+        if not self.examples:
+            raise DataError(f"{agent.name} expects at least one example to learn from, got none.")
+
+    def _step(self, step: int) -> tuple[Sequence[Trajectory], dict[str, float]]:
+        begun = time.perf_counter()
+        batch = self.agent.prepare([self.examples[i] for i in self._draw(step)]).to(self.model.device)
+        if self.agent.needs_reference:
+            batch["ref_log_probs"] = self.reference.log_probs(batch)
+        self.agent.complete(batch)
+        update = self.learner.update(batch)
+        if self.config.eval_episodes:
+            self._hand_over(step)
+        seconds = time.perf_counter() - begun
+        loss = sum(value for name, value in update.items() if name.startswith("loss_"))
+        epoch = step * self.config.batch_size / len(self.examples)
+        return [], {"step": step, "epoch": epoch, "loss": loss, "seconds": seconds, **update}
+
+    def _draw(self, step: int) -> list[int]:
+        """Return the examples of a step: consecutive ones of the epochs' permutations behind each other."""
+        count, size = len(self.examples), min(self.config.batch_size, len(self.examples))
+        epochs: dict[int, list[int]] = {}
+        drawn = []
+        for position in range((step - 1) * size, step * size):
+            epoch, index = divmod(position, count)
+            if epoch not in epochs:
+                epochs[epoch] = np.random.default_rng([self.config.seed, epoch]).permutation(count).tolist()
+            drawn.append(epochs[epoch][index])
+        return drawn

@@ -1,0 +1,131 @@
+"""The step of agents that learn from their own episodes: roll out, prepare, update, hand the weights back."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llmgym.agents.config import OnlineConfig, PolicyGradientConfig
+from llmgym.agents.training import FIRST_TRAINING_SEED, Training, mean_of_updates
+from llmgym.evaluate import summarise
+from llmgym.learn import mismatch
+from llmgym.learn.batch import split_by_group
+from llmgym.learn.engine_check import check_log_probs
+from llmgym.learn.reference import kl_from, log_probs_of
+from llmgym.rollout.collector import Collector, Task
+from llmgym.rollout.engines.base import LendsMemory
+from llmgym.rollout.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from tensordict import TensorDict
+
+    from llmgym.agents.base import OnlineAgent
+
+_KL_GROUPS = 2  # groups per step on which the KL from the reference is measured
+
+
+class OnlineTraining(Training):
+    """Training on episodes that the policy plays.
+
+    Args:
+        agent: Whose configuration, preparation and loss to use.
+    """
+
+    config: OnlineConfig
+
+    def __init__(self, agent: OnlineAgent) -> None:
+        super().__init__(agent)
+        self.agent = agent
+        self.envs = self.make_envs(self.config.prompts_per_step * self.config.group_size)
+        self.collector = Collector(self.envs, self.codec, self.engine)
+
+    def _step(self, step: int) -> tuple[Sequence[Trajectory], dict[str, float]]:
+        begun = time.perf_counter()
+        sampling = self.sampling(seed=self.config.seed * 10**6 + step)
+        trajectories = self.collector.collect(self._draw_tasks(step), sampling)
+        rolled_out = time.perf_counter()
+        if isinstance(self.engine, LendsMemory) and self.config.engine_kwargs.get("enable_memory_saver"):
+            self.engine.lend_memory()  # until load_weights
+        batch = self.agent.prepare(trajectories)
+        learnt = {"kl": math.nan} if batch is None else self._learn(step, batch.to(self.model.device))
+        if self.config.reference_every and step % self.config.reference_every == 0:
+            self.reference.refresh()
+        self._hand_over(step)
+        seconds = time.perf_counter() - begun
+        sampled = sum(trajectory.sampled_tokens for trajectory in trajectories)
+        return trajectories, {
+            "step": step,
+            **_summary(trajectories),
+            "tokens_per_second": sampled / seconds,
+            "seconds": seconds,
+            "rollout_seconds": rolled_out - begun,
+            **learnt,
+        }
+
+    def _learn(self, step: int, batch: TensorDict) -> dict[str, float]:
+        """Complete a batch and take its optimiser steps; return what was measured."""
+        config = self.config
+        few = _rows_of_groups(batch, _KL_GROUPS)
+        if config.engine_check is not None:
+            ours = log_probs_of(self.policy, batch[:few], self.learner.micro_batch_tokens)
+            check_log_probs(ours, batch[:few], config.engine_check)
+        reference = self.reference.log_probs(batch if self.agent.needs_reference else batch[:few])
+        kl = kl_from(reference[:few], batch[:few])
+        if self.agent.needs_reference:
+            batch["ref_log_probs"] = reference
+        off = self._correct(batch)
+        self.agent.complete(batch)
+        order = np.random.default_rng([config.seed, step])
+        updates = []
+        for epoch in range(config.epochs):
+            for part in split_by_group(batch, config.updates_per_step, order if epoch else None):
+                updates.append(self.learner.update(part))
+                # In the first forward pass the policy has the weights that sampled: its log-probs come for free.
+                off = off or mismatch.measure(part["policy_log_probs"], part)
+        return {"kl": kl, **off, **mean_of_updates(updates)}
+
+    def _correct(self, batch: TensorDict) -> dict[str, float]:
+        """Weigh a batch, if asked to, for the difference between who sampled it and who learns; return its measures."""
+        config = self.config
+        if not isinstance(config, PolicyGradientConfig) or config.mismatch_correction == "none":
+            return {}
+        batch["old_log_probs"] = log_probs_of(self.policy, batch, self.learner.micro_batch_tokens)
+        batch["importance_weight"], beyond = mismatch.importance_weights(
+            batch["old_log_probs"], batch, config.mismatch_correction, config.mismatch_level, config.mismatch_threshold
+        )
+        return {**mismatch.measure(batch["old_log_probs"], batch), "mismatch/corrected": beyond}
+
+    def _draw_tasks(self, step: int) -> list[Task]:
+        rng = np.random.default_rng([self.config.seed, step])
+        seeds = rng.integers(FIRST_TRAINING_SEED, 2**31, self.config.prompts_per_step)
+        return [Task(int(seed), group) for group, seed in enumerate(seeds) for _ in range(self.config.group_size)]
+
+
+def _rows_of_groups(batch: TensorDict, groups: int) -> int:
+    """Return how many rows the first `groups` groups of a batch have."""
+    lengths = batch["group"].unique_consecutive(return_counts=True)[1]
+    return int(lengths[:groups].sum())
+
+
+def _summary(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """What a batch of episodes looked like."""
+    seen = summarise(trajectories)
+    replies = [reply for trajectory in trajectories for reply in trajectory.replies]
+    rewards: dict[int, set[float | None]] = {}
+    for trajectory in trajectories:
+        rewards.setdefault(trajectory.group, set()).add(trajectory.score)
+    log_probs = [sum(trajectory.log_probs) for trajectory in trajectories]
+    return {
+        "reward": seen.reward,
+        "success": seen.success,
+        **{f"part/{name}": value for name, value in seen.parts.items() if name != "success"},
+        "reply_tokens": sum(reply.stop - reply.start for reply in replies) / len(replies),
+        "replies_cut_off": sum(reply.finish_reason == "length" for reply in replies) / len(replies),
+        "scores_missing": seen.missing,
+        "groups_without_signal": sum(len(scores) == 1 for scores in rewards.values()),
+        "entropy": -sum(log_probs) / max(1, sum(trajectory.sampled_tokens for trajectory in trajectories)),
+    }

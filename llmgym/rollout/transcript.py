@@ -1,0 +1,55 @@
+"""A conversation that was not sampled, as a trajectory: demonstrations and preference data."""
+
+import math
+from collections.abc import Sequence
+
+from llmgym.errors import DataError
+from llmgym.rollout.chat import ChatCodec
+from llmgym.rollout.engines.base import Completion
+from llmgym.rollout.trajectory import Trajectory
+from llmgym.types import Message
+
+
+def transcribe(
+    codec: ChatCodec, prompt: Sequence[Message], completion: Sequence[Message], *, seed: int = 0, group: int = 0
+) -> Trajectory:
+    """Write a conversation down as the tokens that sampling it would have given.
+
+    Args:
+        codec: Turns messages into tokens.
+        prompt: What stands before the first reply to learn from; it ends with a message to the agent.
+        completion: The agent's replies, and between them what it was answered.
+        seed: Of the trajectory.
+        group: Of the trajectory.
+
+    Returns:
+        A trajectory whose mask covers the replies of `completion`, end tokens included. Their
+        log-probabilities are NaN, for nobody sampled them. It has no score.
+
+    Raises:
+        DataError: The messages do not take turns.
+    """
+    _check_turns(prompt, completion)
+    trajectory = Trajectory(seed, group, messages=[*prompt], ending="terminated")
+    trajectory.observe(codec.prompt(prompt))
+    for message in completion:
+        trajectory.messages.append(message)
+        if message.role == "assistant":
+            tokens = codec.reply(message.content)
+            log_probs = [math.nan] * len(tokens)
+            trajectory.act(Completion(0, tokens, log_probs, finish_reason="stop", weight_version=0))
+        elif (rewritten := codec.rewritten(trajectory.messages)) is not None:
+            trajectory.start_row(rewritten)
+        else:
+            trajectory.observe(codec.bridge(message.content, trajectory.tokens[-1]))
+    return trajectory
+
+
+def _check_turns(prompt: Sequence[Message], completion: Sequence[Message]) -> None:
+    roles = [message.role for message in completion]
+    if not prompt or prompt[-1].role != "user":
+        raise DataError(f"A prompt has to end with a user's message, got {[message.role for message in prompt]}.")
+    if not roles or roles[-1] != "assistant" or roles != (["assistant", "user"] * len(roles))[: len(roles)]:
+        raise DataError(
+            f"Expected a completion of assistant, user, assistant and so on to the last reply, got {roles}."
+        )
