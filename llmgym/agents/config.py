@@ -67,6 +67,15 @@ class AgentConfig(Config):
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     """Longer gradients are scaled down to this norm."""
 
+    lora_rank: Annotated[int, Field(ge=0)] = 0
+    """Rank of the adapters that are trained instead of the model's own weights; 0 trains the weights."""
+
+    lora_alpha: Annotated[float, Field(gt=0)] = 32.0
+    """Scale of the adapters: what they add is multiplied by this over the rank."""
+
+    lora_merge: bool = False
+    """Save a checkpoint with the adapters merged into the weights, instead of the adapters alone."""
+
     micro_batch_tokens: Positive | None = None
     """Tokens that a forward pass of the learner takes at the most. None: 2,048 on a processor, 16,384 on a GPU."""
 

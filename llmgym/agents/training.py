@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import functools
 import inspect
@@ -26,6 +27,7 @@ from llmgym.learn.policy import Policy
 from llmgym.learn.reference import Reference
 from llmgym.models import TINY_PATH
 from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
+from llmgym.models.lora import add_adapters, merged_weights
 from llmgym.models.threads import use_available_processors
 from llmgym.registry import resolve_env
 from llmgym.report.console import Progress, make_console, print_evaluations
@@ -79,6 +81,11 @@ class Training(ABC):
         self.env_id = resolve_env(config.env)
         self.model, self.tokenizer = load_causal_lm(self._model_path)
         self.model.to(_device(config.device))
+        self.sampling_model = self.model
+        """What replies are sampled with: the model, or beside adapters a plain one that takes the merged weights."""
+        if config.lora_rank:
+            self.sampling_model = copy.deepcopy(self.model).requires_grad_(False)
+            add_adapters(self.model, config.lora_rank, config.lora_alpha)
         self.codec = ChatCodec(self.tokenizer, stop_token_ids_of(self.model), config.history)
         self._notify = functools.partial(make_console().print, style="yellow", soft_wrap=True, markup=False)
         if self.codec.notice:
@@ -105,7 +112,7 @@ class Training(ABC):
         config = self.config
         return make_engine(
             config.engine,
-            self.model,
+            self.sampling_model,
             self._model_path,
             context_length=config.context_length,
             kv_cache_gib=config.kv_cache_gib,
@@ -179,8 +186,12 @@ class Training(ABC):
             self.engine.close()
 
     def save(self, path: Path) -> None:
-        """Write the model and its tokenizer to a new directory."""
-        save_checkpoint(path, self.model, self.tokenizer)
+        """Write the model, or its adapters, and its tokenizer to a new directory."""
+        if self.config.lora_merge and self.config.lora_rank:
+            self.sampling_model.load_state_dict(dict(merged_weights(self.model)), strict=False)
+            save_checkpoint(path, self.sampling_model, self.tokenizer)
+        else:
+            save_checkpoint(path, self.model, self.tokenizer)
 
     def sampling(self, seed: int) -> Sampling:
         """Return how replies are sampled."""
@@ -216,7 +227,7 @@ class Training(ABC):
 
     def _hand_over(self, step: int) -> None:
         """Give the engine the weights that a step ended with."""
-        self.engine.load_weights(self.model.named_parameters(), version=step)
+        self.engine.load_weights(merged_weights(self.model), version=step)
 
 
 def mean_of_updates(updates: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -1,0 +1,57 @@
+"""LoRA: low-rank adapters beside frozen weights (Hu et al. 2021, arXiv:2106.09685), by peft."""
+
+import importlib.util
+from collections.abc import Iterator
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from llmgym.errors import ModelError
+
+_ADAPTER = "default"
+
+
+def add_adapters(model: PreTrainedModel, rank: int, alpha: float) -> None:
+    r"""Freeze a model and give every linear layer but the output an adapter that learns, in place.
+
+    A layer's weight becomes :math:`W + \frac{\alpha}{r} B A`, with B = 0 at first.
+
+    Args:
+        model: As it was loaded.
+        rank: r, rows of A and columns of B.
+        alpha: Scale of the adapter.
+
+    Raises:
+        ModelError: peft is not installed, or the model takes no adapters.
+    """
+    if importlib.util.find_spec("peft") is None:
+        raise ModelError("lora_rank: expected peft, which is not installed; `pip install llmgym[lora]` brings it.")
+    from peft import LoraConfig
+
+    try:
+        model.add_adapter(
+            LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"),
+            adapter_name=_ADAPTER,
+        )
+    except ValueError as error:
+        raise ModelError(
+            f"lora_rank: models of type {model.config.model_type!r} take no adapters ({error})."
+        ) from error
+
+
+def merged_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
+    """Yield the weights of a model by their names, adapters added to what they adapt."""
+    if not getattr(model, "_hf_peft_config_loaded", False):
+        yield from model.named_parameters()
+        return
+    from peft.tuners.lora import LoraLayer
+
+    adapted = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+    for name, layer in adapted.items():
+        base = layer.get_base_layer()
+        yield f"{name}.weight", base.weight.detach() + layer.get_delta_weight(_ADAPTER).detach()
+        if base.bias is not None:
+            yield f"{name}.bias", base.bias
+    for name, parameter in model.named_parameters():
+        if not any(name.startswith(f"{layer}.") for layer in adapted):
+            yield name, parameter
