@@ -127,6 +127,10 @@ class OnlineAgent(Agent):
             The batch, or None if there is nothing to learn from.
         """
 
+    def teaches(self, siblings: Sequence[Trajectory]) -> bool:
+        """Tell whether there is something to learn from a group; by default there is if its scores differ."""
+        return len({trajectory.score for trajectory in siblings if trajectory.score is not None}) > 1
+
     def _make_training(self) -> Training:
         from llmgym.agents.online import OnlineTraining
 

@@ -140,6 +140,9 @@ class OnlineConfig(AgentConfig):
     group_size: Annotated[int, Field(ge=2)] = 8
     """Episodes per task. A group of one has nothing to be compared with."""
 
+    rollouts_per_step: Positive = 1
+    """Rollouts of a step at the most, to replace groups that nothing is learnt from (dynamic sampling); 1 keeps all."""
+
     epochs: Positive = 1
     """Times that a training step goes over its batch."""
 

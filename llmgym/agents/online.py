@@ -45,12 +45,11 @@ class OnlineTraining(Training):
 
     def _step(self, step: int) -> tuple[Sequence[Trajectory], dict[str, float]]:
         begun = time.perf_counter()
-        sampling = self.sampling(seed=self.config.seed * 10**6 + step)
-        trajectories = self.collector.collect(self._draw_tasks(step), sampling)
+        trajectories, kept = self._roll_out(step)
         rolled_out = time.perf_counter()
         if isinstance(self.engine, LendsMemory) and self.config.engine_kwargs.get("enable_memory_saver"):
             self.engine.lend_memory()  # until load_weights
-        batch = self.agent.prepare(trajectories)
+        batch = self.agent.prepare(kept) if kept else None
         learnt = {"kl": math.nan} if batch is None else self._learn(step, batch.to(self.model.device))
         if self.config.reference_every and step % self.config.reference_every == 0:
             self.reference.refresh()
@@ -60,6 +59,7 @@ class OnlineTraining(Training):
         return trajectories, {
             "step": step,
             **_summary(trajectories),
+            "groups_replaced": (len(trajectories) - len(kept)) / self.config.group_size,
             "tokens_per_second": sampled / seconds,
             "seconds": seconds,
             "rollout_seconds": rolled_out - begun,
@@ -99,10 +99,30 @@ class OnlineTraining(Training):
         )
         return {**mismatch.measure(batch["old_log_probs"], batch), "mismatch/corrected": beyond}
 
-    def _draw_tasks(self, step: int) -> list[Task]:
-        rng = np.random.default_rng([self.config.seed, step])
-        seeds = rng.integers(FIRST_TRAINING_SEED, 2**31, self.config.prompts_per_step)
-        return [Task(int(seed), group) for group, seed in enumerate(seeds) for _ in range(self.config.group_size)]
+    def _roll_out(self, step: int) -> tuple[list[Trajectory], list[Trajectory]]:
+        """Play a step's groups; return all episodes, and those to learn from.
+
+        Where more than one rollout is allowed, groups that teach nothing are left out and others
+        played in their place (dynamic sampling, DAPO, arXiv:2503.14476, section 3.2).
+        """
+        config, size = self.config, self.config.group_size
+        rng = np.random.default_rng([config.seed, step])
+        played: list[Trajectory] = []
+        kept: list[Trajectory] = []
+        for rollout in range(config.rollouts_per_step):
+            seeds = rng.integers(FIRST_TRAINING_SEED, 2**31, config.prompts_per_step - len(kept) // size)
+            first = len(played) // size
+            tasks = [Task(int(seed), first + group) for group, seed in enumerate(seeds) for _ in range(size)]
+            sampling = self.sampling(seed=config.seed * 10**6 + step + (rollout << 40))
+            episodes = self.collector.collect(tasks, sampling)
+            played += episodes
+            if config.rollouts_per_step == 1:
+                return played, played
+            groups = [episodes[start : start + size] for start in range(0, len(episodes), size)]
+            kept += [episode for group in groups if self.agent.teaches(group) for episode in group]
+            if len(kept) == size * config.prompts_per_step:
+                break
+        return played, kept
 
 
 def _rows_of_groups(batch: TensorDict, groups: int) -> int:
