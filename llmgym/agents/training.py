@@ -85,7 +85,7 @@ class Training(ABC):
         """What replies are sampled with: the model, or beside adapters a plain one that takes the merged weights."""
         if config.lora_rank:
             self.sampling_model = copy.deepcopy(self.model).requires_grad_(False)
-            add_adapters(self.model, config.lora_rank, config.lora_alpha)
+            add_adapters(self.model, config.lora_rank, config.lora_alpha, config.seed)
         self.codec = ChatCodec(self.tokenizer, stop_token_ids_of(self.model), config.history)
         self._notify = functools.partial(make_console().print, style="yellow", soft_wrap=True, markup=False)
         if self.codec.notice:

@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -11,7 +12,7 @@ from llmgym.errors import ModelError
 _ADAPTER = "default"
 
 
-def add_adapters(model: PreTrainedModel, rank: int, alpha: float) -> None:
+def add_adapters(model: PreTrainedModel, rank: int, alpha: float, seed: int = 0) -> None:
     r"""Freeze a model and give every linear layer but the output an adapter that learns, in place.
 
     A layer's weight becomes :math:`W + \frac{\alpha}{r} B A`, with B = 0 at first.
@@ -20,6 +21,7 @@ def add_adapters(model: PreTrainedModel, rank: int, alpha: float) -> None:
         model: As it was loaded.
         rank: r, rows of A and columns of B.
         alpha: Scale of the adapter.
+        seed: Of the values that A has at first.
 
     Raises:
         ModelError: peft is not installed, or the model takes no adapters.
@@ -28,11 +30,11 @@ def add_adapters(model: PreTrainedModel, rank: int, alpha: float) -> None:
         raise ModelError("lora_rank: expected peft, which is not installed; `pip install llmgym[lora]` brings it.")
     from peft import LoraConfig
 
+    lora = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
     try:
-        model.add_adapter(
-            LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"),
-            adapter_name=_ADAPTER,
-        )
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model.add_adapter(lora, adapter_name=_ADAPTER)
     except ValueError as error:
         raise ModelError(
             f"lora_rank: models of type {model.config.model_type!r} take no adapters ({error})."

@@ -328,3 +328,34 @@ def test_the_custom_environment_example_runs_as_it_is(tmp_path: Path) -> None:
     (evaluations,) = tmp_path.glob("runs/*/evaluations.json")
     before, after = json.loads(evaluations.read_text()).values()
     assert after["reward"] > before["reward"] + 0.1
+
+
+def test_adapters_learn_what_the_engine_samples_with_and_are_saved_alone_or_merged(tmp_path: Path) -> None:
+    options = {**SMALL, "lora_rank": 4, "learning_rate": 5e-3, "warmup_steps": 0, "output_dir": tmp_path}
+    apart, merged = GRPO(**options), GRPO(lora_merge=True, **options)
+    runs = [agent.train(steps=2) for agent in (apart, merged)]
+    for run in runs:
+        assert run.metrics[1]["kl"] > 0
+        assert run.metrics[1]["mismatch/log_ratio_max"] < 1e-3
+    assert (runs[0].path / "checkpoint" / "adapter_model.safetensors").exists()
+    assert not (runs[1].path / "checkpoint" / "adapter_config.json").exists()
+    plain = AutoModelForCausalLM.from_pretrained(runs[1].path / "checkpoint")
+    tokens = torch.arange(5, 25)[None]
+    torch.testing.assert_close(plain(tokens).logits, merged.training.model(tokens).logits, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        apart.training.model(tokens).logits, merged.training.model(tokens).logits, atol=1e-4, rtol=1e-4
+    )
+
+
+def test_dynamic_sampling_replaces_groups_whose_scores_are_all_equal(tmp_path: Path) -> None:
+    def by_seed(episode: llmgym.Episode) -> float:  # half of the tasks score all episodes alike
+        return float(len(episode.turns[0].observation) % 2 and len(episode.actions[0]))
+
+    agent = GRPO(scorer=by_seed, rollouts_per_step=20, output_dir=tmp_path, **{**SMALL, "prompts_per_step": 3})
+    played, kept = agent.training._roll_out(1)
+    assert len(kept) == 3 * 4
+    assert len(played) > len(kept)
+    groups = [[t.score for t in kept if t.group == group] for group in dict.fromkeys(t.group for t in kept)]
+    assert [len(scores) for scores in groups] == [4, 4, 4]
+    assert all(len(set(scores)) > 1 for scores in groups)
+    assert {t.group for t in played} == set(range(len(played) // 4))

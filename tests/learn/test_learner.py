@@ -1,15 +1,21 @@
 """The learner takes the same step however the batch is cut, and warms up."""
 
 import copy
+import itertools
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import random_model
+from safetensors.torch import load_file
+from tensordict import TensorDict
 from test_clipped_policy import real_batch
 
-from llmgym.learn.batch import collate, split_by_group
-from llmgym.learn.learner import Learner
+from llmgym.errors import TrainingError
+from llmgym.learn.batch import collate, micro_batches, split_by_group
+from llmgym.learn.learner import MAX_SKIPPED_IN_A_ROW, Learner
 from llmgym.learn.losses import ClippedPolicyLoss
 from llmgym.learn.policy import Policy
 from llmgym.learn.reference import Reference, kl_from
@@ -60,19 +66,6 @@ def test_the_learning_rate_rises_linearly_and_gradients_are_clipped() -> None:
     assert total == pytest.approx(0.01, rel=1e-3)
 
 
-def test_a_gradient_that_is_not_finite_leaves_the_weights_as_they_are() -> None:
-    model = random_model("qwen2")
-    batch = real_batch(Policy(model))
-    before = copy.deepcopy(model.state_dict())
-    one = learner(model)
-    poisoned = batch.clone()
-    poisoned["advantage"][poisoned["mask"]] = math.inf
-    assert one.update(poisoned)["updates_skipped"] == 1.0
-    for name, value in model.state_dict().items():
-        torch.testing.assert_close(value, before[name])
-    assert one.update(batch)["updates_skipped"] == 0.0
-
-
 def test_the_reference_stays_where_training_started() -> None:
     model = random_model("qwen2")
     policy = Policy(model)
@@ -111,3 +104,117 @@ def test_collating_pads_on_the_right_and_leaves_missing_scores_out_of_the_mask()
 def test_a_batch_is_split_between_groups_and_never_within(parts: int, sizes: list[int]) -> None:
     batch = collate([trajectory(group, 4) for group in (7, 7, 2, 5, 5, 5)])
     assert [len(part) for part in split_by_group(batch, parts)] == sizes
+
+
+def steps_apart(batch: TensorDict, unit: str, sizes: list[int]) -> TensorDict:
+    """Give consecutive rows the same unit."""
+    units = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    return batch.clone().set(unit, units)
+
+
+@pytest.mark.parametrize("max_tokens", [1, 30, 60, 150, 10**6])
+def test_a_micro_batch_never_splits_a_unit_and_together_they_are_the_batch(max_tokens: int) -> None:
+    batch = real_batch(Policy(random_model("qwen2")))
+    sizes = [2, 1, *[2] * ((len(batch) - 3) // 2), *[1] * ((len(batch) - 3) % 2)]
+    batch = steps_apart(batch, "pair", sizes)
+    parts = list(micro_batches(batch, max_tokens, "pair"))
+    units = [part["pair"].unique().tolist() for part in parts]
+    assert sum(units, []) == list(range(len(sizes)))  # noqa: RUF017  # few
+    rows = [row[:length].tolist() for part in parts for row, length in zip(part["tokens"], part["length"], strict=True)]
+    assert rows == [row[:length].tolist() for row, length in zip(batch["tokens"], batch["length"], strict=True)]
+    if max_tokens == 1:
+        assert [len(part) for part in parts] == sizes
+
+
+@pytest.mark.parametrize("unit", ["row", "pair"])
+@pytest.mark.parametrize("max_tokens", [40, 90])
+def test_a_micro_batch_holds_no_more_tokens_than_it_may_unless_it_is_one_unit(unit: str, max_tokens: int) -> None:
+    batch = real_batch(Policy(random_model("qwen2")))
+    batch = steps_apart(batch, "pair", [2] * (len(batch) // 2) + [1] * (len(batch) % 2))
+    for part in micro_batches(batch, max_tokens, unit):
+        prompts = {tuple(row[:n].tolist()) for row, n in zip(part["tokens"], part["prompt_length"], strict=True)}
+        size = sum(map(len, prompts)) + int((part["length"] - part["prompt_length"]).sum())
+        assert size <= max_tokens or len(part if unit == "row" else part["pair"].unique()) == 1
+
+
+def test_shuffling_groups_keeps_each_together_and_loses_none() -> None:
+    batch = collate([trajectory(group, 4 + group) for group in (7, 7, 2, 5, 5, 5)])
+    order = np.random.default_rng(1)
+    seen = set()
+    for _ in range(20):
+        groups = [g for part in split_by_group(batch, 2, order) for g in part["group"].tolist()]
+        assert sorted(groups) == [2, 5, 5, 5, 7, 7]
+        assert sum(a != b for a, b in itertools.pairwise(groups)) == 2
+        seen.add(tuple(dict.fromkeys(groups)))
+    assert len(seen) == 6  # every order of three groups
+
+
+def test_a_refreshed_reference_is_the_policy_and_leaves_it_alone() -> None:
+    model = random_model("llama")
+    policy = Policy(model)
+    reference = Reference(policy, micro_batch_tokens=50)
+    batch = real_batch(policy)
+    start = batch["log_probs"].clone()
+    learner(model).update(batch)
+    with torch.no_grad():
+        learnt = policy.log_probs(batch)
+    torch.testing.assert_close(reference.log_probs(batch), start)
+    with torch.no_grad():
+        torch.testing.assert_close(policy.log_probs(batch), learnt, atol=0, rtol=0)
+    reference.refresh()
+    torch.testing.assert_close(reference.log_probs(batch), learnt)
+
+
+# Steps that are not finite.
+
+
+def poisoned(batch: TensorDict) -> TensorDict:
+    batch = batch.clone()
+    batch["advantage"][batch["mask"]] = math.inf
+    return batch
+
+
+def test_a_step_that_is_not_finite_leaves_its_batch_behind(tmp_path: Path) -> None:
+    model = random_model("qwen2")
+    batch = real_batch(Policy(model))
+    one = learner(model)
+    one.skipped_batches = tmp_path / "skipped"
+    one.update(batch)
+    assert not one.skipped_batches.exists()
+    bad = poisoned(batch)
+    one.update(bad)
+    (file,) = one.skipped_batches.iterdir()
+    saved = load_file(file)
+    for key in ("tokens", "mask", "advantage", "log_probs"):
+        torch.testing.assert_close(saved[key], bad[key])
+
+
+def test_several_steps_in_a_row_that_are_not_finite_stop_training_and_name_the_file(tmp_path: Path) -> None:
+    model = random_model("qwen2")
+    batch = real_batch(Policy(model))
+    one = learner(model)
+    one.skipped_batches = tmp_path
+    for _ in range(3):  # a finite step in between starts the count again
+        for _ in range(MAX_SKIPPED_IN_A_ROW - 1):
+            assert one.update(poisoned(batch))["updates_skipped"] == 1.0
+        assert one.update(batch)["updates_skipped"] == 0.0
+    before = copy.deepcopy(model.state_dict())
+    for _ in range(MAX_SKIPPED_IN_A_ROW - 1):
+        one.update(poisoned(batch))
+    with pytest.raises(TrainingError, match="in a row") as caught:
+        one.update(poisoned(batch))
+    assert str(sorted(tmp_path.iterdir())[-1]) in str(caught.value)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, before[name], atol=0, rtol=0)
+
+
+def test_a_loss_that_is_not_finite_is_a_reason_too(tmp_path: Path) -> None:
+    model = random_model("qwen2")
+    batch = real_batch(Policy(model))
+    one = learner(model)
+    one.skipped_batches = tmp_path
+    constant = batch.clone()
+    constant["advantage"][constant["mask"]] = math.nan
+    metrics = one.update(constant)
+    assert math.isnan(metrics["loss_objective"])
+    assert metrics["updates_skipped"] == 1.0

@@ -1,0 +1,64 @@
+"""Adapters: they alone learn, and what samples has them merged."""
+
+import copy
+
+import pytest
+import torch
+from conftest import random_model
+from test_clipped_policy import real_batch
+
+from llmgym.errors import ModelError
+from llmgym.learn.learner import Learner
+from llmgym.learn.losses import ClippedPolicyLoss
+from llmgym.learn.policy import Policy
+from llmgym.learn.reference import Reference
+from llmgym.models.lora import add_adapters, merged_weights
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama"])
+def test_merged_weights_are_those_of_a_plain_model_that_says_the_same(family: str) -> None:
+    model = random_model(family)
+    plain = copy.deepcopy(model)
+    add_adapters(model, rank=4, alpha=8.0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    merged = dict(merged_weights(model))
+    assert merged.keys() == dict(plain.named_parameters()).keys()
+    tokens = torch.randint(300, (2, 9), generator=torch.Generator().manual_seed(1))
+    assert not torch.allclose(plain(tokens).logits, model(tokens).logits, atol=1e-2)
+    plain.load_state_dict(merged, strict=False)
+    torch.testing.assert_close(plain(tokens).logits, model(tokens).logits, atol=1e-3, rtol=1e-4)
+
+
+def test_a_model_without_adapters_has_its_own_weights() -> None:
+    model = random_model("qwen2")
+    assert dict(merged_weights(model)).keys() == dict(model.named_parameters()).keys()
+
+
+def test_only_adapters_learn_and_the_reference_is_the_model_with_the_adapters_off() -> None:
+    model = random_model("qwen2")
+    add_adapters(model, rank=4, alpha=8.0)
+    policy = Policy(model)
+    reference = Reference(policy, micro_batch_tokens=10**6)
+    batch = real_batch(policy)
+    frozen = {name: value.clone() for name, value in model.state_dict().items() if "lora_" not in name}
+    learner = Learner(ClippedPolicyLoss(policy), learning_rate=1e-2)
+    for _ in range(3):
+        learner.update(batch)
+    for name, value in frozen.items():
+        torch.testing.assert_close(model.state_dict()[name], value, atol=0, rtol=0)
+    with torch.no_grad():
+        learnt = policy.log_probs(batch)
+        model.disable_adapters()
+        without = policy.log_probs(batch)
+        model.enable_adapters()
+    assert (learnt - without).abs().max() > 1e-3
+    torch.testing.assert_close(reference.log_probs(batch), without, atol=1e-6, rtol=0)
+
+
+def test_without_peft_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=r"llmgym\[lora\]"):
+        add_adapters(random_model("qwen2"), rank=4, alpha=8.0)
