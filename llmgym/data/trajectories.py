@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from llmgym.data.conversations import CONVERSATION, as_rows
 from llmgym.errors import DataError
 from llmgym.files import whole_or_absent
 from llmgym.rollout.trajectory import Reply, Trajectory
@@ -15,7 +16,6 @@ from llmgym.types import Message
 SCHEMA_VERSION = 2
 """Version 2 added ``row_starts``; an episode of version 1 is one row."""
 
-_MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
 _REPLY = pa.struct(
     [
         ("start", pa.int32()),
@@ -32,7 +32,7 @@ SCHEMA = pa.schema(
         ("score", pa.float64()),
         ("ending", pa.string()),
         ("parts", pa.map_(pa.string(), pa.float64())),
-        ("messages", pa.list_(_MESSAGE)),
+        ("messages", CONVERSATION),
         ("replies", pa.list_(_REPLY)),
         ("tokens", pa.list_(pa.int32())),
         ("mask", pa.list_(pa.bool_())),
@@ -53,7 +53,7 @@ def write_trajectories(path: Path, trajectories: Sequence[Trajectory]) -> None:
             "score": trajectory.score,
             "ending": trajectory.ending,
             "parts": list(trajectory.parts.items()),
-            "messages": [{"role": m.role, "content": _valid(m.content)} for m in trajectory.messages],
+            "messages": as_rows(trajectory.messages),
             "replies": [
                 {
                     "start": reply.start,
@@ -110,8 +110,3 @@ def _check_version(path: Path, metadata: dict[bytes, bytes]) -> None:
             f"{str(path)!r}: expected trajectories of version {SCHEMA_VERSION} or earlier, "
             f"got {label.get('kind', 'something else')} of version {label.get('version', 'unknown')}."
         )
-
-
-def _valid(text: str) -> str:
-    """Replace lone surrogates, which no UTF-8 file can hold."""
-    return text.encode("utf-8", "replace").decode("utf-8")
