@@ -9,7 +9,7 @@ from gymnasium.envs.registration import VectorEnvCreator
 
 from llmgym.envs.text_env import TextEnv
 from llmgym.envs.vector import TextVectorEnv
-from llmgym.errors import UnknownNameError, did_you_mean, import_user_module
+from llmgym.errors import ConfigError, LLMGymError, UnknownNameError, did_you_mean, import_user_module
 
 AnyEnv = TypeVar("AnyEnv", bound=type[TextEnv])
 
@@ -86,3 +86,19 @@ def resolve_env(name: str) -> str:
         hint = did_you_mean(short, names)
         raise UnknownNameError(f"No environment is registered as {name!r}.{hint} Text environments: {', '.join(_IDS)}.")
     return max(matches)[1]
+
+
+def make_env(name: str, **options: Any) -> gymnasium.Env[str, str]:
+    """Make the environment that `name` stands for.
+
+    Raises:
+        UnknownNameError: Nothing of that name is registered, or the module is not found.
+        ConfigError: It cannot be made with these options.
+    """
+    env_id = resolve_env(name)
+    try:
+        return gymnasium.make(env_id, disable_env_checker=True, **options)
+    except LLMGymError:
+        raise
+    except (TypeError, ValueError, gymnasium.error.Error) as error:
+        raise ConfigError(f"Cannot make {env_id} with {options}: {error}") from error

@@ -73,7 +73,7 @@ def loaded_by(statement: str) -> set[str]:
     [
         "import llmgym",
         "import llmgym, gymnasium; gymnasium.make('llmgym/AIOpsTriage-v0').reset(seed=0)",
-        "import llmgym.scorers, llmgym.data, llmgym.data.trajectories",
+        "import llmgym.scorers, llmgym.data, llmgym.data.trajectories, llmgym.data.preferences",
         "import llmgym.agents, llmgym.agents.grpo",
         "import llmgym.models.teacher",
     ],
@@ -82,7 +82,7 @@ def test_text_and_command_lines_load_no_torch(statement: str) -> None:
     assert not {"torch", "transformers", "tensordict", "torchrl"} & loaded_by(statement)
 
 
-@pytest.mark.parametrize("command", ["llmgym.agents.grpo", "llmgym.cli"])
+@pytest.mark.parametrize("command", ["llmgym.agents.grpo", "llmgym.data.preferences", "llmgym.cli"])
 def test_help_is_there_where_torch_cannot_be_imported(command: str, tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('not needed for --help')")
     run = subprocess.run(

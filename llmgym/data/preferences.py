@@ -1,13 +1,27 @@
-"""Preference pairs as Parquet, in the columns that TRL reads too: prompt, chosen, rejected."""
+"""Preference pairs: from any environment with an expert, and as Parquet in the columns that TRL reads too.
 
+    python -m llmgym.data.preferences --env AIOpsTriage --n 1000 --out prefs.parquet
+
+The expert plays, and the same episode is played again with a mistake. What both have in
+common is the prompt, what the expert does then is chosen, and the rest of the other episode
+is rejected. The environment's own score tells that it is the worse one.
+"""
+
+import itertools
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
+import gymnasium
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import Field
 
+from llmgym.config import Config, Kwargs, parse_command_line
 from llmgym.data.conversations import (
     CONVERSATION,
     as_rows,
@@ -17,13 +31,17 @@ from llmgym.data.conversations import (
     column_of_numbers,
     read_table,
 )
-from llmgym.errors import DataError
+from llmgym.envs.seeds import training_seeds
+from llmgym.envs.text_env import TextEnv
+from llmgym.errors import ConfigError, DataError, LLMGymError
 from llmgym.files import whole_or_absent
-from llmgym.types import Message
+from llmgym.registry import make_env
+from llmgym.types import Message, Turn
 
 SCHEMA_VERSION = 1
 
 _NUMBERS = ("score_chosen", "score_rejected", "margin")
+_FUTILE = 100  # episodes in a row that give no pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +120,122 @@ def read_preferences(path: Path) -> list[Preference]:
     except DataError as error:
         raise DataError(f"{str(path)!r}: {error}") from None
     return [Preference(*row) for row in zip(prompts, chosen, rejected, *numbers, strict=True)]
+
+
+def generate_preferences(env: str, n: int, seed: int = 0, **env_kwargs: Any) -> list[Preference]:
+    """Play the expert of an environment, and mistakes, until there are `n` preferences.
+
+    A mistake is what the environment's `mistake` replies; where it has none, what its expert
+    replied to another task. A pair whose rejected side is not scored lower is left out. Tasks
+    are those of training: none of them is ever used for evaluation.
+
+    Args:
+        env: Its name, as `llmgym.registry.resolve_env` takes it; it needs an `expert`.
+        n: How many.
+        seed: The same seed gives the same preferences.
+        env_kwargs: Arguments of the environment.
+
+    Raises:
+        ConfigError: The environment has no expert.
+        DataError: Episodes upon episodes give no pair.
+    """
+    playing = make_env(env, **env_kwargs)
+    inner = playing.unwrapped
+    if not isinstance(inner, TextEnv) or type(inner).expert is TextEnv.expert:
+        raise ConfigError(f"{env} has no expert(), which is what preferences are made of.")
+    has_mistakes = type(inner).mistake is not TextEnv.mistake
+    preferences: list[Preference] = []
+    elsewhere: list[str] = []  # the expert's replies to the task before
+    futile = 0
+    for task in training_seeds(np.random.default_rng(seed)):
+        if len(preferences) >= n:
+            return preferences
+        expert, high = _play(playing, task, inner.expert)
+        other, low = _play(playing, task, inner.mistake if has_mistakes else elsewhere.__iter__)
+        elsewhere = [turn.action for turn in expert]
+        if high is not None and low is not None and low < high:
+            preferences.append(_pair(inner.system_prompt, expert, other, high, low))
+            futile = 0
+        elif (futile := futile + 1) == _FUTILE:
+            raise DataError(f"{env}: {_FUTILE} tasks in a row, {task} the last, gave no pair with a worse side.")
+    raise AssertionError("training_seeds ends never")
+
+
+def _play(
+    env: gymnasium.Env[str, str], seed: int, replies: Callable[[], Iterator[str]]
+) -> tuple[list[Turn], float | None]:
+    """Play an episode; return its turns and its score, None if it has none or did not come to its end."""
+    observation, _ = env.reset(seed=seed)
+    turns: list[Turn] = []
+    total = 0.0
+    for action in replies():
+        turns.append(Turn(observation, action))
+        observation, reward, terminated, truncated, info = env.step(action)
+        total += float(reward)
+        if terminated or truncated:
+            return turns, None if "score_missing" in info else total
+    return turns, None
+
+
+def _pair(system: str | None, expert: list[Turn], other: list[Turn], high: float, low: float) -> Preference:
+    """Divide two episodes of one task where they part; the observation that both then answer ends the prompt."""
+    alike = sum(1 for _ in itertools.takewhile(lambda turns: turns[0] == turns[1], zip(expert, other, strict=False)))
+    before = [Message("system", system)] if system else []
+    return Preference(
+        prompt=(*before, *_messages(expert[:alike]), Message("user", expert[alike].observation)),
+        chosen=_messages(expert[alike:])[1:],
+        rejected=_messages(other[alike:])[1:],
+        score_chosen=high,
+        score_rejected=low,
+    )
+
+
+def _messages(turns: Sequence[Turn]) -> tuple[Message, ...]:
+    said = ((Message("user", turn.observation), Message("assistant", turn.action)) for turn in turns)
+    return tuple(itertools.chain.from_iterable(said))
+
+
+class PreferencesConfig(Config):
+    """Write preference pairs from an environment to a Parquet file."""
+
+    env: str = "AIOpsTriage"
+    """Environment with an expert: a registered id, with or without its version, or `package.module:Id`."""
+
+    env_kwargs: Kwargs = Field(default_factory=dict)
+    """Arguments of the environment, such as `difficulty=2 language=zh`."""
+
+    n: Annotated[int, Field(ge=1)] = 1000
+    """How many pairs."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of tasks and mistakes."""
+
+    out: Path = Path("preferences.parquet")
+    """The file; one that exists is never written over."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``python -m llmgym.data.preferences``; returns the exit code."""
+    prog = "python -m llmgym.data.preferences"
+    try:
+        config = parse_command_line(PreferencesConfig, arguments, prog)
+        if config is None:
+            return 0
+        if config.out.exists():
+            raise DataError(f"--out {str(config.out)!r} exists already; expected a new file.")
+        preferences = generate_preferences(config.env, config.n, config.seed, **config.env_kwargs)
+        config.out.parent.mkdir(parents=True, exist_ok=True)
+        write_preferences(config.out, preferences)
+    except (LLMGymError, OSError) as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 2
+    gaps = [(pair.score_chosen or 0.0) - (pair.score_rejected or 0.0) for pair in preferences]
+    print(
+        f"{config.out}: {len(preferences)} preferences of {config.env}; "
+        f"the rejected side is {sum(gaps) / len(gaps):.2f} worse on average"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,7 +2,8 @@
 
 import itertools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -13,6 +14,7 @@ from llmgym.errors import EnvironmentContractError
 from llmgym.spaces import UnicodeText
 
 Transcript = list[tuple[Any, ...]]
+Replies = Callable[[], Iterator[str]]
 
 _MOST_TURNS = 100  # of an episode with random replies
 
@@ -23,7 +25,7 @@ def check_env(env: gymnasium.Env[str, str], *, seeds: int = 20) -> None:
     Args:
         env: The environment.
         seeds: How many episodes are played with random replies, and how many by the expert
-            if there is one.
+            if there is one; as many with its mistakes if it has some.
 
     Raises:
         EnvironmentContractError: What is wrong, in a sentence.
@@ -35,22 +37,31 @@ def check_env(env: gymnasium.Env[str, str], *, seeds: int = 20) -> None:
         except (AssertionError, ValueError, Warning) as error:
             raise EnvironmentContractError(f"Gymnasium's check_env: {error}") from error
     for seed in range(seeds):
-        _play_twice(env, seed, expert=False)
+        _play_twice(env, seed, partial(_random_replies, seed))
     inner = env.unwrapped
     if not isinstance(inner, TextEnv) or type(inner).expert is TextEnv.expert:
         return
     for seed in range(seeds):
-        transcript = _play_twice(inner, seed, expert=True)
-        _, _, terminated, truncated, _ = transcript[-1]
-        if not (terminated or truncated):
-            raise EnvironmentContractError(f"The expert ran out of replies on seed {seed} before the episode was over.")
-        total = sum(step[1] for step in transcript)
+        total = _total(inner, seed, "expert")
         if inner.top_score is not None and abs(total - inner.top_score) > 1e-6:
             raise EnvironmentContractError(f"The expert earned {total} on seed {seed}, expected {inner.top_score}.")
+        if type(inner).mistake is not TextEnv.mistake and (wrong := _total(inner, seed, "mistake")) >= total:
+            raise EnvironmentContractError(
+                f"The mistake earned {wrong} on seed {seed}, expected less than the expert's {total}."
+            )
 
 
-def _play_twice(env: gymnasium.Env[str, str], seed: int, *, expert: bool) -> Transcript:
-    first, second = _play(env, seed, expert=expert), _play(env, seed, expert=expert)
+def _total(env: TextEnv, seed: int, who: str) -> float:
+    """Play the environment's own ``expert`` or ``mistake``; return the reward."""
+    transcript = _play_twice(env, seed, getattr(env, who))
+    _, _, terminated, truncated, _ = transcript[-1]
+    if not (terminated or truncated):
+        raise EnvironmentContractError(f"The {who} ran out of replies on seed {seed} before the episode was over.")
+    return float(sum(step[1] for step in transcript))
+
+
+def _play_twice(env: gymnasium.Env[str, str], seed: int, replies: Replies) -> Transcript:
+    first, second = _play(env, seed, replies), _play(env, seed, replies)
     if first != second:
         raise EnvironmentContractError(
             f"Seed {seed} gave two different episodes for the same actions: use self.np_random and nothing else."
@@ -58,10 +69,10 @@ def _play_twice(env: gymnasium.Env[str, str], seed: int, *, expert: bool) -> Tra
     return first
 
 
-def _play(env: gymnasium.Env[str, str], seed: int, *, expert: bool) -> Transcript:
+def _play(env: gymnasium.Env[str, str], seed: int, replies: Replies) -> Transcript:
     observation, _ = env.reset(seed=seed)
     transcript: Transcript = [(observation, 0.0, False, False, {})]
-    for action in _replies_of_expert(env) if expert else _random_replies(seed):
+    for action in replies():
         transcript.append(env.step(action))
         _, _, terminated, truncated, _ = transcript[-1]
         if terminated and truncated:
@@ -69,11 +80,6 @@ def _play(env: gymnasium.Env[str, str], seed: int, *, expert: bool) -> Transcrip
         if terminated or truncated:
             break
     return transcript
-
-
-def _replies_of_expert(env: gymnasium.Env[str, str]) -> Iterator[str]:
-    assert isinstance(env, TextEnv)
-    return env.expert()
 
 
 def _random_replies(seed: int) -> Iterator[str]:

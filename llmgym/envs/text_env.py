@@ -42,7 +42,7 @@ class TextEnv(gymnasium.Env[str, str]):
         self._scorer = None if scorer is None else resolve_scorer(scorer)
         self._awaiting: str | None = None  # the observation that the next action answers
 
-    # The three methods of an environment, and the fourth that validates it.
+    # The three methods of an environment, the fourth that validates it, and a fifth that preferences are made of.
 
     def begin(self) -> str:
         """Draw a task from `self.np_random` and return the first observation.
@@ -66,6 +66,14 @@ class TextEnv(gymnasium.Env[str, str]):
     def expert(self) -> Iterator[str]:
         """Yield, after `reset`, a reply per turn that earns the top score; `check_env` tries it."""
         raise NotImplementedError(f"{type(self).__name__} has no expert().")
+
+    def mistake(self) -> Iterator[str]:
+        """Yield, after `reset`, a reply per turn: as the expert does, but for something plausible that is wrong.
+
+        Preference data has it as the rejected side (`llmgym.data.preferences`); `check_env` makes
+        sure that it earns less than the expert.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no mistake().")
 
     # The Gymnasium API.
 

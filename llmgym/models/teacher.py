@@ -15,7 +15,8 @@ import numpy as np
 
 from llmgym.envs.aiops.incident import Incident, generate_incident
 from llmgym.envs.aiops.phrases import ROUND_2, SYSTEM, Language
-from llmgym.envs.aiops.report import cite, round_1_message
+from llmgym.envs.aiops.replies import answer, bystander, other_type, reason
+from llmgym.envs.aiops.report import round_1_message
 from llmgym.envs.aiops.world import DIFFICULTIES, Difficulty
 from llmgym.types import Message
 
@@ -61,20 +62,11 @@ def lessons(rng: np.random.Generator, answers: int) -> Iterator[Lesson]:
         )
 
 
-def reason(rng: np.random.Generator, incident: Incident, language: Language) -> str:
-    """Cite three or four signals: the direct traces in any order, then others."""
-    signals = [incident.signals[i] for i in rng.permutation(len(incident.signals))]
-    signals.sort(key=lambda signal: not signal.root)
-    cited = signals[: rng.integers(3, 5)]
-    return "\n".join(cite(signal, language) for signal in cited)
-
-
 def guess(rng: np.random.Generator, incident: Incident, difficulty: Difficulty) -> str:
     """Answer round 2, right in both names with probability ``RIGHT ** 2``."""
     service, cause = incident.service, incident.incident_type
     if rng.random() > RIGHT:
-        suffering = [signal.service for signal in incident.signals if signal.service != service]
-        service = str(rng.choice(suffering))
+        service = bystander(rng, incident)
     if rng.random() > RIGHT:
-        cause = str(rng.choice([other.name for other in difficulty.types if other.name != cause]))
-    return f'{{"service": "{service}", "incident_type": "{cause}"}}'
+        cause = other_type(rng, incident, difficulty)
+    return answer(service, cause)

@@ -1,6 +1,7 @@
 """`TextEnv` turns three methods into the Gymnasium API, and says what an environment does wrong."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
@@ -135,3 +136,19 @@ def test_an_unknown_scorer_names_the_nearest_one() -> None:
     llmgym.register_scorer("politeness")(lambda episode: 0.0)
     with pytest.raises(LookupError, match="Did you mean 'politeness'"):
         Count(scorer="polite_ness")
+
+
+def test_a_mistake_that_earns_as_much_as_the_expert_is_named() -> None:
+    class Careless(Count):
+        def expert(self) -> Iterator[str]:
+            yield from "123"
+
+        def mistake(self) -> Iterator[str]:
+            yield from "321" if self.lazy else "123"
+
+    env = Careless()
+    env.lazy = True
+    llmgym.check_env(env)
+    env.lazy = False
+    with pytest.raises(EnvironmentContractError, match=r"The mistake earned 1.0 on seed 0, expected less"):
+        llmgym.check_env(env)

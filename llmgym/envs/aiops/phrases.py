@@ -124,3 +124,6 @@ CONCLUSIONS: tuple[str, ...] = (
     "根因是", "根因为", "根本原因是", "结论是", "结论：", "诊断：",
 )  # fmt: skip
 """What gives a conclusion away in round 1, whichever the language; incident types do too."""
+
+CONCLUDING: Wording = {"en": "The root cause is {type} in {service}.", "zh": "根因是 {service} 的 {type}。"}
+"""How a reply concludes."""

@@ -6,7 +6,8 @@ from typing import Any, get_args
 from llmgym.envs.aiops import phrases
 from llmgym.envs.aiops.incident import Incident, Split, generate_incident
 from llmgym.envs.aiops.phrases import Language
-from llmgym.envs.aiops.report import cite, round_1_message
+from llmgym.envs.aiops.replies import answer, mistaken, reason
+from llmgym.envs.aiops.report import round_1_message
 from llmgym.envs.aiops.scoring import DEFAULT_WEIGHTS, parse_answer, score_parts
 from llmgym.envs.aiops.world import DIFFICULTIES
 from llmgym.envs.text_env import TextEnv
@@ -92,15 +93,20 @@ class AIOpsTriage(TextEnv):
 
     def succeeded(self, score: Score) -> bool:
         """Tell whether round 2 named the right service and the right type, whatever scored it."""
-        answer = parse_answer(self.episode.actions[-1])
-        return answer == {"service": self.episode.task.service, "incident_type": self.episode.task.incident_type}
+        named = parse_answer(self.episode.actions[-1])
+        return named == {"service": self.episode.task.service, "incident_type": self.episode.task.incident_type}
 
     def expert(self) -> Iterator[str]:
         """Cite the direct traces of the cause, then answer."""
         incident: Incident = self.episode.task
-        cited = sorted(incident.signals, key=lambda signal: not signal.root)[:4]
-        yield "\n".join(cite(signal, self.language) for signal in cited)
-        yield f'{{"service": "{incident.service}", "incident_type": "{incident.incident_type}"}}'
+        yield reason(self.np_random, incident, self.language)
+        yield answer(incident.service, incident.incident_type)
+
+    def mistake(self) -> Iterator[str]:
+        """Reply as the expert does, but blame a bystander or another type, mostly; see `replies.MISTAKES`."""
+        incident: Incident = self.episode.task
+        reasoning = reason(self.np_random, incident, self.language)
+        yield from mistaken(self.np_random, reasoning, incident, self.difficulty, self.language)
 
 
 def _one_of(name: str, value: Any, allowed: Any) -> None:
