@@ -9,7 +9,14 @@ from llmgym.envs.text_env import TextEnv
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import LLMGymError
 from llmgym.registry import register_entry_point, register_env, registered_envs, resolve_env
-from llmgym.scorers import FunctionScorer, Scorer, register_scorer
+from llmgym.scorers import (
+    FunctionScorer,
+    PairwiseScorer,
+    Scorer,
+    register_pairwise_scorer,
+    register_scorer,
+    register_scorer_class,
+)
 from llmgym.spaces import UnicodeText
 from llmgym.types import Episode, Message, Score, Turn
 from llmgym.version import __version__
@@ -19,6 +26,7 @@ __all__ = [
     "FunctionScorer",
     "LLMGymError",
     "Message",
+    "PairwiseScorer",
     "Score",
     "Scorer",
     "TextEnv",
@@ -28,9 +36,12 @@ __all__ = [
     "__version__",
     "check_env",
     "register_env",
+    "register_pairwise_scorer",
     "register_scorer",
+    "register_scorer_class",
     "registered_envs",
     "resolve_env",
 ]
 
 register_entry_point("llmgym/AIOpsTriage-v0", "llmgym.envs.aiops:AIOpsTriage")
+register_scorer_class("reward_model", "llmgym.learn.reward_model:RewardModelScorer")

@@ -14,12 +14,13 @@ class Evaluation:
 
     Attributes:
         episodes: Episodes played.
-        success: Share that succeeded, and the ends of its 95 % interval (Wilson).
+        success: Share that succeeded as their environments see it, whatever scored them, and
+            the ends of its 95 % interval (Wilson).
         success_low: See `success`.
         success_high: See `success`.
         reward: Mean reward of those that have a score.
         parts: Mean of every named part of the score.
-        missing: Episodes without a score; they count as failures.
+        missing: Episodes without a score.
     """
 
     episodes: int
@@ -39,8 +40,8 @@ def evaluate(collector: Collector, seeds: Sequence[int], sampling: Sampling) -> 
 def summarise(trajectories: Sequence[Trajectory]) -> Evaluation:
     """Sum up finished episodes."""
     scored = [trajectory for trajectory in trajectories if trajectory.score is not None]
-    names = dict.fromkeys(name for trajectory in scored for name in trajectory.parts)
-    successes = sum(trajectory.parts.get("success") == 1.0 for trajectory in scored)
+    names = dict.fromkeys(name for trajectory in trajectories for name in trajectory.parts)
+    successes = sum(trajectory.parts.get("success") == 1.0 for trajectory in trajectories)
     low, high = wilson_interval(successes, len(trajectories))
     return Evaluation(
         episodes=len(trajectories),
@@ -48,7 +49,7 @@ def summarise(trajectories: Sequence[Trajectory]) -> Evaluation:
         success_low=low,
         success_high=high,
         reward=_mean([trajectory.score for trajectory in scored if trajectory.score is not None]),
-        parts={name: _mean([t.parts[name] for t in scored if name in t.parts]) for name in names},
+        parts={name: _mean([t.parts[name] for t in trajectories if name in t.parts]) for name in names},
         missing=len(trajectories) - len(scored),
     )
 

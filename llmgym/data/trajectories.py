@@ -13,8 +13,8 @@ from llmgym.files import whole_or_absent
 from llmgym.rollout.trajectory import Reply, Trajectory
 from llmgym.types import Message
 
-SCHEMA_VERSION = 2
-"""Version 2 added ``row_starts``; an episode of version 1 is one row."""
+SCHEMA_VERSION = 3
+"""Version 2 added ``row_starts``; an episode of version 1 is one row. Version 3 added ``score_error``."""
 
 _REPLY = pa.struct(
     [
@@ -30,6 +30,7 @@ SCHEMA = pa.schema(
         ("seed", pa.int64()),
         ("group", pa.int64()),
         ("score", pa.float64()),
+        ("score_error", pa.string()),
         ("ending", pa.string()),
         ("parts", pa.map_(pa.string(), pa.float64())),
         ("messages", CONVERSATION),
@@ -51,6 +52,7 @@ def write_trajectories(path: Path, trajectories: Sequence[Trajectory]) -> None:
             "seed": trajectory.seed,
             "group": trajectory.group,
             "score": trajectory.score,
+            "score_error": trajectory.score_error,
             "ending": trajectory.ending,
             "parts": list(trajectory.parts.items()),
             "messages": as_rows(trajectory.messages),
@@ -96,6 +98,7 @@ def read_trajectories(path: Path) -> list[Trajectory]:
             messages=[Message(**message) for message in row["messages"]],
             parts=dict(row["parts"]),
             score=row["score"],
+            score_error=row.get("score_error"),
             ending=row["ending"],
             row_starts=row.get("row_starts", [0]),
         )

@@ -5,8 +5,9 @@ from typing import Any
 
 import gymnasium
 
-from llmgym.errors import EnvironmentContractError
-from llmgym.scorers.base import Scorer, as_score, resolve_scorer
+from llmgym.errors import ConfigError, EnvironmentContractError
+from llmgym.scorers.names import resolve_scorer
+from llmgym.scorers.pointwise import ScoreFunction, Scorer, as_score, score_all
 from llmgym.spaces import UnicodeText
 from llmgym.types import Episode, Score, Turn
 
@@ -27,6 +28,9 @@ class TextEnv(gymnasium.Env[str, str]):
         render_mode: ``"ansi"`` to let `render` return the conversation so far.
         scorer: Replaces the environment's own `score`: a `Scorer`, a function of an
             episode, or the name of a registered scorer.
+
+    Raises:
+        ConfigError: The scorer compares episodes; an environment has one at a time.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012  # Gymnasium declares it so
@@ -34,12 +38,14 @@ class TextEnv(gymnasium.Env[str, str]):
     max_turns: int | None = None
     top_score: float | None = 1.0
 
-    def __init__(self, *, render_mode: str | None = None, scorer: "Scorer | str | None" = None) -> None:
+    def __init__(self, *, render_mode: str | None = None, scorer: Scorer | ScoreFunction | str | None = None) -> None:
         self.observation_space = UnicodeText()
         self.action_space = UnicodeText()
         self.render_mode = render_mode
         self.episode = Episode()
-        self._scorer = None if scorer is None else resolve_scorer(scorer)
+        self.scored: Score | None = None
+        """What the newest episode was scored, once it is over."""
+        self._scorer = None if scorer is None else _pointwise(scorer)
         self._awaiting: str | None = None  # the observation that the next action answers
 
     # The three methods of an environment, the fourth that validates it, and a fifth that preferences are made of.
@@ -81,6 +87,7 @@ class TextEnv(gymnasium.Env[str, str]):
         """Start a new episode and return its first observation."""
         super().reset(seed=seed)
         self.episode = Episode(system_prompt=self.system_prompt)
+        self.scored = None
         self._awaiting = self._text("begin", self.begin())
         return self._awaiting, {}
 
@@ -106,7 +113,7 @@ class TextEnv(gymnasium.Env[str, str]):
             self._awaiting = self._text("respond", answer)
             return self._awaiting, 0.0, False, False, {}
         self._awaiting = None
-        score = self._score_episode()
+        self.scored = score = self._score_episode()
         if score.value is None:
             return answer or "", 0.0, terminated, truncated, {"score_missing": 1.0}
         info = {**score.parts, "success": float(self.succeeded(score))}
@@ -132,4 +139,13 @@ class TextEnv(gymnasium.Env[str, str]):
     def _score_episode(self) -> Score:
         if self._scorer is None:
             return as_score(self.score(self.episode), name=f"{type(self).__name__}.score")
-        return as_score(self._scorer.score([self.episode])[0], name=f"{type(self._scorer).__name__}.score")
+        return score_all(self._scorer, [self.episode])[0]
+
+
+def _pointwise(scorer: Scorer | ScoreFunction | str) -> Scorer:
+    found = resolve_scorer(scorer)
+    if not isinstance(found, Scorer):
+        raise ConfigError(
+            f"scorer: {scorer!r:.80} compares episodes, of which an environment has one at a time; give it to an agent."
+        )
+    return found

@@ -10,7 +10,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from llmgym.envs.text_env import TextEnv
 from llmgym.errors import EnvironmentContractError
+from llmgym.types import Episode
 
 Infos = dict[str, Any]
 
@@ -56,6 +58,16 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
     def system_prompt(self, index: int) -> str | None:
         """Return what the agent is told before the first observation of environment `index`."""
         return getattr(self.envs[index].unwrapped, "system_prompt", None)
+
+    def episode(self, index: int) -> Episode | None:
+        """Return the newest episode of environment `index`; None if it is no `TextEnv`."""
+        env = self.envs[index].unwrapped
+        return env.episode if isinstance(env, TextEnv) else None
+
+    def score_error(self, index: int) -> str | None:
+        """Return why the newest episode of environment `index` has no score, where that is so and known."""
+        env = self.envs[index].unwrapped
+        return env.scored.error if isinstance(env, TextEnv) and env.scored is not None else None
 
     def reset_one(self, index: int, seed: int | None = None, options: Infos | None = None) -> tuple[str, Infos]:
         """Reset environment `index`."""

@@ -11,8 +11,10 @@ from llmgym.envs.vector import StepResult, TextVectorEnv
 from llmgym.errors import ContextOverflowError, EnvironmentContractError, StaleCompletionError
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.engines.base import Completion, Engine, GenerationRequest
+from llmgym.rollout.scoring import episode_of, score_again
 from llmgym.rollout.trajectory import Trajectory
-from llmgym.types import Message
+from llmgym.scorers.names import AnyScorer
+from llmgym.types import Episode, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,9 @@ class Sampling:
     max_episode_tokens: int | None = None
 
 
+_CUT_OFF = {"context": "the episode outgrew the context", "max_tokens": "the episode used its tokens up"}
+
+
 class Collector:
     """Plays episodes: environments on one side, an engine on the other.
 
@@ -62,10 +67,11 @@ class Collector:
         envs: The environments.
         codec: Turns their texts into tokens.
         engine: Samples the replies.
+        scorer: Scores the episodes of a rollout in the place of the environments.
     """
 
-    def __init__(self, envs: TextVectorEnv, codec: ChatCodec, engine: Engine) -> None:
-        self.envs, self.codec, self.engine = envs, codec, engine
+    def __init__(self, envs: TextVectorEnv, codec: ChatCodec, engine: Engine, scorer: AnyScorer | None = None) -> None:
+        self.envs, self.codec, self.engine, self.scorer = envs, codec, engine, scorer
         self._stop_token_ids = codec.stop_token_ids
 
     def collect(self, tasks: Sequence[Task], sampling: Sampling) -> list[Trajectory]:
@@ -76,16 +82,21 @@ class Collector:
             EnvironmentContractError: Siblings of a group differ in their first observation.
             StaleCompletionError: A reply was sampled by other weights than the engine's current ones.
         """
+        trajectories = [Trajectory(task.seed, task.group) for task in tasks]
         try:
-            return self._play(tasks, sampling)
+            episodes = self._play(trajectories, sampling)
         except BaseException:
             self.engine.abort()
             raise
+        if self.scorer is not None:
+            score_again(self.scorer, trajectories, episodes)
+        return trajectories
 
-    def _play(self, tasks: Sequence[Task], sampling: Sampling) -> list[Trajectory]:
-        trajectories = [Trajectory(task.seed, task.group) for task in tasks]
+    def _play(self, trajectories: list[Trajectory], sampling: Sampling) -> dict[int, Episode]:
+        """Play all episodes; return what was said in those that their environments ended, by index."""
+        episodes: dict[int, Episode] = {}
         first_of: dict[int, Trajectory] = {}  # by group
-        waiting = deque(range(len(tasks)))
+        waiting = deque(range(len(trajectories)))
         free = list(range(self.envs.num_envs))[::-1]
         env_of: dict[int, int] = {}  # by episode
         while waiting or env_of:
@@ -104,8 +115,10 @@ class Collector:
             alive, over = self._step([c.request_id for c in completions], trajectories, env_of, sampling)
             self.engine.submit([self._request(episode, trajectories[episode], sampling) for episode in alive])
             self.engine.release(over)
-            free += [env_of.pop(episode) for episode in over]
-        return trajectories
+            for episode in over:
+                free.append(env_of.pop(episode))
+                self._end(episode, trajectories[episode], free[-1], episodes)
+        return dict(sorted(episodes.items()))  # by index: in which order they ended changes nothing
 
     def _begin(self, trajectory: Trajectory, env: int, first_of: dict[int, Trajectory]) -> None:
         observation, _ = self.envs.reset_one(env, seed=trajectory.seed)
@@ -172,7 +185,7 @@ class Collector:
             trajectory.ending = "terminated" if result.terminated else "truncated"
             numbers = {key: part for key, part in result.info.items() if isinstance(part, Real | np.generic)}
             trajectory.parts = {key: float(part) for key, part in numbers.items()}
-            missing = "score_missing" in result.info
+            missing = trajectory.parts.pop("score_missing", None)
             trajectory.score = None if missing else sum(reply.reward for reply in trajectory.replies)
             return
         bridge = self.codec.bridge(result.observation, trajectory.tokens[-1])
@@ -187,6 +200,14 @@ class Collector:
             trajectory.observe(bridge)
         else:
             trajectory.start_row(rewritten)
+
+    def _end(self, episode: int, trajectory: Trajectory, env: int, episodes: dict[int, Episode]) -> None:
+        """Keep what was said in an episode that is over, or why it has no score."""
+        if trajectory.ending in _CUT_OFF:
+            trajectory.score_error = _CUT_OFF[trajectory.ending]
+        else:
+            trajectory.score_error = self.envs.score_error(env)
+            episodes[episode] = self.envs.episode(env) or episode_of(trajectory.messages)
 
 
 def _tokens_left(trajectory: Trajectory, sampling: Sampling) -> int:

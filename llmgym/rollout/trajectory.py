@@ -54,6 +54,7 @@ class Trajectory:
         messages: The conversation as text.
         parts: The named parts of the score.
         score: The total reward, or None if it is missing.
+        score_error: Why it is missing; None if it is not.
         ending: How the episode ended; None while it goes on.
         row_starts: Where each row begins in `tokens`; the first one at 0.
     """
@@ -67,6 +68,7 @@ class Trajectory:
     messages: list[Message] = field(default_factory=list)
     parts: dict[str, float] = field(default_factory=dict)
     score: float | None = None
+    score_error: str | None = None
     ending: Ending | None = None
     row_starts: list[int] = field(default_factory=lambda: [0])
 

@@ -1,5 +1,26 @@
 """Scorers turn finished episodes into rewards; they see text and nothing else."""
 
-from llmgym.scorers.base import FunctionScorer, ScoreFunction, Scorer, as_score, register_scorer, resolve_scorer
+from llmgym.scorers.names import (
+    AnyScorer,
+    register_pairwise_scorer,
+    register_scorer,
+    register_scorer_class,
+    resolve_scorer,
+)
+from llmgym.scorers.pairwise import CompareFunction, PairwiseFunctionScorer, PairwiseScorer
+from llmgym.scorers.pointwise import FunctionScorer, ScoreFunction, Scorer, as_score
 
-__all__ = ["FunctionScorer", "ScoreFunction", "Scorer", "as_score", "register_scorer", "resolve_scorer"]
+__all__ = [
+    "AnyScorer",
+    "CompareFunction",
+    "FunctionScorer",
+    "PairwiseFunctionScorer",
+    "PairwiseScorer",
+    "ScoreFunction",
+    "Scorer",
+    "as_score",
+    "register_pairwise_scorer",
+    "register_scorer",
+    "register_scorer_class",
+    "resolve_scorer",
+]

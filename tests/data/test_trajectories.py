@@ -27,7 +27,7 @@ def some() -> list[Trajectory]:
             score=0.5,
             ending="terminated",
         ),
-        Trajectory(seed=0, group=1, tokens=[1], mask=[False], log_probs=[0.0], ending="context"),
+        Trajectory(seed=0, group=1, tokens=[1], mask=[False], log_probs=[0.0], score_error="no room", ending="context"),
         Trajectory(seed=0, group=2, tokens=[1, 2], mask=[False] * 2, log_probs=[0.0] * 2, row_starts=[0, 1]),
     ]
 
@@ -40,13 +40,16 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_of_the_first_version_is_read_with_a_row_by_episode(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("version", "lacks"), [(1, ["row_starts", "score_error"]), (2, ["score_error"])])
+def test_a_file_of_an_earlier_version_is_read(tmp_path: Path, version: int, lacks: list[str]) -> None:
     path = tmp_path / "step.parquet"
     write_trajectories(path, some()[:2])
-    table = pq.read_table(path).drop_columns(["row_starts"])
-    old = {"llmgym": b'{"kind": "trajectories", "version": 1}'}
+    table = pq.read_table(path).drop_columns(lacks)
+    old = {"llmgym": b'{"kind": "trajectories", "version": %d}' % version}
     pq.write_table(table.replace_schema_metadata(old), path, write_page_checksum=True)
-    assert read_trajectories(path) == some()[:2]
+    expected = some()[:2]
+    expected[1].score_error = None
+    assert read_trajectories(path) == expected
 
 
 @pytest.mark.parametrize(
@@ -54,7 +57,7 @@ def test_a_file_of_the_first_version_is_read_with_a_row_by_episode(tmp_path: Pat
     [
         (
             {"llmgym": b'{"kind": "trajectories", "version": 99}'},
-            "version 2 or earlier, got trajectories of version 99",
+            "version 3 or earlier, got trajectories of version 99",
         ),
         ({"llmgym": b'{"kind": "tasks", "version": 1}'}, "expected trajectories .* got tasks of version 1"),
         ({}, "got something else of version unknown"),

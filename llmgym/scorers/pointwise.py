@@ -1,10 +1,10 @@
-"""What a scorer is, how a plain function becomes one, and how one is found by its name."""
+"""Scorers that judge an episode by itself, and how a plain function becomes one."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from llmgym.errors import ConfigError, EnvironmentContractError, UnknownNameError, did_you_mean, import_user_module
+from llmgym.errors import EnvironmentContractError
 from llmgym.types import Episode, Score
 
 ScoreLike = float | Mapping[str, float] | Score
@@ -37,6 +37,34 @@ class FunctionScorer:
         return [as_score(self.function(episode), name=name) for episode in episodes]
 
 
+class Unscored:
+    """A scorer that leaves every episode without a score, for whoever plays them to score them later."""
+
+    def score(self, episodes: Sequence[Episode]) -> list[Score]:
+        """Return missing scores."""
+        return [Score(None, error="left to be scored later")] * len(episodes)
+
+
+def score_all(scorer: Scorer, episodes: Sequence[Episode]) -> list[Score]:
+    """Apply a scorer, whoever wrote it, and check what it returns.
+
+    Raises:
+        EnvironmentContractError: It returned another number of scores, or one that is no finite number.
+    """
+    name = f"{type(scorer).__name__}.score"
+    return [as_score(value, name=name) for value in one_each(scorer.score(episodes), len(episodes), name)]
+
+
+def one_each(values: object, expected: int, name: str) -> Sequence[Any]:
+    """Check that `values`, which `name` returned, are a sequence of as many as expected."""
+    if not isinstance(values, Sequence) or len(values) != expected:
+        got = f"{len(values)} of them" if isinstance(values, Sequence) else type(values).__name__
+        raise EnvironmentContractError(
+            f"{name} has to return a list of {expected}, one for each it is given, got {got}."
+        )
+    return values
+
+
 def as_score(value: ScoreLike, *, name: str) -> Score:
     """Turn what a scoring function returned into a `Score`.
 
@@ -50,15 +78,16 @@ def as_score(value: ScoreLike, *, name: str) -> Score:
     if isinstance(value, Score):
         if value.value is None:
             return value
-        parts = {key: _finite(part, f"{name}[{key!r}]") for key, part in value.parts.items()}
-        return Score(_finite(value.value, name), parts)
+        parts = {key: finite(part, f"{name}[{key!r}]") for key, part in value.parts.items()}
+        return Score(finite(value.value, name), parts)
     if isinstance(value, Mapping):
-        parts = {key: _finite(part, f"{name}[{key!r}]") for key, part in value.items()}
+        parts = {key: finite(part, f"{name}[{key!r}]") for key, part in value.items()}
         return Score(sum(parts.values()), parts)
-    return Score(_finite(value, name))
+    return Score(finite(value, name))
 
 
-def _finite(value: object, name: str) -> float:
+def finite(value: object, name: str) -> float:
+    """Return `value`, which `name` returned, as a float; an error if it is not a finite number."""
     try:
         number = float(value)  # type: ignore[arg-type]  # anything that is a number will do, numpy's included
     except (TypeError, ValueError):
@@ -68,39 +97,3 @@ def _finite(value: object, name: str) -> float:
             f"{name} has to return a finite number, got {type(value).__name__}: {value!r:.80}"
         )
     return number
-
-
-_SCORERS: dict[str, Scorer] = {}
-
-
-def register_scorer(name: str) -> Callable[[ScoreFunction], ScoreFunction]:
-    """Register the decorated function of an episode as a scorer under `name`."""
-
-    def register(function: ScoreFunction) -> ScoreFunction:
-        _SCORERS[name] = FunctionScorer(function)
-        return function
-
-    return register
-
-
-def resolve_scorer(scorer: Scorer | ScoreFunction | str) -> Scorer:
-    """Find a scorer: one that is one already, a function, a registered name, or ``"module:name"``.
-
-    Raises:
-        UnknownNameError: No scorer of that name is registered.
-    """
-    if isinstance(scorer, Scorer):
-        return scorer
-    if callable(scorer):
-        return FunctionScorer(scorer)
-    if not isinstance(scorer, str):
-        raise ConfigError(f"scorer: expected a Scorer, a function or a name, got {scorer!r:.80}")
-    module, _, name = scorer.rpartition(":")
-    if module:
-        import_user_module(module, scorer)
-    if name not in _SCORERS:
-        known = ", ".join(sorted(_SCORERS)) or "none"
-        raise UnknownNameError(
-            f"No scorer is registered as {name!r}.{did_you_mean(name, _SCORERS)} Registered: {known}."
-        )
-    return _SCORERS[name]

@@ -1,0 +1,76 @@
+"""How scorers get their names, and how a name on the command line finds them."""
+
+import importlib
+from collections.abc import Callable
+
+from llmgym.errors import ConfigError, UnknownNameError, did_you_mean, import_user_module
+from llmgym.scorers.pairwise import CompareFunction, PairwiseFunctionScorer, PairwiseScorer
+from llmgym.scorers.pointwise import FunctionScorer, ScoreFunction, Scorer
+
+AnyScorer = Scorer | PairwiseScorer
+
+_SCORERS: dict[str, AnyScorer] = {}
+_CLASSES: dict[str, str] = {}
+
+
+def register_scorer(name: str) -> Callable[[ScoreFunction], ScoreFunction]:
+    """Register the decorated function of an episode as a scorer under `name`."""
+
+    def register(function: ScoreFunction) -> ScoreFunction:
+        _SCORERS[name] = FunctionScorer(function)
+        return function
+
+    return register
+
+
+def register_pairwise_scorer(name: str) -> Callable[[CompareFunction], CompareFunction]:
+    """Register the decorated function of two episodes of one task as a pairwise scorer under `name`."""
+
+    def register(function: CompareFunction) -> CompareFunction:
+        _SCORERS[name] = PairwiseFunctionScorer(function)
+        return function
+
+    return register
+
+
+def register_scorer_class(name: str, entry_point: str) -> None:
+    """Register a scorer that is made from a string: ``"name:string"`` calls `entry_point` with it.
+
+    Args:
+        name: What stands before the colon.
+        entry_point: ``"module:Class"``, imported when it is first needed.
+    """
+    _CLASSES[name] = entry_point
+
+
+def resolve_scorer(scorer: AnyScorer | ScoreFunction | str) -> AnyScorer:
+    """Find a scorer: one that is one already, a function of an episode, or what a name stands for.
+
+    Args:
+        scorer: Names are those of registered scorers, ``"module:name"`` to import the module
+            first, and ``"class:argument"`` such as ``"reward_model:PATH"``.
+
+    Raises:
+        UnknownNameError: No scorer of that name is registered.
+        ConfigError: It is something else.
+    """
+    if isinstance(scorer, Scorer | PairwiseScorer):
+        return scorer
+    if callable(scorer):
+        return FunctionScorer(scorer)
+    if not isinstance(scorer, str):
+        raise ConfigError(f"scorer: expected a scorer, a function or a name, got {scorer!r:.80}")
+    kind, _, argument = scorer.partition(":")
+    if argument and kind in _CLASSES:
+        module, _, cls = _CLASSES[kind].partition(":")
+        made: AnyScorer = getattr(importlib.import_module(module), cls)(argument)
+        return made
+    module, _, name = scorer.rpartition(":")
+    if module:
+        import_user_module(module, scorer)
+    if name not in _SCORERS:
+        known = ", ".join([*sorted(_SCORERS), *(f"{kind}:..." for kind in _CLASSES)]) or "none"
+        raise UnknownNameError(
+            f"No scorer is registered as {name!r}.{did_you_mean(name, _SCORERS)} Registered: {known}."
+        )
+    return _SCORERS[name]

@@ -1,0 +1,224 @@
+"""A scorer that takes the environment's place sees whole rollouts and complete groups."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+import llmgym
+from llmgym.errors import ConfigError, EnvironmentContractError
+from llmgym.evaluate import summarise
+from llmgym.rollout.chat import ChatCodec
+from llmgym.rollout.collector import Collector, Sampling, Task
+from llmgym.rollout.engines.base import GenerationRequest
+from llmgym.rollout.engines.scripted import ScriptedEngine
+from llmgym.rollout.scoring import episode_of, score_again
+from llmgym.rollout.trajectory import Reply, Trajectory
+from llmgym.scorers import AnyScorer
+from llmgym.scorers.pointwise import Unscored
+from llmgym.types import Episode, Message, Score, Turn
+
+
+class Talk(llmgym.TextEnv):
+    """Two turns; worth 0.5, and a success where the last reply has an even length."""
+
+    system_prompt = "Talk."
+
+    def begin(self) -> str:
+        self.episode.task = int(self.np_random.integers(100))
+        return f"talk {self.episode.task}"
+
+    def respond(self, action: str) -> str | None:
+        return "more" if len(self.episode.turns) == 1 else None
+
+    def score(self, episode: Episode) -> dict[str, float]:
+        return {"half": 0.5}
+
+    def succeeded(self, score: Score) -> bool:
+        return len(self.episode.actions[-1]) % 2 == 0
+
+
+def roll_out(
+    tokenizer: PreTrainedTokenizerFast, scorer: AnyScorer | None, make: Any = Talk, group: int = 4
+) -> list[Trajectory]:
+    def reply(request: GenerationRequest) -> list[int]:
+        rng = random.Random(request.seed)
+        return [rng.randrange(40, 90) for _ in range(rng.randrange(1, 9))] + [tokenizer.eos_token_id]
+
+    envs = llmgym.TextVectorEnv([make] * 3)  # fewer than tasks: an environment plays several episodes
+    collector = Collector(envs, ChatCodec(tokenizer), ScriptedEngine(reply), scorer)
+    return collector.collect([Task(seed, seed) for seed in range(3) for _ in range(group)], Sampling(max_tokens=9))
+
+
+def last_length(episode: Episode) -> float:
+    return float(len(episode.actions[-1]))
+
+
+class Judge:
+    """A pointwise scorer that remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[Episode]] = []
+
+    def score(self, episodes: Sequence[Episode]) -> list[Score]:
+        self.calls.append(list(episodes))
+        return [Score(last_length(e), {"length": last_length(e)}) for e in episodes]
+
+
+def test_a_scorer_is_asked_once_for_all_episodes_of_a_rollout(tokenizer: PreTrainedTokenizerFast) -> None:
+    judge = Judge()
+    trajectories = roll_out(tokenizer, judge)
+    (episodes,) = judge.calls
+    assert [episode.messages for episode in episodes] == [trajectory.messages for trajectory in trajectories]
+    for trajectory, episode in zip(trajectories, episodes, strict=True):
+        assert episode.turns[0].observation == f"talk {episode.task}"
+        assert trajectory.score == last_length(episode)
+        assert [reply.reward for reply in trajectory.replies] == [0.0, trajectory.score]
+
+
+def test_what_the_environment_reports_stays_its_success_too(tokenizer: PreTrainedTokenizerFast) -> None:
+    alone, judged = roll_out(tokenizer, None), roll_out(tokenizer, Judge())
+    assert [t.tokens for t in alone] == [t.tokens for t in judged]
+    for own, other in zip(alone, judged, strict=True):
+        assert other.parts == {**own.parts, "length": other.score}
+    assert summarise(alone).success == summarise(judged).success > 0
+    assert summarise(judged).reward == sum(t.score for t in judged) / len(judged)
+
+
+def test_an_environment_without_a_score_of_its_own_is_scored_by_the_scorer_alone(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    class Open(Talk):
+        score = llmgym.TextEnv.score
+
+    trajectories = roll_out(tokenizer, Judge(), lambda: Open(scorer=Unscored()))
+    assert all(trajectory.score is not None and trajectory.score_error is None for trajectory in trajectories)
+
+
+def test_a_scorer_that_fails_on_an_episode_gives_a_reason_and_no_zero(tokenizer: PreTrainedTokenizerFast) -> None:
+    class Picky:
+        def score(self, episodes: Sequence[Episode]) -> list[Score]:
+            return [Score(None, error="odd") if len(e.actions[0]) % 2 else Score(1.0) for e in episodes]
+
+    trajectories = roll_out(tokenizer, Picky())
+    assert {trajectory.score for trajectory in trajectories} == {None, 1.0}
+    for trajectory in trajectories:
+        assert trajectory.score_error == ("odd" if trajectory.score is None else None)
+    seen = summarise(trajectories)
+    assert seen.reward == 1.0
+    assert seen.missing == sum(trajectory.score is None for trajectory in trajectories)
+    assert seen.success == summarise(roll_out(tokenizer, None)).success
+
+
+def test_the_reason_why_an_environment_gave_no_score_is_kept(tokenizer: PreTrainedTokenizerFast) -> None:
+    class Unlucky(Talk):
+        def score(self, episode: Episode) -> Score:
+            return Score(None, error="the judge was asleep")
+
+    for trajectory in roll_out(tokenizer, None, Unlucky):
+        assert (trajectory.score, trajectory.score_error) == (None, "the judge was asleep")
+
+
+def finished(contents: list[str], group: int) -> list[Trajectory]:
+    """Trajectories whose single replies are `contents`."""
+    trajectories = []
+    for content in contents:
+        trajectory = Trajectory(seed=group, group=group, ending="terminated", parts={"success": 1.0})
+        trajectory.messages = [Message("user", f"task {group}"), Message("assistant", content)]
+        trajectory.replies = [Reply(0, 1, "stop", 0, 7.0)]
+        trajectories.append(trajectory)
+    return trajectories
+
+
+def scored_by(function: Any, trajectories: list[Trajectory], left_out: Sequence[int] = ()) -> list[float | None]:
+    episodes = {i: episode_of(t.messages) for i, t in enumerate(trajectories) if i not in left_out}
+    score_again(llmgym.scorers.PairwiseFunctionScorer(function), trajectories, episodes)
+    return [trajectory.score for trajectory in trajectories]
+
+
+def longer(first: Episode, second: Episode) -> float:
+    a, b = last_length(first), last_length(second)
+    return 0.5 if a == b else float(a > b)
+
+
+def test_a_score_by_comparison_is_the_mean_probability_of_beating_a_sibling() -> None:
+    trajectories = finished(["a", "aaa", "aa", "aa"], 0) + finished(["aaaa", ""], 1)
+    assert scored_by(longer, trajectories) == [0.0, 1.0, 0.5, 0.5, 1.0, 0.0]
+    assert [t.replies[-1].reward for t in trajectories] == [0.0, 1.0, 0.5, 0.5, 1.0, 0.0]
+    assert all(trajectory.parts == {"success": 1.0} for trajectory in trajectories)
+
+
+def test_neither_the_order_of_a_group_nor_a_liking_for_the_first_changes_a_score() -> None:
+    def biased(first: Episode, second: Episode) -> float:
+        return min(1.0, longer(first, second) + 0.25)
+
+    contents = ["a", "aaa", "aa", "aaaa"]
+    expected = dict(zip(contents, scored_by(biased, finished(contents, 0)), strict=True))
+    for _ in range(5):
+        random.shuffle(contents)
+        assert scored_by(biased, finished(contents, 0)) == [pytest.approx(expected[c]) for c in contents]
+    assert scored_by(lambda first, second: 1.0, finished(contents, 0)) == [0.5] * 4
+
+
+def test_siblings_are_compared_with_each_other_and_with_nobody_else() -> None:
+    seen = []
+
+    def note(first: Episode, second: Episode) -> float:
+        seen.append((first.turns[0].observation, second.turns[0].observation))
+        return 0.5
+
+    scored_by(note, finished(["a", "b", "c"], 0) + finished(["d", "e"], 1))
+    assert len(seen) == 6 + 2
+    assert all(first == second for first, second in seen)
+
+
+def test_who_was_compared_with_nobody_has_no_score() -> None:
+    def mute_on_b(first: Episode, second: Episode) -> float | None:
+        return None if "b" in (first.actions[0], second.actions[0]) else longer(first, second)
+
+    trajectories = finished(["a", "b", "aa", "aaa"], 0) + finished(["a"], 1)
+    assert scored_by(mute_on_b, trajectories, left_out=[3]) == [0.0, None, 1.0, None, None]
+    assert trajectories[1].score_error == "PairwiseFunctionScorer compared it with no sibling"
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [(1.5, "between 0 and 1 or None, got 1.5"), ("0.5", "a finite number, got str"), (float("nan"), "got float: nan")],
+)
+def test_a_comparison_that_is_no_probability_is_named(answer: object, message: str) -> None:
+    with pytest.raises(EnvironmentContractError, match=message):
+        scored_by(lambda first, second: answer, finished(["a", "b"], 0))
+
+
+def test_a_scorer_that_returns_too_few_values_is_named() -> None:
+    class Curt:
+        def score(self, episodes: Sequence[Episode]) -> list[Score]:
+            return [Score(1.0)]
+
+    class Single:
+        def compare(self, pairs: Sequence[tuple[Episode, Episode]]) -> Any:
+            return 0.5
+
+    trajectories = finished(["a", "b"], 0)
+    episodes = {i: episode_of(t.messages) for i, t in enumerate(trajectories)}
+    with pytest.raises(EnvironmentContractError, match=r"Curt\.score has to return a list of 2, .* got 1 of them"):
+        score_again(Curt(), trajectories, episodes)
+    with pytest.raises(EnvironmentContractError, match=r"Single\.compare has to return a list of 2, .* got float"):
+        score_again(Single(), trajectories, episodes)
+
+
+def test_a_pairwise_scorer_is_found_by_its_name_and_refused_by_a_single_environment() -> None:
+    llmgym.register_pairwise_scorer("longer-test")(longer)
+    scorer = llmgym.scorers.resolve_scorer("longer-test")
+    assert isinstance(scorer, llmgym.PairwiseScorer)
+    with pytest.raises(ConfigError, match=r"'longer-test' compares episodes.*give it to an agent"):
+        Talk(scorer="longer-test")
+
+
+def test_a_conversation_becomes_an_episode_again() -> None:
+    episode = Episode("be brief", [Turn("a", "b"), Turn("c", "d")])
+    assert episode_of(episode.messages) == episode
+    episode.system_prompt = None
+    assert episode_of(episode.messages) == episode
