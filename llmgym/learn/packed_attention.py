@@ -5,13 +5,14 @@ processor the scores are made block by block, each small enough for its cache; e
 PyTorch's fused kernels run over padded rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedModel
 
 from llmgym.learn.packing import Packed, Segment
 
@@ -57,6 +58,17 @@ def attend(
 
 
 AttentionInterface.register(PACKED, attend)
+
+
+@contextmanager
+def packed_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Let a model attend over packed tokens, for the time of a pass."""
+    attention = model.config._attn_implementation
+    model.config._attn_implementation = PACKED
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = attention
 
 
 def in_padded_rows(

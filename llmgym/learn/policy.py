@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from llmgym.errors import ModelError
-from llmgym.learn.packed_attention import PACKED
+from llmgym.learn.packed_attention import packed_attention
 from llmgym.learn.packing import pack
 from llmgym.models.causal_lm import logits_of
 
@@ -129,14 +129,8 @@ class Policy(nn.Module):
     @contextlib.contextmanager
     def _packed(self) -> Iterator[None]:
         """Attention over packed tokens, for the time of a pass: the sampler has its own."""
-        config = self.model.config
-        attention = config._attn_implementation
-        config._attn_implementation = PACKED
-        try:
-            with self._autocast(), self._checkpointed():
-                yield
-        finally:
-            config._attn_implementation = attention
+        with packed_attention(self.model), self._autocast(), self._checkpointed():
+            yield
 
     @contextlib.contextmanager
     def _checkpointed(self) -> Iterator[None]:

@@ -1,12 +1,20 @@
-"""Loading a causal language model with its tokenizer, and what lies between its trunk and its logits."""
+"""Loading a causal language model or a reward model with its tokenizer, and what lies between trunk and logits."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
 
 from llmgym.errors import ModelError
 
@@ -23,28 +31,84 @@ def load_causal_lm(
         ModelError: There is no such model, it has no tokenizer or no chat template, or its
             vocabulary is smaller than its tokenizer's.
     """
+    name = _place(name)
+    tokenizer = _load_tokenizer(name)
+    what = "a causal language model with safetensors weights"
+    model, info = _load(AutoModelForCausalLM, name, what, dtype=dtype, use_safetensors=True, output_loading_info=True)
+    _check(name, model, tokenizer, info["missing_keys"])
+    return model, tokenizer
+
+
+def load_reward_model(name: str | Path, *, fresh_head: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a sequence classification model with one label, and its tokenizer.
+
+    Args:
+        name: A local directory or a name on the hub.
+        fresh_head: Whether a causal LM will do too, whose trunk then gets a new head with
+            random weights.
+
+    Raises:
+        ModelError: As of `load_causal_lm`, or the model has no head for one label.
+    """
+    name = _place(name)
+    tokenizer = _load_tokenizer(name)
+    what = "a sequence classification model with one label and safetensors weights"
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # transformers warns of the missing head, which is for us to say
+    try:
+        model, info = _load(
+            AutoModelForSequenceClassification,
+            name,
+            what,
+            num_labels=1,
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    finally:
+        logging.set_verbosity(verbosity)
+    head = {key for key in info["missing_keys"] if key.startswith("score.")}
+    if head and not fresh_head:
+        raise ModelError(
+            f"{name!r}: expected {what}, got one without a score head; "
+            "`python -m llmgym.agents.reward_model` trains one."
+        )
+    _check(name, model, tokenizer, set(info["missing_keys"]) - head)
+    if model.config.get_text_config().pad_token_id is None:  # whoever loads it in batches needs one
+        padding = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        model.config.get_text_config().pad_token_id = model.config.pad_token_id = padding
+    return model, tokenizer
+
+
+def _place(name: str | Path) -> str:
+    """Return what transformers loads: a directory that is there, or a name on the hub."""
     if isinstance(name, Path) or name.startswith((".", "/", "~")):
         path = os.path.expanduser(name)
         if not os.path.isdir(path):
             raise ModelError(f"--model {str(name)!r}: no such directory.")
-        name = path
+        return path
+    return name
+
+
+def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     if os.path.isdir(name) and not any(os.path.exists(os.path.join(name, file)) for file in _TOKENIZER_FILES):
         raise ModelError(f"--model {name!r}: expected a tokenizer there, found none of {', '.join(_TOKENIZER_FILES)}.")
-    tokenizer = _load(AutoTokenizer, name, "a tokenizer")
+    tokenizer: PreTrainedTokenizerBase = _load(AutoTokenizer, name, "a tokenizer")
     if tokenizer.chat_template is None:
         raise ModelError(
             f"--model {name!r}: its tokenizer has no chat template; expected a chat_template.jinja beside it."
         )
-    what = "a causal language model with safetensors weights"
-    model, info = _load(AutoModelForCausalLM, name, what, dtype=dtype, use_safetensors=True, output_loading_info=True)
-    if info["missing_keys"]:
-        raise ModelError(f"--model {name!r}: its weights lack {', '.join(sorted(info['missing_keys'])[:3])}.")
+    return tokenizer
+
+
+def _check(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, missing: Collection[str]) -> None:
+    if missing:
+        raise ModelError(f"--model {name!r}: its weights lack {', '.join(sorted(missing)[:3])}.")
     vocabulary = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > vocabulary:
         raise ModelError(f"--model {name!r}: its tokenizer has {len(tokenizer)} tokens, its model embeds {vocabulary}.")
     if getattr(model.config, "attn_logit_softcapping", None) is not None:
         model.set_attn_implementation("eager")  # the others ignore the cap
-    return model, tokenizer
 
 
 def _load(auto_class: Any, name: str, what: str, **options: Any) -> Any:

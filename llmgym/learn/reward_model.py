@@ -1,0 +1,161 @@
+"""A reward model: from conversations to rewards; what the agent `reward_model` trains and a scorer asks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from llmgym.errors import ModelError
+from llmgym.learn.batch import default_micro_batch_tokens, micro_batches
+from llmgym.learn.packed_attention import packed_attention
+from llmgym.learn.packing import pack
+from llmgym.models.causal_lm import load_reward_model
+from llmgym.rollout.template import ChatTemplate
+from llmgym.types import Episode, Message, Score
+
+
+class RewardModel(nn.Module):
+    """A sequence classification model with one label, over conversations rendered by its chat template.
+
+    A reward is what the head makes of the last token. Conversations of one task stand
+    together and share one pass over what they begin with.
+
+    Args:
+        model: With a trunk and a linear head called `score`. It is kept in evaluation mode.
+        tokenizer: With a chat template.
+
+    Raises:
+        ModelError: Packed rows do not go through this architecture.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().__init__()
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.template = ChatTemplate(tokenizer)
+        self._padding = model.config.get_text_config().pad_token_id
+        self.context_length = min(
+            int(getattr(model.config.get_text_config(), "max_position_embeddings", 2**31)), tokenizer.model_max_length
+        )
+        """Tokens of the longest conversation that it can read."""
+        self._self_test()
+
+    @classmethod
+    def load(cls, name: str | Path, *, fresh_head: bool = False) -> "RewardModel":
+        """Load one; with `fresh_head` a causal LM will do too, see `load_reward_model`."""
+        return cls(*load_reward_model(name, fresh_head=fresh_head))
+
+    def encode(self, messages: Sequence[Message]) -> list[int]:
+        """Return the tokens of a conversation, but for padding at its end, which transformers leaves out too."""
+        text = self.template.render(messages, generate=False)
+        tokens = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        while tokens and tokens[-1] == self._padding:
+            tokens.pop()
+        return tokens
+
+    def collate(self, groups: Sequence[Sequence[list[int]]]) -> TensorDict:
+        """Pad conversations on the right into a batch of as many rows as there are conversations.
+
+        Args:
+            groups: Conversations as tokens; those of one group share what all of them begin with.
+
+        Returns:
+            ``tokens`` [B, T], ``length`` [B], ``prompt_length`` [B]: the tokens shared, and
+            ``mask`` [B, T], True at one place behind each conversation: where its reward is
+            read off.
+        """
+        rows = [row for group in groups for row in group]
+        width = 1 + max(map(len, rows))
+        shared = [_shared(group) for group in groups for _ in group]
+        length = torch.tensor([len(row) for row in rows])
+        return TensorDict(
+            {
+                "tokens": torch.tensor([[*row, *[0] * (width - len(row))] for row in rows]),
+                "mask": torch.arange(width) == length[:, None],
+                "length": length + 1,
+                "prompt_length": torch.tensor(shared),
+            },
+            batch_size=[len(rows)],
+        )
+
+    def forward(self, batch: TensorDictBase) -> Tensor:
+        """Return the rewards of a batch that `collate` made.  [B]"""
+        packed = pack(batch, self.model.device)
+        with packed_attention(self.model):
+            hidden = self.model.base_model(
+                input_ids=packed.tokens[None], position_ids=packed.positions[None], use_cache=False, packed=packed
+            )[0][0]  # [N, D]
+        rewards: Tensor = self.model.score(hidden.index_select(0, packed.before))[:, 0].float()
+        return rewards
+
+    @torch.no_grad()
+    def rewards(self, groups: Sequence[Sequence[list[int]]]) -> list[float]:
+        """Return the reward of every conversation, in order, computed in batches that fit."""
+        if not any(groups):
+            return []
+        limit = default_micro_batch_tokens(self.model.device)
+        return torch.cat([self(part) for part in micro_batches(self.collate(groups), limit)]).tolist()
+
+    @torch.no_grad()
+    def _self_test(self) -> None:
+        """Compare two rows with a common beginning with the model's own forward pass."""
+        kind = self.model.config.model_type
+        usable = [i for i in range(self.model.get_input_embeddings().num_embeddings) if i != self._padding]
+        rows = [[usable[i % len(usable)] for i in numbers] for numbers in ([3, 4, 5, 6, 7], [3, 4, 5, 8, 9, 10, 11])]
+        try:
+            expected = [
+                self.model(torch.tensor([row], device=self.model.device), use_cache=False).logits for row in rows
+            ]
+            actual = self(self.collate([rows]).to(self.model.device))
+        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise ModelError(f"Models of type {kind!r} cannot serve as reward models ({error})") from error
+        difference = float((actual - torch.cat(expected)[:, 0]).abs().max())
+        if not difference < 1e-3:
+            raise ModelError(
+                f"Models of type {kind!r} cannot serve as reward models: in a self-test rewards of packed rows "
+                f"differed from the model's own by {difference:.2g}, expected less than 0.001."
+            )
+
+
+def _shared(group: Sequence[list[int]]) -> int:
+    """Return with how many tokens, at least one, all conversations of a group begin."""
+    least, most = min(group), max(group)  # whatever these two share, those between them do
+    differ = (i for i, (a, b) in enumerate(zip(least, most, strict=False)) if a != b)
+    return max(1, next(differ, min(len(least), len(most))))
+
+
+class RewardModelScorer:
+    """Scores conversations with a reward model, a rollout at a time.
+
+    Args:
+        path: A directory that `AutoModelForSequenceClassification` loads with one label, such
+            as the checkpoint of the agent `reward_model`; or a name on the hub.
+
+    Raises:
+        ModelError: It does not load, or has no head for one label.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.model = RewardModel.load(path)
+        self.model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+    def score(self, episodes: Sequence[Episode]) -> list[Score]:
+        """Return the rewards; an episode longer than the model can read has none."""
+        limit = self.model.context_length
+        conversations = [tuple(self.model.encode(episode.messages)) for episode in episodes]
+        tasks: dict[str, dict[tuple[int, ...], None]] = {}  # every conversation once: equal ones have equal rewards
+        for episode, tokens in zip(episodes, conversations, strict=True):
+            if len(tokens) <= limit:
+                tasks.setdefault(episode.turns[0].observation, {})[tokens] = None
+        distinct = [[list(tokens) for tokens in group] for group in tasks.values()]
+        values = self.model.rewards(distinct)
+        reward_of = dict(zip((tokens for group in tasks.values() for tokens in group), values, strict=True))
+        return [
+            Score(reward_of[tokens])
+            if tokens in reward_of
+            else Score(None, error=f"the conversation has {len(tokens)} tokens, the reward model reads {limit}")
+            for tokens in conversations
+        ]
