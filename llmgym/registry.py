@@ -102,3 +102,11 @@ def make_env(name: str, **options: Any) -> gymnasium.Env[str, str]:
         raise
     except (TypeError, ValueError, gymnasium.error.Error) as error:
         raise ConfigError(f"Cannot make {env_id} with {options}: {error}") from error
+
+
+def load_env_creator(env_id: str) -> Callable[..., gymnasium.Env[str, str]]:
+    """Return what makes an environment: mostly its class."""
+    entry = gymnasium.spec(env_id).entry_point
+    assert entry is not None, f"{env_id} has no entry point"
+    creator: Any = gymnasium.envs.registration.load_env_creator(entry) if isinstance(entry, str) else entry
+    return cast(Callable[..., gymnasium.Env[str, str]], creator)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from llmgym.agents.config import AgentConfig, OfflineConfig, OnlineConfig
 from llmgym.config import parse_command_line
 from llmgym.errors import ConfigError, LLMGymError
-from llmgym.scorers import ScoreFunction, Scorer
+from llmgym.scorers import AnyScorer, PairwiseScorer, ScoreFunction, resolve_scorer
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
@@ -40,8 +40,6 @@ class Agent(ABC):
     name: ClassVar[str]
     config_class: ClassVar[type[AgentConfig]]
 
-    scorer: str | ScoreFunction | Scorer | None = None
-
     def __init__(self, env: str = "AIOpsTriage", **options: Any) -> None:
         self.config = self.config_class.of({"env": env, **options})
         self._training: Training | None = None
@@ -53,6 +51,11 @@ class Agent(ABC):
     def complete(self, batch: TensorDict) -> None:
         """Add to a batch what takes a forward pass; it has ``ref_log_probs`` where they are needed."""
         return
+
+    @property
+    def scorer(self) -> AnyScorer | None:
+        """What scores episodes in the place of the environment; None if nothing does."""
+        return None
 
     @property
     def needs_reference(self) -> bool:
@@ -103,7 +106,8 @@ class OnlineAgent(Agent):
 
     Args:
         env: See the agent's configuration, which names every option.
-        scorer: Replaces the environment's own: a name, a function of an episode, or a `Scorer`.
+        scorer: Replaces the environment's own: a name, a function of an episode, a `Scorer` or a
+            `PairwiseScorer`.
         options: The other options.
 
     Raises:
@@ -113,11 +117,24 @@ class OnlineAgent(Agent):
     config: OnlineConfig
 
     def __init__(
-        self, env: str = "AIOpsTriage", *, scorer: str | ScoreFunction | Scorer | None = None, **options: Any
+        self, env: str = "AIOpsTriage", *, scorer: str | ScoreFunction | AnyScorer | None = None, **options: Any
     ) -> None:
         name = scorer if isinstance(scorer, str | None) else getattr(scorer, "__name__", type(scorer).__name__)
         super().__init__(env, scorer=name, **options)
-        self.scorer = scorer
+        self._given = scorer
+        self._scorer: AnyScorer | None = None
+
+    @property
+    def scorer(self) -> AnyScorer | None:
+        """What scores episodes in the place of the environment, found when first asked for: it may be a model."""
+        if self._scorer is None and self._given is not None:
+            self._scorer = resolve_scorer(self._given)
+        return self._scorer
+
+    @property
+    def pairwise(self) -> bool:
+        """Whether the scorer compares siblings, so that a score is a win rate within its group."""
+        return isinstance(self.scorer, PairwiseScorer)
 
     @abstractmethod
     def prepare(self, trajectories: Sequence[Trajectory]) -> TensorDict | None:

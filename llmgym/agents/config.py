@@ -132,7 +132,7 @@ class OnlineConfig(AgentConfig):
     """What an agent needs to know that learns from its own episodes."""
 
     scorer: str | None = None
-    """A registered scorer that replaces the environment's own: its name, or `package.module:name`."""
+    """What scores in the environment's place: a registered scorer, `package.module:name`, or `reward_model:PATH`."""
 
     prompts_per_step: Positive = 16
     """Tasks drawn per step."""

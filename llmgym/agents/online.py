@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from llmgym.agents.config import OnlineConfig, PolicyGradientConfig
-from llmgym.agents.training import FIRST_TRAINING_SEED, Training, mean_of_updates
+from llmgym.agents.training import Training, mean_of_updates
+from llmgym.envs.seeds import training_seeds
 from llmgym.evaluate import summarise
 from llmgym.learn import mismatch
 from llmgym.learn.batch import split_by_group
@@ -41,11 +42,13 @@ class OnlineTraining(Training):
         super().__init__(agent)
         self.agent = agent
         self.envs = self.make_envs(self.config.prompts_per_step * self.config.group_size)
-        self.collector = Collector(self.envs, self.codec, self.engine)
+        self.collector = Collector(self.envs, self.codec, self.engine, agent.scorer)
+        self._told_of_missing = False
 
     def _step(self, step: int) -> tuple[Sequence[Trajectory], dict[str, float]]:
         begun = time.perf_counter()
         trajectories, kept = self._roll_out(step)
+        self._tell_of_missing(step, trajectories)
         rolled_out = time.perf_counter()
         if isinstance(self.engine, LendsMemory) and self.config.engine_kwargs.get("enable_memory_saver"):
             self.engine.lend_memory()  # until load_weights
@@ -110,9 +113,9 @@ class OnlineTraining(Training):
         played: list[Trajectory] = []
         kept: list[Trajectory] = []
         for rollout in range(config.rollouts_per_step):
-            seeds = rng.integers(FIRST_TRAINING_SEED, 2**31, config.prompts_per_step - len(kept) // size)
+            seeds = training_seeds(rng, config.prompts_per_step - len(kept) // size)
             first = len(played) // size
-            tasks = [Task(int(seed), first + group) for group, seed in enumerate(seeds) for _ in range(size)]
+            tasks = [Task(seed, first + group) for group, seed in enumerate(seeds) for _ in range(size)]
             sampling = self.sampling(seed=config.seed * 10**6 + step + (rollout << 40))
             episodes = self.collector.collect(tasks, sampling)
             played += episodes
@@ -123,6 +126,16 @@ class OnlineTraining(Training):
             if len(kept) == size * config.prompts_per_step:
                 break
         return played, kept
+
+    def _tell_of_missing(self, step: int, trajectories: Sequence[Trajectory]) -> None:
+        """Say once in a run why scores are missing; `scores_missing` counts them in every step."""
+        reasons = [trajectory.score_error for trajectory in trajectories if trajectory.score is None]
+        if reasons and not self._told_of_missing:
+            self._told_of_missing = True
+            reason = reasons[0] or "its environment does not say why"
+            self._notify(
+                f"Step {step}: {len(reasons)} of {len(trajectories)} episodes have no score, one since {reason}."
+            )
 
 
 def _rows_of_groups(batch: TensorDict, groups: int) -> int:

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import gymnasium
 import numpy as np
 import torch
 import transformers
 
 from llmgym.agents.config import BUNDLED_MODEL
+from llmgym.envs.text_env import TextEnv
 from llmgym.envs.vector import TextVectorEnv
-from llmgym.errors import ConfigError, LLMGymError
+from llmgym.errors import ConfigError
 from llmgym.evaluate import Evaluation, evaluate
 from llmgym.learn.checkpoint import save_checkpoint
 from llmgym.learn.learner import Learner
@@ -29,7 +29,7 @@ from llmgym.models import TINY_PATH
 from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
 from llmgym.models.lora import add_adapters, merged_weights
 from llmgym.models.threads import use_available_processors
-from llmgym.registry import resolve_env
+from llmgym.registry import load_env_creator, make_env, resolve_env
 from llmgym.report.console import Progress, make_console, print_evaluations
 from llmgym.report.curve import draw_learning_curve
 from llmgym.report.run_directory import RunDirectory
@@ -38,12 +38,11 @@ from llmgym.rollout.collector import Collector, Sampling
 from llmgym.rollout.engines.base import Engine
 from llmgym.rollout.engines.make import make_engine
 from llmgym.rollout.trajectory import Trajectory
+from llmgym.scorers import Scorer
+from llmgym.scorers.pointwise import Unscored
 
 if TYPE_CHECKING:
     from llmgym.agents.base import Agent
-
-FIRST_TRAINING_SEED = 1_000_000
-"""Seeds of tasks below this are for evaluation."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +176,8 @@ class Training(ABC):
             raise ConfigError("evaluate needs eval_episodes of at least 1, got 0.")
         envs = self.make_envs(min(256, self.config.eval_episodes), split="eval")
         with contextlib.closing(envs):
-            collector = Collector(envs, self.codec, self.engine)
+            scorer = self._agent.scorer  # one that compares siblings has nothing to say of single episodes
+            collector = Collector(envs, self.codec, self.engine, scorer if isinstance(scorer, Scorer) else None)
             return evaluate(collector, range(self.config.eval_episodes), self.sampling(seed=0))
 
     def close(self) -> None:
@@ -209,16 +209,11 @@ class Training(ABC):
     def make_envs(self, count: int, *, split: str | None = None) -> TextVectorEnv:
         """Make environments; of a split, if they have splits."""
         options = dict(self.config.env_kwargs)
-        if self._agent.scorer is not None:
-            options["scorer"] = self._agent.scorer
-        try:
-            if split is not None and _takes_split(self.env_id):
-                options["split"] = split
-            return TextVectorEnv([lambda: gymnasium.make(self.env_id, disable_env_checker=True, **options)] * count)
-        except LLMGymError:
-            raise
-        except (TypeError, ValueError, gymnasium.error.Error) as error:
-            raise ConfigError(f"Cannot make {self.env_id} with {options}: {error}") from error
+        if self._agent.scorer is not None and not _scores_itself(self.env_id):
+            options["scorer"] = Unscored()
+        if split is not None and _takes_split(self.env_id):
+            options["split"] = split
+        return TextVectorEnv([lambda: make_env(self.env_id, **options)] * count)
 
     def _evaluate_into(self, evaluations: dict[str, Evaluation], label: str, run: RunDirectory) -> None:
         if self.config.eval_episodes:
@@ -238,9 +233,12 @@ def mean_of_updates(updates: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 def _takes_split(env_id: str) -> bool:
-    entry = gymnasium.spec(env_id).entry_point
-    make = gymnasium.envs.registration.load_env_creator(entry) if isinstance(entry, str) else entry
-    return make is not None and "split" in inspect.signature(make).parameters
+    return "split" in inspect.signature(load_env_creator(env_id)).parameters
+
+
+def _scores_itself(env_id: str) -> bool:
+    """Tell whether an environment has a score of its own, which goes on to say what a success is."""
+    return getattr(load_env_creator(env_id), "score", None) is not TextEnv.score
 
 
 def _device(name: str) -> str:

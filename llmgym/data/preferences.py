@@ -147,9 +147,9 @@ def generate_preferences(env: str, n: int, seed: int = 0, **env_kwargs: Any) -> 
     preferences: list[Preference] = []
     elsewhere: list[str] = []  # the expert's replies to the task before
     futile = 0
-    for task in training_seeds(np.random.default_rng(seed)):
-        if len(preferences) >= n:
-            return preferences
+    rng = np.random.default_rng(seed)
+    while len(preferences) < n:
+        (task,) = training_seeds(rng, 1)
         expert, high = _play(playing, task, inner.expert)
         other, low = _play(playing, task, inner.mistake if has_mistakes else elsewhere.__iter__)
         elsewhere = [turn.action for turn in expert]
@@ -158,7 +158,7 @@ def generate_preferences(env: str, n: int, seed: int = 0, **env_kwargs: Any) -> 
             futile = 0
         elif (futile := futile + 1) == _FUTILE:
             raise DataError(f"{env}: {_FUTILE} tasks in a row, {task} the last, gave no pair with a worse side.")
-    raise AssertionError("training_seeds ends never")
+    return preferences
 
 
 def _play(

@@ -70,7 +70,7 @@ class Learner:
             TrainingError: That happened several times in a row.
         """
         self._updates += 1
-        log_probs = torch.zeros_like(batch["log_probs"])
+        log_probs = torch.zeros_like(batch["mask"], dtype=torch.float32)
         batch["policy_log_probs"] = log_probs
         whole = batch.copy().set("weight", self.loss.weights(batch))
         whole["row"] = torch.arange(len(batch), device=log_probs.device)

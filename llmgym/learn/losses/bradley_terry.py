@@ -1,12 +1,12 @@
 r"""The loss of reward models: the log-likelihood of preferences under the model of Bradley and Terry (1952)."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
-from torchrl.objectives import LossModule
 
+from llmgym.learn.losses.base import LanguageModelLoss, Unit
 from llmgym.learn.reward_model import RewardModel
 
 
@@ -21,7 +21,7 @@ def bradley_terry(chosen: Tensor, rejected: Tensor, margin: Tensor | float = 0.0
     return -torch.nn.functional.logsigmoid(chosen - rejected - margin)
 
 
-class BradleyTerryLoss(LossModule):
+class BradleyTerryLoss(LanguageModelLoss):
     r"""Bradley-Terry over pairs of conversations, with rewards that are drawn to be centred at zero.
 
     .. math:: L = \sum_p w_p \left(-\log \sigma(r_c - r_r - m) + \lambda (r_c + r_r)^2\right)
@@ -33,33 +33,25 @@ class BradleyTerryLoss(LossModule):
         reward_model: What learns.
         center_coef: Weight of the second term.
 
-    The batch is one of `RewardModel.collate`, the chosen side of each pair before the
-    rejected one, with ``chosen`` [B] bool and, to ask for margins, ``margin`` [B], read from
-    the chosen sides.
+    The batch is one of `RewardModel.collate` with ``pair`` [B], the chosen side of each pair
+    before the rejected one, ``chosen`` [B] bool and, to ask for margins, ``margin`` [B], read
+    from the chosen sides. Every pair counts the same.
     """
 
-    unit: ClassVar[Literal["pair"]] = "pair"
+    unit: ClassVar[Unit] = "pair"
 
     def __init__(self, reward_model: RewardModel, *, center_coef: float = 0.0) -> None:
         super().__init__()
         self.reward_model = reward_model
         self.center_coef = center_coef
 
-    def weights(self, batch: TensorDictBase) -> Tensor:
-        """Give every pair the same share of the loss.  [B]"""
-        return batch["chosen"].new_full(batch["chosen"].shape, 1.0, dtype=torch.float32) / max(1, self.count(batch))
-
-    def count(self, batch: TensorDictBase) -> int:
-        """Return the number of pairs."""
-        return int(batch["chosen"].sum())
-
     def forward(self, tensordict: TensorDictBase) -> Any:
         """Return the losses, weighted and summed, and the metrics as means over pairs."""
         batch = tensordict
-        rewards = self.reward_model(batch)  # [B]
         first = batch["chosen"]
+        weight = self.weight_of(batch)[first]  # [P]
+        rewards = self.reward_model(batch)  # [B]
         chosen, rejected = rewards[first], rewards[~first]  # [P]
-        weight = (batch["weight"] if "weight" in batch else self.weights(batch))[first]
         margin = batch["margin"][first] if "margin" in batch else 0.0
         apart = (chosen - rejected).detach()
         out = {
