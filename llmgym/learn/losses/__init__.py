@@ -2,5 +2,6 @@
 
 from llmgym.learn.losses.base import LanguageModelLoss
 from llmgym.learn.losses.clipped_policy import ClippedPolicyLoss
+from llmgym.learn.losses.dpo import DPOLoss
 
-__all__ = ["ClippedPolicyLoss", "LanguageModelLoss"]
+__all__ = ["ClippedPolicyLoss", "DPOLoss", "LanguageModelLoss"]
