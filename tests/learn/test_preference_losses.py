@@ -12,7 +12,11 @@ from torch import Tensor, nn
 
 from llmgym.errors import DataError
 from llmgym.learn.losses.dpo import DPOLoss, dpo_loss
+from llmgym.learn.losses.ipo import IPOLoss, ipo_loss
+from llmgym.learn.losses.kl_dpo import KLDPOLoss
+from llmgym.learn.losses.orpo import ORPOLoss, odds_ratio_loss
 from llmgym.learn.losses.pairs import PairLoss
+from llmgym.learn.losses.reward_mle import RewardMLELoss, expected_reward
 
 Answer = list[tuple[Tensor, float]]
 """The log-probabilities of an answer's tokens, by the policy and by the reference."""
@@ -26,18 +30,60 @@ def sigmoid(value: Tensor) -> Tensor:
     return 1 / (1 + torch.exp(-value))
 
 
-def dpo(chosen: Answer, rejected: Answer) -> Tensor:
+def log_prob(answer: Answer) -> Tensor:
+    return sum((ours for ours, _ in answer), torch.zeros(()))
+
+
+def mean_log_prob(answer: Answer) -> Tensor:
+    return log_prob(answer) / max(1, len(answer))
+
+
+Rewards = tuple[float, float]
+
+
+def dpo(chosen: Answer, rejected: Answer, rewards: Rewards) -> Tensor:
     return -torch.log(sigmoid(0.3 * log_ratio(chosen) - 0.3 * log_ratio(rejected)))
 
 
-def smoothed_dpo(chosen: Answer, rejected: Answer) -> Tensor:
-    return 0.9 * dpo(chosen, rejected) + 0.1 * dpo(rejected, chosen)
+def smoothed_dpo(chosen: Answer, rejected: Answer, rewards: Rewards) -> Tensor:
+    return 0.9 * dpo(chosen, rejected, rewards) + 0.1 * dpo(rejected, chosen, rewards)
 
 
-EQUATIONS: dict[str, tuple[Callable[[Table], PairLoss], Callable[[Answer, Answer], Tensor]]] = {
+def ipo(chosen: Answer, rejected: Answer, rewards: Rewards) -> Tensor:
+    return (log_ratio(chosen) - log_ratio(rejected) - 2.5) ** 2
+
+
+def averaged_ipo(chosen: Answer, rejected: Answer, rewards: Rewards) -> Tensor:
+    return (log_ratio(chosen) / max(1, len(chosen)) - log_ratio(rejected) / max(1, len(rejected)) - 2.5) ** 2
+
+
+def orpo(chosen: Answer, rejected: Answer, rewards: Rewards) -> Tensor:
+    if not (chosen and rejected):
+        return -mean_log_prob(chosen)
+    p, q = mean_log_prob(chosen).exp(), mean_log_prob(rejected).exp()
+    return -torch.log(p) - 0.3 * torch.log(sigmoid(torch.log(p / (1 - p) / (q / (1 - q)))))
+
+
+def kl_dpo(chosen: Answer, rejected: Answer, rewards: Rewards) -> Tensor:
+    squares = [(ours - reference) ** 2 / 2 for ours, reference in [*chosen, *rejected]]
+    return dpo(chosen, rejected, rewards) + 0.7 * sum(squares) / max(1, len(squares))
+
+
+def reward_mle(chosen: Answer, rejected: Answer, rewards: Rewards) -> Tensor:
+    p, q = log_prob(chosen).exp(), log_prob(rejected).exp()
+    return -mean_log_prob(chosen) - 0.7 * (p * rewards[0] + q * rewards[1]) / (p + q)
+
+
+EQUATIONS: dict[str, tuple[Callable[[Table], PairLoss], Callable[[Answer, Answer, Rewards], Tensor]]] = {
     "dpo": (lambda policy: DPOLoss(policy, beta=0.3), dpo),
     "dpo, smoothed": (lambda policy: DPOLoss(policy, beta=0.3, label_smoothing=0.1), smoothed_dpo),
+    "ipo": (lambda policy: IPOLoss(policy, tau=0.2), ipo),
+    "ipo, averaged": (lambda policy: IPOLoss(policy, tau=0.2, average_tokens=True), averaged_ipo),
+    "orpo": (lambda policy: ORPOLoss(policy, beta=0.3), orpo),
+    "kl_dpo": (lambda policy: KLDPOLoss(policy, beta=0.3, kl_coef=0.7), kl_dpo),
+    "reward_mle": (lambda policy: RewardMLELoss(policy, reward_coef=0.7), reward_mle),
 }
+REWARDS = {1: (0.25, 0.0), 4: (1.0, -0.5), 7: (0.8, 0.9)}
 every_loss = pytest.mark.parametrize("name", EQUATIONS)
 
 
@@ -46,8 +92,8 @@ def test_value_and_gradient_equal_the_equation_pair_by_pair(name: str) -> None:
     make, equation = EQUATIONS[name]
     policy, batch = table_pairs()
     actual = total(make(policy)(batch))
-    pairs = [[log_prob_lists(policy, batch, pair, chosen) for chosen in (True, False)] for pair in (1, 4, 7)]
-    expected = torch.stack([equation(*pair) for pair in pairs]).mean()
+    pairs = {pair: [log_prob_lists(policy, batch, pair, chosen) for chosen in (True, False)] for pair in REWARDS}
+    expected = torch.stack([equation(*answers, REWARDS[pair]) for pair, answers in pairs.items()]).mean()
     torch.testing.assert_close(actual, expected)
     torch.testing.assert_close(*(torch.autograd.grad(loss, policy.logits)[0] for loss in (actual, expected)))
 
@@ -173,3 +219,49 @@ def test_metrics_tell_how_the_implicit_rewards_rank_the_pairs() -> None:
     assert output["rejected_reward"].item() == pytest.approx(0.3 * sum(r for _, r in ratios) / 3, rel=1e-5)
     assert output["margin"].item() == pytest.approx(0.3 * sum(c - r for c, r in ratios) / 3, rel=1e-5)
     assert output["accuracy"].item() == pytest.approx(sum(c > r for c, r in ratios) / 3)
+
+
+def test_ipo_is_content_at_its_gap_and_pulls_back_from_beyond() -> None:
+    gap = torch.tensor([4.0, 5.0, 6.0], requires_grad=True)
+    losses = ipo_loss(gap, torch.zeros(3), tau=0.1)
+    torch.testing.assert_close(losses.detach(), torch.tensor([1.0, 0.0, 1.0]))
+    torch.testing.assert_close(torch.autograd.grad(losses.sum(), gap)[0], torch.tensor([-2.0, 0.0, 2.0]))
+
+
+def test_the_odds_ratio_loss_has_its_published_values() -> None:
+    losses = odds_ratio_loss(torch.tensor([-0.5, -1.0]), torch.tensor([-0.9, -0.7]))
+    torch.testing.assert_close(-0.1 * losses, torch.tensor([-0.036773, -0.099139]), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("log_prob", [0.0, -1e-9, -1e-4, -0.69, -0.7, -30.0, -500.0])
+def test_odds_are_finite_and_accurate_from_certain_to_impossible(log_prob: float) -> None:
+    chosen = torch.tensor([log_prob], requires_grad=True)
+    loss = odds_ratio_loss(chosen, torch.tensor([-0.5]))
+    (gradient,) = torch.autograd.grad(loss.sum(), chosen)
+    assert loss.isfinite().all()
+    assert gradient.isfinite().all()
+    if -500 < log_prob < -1e-7:
+        p, q = (torch.tensor(value, dtype=torch.float64).exp() for value in (log_prob, -0.5))
+        expected = -torch.log(sigmoid(torch.log(p / (1 - p) / (q / (1 - q)))))
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_a_penalty_holds_dpo_back_and_none_is_dpo() -> None:
+    policy, batch = table_pairs()
+    dpo_output, free = DPOLoss(policy, beta=0.3)(batch), KLDPOLoss(policy, beta=0.3, kl_coef=0.0)(batch)
+    torch.testing.assert_close(total(free), total(dpo_output))
+    at_reference = batch.clone()
+    table = policy.logits.detach().log_softmax(-1)
+    at_reference["ref_log_probs"] = table.gather(2, batch["tokens"][..., None])[..., 0]
+    held = KLDPOLoss(policy, beta=0.3, kl_coef=0.7)(at_reference)
+    assert held["kl_to_ref"] == 0
+    assert not torch.autograd.grad(held["loss_kl_to_ref"], policy.logits)[0].any()
+
+
+def test_the_expected_reward_has_a_gradient_where_the_rewards_differ() -> None:
+    chosen = torch.tensor([-1.0, -1.0, -50.0], requires_grad=True)
+    rewards = torch.tensor([1.0, 0.5, 2.0]), torch.tensor([0.0, 0.5, -1.0])
+    expected = expected_reward(chosen, torch.tensor([-1.0, -3.0, -1.0]), *rewards)
+    torch.testing.assert_close(expected.detach(), torch.tensor([0.5, 0.5, -1.0]))
+    (gradient,) = torch.autograd.grad(expected.sum(), chosen)
+    torch.testing.assert_close(gradient, torch.tensor([0.25, 0.0, 0.0]))
