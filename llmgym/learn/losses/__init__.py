@@ -9,6 +9,7 @@ from llmgym.learn.losses.kto import KTOLoss
 from llmgym.learn.losses.orpo import ORPOLoss
 from llmgym.learn.losses.reward_mle import RewardMLELoss
 from llmgym.learn.losses.sft import SFTLoss
+from llmgym.learn.losses.sppo import SPPOLoss
 
 __all__ = [
     "ClippedPolicyLoss",
@@ -20,4 +21,5 @@ __all__ = [
     "ORPOLoss",
     "RewardMLELoss",
     "SFTLoss",
+    "SPPOLoss",
 ]
