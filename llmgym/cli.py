@@ -12,7 +12,13 @@ from llmgym.errors import LLMGymError
 from llmgym.registry import registered_envs, resolve_env
 from llmgym.version import __version__
 
-AGENTS = {"grpo": "Group Relative Policy Optimisation"}
+AGENTS = {
+    "grpo": "Group Relative Policy Optimisation",
+    "iterative_dpo": "iterative Direct Preference Optimisation",
+    "opo": "Online Preference Optimisation",
+    "spin": "Self-Play Fine-Tuning",
+    "sppo": "Self-Play Preference Optimisation",
+}
 """Every agent's module in `llmgym.agents`, and what it is."""
 
 

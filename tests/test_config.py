@@ -1,10 +1,13 @@
 """Configurations refuse what they do not know, and the command line wins over the file."""
 
+import importlib
 from pathlib import Path
 
 import pytest
 
+from llmgym.agents.base import Agent
 from llmgym.agents.grpo import GRPOConfig
+from llmgym.cli import AGENTS
 from llmgym.config import parse_command_line, read_yaml
 from llmgym.errors import ConfigError
 
@@ -95,11 +98,25 @@ def test_an_unknown_option_names_the_nearest_and_exits_with_2(capsys: pytest.Cap
     assert "--group-size" in capsys.readouterr().err
 
 
-def test_every_yaml_in_configs_is_valid_and_holds_only_what_differs() -> None:
-    files = sorted((Path(__file__).parent.parent / "configs").glob("grpo*.yaml"))
-    assert files
-    for file in files:
-        given = read_yaml(file)
-        defaults = GRPOConfig().model_dump(mode="json")
-        GRPOConfig.of(given)
-        assert {name for name, value in given.items() if value == defaults[name]} == set()
+def agent_of(file: Path) -> type[Agent]:
+    """The agent whose name a file in configs begins with."""
+    name = max((name for name in AGENTS if file.stem.startswith(f"{name}_")), key=len)
+    classes = vars(importlib.import_module(f"llmgym.agents.{name}")).values()
+    (agent,) = (one for one in classes if isinstance(one, type) and vars(one).get("name") == name)
+    return agent
+
+
+@pytest.mark.parametrize(
+    "file", sorted((Path(__file__).parent.parent / "configs").glob("*.yaml")), ids=lambda f: f.stem
+)
+def test_every_yaml_in_configs_is_valid_and_holds_only_what_differs(file: Path) -> None:
+    config_class = agent_of(file).config_class
+    given = read_yaml(file)
+    defaults = config_class().model_dump(mode="json")
+    config_class.of(given)
+    assert {name for name, value in given.items() if value == defaults[name]} == set()
+
+
+def test_every_agent_has_a_configuration_to_start_from() -> None:
+    files = (Path(__file__).parent.parent / "configs").glob("*.yaml")
+    assert {agent_of(file).name for file in files} == set(AGENTS)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from llmgym.cli import AGENTS
+
 PACKAGE = Path(__file__).parent.parent / "llmgym"
 
 # Worlds from the bottom up: a module may import from its own world and those before it.
@@ -74,7 +76,7 @@ def loaded_by(statement: str) -> set[str]:
         "import llmgym",
         "import llmgym, gymnasium; gymnasium.make('llmgym/AIOpsTriage-v0').reset(seed=0)",
         "import llmgym.scorers, llmgym.data, llmgym.data.trajectories, llmgym.data.preferences",
-        "import llmgym.agents, llmgym.agents.grpo",
+        f"import {', '.join(f'llmgym.agents.{name}' for name in AGENTS)}",
         "import llmgym.models.teacher",
     ],
 )

@@ -23,7 +23,7 @@ class Table(nn.Module):
 
     def get_dist(self, batch: TensorDict, **kwargs: object) -> SampledTokens:
         logits = self.logits[batch["mask"]]
-        return SampledTokens(logits, lambda states: states, batch["mask"], rows_at_once=len(logits))
+        return SampledTokens(logits, lambda states: states, batch["mask"], rows_at_once=max(1, len(logits)))
 
 
 def table_batch(rows: int = 4, width: int = 9, vocabulary: int = 5, seed: int = 0) -> tuple[Table, TensorDict]:

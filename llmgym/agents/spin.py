@@ -1,0 +1,94 @@
+r"""SPIN: Self-Play Fine-Tuning (Chen et al. 2024, arXiv:2401.01335).
+
+Learns from demonstrations, and from how they differ from what the policy would have said.
+In each iteration :math:`\pi_t` answers tasks that a demonstration answers too, and the next
+policy learns to tell the demonstration y from its own answer y':
+
+.. math::
+
+    \pi_{t+1} = \arg\min_\pi\ \mathbb{E}\left[ - \log \sigma\left(
+        \beta \log \frac{\pi(y|x)}{\pi_t(y|x)} - \beta \log \frac{\pi(y'|x)}{\pi_t(y'|x)}\right) \right]
+
+It ends where the two cannot be told apart: the policy has become the one that demonstrated.
+No score is needed. Demonstrations are what the environment's `expert` does in the same
+task; an answer is all that is said in an episode, of one turn or several.
+
+    python -m llmgym.agents.spin --env AIOpsTriage
+"""
+
+from __future__ import annotations  # torch is imported when an agent is used, so that --help is instant
+
+import contextlib
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from llmgym.agents.base import OnlineAgent, run_command
+from llmgym.agents.config import OnlineConfig, Positive
+from llmgym.learn.pairing import collate_pairs
+
+if TYPE_CHECKING:
+    from tensordict import TensorDict
+
+    from llmgym.learn.losses import DPOLoss
+    from llmgym.learn.policy import Policy
+    from llmgym.rollout.trajectory import Trajectory
+
+
+class SPINConfig(OnlineConfig):
+    """Train a language model in a text environment on its expert's episodes and its own, with SPIN."""
+
+    beta: Annotated[float, Field(gt=0)] = 0.1
+    """How close the policy stays to the one that answered: the larger, the closer."""
+
+    prompts_per_step: Positive = 64
+    """Tasks drawn per step, each with a demonstration."""
+
+    group_size: Positive = 1
+    """Own answers per task, each paired with the demonstration."""
+
+    reference_every: Annotated[int, Field(ge=0)] = 1
+    """Training steps after which the reference policy becomes the current one; 0 keeps the one of the start."""
+
+
+class SPIN(OnlineAgent):
+    """Self-play fine-tuning; see the module for the equation."""
+
+    name = "spin"
+    config_class = SPINConfig
+    config: SPINConfig
+
+    needs_reference = True
+
+    def prepare(self, trajectories: Sequence[Trajectory]) -> TensorDict:
+        """Pair every episode with the expert's of the same task."""
+        from llmgym.rollout.demonstrate import demonstrate
+        from llmgym.rollout.transcript import transcribe
+
+        codec = self.training.codec
+        groups = {own.seed: own.group for own in trajectories}
+        with contextlib.closing(self.training.make_envs(1)) as envs:
+            expert = {
+                shown.seed: transcribe(codec, shown.prompt, shown.completion, seed=shown.seed, group=groups[shown.seed])
+                for shown in demonstrate(envs.envs[0], groups)
+            }
+        # Nothing here is scored, and what has no score is left out of losses.
+        return collate_pairs([(replace(expert[own.seed], score=0.0), replace(own, score=0.0)) for own in trajectories])
+
+    def loss(self, policy: Policy) -> DPOLoss:
+        """Return the logistic loss, which is that of DPO."""
+        from llmgym.learn.losses import DPOLoss
+
+        return DPOLoss(policy, beta=self.config.beta)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``python -m llmgym.agents.spin``."""
+    return run_command(SPIN, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

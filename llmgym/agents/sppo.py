@@ -1,0 +1,86 @@
+r"""SPPO: Self-Play Preference Optimisation (Wu et al. 2024, arXiv:2405.00675).
+
+A language model plays a game against itself: an answer wins if it is preferred to another
+answer of the same policy. In each iteration :math:`\pi_t` gives a group of G answers to
+every task, and the next policy fits what a step of multiplicative weights towards the
+equilibrium of the game would give each of them:
+
+.. math::
+
+    \pi_{t+1} = \arg\min_\pi\ \frac{1}{2 |Y|} \sum_{y \in Y} \left(
+        \log \frac{\pi(y|x)}{\pi_t(y|x)} - \eta \left(\hat P(y \succ \pi_t | x) - \tfrac12\right) \right)^2
+
+with :math:`\hat P` the share of its siblings that an answer beats, ties one half, and
+:math:`\eta = 1/\beta`. Unlike DPO, which knows only the difference of a pair, it says of
+each answer how likely it should become. An answer is all that the agent said in an episode.
+
+    python -m llmgym.agents.sppo --env AIOpsTriage
+"""
+
+from __future__ import annotations  # torch is imported when an agent is used, so that --help is instant
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from llmgym.agents.base import OnlineAgent, run_command
+from llmgym.agents.config import OnlineConfig
+
+if TYPE_CHECKING:
+    from tensordict import TensorDict
+
+    from llmgym.learn.losses import SPPOLoss
+    from llmgym.learn.policy import Policy
+    from llmgym.rollout.trajectory import Trajectory
+
+
+class SPPOConfig(OnlineConfig):
+    """Train a language model in a text environment with self-play preference optimisation."""
+
+    beta: Annotated[float, Field(gt=0)] = 0.1
+    """One over eta, the step size: an answer that always wins shall become exp(1 / (2 beta)) times as likely."""
+
+    win_rate_threshold: Annotated[float, Field(ge=0.5, le=1)] = 0.5
+    """Only answers train that win at least so often, or at most one minus that; 0.5 takes all."""
+
+    reference_every: Annotated[int, Field(ge=0)] = 1
+    """Training steps after which the reference policy becomes the current one; 0 keeps the one of the start."""
+
+
+class SPPO(OnlineAgent):
+    """Self-play preference optimisation; see the module for the equation."""
+
+    name = "sppo"
+    config_class = SPPOConfig
+    config: SPPOConfig
+
+    needs_reference = True
+
+    def prepare(self, trajectories: Sequence[Trajectory]) -> TensorDict | None:
+        """Give every answer its win rate against its siblings; keep those that win, or lose, often enough."""
+        from llmgym.learn.batch import collate, episodes_of
+        from llmgym.learn.win_rates import is_clear, win_rates
+
+        batch = collate(trajectories)
+        episodes = episodes_of(batch)
+        win_rate = win_rates(episodes["reward"], episodes["group"], episodes["scored"])  # [E]
+        batch["win_rate"] = win_rate[batch["episode"]]
+        batch = batch[is_clear(batch["win_rate"], self.config.win_rate_threshold)]
+        return batch if len(batch) else None
+
+    def loss(self, policy: Policy) -> SPPOLoss:
+        """Return the squared loss with ``eta = 1 / beta``."""
+        from llmgym.learn.losses import SPPOLoss
+
+        return SPPOLoss(policy, eta=1 / self.config.beta)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``python -m llmgym.agents.sppo``."""
+    return run_command(SPPO, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

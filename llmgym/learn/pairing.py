@@ -1,0 +1,64 @@
+"""From scored groups to preference pairs, and from pairs to a batch."""
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from tensordict import TensorDict
+
+    from llmgym.rollout.trajectory import Trajectory
+
+PairStrategy = Literal["best_worst", "adjacent"]
+"""``best_worst``: the best of a group against the worst, one pair a group. ``adjacent``: each against
+the next in rank, up to one pair fewer than the group has members."""
+
+
+def pair_by_score(trajectories: "Sequence[Trajectory]", strategy: PairStrategy) -> list[tuple[int, int]]:
+    """Pair trajectories of the same group, the one with the higher score first.
+
+    A tie makes no pair, and a trajectory without a score is in none, so a group with fewer
+    than two distinct scores gives nothing. Which of several with equal scores is taken is
+    decided by their order, and everything else by the scores alone. Scores are compared in
+    single precision: sums that differ by rounding are equal.
+
+    Args:
+        trajectories: With `group` and `score`, in any order.
+        strategy: Which pairs of a group.
+
+    Returns:
+        Indices (chosen, rejected), groups in the order in which they first appear.
+    """
+    score = np.array([np.nan if t.score is None else t.score for t in trajectories], dtype=np.float32)
+    groups: dict[int, list[int]] = {}
+    for index, trajectory in enumerate(trajectories):
+        if trajectory.score is not None:
+            groups.setdefault(trajectory.group, []).append(index)
+    pairs = []
+    for members in groups.values():
+        ranked = sorted(members, key=lambda index: -score[index])
+        candidates = [(ranked[0], ranked[-1])] if strategy == "best_worst" else itertools.pairwise(ranked)
+        pairs += [(chosen, rejected) for chosen, rejected in candidates if score[chosen] > score[rejected]]
+    return pairs
+
+
+def collate_pairs(pairs: "Sequence[tuple[Trajectory, Trajectory]]") -> "TensorDict":
+    """Collate pairs (chosen, rejected) of trajectories into a preference batch [B].
+
+    The rows of a pair stand together, the chosen episode's first. A trajectory in two
+    pairs stands there twice, as two episodes.
+
+    Returns:
+        What `collate` returns, and besides
+
+        - ``pair`` [B] int64: the index of the row's pair
+        - ``chosen`` [B] bool: the row belongs to the pair's chosen episode
+    """
+    from llmgym.learn.batch import collate
+
+    batch = collate([trajectory for pair in pairs for trajectory in pair])
+    batch["pair"] = batch["episode"] // 2
+    batch["chosen"] = batch["episode"] % 2 == 0
+    return batch

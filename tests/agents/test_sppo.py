@@ -1,0 +1,78 @@
+"""SPPO from end to end: which answers train, towards what, and what it refuses."""
+
+import math
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import llmgym
+from llmgym.agents import SPPO
+from llmgym.agents.sppo import main
+from llmgym.rollout.engines.base import Completion
+from llmgym.rollout.trajectory import Trajectory
+
+SMALL: dict[str, Any] = {"prompts_per_step": 2, "group_size": 4, "eval_episodes": 0, "max_tokens": 48}
+
+
+def played(group: int, score: float | None) -> Trajectory:
+    trajectory = Trajectory(seed=group, group=group, score=score)
+    trajectory.observe([5, 6])
+    trajectory.act(Completion(0, [7, 8], [-0.5, -1.0], "stop", 0))
+    return trajectory
+
+
+@pytest.mark.slow
+def test_a_small_run_improves_its_reward(tmp_path: Path) -> None:
+    run = SPPO(prompts_per_step=8, max_tokens=64, eval_episodes=0, output_dir=tmp_path).train(steps=14)
+    rewards = [metrics["reward"] for metrics in run.metrics]
+    assert sum(rewards[-4:]) / 4 > sum(rewards[:4]) / 4 + 0.1
+    assert all(math.isfinite(value) for metrics in run.metrics for value in metrics.values())
+
+
+def test_every_answer_with_a_scored_sibling_trains_towards_its_win_rate() -> None:
+    scores = [(0, 1.0), (0, 0.5), (0, None), (0, 0.0), (1, 0.3), (1, None)]
+    batch = SPPO().prepare([played(group, score) for group, score in scores])
+    assert batch is not None
+    assert batch["episode"].tolist() == [0, 1, 3]
+    assert batch["win_rate"].tolist() == [1.0, 0.5, 0.0]
+
+
+def test_a_threshold_keeps_those_that_win_or_lose_often_enough() -> None:
+    group = [played(0, score) for score in (0.0, 0.1, 0.2, 0.3, 0.4)]
+    for threshold, kept in [(0.5, [0, 1, 2, 3, 4]), (0.75, [0, 1, 3, 4]), (0.9, [0, 4]), (1.0, [0, 4])]:
+        batch = SPPO(win_rate_threshold=threshold).prepare(group)
+        assert batch is not None
+        assert batch["episode"].tolist() == kept
+    assert SPPO(win_rate_threshold=0.6).prepare([played(0, 0.5), played(0, 0.5)]) is None
+
+
+def test_the_first_loss_is_that_of_a_policy_which_has_not_moved(tmp_path: Path) -> None:
+    options = {**SMALL, "beta": 0.5, "win_rate_threshold": 1.0, "updates_per_step": 1}
+    run = SPPO(output_dir=tmp_path, scorer=lambda e: zlib.crc32("".join(e.actions).encode()), **options).train(steps=2)
+    for metrics in run.metrics:  # the reference is the policy that sampled, in every step
+        assert metrics["loss_sppo"] == pytest.approx((2 * 0.5) ** 2 / 2, abs=1e-3)
+        assert metrics["log_ratio"] == pytest.approx(0.0, abs=1e-3)
+        assert metrics["kl"] == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("score", [0.5, None])
+def test_ties_everywhere_and_missing_scores_teach_nothing(score: float | None, tmp_path: Path) -> None:
+    said = llmgym.Score(score, error="no judge" if score is None else None)
+    agent = SPPO(output_dir=tmp_path, scorer=lambda episode: said, updates_per_step=1, **SMALL)
+    before = [parameter.clone() for parameter in agent.training.model.parameters()]
+    (metrics,) = agent.train(steps=1).metrics
+    assert metrics.get("loss_sppo", 0.0) == pytest.approx(0.0, abs=1e-6)
+    for one, other in zip(agent.training.model.parameters(), before, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=0)
+
+
+def test_options_that_make_no_sense_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, message in [
+        (["--beta", "0"], "beta: Input should be greater than 0, got 0"),
+        (["--win-rate-threshold", "0.4"], "win_rate_threshold: Input should be greater than or equal to 0.5, got 0.4"),
+    ]:
+        assert main(words) == 2
+        assert message in capsys.readouterr().err
