@@ -50,8 +50,8 @@ class Learner:
         self.optimiser = torch.optim.AdamW(self._parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
         rise: Callable[[int], float] = lambda step: min(1.0, (step + 1) / max(1, warmup_steps))  # noqa: E731  # one line
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, rise)
-        self.skipped_batches = Path("skipped_batches")
-        """Where the batches of steps that were left out are saved; made when there is one."""
+        self.skipped_batches: Path | None = None
+        """Where the batches of steps that were left out are saved, a directory that is made when there is one."""
         self._updates = self._skipped_in_a_row = 0
 
     def update(self, batch: TensorDict) -> dict[str, float]:
@@ -104,13 +104,16 @@ class Learner:
     def _skip(self, batch: TensorDict, metrics: dict[str, float]) -> None:
         """Save the batch of a step that is left out; give up if there were several."""
         self._skipped_in_a_row += 1
-        self.skipped_batches.mkdir(parents=True, exist_ok=True)
-        path = self.skipped_batches / f"update-{self._updates:06d}.safetensors"
-        with whole_or_absent(path) as temporary:
-            save_file({key: value.contiguous().cpu() for key, value in batch.items()}, temporary)
+        saved = ""
+        if self.skipped_batches is not None:
+            self.skipped_batches.mkdir(parents=True, exist_ok=True)
+            path = self.skipped_batches / f"update-{self._updates:06d}.safetensors"
+            with whole_or_absent(path) as temporary:
+                save_file({key: value.contiguous().cpu() for key, value in batch.items()}, temporary)
+            saved = f"; its batch is in {str(path)!r}"
         if self._skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
             found = ", ".join(f"{key} {metrics[key]}" for key in metrics if key.startswith(("loss_", "grad_norm")))
             raise TrainingError(
                 f"{self._skipped_in_a_row} optimiser steps in a row had no finite loss and gradient, the last with "
-                f"{found}; its batch is in {str(path)!r}. Weights are those of the last step that was finite."
+                f"{found}{saved}. Weights are those of the last step that was finite."
             )
