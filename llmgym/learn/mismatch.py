@@ -36,6 +36,7 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from llmgym.learn.aggregation import sum_by_episode
+from llmgym.learn.kl import kl_estimate
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
@@ -102,9 +103,9 @@ def measure(log_probs: Tensor, batch: TensorDict) -> dict[str, float]:
     values = (
         by_token.mean(),
         by_token.abs().max(),
-        (by_token.expm1() - by_token).mean(),
-        _effective_share(by_token),
-        _effective_share(by_episode[first & sampled]),
+        kl_estimate(-by_token, "k3").mean(),
+        effective_share(by_token),
+        effective_share(by_episode[first & sampled]),
     )
     return {f"mismatch/{name}": float(value) for name, value in zip(_METRICS, values, strict=True)}
 
@@ -118,7 +119,7 @@ def _log_ratio(log_probs: Tensor, batch: TensorDict) -> Tensor:
     return log_ratio
 
 
-def _effective_share(log_weights: Tensor) -> Tensor:
+def effective_share(log_weights: Tensor) -> Tensor:
     """Return (sum w)^2 / (N sum w^2), Kish's effective sample size by N.  [N] -> []"""
     share: Tensor = (2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0)).exp() / len(log_weights)
     return share
