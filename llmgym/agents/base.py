@@ -5,7 +5,7 @@ from __future__ import annotations  # torch is imported when an agent is used, s
 import contextlib
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -48,9 +48,18 @@ class Agent(ABC):
     def loss(self, policy: Policy) -> LanguageModelLoss:
         """Return the loss that trains `policy`."""
 
-    def complete(self, batch: TensorDict) -> None:
-        """Add to a batch what takes a forward pass; it has ``ref_log_probs`` where they are needed."""
-        return
+    def complete(self, batch: TensorDict) -> Mapping[str, float] | None:
+        """Add to a batch what takes a forward pass; it has ``ref_log_probs`` where they are needed.
+
+        Returns:
+            What was measured, if there is something to report.
+        """
+        return None
+
+    @property
+    def learning_rates(self) -> Mapping[str, float]:
+        """The learning rates of parts of the loss that have one of their own; see `Learner`."""
+        return {}
 
     @property
     def scorer(self) -> AnyScorer | None:

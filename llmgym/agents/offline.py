@@ -41,14 +41,14 @@ class OfflineTraining(Training):
         batch = self.agent.prepare([self.examples[i] for i in self._draw(step)]).to(self.model.device)
         if self.agent.needs_reference:
             batch["ref_log_probs"] = self.reference.log_probs(batch)
-        self.agent.complete(batch)
+        found = self.agent.complete(batch) or {}
         update = self.learner.update(batch)
         if self.config.eval_episodes:
             self._hand_over(step)
         seconds = time.perf_counter() - begun
         loss = sum(value for name, value in update.items() if name.startswith("loss_"))
         epoch = step * self.config.batch_size / len(self.examples)
-        return [], {"step": step, "epoch": epoch, "loss": loss, "seconds": seconds, **update}
+        return [], {"step": step, "epoch": epoch, "loss": loss, "seconds": seconds, **found, **update}
 
     def _draw(self, step: int) -> list[int]:
         """Return the examples of a step: consecutive ones of the epochs' permutations behind each other."""

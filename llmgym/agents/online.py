@@ -81,7 +81,7 @@ class OnlineTraining(Training):
         if self.agent.needs_reference:
             batch["ref_log_probs"] = reference
         off = self._correct(batch)
-        self.agent.complete(batch)
+        found = self.agent.complete(batch) or {}
         order = np.random.default_rng([config.seed, step])
         updates = []
         for epoch in range(config.epochs):
@@ -89,7 +89,7 @@ class OnlineTraining(Training):
                 updates.append(self.learner.update(part))
                 # In the first forward pass the policy has the weights that sampled: its log-probs come for free.
                 off = off or mismatch.measure(part["policy_log_probs"], part)
-        return {"kl": kl, **off, **mean_of_updates(updates)}
+        return {"kl": kl, **off, **found, **mean_of_updates(updates)}
 
     def _correct(self, batch: TensorDict) -> dict[str, float]:
         """Weigh a batch, if asked to, for the difference between who sampled it and who learns; return its measures."""

@@ -98,6 +98,7 @@ class Training(ABC):
         self.learner = Learner(
             agent.loss(self.policy),
             learning_rate=config.learning_rate or (config.bundled_learning_rate if self._bundled else 1e-6),
+            learning_rates=agent.learning_rates,
             warmup_steps=config.warmup_steps,
             weight_decay=config.weight_decay,
             max_grad_norm=config.max_grad_norm,

@@ -1,11 +1,12 @@
 """From trajectories to tensors, and from tensors to micro-batches."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from tensordict import TensorDict
+from torch import Tensor
 
 from llmgym.rollout.trajectory import Trajectory
 
@@ -115,6 +116,13 @@ def micro_batches(batch: TensorDict, max_tokens: int, unit: str = "row") -> Iter
                 start, taken = first, 0
             taken += size(first, behind, fresh=first == start)
     yield _cut(batch[start:])
+
+
+def in_micro_batches(function: Callable[[TensorDict], Tensor], batch: TensorDict, max_tokens: int) -> Tensor:
+    """Return what a function gives by token [b, t] for the micro-batches of a batch, joined.  [B, T]"""
+    width = batch["tokens"].shape[1]
+    rows = [function(micro) for micro in micro_batches(batch, max_tokens)]
+    return torch.cat([torch.nn.functional.pad(row, (0, width - row.shape[1])) for row in rows])
 
 
 def _same_prompt(batch: TensorDict) -> torch.Tensor:

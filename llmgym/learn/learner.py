@@ -1,7 +1,7 @@
 """`Learner`: optimiser steps over batches, in micro-batches that fit."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -26,6 +26,9 @@ class Learner:
     Args:
         loss: Its trainable parameters learn.
         learning_rate: After warm-up.
+        learning_rates: The same of parts of the loss that learn at a rate of their own, by the
+            names of its submodules, such as ``critic_network``. What a part shares with a part
+            before it does not belong to it. Each part's gradient is clipped by itself.
         warmup_steps: Optimiser steps over which the learning rate rises linearly.
         weight_decay: Of AdamW.
         max_grad_norm: Longer gradients are scaled down to this norm.
@@ -38,6 +41,7 @@ class Learner:
         loss: LanguageModelLoss,
         *,
         learning_rate: float,
+        learning_rates: Mapping[str, float] | None = None,
         warmup_steps: int = 0,
         weight_decay: float = 0.0,
         max_grad_norm: float = 1.0,
@@ -45,9 +49,15 @@ class Learner:
     ) -> None:
         self.loss = loss
         self.max_grad_norm = max_grad_norm
-        self._parameters = [parameter for parameter in loss.parameters() if parameter.requires_grad]
-        self.micro_batch_tokens = micro_batch_tokens or default_micro_batch_tokens(self._parameters[0].device)
-        self.optimiser = torch.optim.AdamW(self._parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
+        rates = {"": learning_rate, **(learning_rates or {})}
+        self._parts: dict[str, list[torch.nn.Parameter]] = {part: [] for part in rates}
+        for name, parameter in loss.named_parameters():
+            if parameter.requires_grad:
+                part = next((part for part in rates if part and name.startswith(f"{part}.")), "")
+                self._parts[part].append(parameter)
+        self.micro_batch_tokens = micro_batch_tokens or default_micro_batch_tokens(next(loss.parameters()).device)
+        groups = [{"params": parameters, "lr": rates[part]} for part, parameters in self._parts.items()]
+        self.optimiser = torch.optim.AdamW(groups, weight_decay=weight_decay, fused=True)
         rise: Callable[[int], float] = lambda step: min(1.0, (step + 1) / max(1, warmup_steps))  # noqa: E731  # one line
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, rise)
         self.skipped_batches: Path | None = None
@@ -63,7 +73,8 @@ class Learner:
 
         Returns:
             The losses, summed over micro-batches; the loss's metrics, averaged over what it
-            counts; ``grad_norm`` before clipping; ``learning_rate``; and ``updates_skipped``, 1.0
+            counts; ``grad_norm`` before clipping, and ``grad_norm/<part>`` of parts with a learning
+            rate of their own; ``learning_rate``; and ``updates_skipped``, 1.0
             if the loss or the gradient was not finite and the weights were left as they are.
 
         Raises:
@@ -89,7 +100,9 @@ class Learner:
             torch.autograd.backward(losses)
             for key, value in terms.items():
                 metrics[key] = metrics.get(key, 0.0) + float(value.item()) * (1.0 if key.startswith("loss_") else share)
-        metrics["grad_norm"] = float(torch.nn.utils.clip_grad_norm_(self._parameters, self.max_grad_norm))
+        for part, parameters in self._parts.items():
+            norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+            metrics[f"grad_norm/{part}".rstrip("/")] = float(norm)
         metrics["learning_rate"] = float(self.schedule.get_last_lr()[0])
         finite = all(math.isfinite(value) for key, value in metrics.items() if key.startswith(("loss_", "grad_norm")))
         metrics["updates_skipped"] = float(not finite)

@@ -1,8 +1,6 @@
 """`Policy`: a causal language model as the actor that TorchRL's losses expect."""
 
-import contextlib
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -11,11 +9,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from llmgym.errors import ModelError
-from llmgym.learn.packed_attention import packed_attention
-from llmgym.learn.packing import pack
+from llmgym.learn.trunk import Trunk
 from llmgym.models.causal_lm import logits_of
 
 _LOGITS = 2**24  # logits that exist at once: 64 MiB in float32
@@ -24,17 +20,14 @@ _LOGITS = 2**24  # logits that exist at once: 64 MiB in float32
 class Policy(nn.Module):
     """The model under training: from a batch of trajectories to distributions over their sampled tokens.
 
-    A batch is packed: rows stand behind each other without padding, and siblings share one
-    pass over their prompt, gradients included. Logits are computed where a token was sampled
-    and nowhere else, some at a time.
+    A batch goes through the trunk packed. Logits are computed where a token was sampled and
+    nowhere else, some at a time.
 
     Args:
-        model: A causal LM. It is kept in evaluation mode: dropout would make the policy
-            that learns another one than the policy that sampled.
+        model: A causal LM.
         temperature: What the sampling logits were divided by.
-        dtype: What matrix products are computed in; the weights stay as they are.
-        gradient_checkpointing: Keep a layer's input for the backward pass, and compute the
-            rest of the layer again there: less memory, more time.
+        dtype: See `Trunk`.
+        gradient_checkpointing: See `Trunk`.
 
     Raises:
         ModelError: Packed rows do not go through this architecture.
@@ -49,20 +42,14 @@ class Policy(nn.Module):
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.model = model.eval()
+        self.trunk = Trunk(model, dtype=dtype, gradient_checkpointing=gradient_checkpointing)
         self.temperature = temperature
-        self.dtype = torch.float32
-        self.gradient_checkpointing = gradient_checkpointing
-        self._layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
-        if gradient_checkpointing and not self._layers:
-            raise ModelError(f"gradient_checkpointing: models of type {model.config.model_type!r} do not support it.")
-        if dtype == torch.bfloat16 and not _multiplies_bfloat16(model.device):
-            raise ModelError(
-                "dtype bfloat16: expected a GPU or a processor with bfloat16 instructions (AVX512-BF16 or AMX), which "
-                "this one has not; float32 is faster on it."
-            )
         self._self_test()
-        self.dtype = dtype
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The causal LM."""
+        return self.trunk.model
 
     def get_dist(self, batch: TensorDictBase, **kwargs: Any) -> "SampledTokens":
         """Return the distribution of every sampled token given what stands before it.
@@ -72,26 +59,13 @@ class Policy(nn.Module):
                 the right, as `collate` returns them.
             kwargs: What TorchRL passes besides; without effect.
         """
-        states = self._states(batch)
+        states = self.trunk.states(batch)
         vocabulary = self.model.get_input_embeddings().num_embeddings
         return SampledTokens(states, self._logits, batch["mask"], rows_at_once=max(1, _LOGITS // vocabulary))
 
     def log_probs(self, batch: TensorDictBase) -> Tensor:
         """Return the log-probability of every sampled token, 0 elsewhere.  [B, T]"""
         return self.get_dist(batch).log_prob(batch["tokens"])
-
-    def _states(self, batch: TensorDictBase) -> Tensor:
-        """Return the hidden state before every sampled token.  [S, D]"""
-        packed = pack(batch, self.model.device)
-        if not packed.segments:
-            return torch.empty(0, self.model.get_input_embeddings().embedding_dim, device=self.model.device)
-        with self._packed():
-            hidden = self.model.base_model(
-                input_ids=packed.tokens[None], position_ids=packed.positions[None], use_cache=False, packed=packed
-            )[0][0]  # [N, D]
-        # index_select, not indexing: its gradient adds up in a fixed order, so runs repeat.
-        states: Tensor = hidden.index_select(0, packed.before)
-        return states
 
     @torch.no_grad()
     def _self_test(self) -> None:
@@ -105,7 +79,7 @@ class Policy(nn.Module):
         batch = TensorDict({"tokens": tokens, "mask": sampled, "prompt_length": torch.tensor([3, 3])}, batch_size=[2])
         expected = self.model(tokens, use_cache=False).logits[:, :-1].float().log_softmax(-1)[sampled[:, 1:]]
         try:
-            actual = logits_of(self.model, self._states(batch)).float().log_softmax(-1)
+            actual = logits_of(self.model, Trunk(self.model).states(batch)).float().log_softmax(-1)
         except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise ModelError(f"Models of type {kind!r} cannot be trained on packed rows ({error})") from error
         difference = float((actual - expected).abs().max())
@@ -118,42 +92,10 @@ class Policy(nn.Module):
 
     def _logits(self, states: Tensor) -> Tensor:
         """Return the logits [..., V] behind hidden states [..., D], as the sampler had them."""
-        with self._autocast():
+        with self.trunk.autocast():
             logits = logits_of(self.model, states)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return logits if self.temperature == 1.0 else logits / self.temperature
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
-
-    @contextlib.contextmanager
-    def _packed(self) -> Iterator[None]:
-        """Attention over packed tokens, for the time of a pass: the sampler has its own."""
-        with packed_attention(self.model), self._autocast(), self._checkpointed():
-            yield
-
-    @contextlib.contextmanager
-    def _checkpointed(self) -> Iterator[None]:
-        """Gradient checkpointing, if it is asked for, of layers that stay in evaluation mode inside."""
-        if not self.gradient_checkpointing:
-            yield
-            return
-        recomputing: Callable[[], Any] = lambda: (contextlib.nullcontext(), self._packed())  # noqa: E731  # one line
-        for layer in self._layers:
-            layer.gradient_checkpointing = layer.training = True  # transformers looks at both
-            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, context_fn=recomputing)
-        try:
-            yield
-        finally:
-            for layer in self._layers:
-                layer.gradient_checkpointing = layer.training = False
-
-
-def _multiplies_bfloat16(device: torch.device) -> bool:
-    if device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
-        return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # the last: of ARM
-    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 class SampledTokens(Distribution):

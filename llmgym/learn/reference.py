@@ -7,7 +7,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from llmgym.learn.batch import micro_batches
+from llmgym.learn.batch import in_micro_batches
 from llmgym.learn.kl import kl_estimate
 from llmgym.learn.policy import Policy
 
@@ -21,9 +21,7 @@ def log_probs_of(policy: Policy, batch: TensorDict, micro_batch_tokens: int) -> 
         batch: As `Policy.get_dist` takes it, of any size.
         micro_batch_tokens: Tokens that a forward pass takes at the most, what siblings share counted once.
     """
-    width = batch["tokens"].shape[1]
-    rows = [policy.log_probs(micro) for micro in micro_batches(batch, micro_batch_tokens)]
-    return torch.cat([torch.nn.functional.pad(row, (0, width - row.shape[1])) for row in rows])
+    return in_micro_batches(policy.log_probs, batch, micro_batch_tokens)
 
 
 class Reference:

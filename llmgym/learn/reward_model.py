@@ -10,8 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmgym.errors import ModelError
 from llmgym.learn.batch import default_micro_batch_tokens, micro_batches
-from llmgym.learn.packed_attention import packed_attention
-from llmgym.learn.packing import pack
+from llmgym.learn.trunk import Trunk
 from llmgym.models.causal_lm import load_reward_model
 from llmgym.rollout.template import ChatTemplate
 from llmgym.types import Episode, Message, Score
@@ -33,7 +32,8 @@ class RewardModel(nn.Module):
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__()
-        self.model = model.eval()
+        self._trunk = Trunk(model)
+        self.model = model
         self.tokenizer = tokenizer
         self.template = ChatTemplate(tokenizer)
         self._padding = model.config.get_text_config().pad_token_id
@@ -83,12 +83,7 @@ class RewardModel(nn.Module):
 
     def forward(self, batch: TensorDictBase) -> Tensor:
         """Return the rewards of a batch that `collate` made.  [B]"""
-        packed = pack(batch, self.model.device)
-        with packed_attention(self.model):
-            hidden = self.model.base_model(
-                input_ids=packed.tokens[None], position_ids=packed.positions[None], use_cache=False, packed=packed
-            )[0][0]  # [N, D]
-        rewards: Tensor = self.model.score(hidden.index_select(0, packed.before))[:, 0].float()
+        rewards: Tensor = self.model.score(self._trunk.states(batch))[:, 0].float()
         return rewards
 
     @torch.no_grad()

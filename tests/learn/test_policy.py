@@ -134,7 +134,7 @@ def test_gradient_checkpointing_changes_neither_values_nor_gradients(model: PreT
 def test_bfloat16_is_close_and_leaves_the_weights_in_float32(
     model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmgym.learn.policy._multiplies_bfloat16", lambda device: True)
+    monkeypatch.setattr("llmgym.learn.trunk._multiplies_bfloat16", lambda device: True)
     batch = ragged_batch()
     exact = Policy(model).log_probs(batch)
     expected = gradient(model, exact[batch["mask"]].mean())

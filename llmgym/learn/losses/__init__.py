@@ -8,6 +8,7 @@ from llmgym.learn.losses.ipo import IPOLoss
 from llmgym.learn.losses.kl_dpo import KLDPOLoss
 from llmgym.learn.losses.kto import KTOLoss
 from llmgym.learn.losses.orpo import ORPOLoss
+from llmgym.learn.losses.ppo import PPOLoss
 from llmgym.learn.losses.reward_mle import RewardMLELoss
 from llmgym.learn.losses.sft import SFTLoss
 from llmgym.learn.losses.sppo import SPPOLoss
@@ -21,6 +22,7 @@ __all__ = [
     "KTOLoss",
     "LanguageModelLoss",
     "ORPOLoss",
+    "PPOLoss",
     "RewardMLELoss",
     "SFTLoss",
     "SPPOLoss",

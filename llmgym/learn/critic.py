@@ -1,0 +1,72 @@
+"""`Critic`: what a language model expects to earn from where it stands, before every token it samples."""
+
+import copy
+from typing import Literal
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor, nn
+
+from llmgym.learn.batch import in_micro_batches
+from llmgym.learn.policy import Policy
+from llmgym.learn.trunk import Trunk
+
+TrunkChoice = Literal["own", "shared"]
+
+
+class Critic(nn.Module):
+    """A value head on a trunk: one number from the hidden state before each sampled token.
+
+    The state is the one that the token is sampled in, so it has seen every token before and
+    not the token itself. The head begins at zero, and so do all values. It computes in
+    float32, whatever the trunk computes in.
+
+    Called with a TensorDict it does what TorchRL's losses ask of a critic: it adds
+    ``state_value`` [B, T, 1]. Where the batch holds ``states`` [S, D], as `Trunk.states`
+    returns them, it takes those.
+
+    Args:
+        trunk: What the hidden states come from: one of its own, or the policy's.
+    """
+
+    def __init__(self, trunk: Trunk) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.head = nn.Linear(trunk.width, 1, device=trunk.model.device)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    @classmethod
+    def of(cls, policy: Policy, trunk: TrunkChoice) -> "Critic":
+        """Return a critic for a policy: on its trunk, or on a copy of it that learns by itself."""
+        if trunk == "shared":
+            return cls(policy.trunk)
+        own = copy.deepcopy(policy.model.base_model)
+        return cls(Trunk(own, dtype=policy.trunk.dtype, gradient_checkpointing=policy.trunk.gradient_checkpointing))
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Add the values as ``state_value`` [B, T, 1]."""
+        states = tensordict.get_non_tensor("states", default=None)
+        if states is None:
+            states = self.trunk.states(tensordict)
+        mask = tensordict["mask"]
+        values = self.head(states.float())[:, 0]
+        spread = values.new_zeros(mask.shape).masked_scatter(mask, values)
+        return tensordict.set("state_value", spread[..., None])
+
+    def values(self, batch: TensorDictBase) -> Tensor:
+        """Return the value of the state before every sampled token, 0 elsewhere.  [B, T]"""
+        values: Tensor = self(batch.copy())["state_value"][..., 0]
+        return values
+
+
+@torch.no_grad()
+def values_of(critic: Critic, batch: TensorDict, micro_batch_tokens: int) -> Tensor:
+    """Return a critic's values of a batch of any size, without gradients; see `Critic.values`.  [B, T]
+
+    Args:
+        critic: Whose.
+        batch: As `Trunk.states` takes it.
+        micro_batch_tokens: Tokens that a forward pass takes at the most, what siblings share counted once.
+    """
+    return in_micro_batches(critic.values, batch, micro_batch_tokens)

@@ -1,0 +1,107 @@
+"""`Trunk`: a language model without its head, over packed rows; what policies and critics stand on."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from llmgym.errors import ModelError
+from llmgym.learn.packed_attention import packed_attention
+from llmgym.learn.packing import pack
+
+
+class Trunk(nn.Module):
+    """From a batch of trajectories to the hidden states before their sampled tokens.
+
+    A batch is packed: rows stand behind each other without padding, and siblings share one
+    pass over their prompt, gradients included.
+
+    Args:
+        model: A language model, with or without a head. It is kept in evaluation mode: dropout
+            would make the policy that learns another one than the policy that sampled.
+        dtype: What matrix products are computed in; the weights stay as they are.
+        gradient_checkpointing: Keep a layer's input for the backward pass, and compute the
+            rest of the layer again there: less memory, more time.
+
+    Raises:
+        ModelError: The model or the hardware lacks what was asked for.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, *, dtype: torch.dtype = torch.float32, gradient_checkpointing: bool = False
+    ) -> None:
+        super().__init__()
+        self.model = model.eval()
+        self.dtype = dtype
+        self.gradient_checkpointing = gradient_checkpointing
+        self._layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+        if gradient_checkpointing and not self._layers:
+            raise ModelError(f"gradient_checkpointing: models of type {model.config.model_type!r} do not support it.")
+        if dtype == torch.bfloat16 and not _multiplies_bfloat16(model.device):
+            raise ModelError(
+                "dtype bfloat16: expected a GPU or a processor with bfloat16 instructions (AVX512-BF16 or AMX), which "
+                "this one has not; float32 is faster on it."
+            )
+
+    @property
+    def width(self) -> int:
+        """Numbers in a hidden state."""
+        return int(self.model.config.get_text_config(decoder=True).hidden_size)
+
+    def states(self, batch: TensorDictBase) -> Tensor:
+        """Return the hidden state before every sampled token, in the order of the batch's mask.  [S, D]
+
+        Args:
+            batch: ``tokens`` [B, T], ``mask`` [B, T] and ``prompt_length`` [B], padded on
+                the right, as `collate` returns them.
+        """
+        packed = pack(batch, self.model.device)
+        if not packed.segments:
+            return torch.empty(0, self.width, device=self.model.device)
+        with self._packed():
+            hidden = self.model.base_model(
+                input_ids=packed.tokens[None], position_ids=packed.positions[None], use_cache=False, packed=packed
+            )[0][0]  # [N, D]
+        # index_select, not indexing: its gradient adds up in a fixed order, so runs repeat.
+        states: Tensor = hidden.index_select(0, packed.before)
+        return states
+
+    def autocast(self) -> torch.autocast:
+        """Matrix products in `dtype`, for the time of a ``with`` block."""
+        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+
+    @contextlib.contextmanager
+    def _packed(self) -> Iterator[None]:
+        """Attention over packed tokens, for the time of a pass: the sampler has its own."""
+        with packed_attention(self.model), self.autocast(), self._checkpointed():
+            yield
+
+    @contextlib.contextmanager
+    def _checkpointed(self) -> Iterator[None]:
+        """Gradient checkpointing, if it is asked for, of layers that stay in evaluation mode inside."""
+        if not self.gradient_checkpointing:
+            yield
+            return
+        recomputing: Callable[[], Any] = lambda: (contextlib.nullcontext(), self._packed())  # noqa: E731  # one line
+        for layer in self._layers:
+            layer.gradient_checkpointing = layer.training = True  # transformers looks at both
+            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, context_fn=recomputing)
+        try:
+            yield
+        finally:
+            for layer in self._layers:
+                layer.gradient_checkpointing = layer.training = False
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # the last: of ARM
+    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
