@@ -24,11 +24,11 @@ def test_every_option_has_a_help_text() -> None:
 
 def test_options_on_the_command_line_win_over_those_in_the_file(tmp_path: Path) -> None:
     file = tmp_path / "some.yaml"
-    file.write_text("steps: 7\ngroup_size: 4\nenv_kwargs: {difficulty: 3}\ndivide_by_std: false\n")
+    file.write_text("steps: 7\ngroup_size: 4\nenv_kwargs: {difficulty: 3}\ngradient_checkpointing: true\n")
     config = parse("--config", str(file), "--group-size", "6")
     assert (config.steps, config.group_size, config.env_kwargs) == (7, 6, {"difficulty": 3})
-    assert config.divide_by_std is False
-    assert parse("--config", str(file), "--divide-by-std").divide_by_std is True
+    assert config.gradient_checkpointing is True
+    assert parse("--config", str(file), "--no-gradient-checkpointing").gradient_checkpointing is False
 
 
 def test_env_kwargs_are_typed_words() -> None:

@@ -29,6 +29,7 @@ from pydantic import Field
 
 from llmgym.agents.base import OnlineAgent, run_command
 from llmgym.agents.config import PolicyGradientConfig
+from llmgym.learn.advantages import Estimator
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
@@ -47,8 +48,8 @@ class GRPOConfig(PolicyGradientConfig):
     kl_coef: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the KL divergence to the policy that training started from; 0 for none."""
 
-    divide_by_std: bool = True
-    """Divide advantages by the group's standard deviation; Dr. GRPO does not."""
+    advantage: Estimator = "group_std"
+    """What an episode is compared with, and by what the difference is divided; see `llmgym.learn.advantages`."""
 
 
 class GRPO(OnlineAgent):
@@ -60,14 +61,16 @@ class GRPO(OnlineAgent):
 
     def prepare(self, trajectories: Sequence[Trajectory]) -> TensorDict:
         """Give every sampled token of an episode the episode's advantage within its group."""
-        from llmgym.learn.advantages import group_relative
+        import torch
+
+        from llmgym.learn.advantages import ESTIMATORS
         from llmgym.learn.batch import collate, episodes_of
 
         batch = collate(trajectories)
         episodes = episodes_of(batch)  # a baseline counts an episode once, however many rows it has
-        advantage = group_relative(
-            episodes["reward"], episodes["group"], episodes["scored"], divide_by_std=self.config.divide_by_std
-        )  # [E]
+        length = torch.tensor([trajectory.sampled_tokens for trajectory in trajectories])  # [E]
+        estimate = ESTIMATORS[self.config.advantage]
+        advantage = estimate(episodes["reward"], episodes["group"], episodes["scored"], length)  # [E]
         batch["advantage"] = advantage[batch["episode"]][:, None] * batch["mask"]  # [B, T]
         return batch
 

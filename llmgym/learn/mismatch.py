@@ -36,6 +36,7 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from llmgym.learn.aggregation import sum_by_episode
+from llmgym.learn.kl import kl_estimate
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
@@ -102,7 +103,7 @@ def measure(log_probs: Tensor, batch: TensorDict) -> dict[str, float]:
     values = (
         by_token.mean(),
         by_token.abs().max(),
-        (by_token.expm1() - by_token).mean(),
+        kl_estimate(-by_token, "k3").mean(),
         _effective_share(by_token),
         _effective_share(by_episode[first & sampled]),
     )

@@ -8,6 +8,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from llmgym.learn.batch import micro_batches
+from llmgym.learn.kl import kl_estimate
 from llmgym.learn.policy import Policy
 
 
@@ -72,5 +73,6 @@ def kl_from(reference_log_probs: Tensor, batch: TensorDict) -> float:
 
     Tokens that no policy sampled have a log-probability of NaN and are left out.
     """
-    difference = (reference_log_probs - batch["log_probs"])[batch["mask"] & batch["log_probs"].isfinite()]
-    return float((difference.expm1() - difference).mean()) if difference.numel() else 0.0
+    sampled = batch["mask"] & batch["log_probs"].isfinite()
+    log_ratio = (batch["log_probs"] - reference_log_probs)[sampled]
+    return float(kl_estimate(log_ratio, "k3").mean()) if len(log_ratio) else 0.0

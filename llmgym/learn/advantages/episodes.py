@@ -1,0 +1,161 @@
+"""Advantages of episodes: what an episode earned, compared with its siblings or with the batch.
+
+Every estimator maps, over the episodes of a batch,
+
+- ``reward`` [E], the total reward of each;
+- ``group`` [E], any integer: episodes of one group tried the same task;
+- ``scored`` [E], whether the reward is there;
+- ``length`` [E], how many tokens were sampled in it
+
+to advantages [E]. An episode without a score has advantage 0 and no part in any mean or
+deviation. A group in which fewer than two episodes are scored, or all earned the same, says
+nothing about which of its episodes was better: its advantages are 0, never the raw reward.
+"""
+
+from __future__ import annotations  # torch is not imported here: configurations name an estimator
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Estimator = Literal[
+    "group_std",
+    "dr_grpo",
+    "rloo",
+    "optimal_baseline",
+    "batch_std",
+    "reinforce_plus_plus",
+    "reinforce_plus_plus_baseline",
+]
+
+
+class _Groups:
+    """Sums over the scored episodes of each group, in double precision: equal rewards must give equal means."""
+
+    def __init__(self, reward: Tensor, group: Tensor, scored: Tensor) -> None:
+        self.scored, self.reward = scored, reward.double().masked_fill(~scored, 0.0)
+        self._member = group.unique(return_inverse=True)[1]  # type: ignore[no-untyped-call]  # [E], 0 to G-1
+        self.count = self.sum(scored.double())
+        self.mean = self.sum(self.reward) / self.count.clamp(min=1)
+        self.centred = (self.reward - self.mean).masked_fill(~scored, 0.0)
+        self.std = (self.sum(self.centred**2) / (self.count - 1).clamp(min=1)).sqrt()
+        self.informative = scored & _differ(self.std, self.mean)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Return for each episode the sum over its group.  [E] -> [E]"""
+        sums: Tensor = values.new_zeros(len(values)).index_add_(0, self._member, values)[self._member]
+        return sums
+
+    def where_informative(self, advantage: Tensor, like: Tensor) -> Tensor:
+        """Return an advantage as `like`'s type, 0 where the group carries no signal.  [E]"""
+        return advantage.masked_fill(~self.informative, 0.0).to(like.dtype)
+
+
+def group_std(reward: Tensor, group: Tensor, scored: Tensor, length: Tensor) -> Tensor:
+    r"""Standardise within the group: GRPO (arXiv:2402.03300, section 4.1.2).
+
+    .. math:: A_i = (r_i - \mathrm{mean}_g(r)) / \mathrm{std}_g(r)
+    """
+    groups = _Groups(reward, group, scored)
+    return groups.where_informative(groups.centred / groups.std, reward)
+
+
+def dr_grpo(reward: Tensor, group: Tensor, scored: Tensor, length: Tensor) -> Tensor:
+    r"""Subtract the group's mean and do not divide: Dr. GRPO (arXiv:2503.20783).
+
+    .. math:: A_i = r_i - \mathrm{mean}_g(r)
+
+    The division makes tasks that are nearly always or nearly never solved count more.
+    """
+    groups = _Groups(reward, group, scored)
+    return groups.where_informative(groups.centred, reward)
+
+
+def rloo(reward: Tensor, group: Tensor, scored: Tensor, length: Tensor) -> Tensor:
+    r"""Subtract the mean of the others, which leaves no bias: RLOO (arXiv:2402.14740).
+
+    .. math:: A_i = r_i - \frac{1}{n-1} \sum_{j \ne i} r_j = \frac{n}{n-1} (r_i - \mathrm{mean}_g(r))
+    """
+    groups = _Groups(reward, group, scored)
+    return groups.where_informative(groups.centred * groups.count / (groups.count - 1), reward)
+
+
+def optimal_baseline(reward: Tensor, group: Tensor, scored: Tensor, length: Tensor) -> Tensor:
+    r"""Subtract the mean weighted by length: the baseline of on-policy RL (OPO, arXiv:2505.23585).
+
+    .. math:: A_i = r_i - \frac{\sum_{j \in g} l_j r_j}{\sum_{j \in g} l_j}
+
+    It has the least variance if the gradients of tokens are orthogonal and of one size.
+    """
+    groups = _Groups(reward, group, scored)
+    weight = length.double().masked_fill(~scored, 0.0)
+    tokens = groups.sum(weight)
+    baseline = groups.sum(weight * groups.reward) / tokens.clamp(min=1)
+    return groups.where_informative((groups.reward - baseline).masked_fill(tokens == 0, 0.0), reward)
+
+
+def batch_std(reward: Tensor, group: Tensor, scored: Tensor, length: Tensor) -> Tensor:
+    r"""Subtract the group's mean and divide by the deviation of the batch's rewards (arXiv:2508.08221).
+
+    .. math:: A_i = (r_i - \mathrm{mean}_g(r)) / \mathrm{std}_\mathrm{batch}(r)
+    """
+    groups = _Groups(reward, group, scored)
+    _, std = _moments(groups.reward, scored.double())
+    return groups.where_informative(groups.centred / std, reward)
+
+
+def reinforce_plus_plus(reward: Tensor, group: Tensor, scored: Tensor, length: Tensor) -> Tensor:
+    r"""Standardise over all sampled tokens of the batch, whatever the group: REINFORCE++ (arXiv:2501.03262).
+
+    .. math:: A_i = (r_i - m) / s, \qquad m = \frac{\sum_j l_j r_j}{\sum_j l_j}, \qquad
+        s^2 = \frac{\sum_j l_j (r_j - m)^2}{\sum_j l_j - 1}
+
+    The whole batch is what an episode is compared with, so a group may have one member.
+    """
+    known = reward.double().masked_fill(~scored, 0.0)
+    standard = _standardised(known, length.double().masked_fill(~scored, 0.0))
+    return standard.masked_fill(~scored, 0.0).to(reward.dtype)
+
+
+def reinforce_plus_plus_baseline(reward: Tensor, group: Tensor, scored: Tensor, length: Tensor) -> Tensor:
+    r"""Subtract the group's mean, then standardise over all sampled tokens (REINFORCE++-baseline, arXiv:2501.03262).
+
+    .. math:: A_i = (c_i - m) / s, \qquad c_i = r_i - \mathrm{mean}_g(r)
+
+    with m and s as in `reinforce_plus_plus`, of c instead of r.
+    """
+    groups = _Groups(reward, group, scored)
+    weight = length.double().masked_fill(~(scored & (groups.count > 1)), 0.0)
+    return groups.where_informative(_standardised(groups.centred, weight), reward)
+
+
+def _standardised(values: Tensor, weight: Tensor) -> Tensor:
+    """Return values less their mean, by their deviation; 0 if they are equal.  [E], [E] -> [E]"""
+    mean, std = _moments(values, weight)
+    return ((values - mean) / std).masked_fill(~_differ(std, mean), 0.0)
+
+
+def _moments(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of values that stand there `weight` times each.  [E], [E] -> [], []"""
+    total = weight.sum()
+    mean = (weight * values).sum() / total.clamp(min=1)
+    return mean, ((weight * (values - mean) ** 2).sum() / (total - 1).clamp(min=1)).sqrt()
+
+
+def _differ(std: Tensor, mean: Tensor) -> Tensor:
+    """Whether a deviation is more than the rounding of the float32 rewards it was computed from."""
+    return std > 1e-6 * mean.abs().clamp(min=1)
+
+
+ESTIMATORS: dict[Estimator, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
+    "group_std": group_std,
+    "dr_grpo": dr_grpo,
+    "rloo": rloo,
+    "optimal_baseline": optimal_baseline,
+    "batch_std": batch_std,
+    "reinforce_plus_plus": reinforce_plus_plus,
+    "reinforce_plus_plus_baseline": reinforce_plus_plus_baseline,
+}
+"""Every estimator by its name."""

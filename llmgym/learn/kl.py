@@ -1,0 +1,105 @@
+r"""KL divergences estimated from sampled tokens, and the coefficients that weigh them.
+
+With :math:`r_t = \log \pi(a_t) - \log \pi_\mathrm{ref}(a_t)` of tokens that :math:`\pi` sampled
+(J. Schulman, "Approximating KL divergence", 2020):
+
+.. math:: k_1 = r, \qquad k_2 = r^2 / 2, \qquad k_3 = e^{-r} - 1 + r
+
+:math:`k_1` and :math:`k_3` have the mean :math:`D_\mathrm{KL}(\pi \| \pi_\mathrm{ref})`, and :math:`k_3` is
+never negative; :math:`k_2` is biased a little. Their gradients are another matter, because
+the tokens, too, depend on the policy:
+
+===========  ======================================  ===========================================================
+as a loss    gradient of a token's term              in expectation, on policy
+===========  ======================================  ===========================================================
+``k1``       :math:`\nabla \log \pi`                 0: noise, and no penalty at all
+``k2``       :math:`r \nabla \log \pi`               :math:`\nabla D_\mathrm{KL}(\pi \| \pi_\mathrm{ref})`: right
+``k3``       :math:`(1 - e^{-r}) \nabla \log \pi`    :math:`\nabla D_\mathrm{KL}(\pi_\mathrm{ref} \| \pi)`: the
+                                                     other direction, the same to first order
+``k1+``      that of ``k2``                          right, with the value of ``k1``
+``k3+``      that of ``k2``                          right, with the value of ``k3``
+===========  ======================================  ===========================================================
+
+GRPO's paper takes ``k3`` (arXiv:2402.03300, equation 4). As a penalty in the reward, ``k1`` is right.
+"""
+
+from __future__ import annotations  # torch is not imported here: configurations name an estimator
+
+from typing import TYPE_CHECKING, Literal
+
+from llmgym.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+KLEstimator = Literal["k1", "k2", "k3", "k1+", "k3+"]
+
+
+def kl_estimate(log_ratio: Tensor, estimator: KLEstimator) -> Tensor:
+    """Return an estimate of KL(policy || reference) for each token, in nats, with its gradient.
+
+    Args:
+        log_ratio: log-probability under the policy that sampled minus that under the
+            reference, of any shape.
+        estimator: Which; see the module.
+
+    Returns:
+        The estimates, in the same shape.
+    """
+    if estimator == "k1":
+        return log_ratio
+    if estimator == "k2":
+        return 0.5 * log_ratio**2
+    if estimator == "k3":
+        return (-log_ratio).expm1() + log_ratio
+    value, slope = kl_estimate(log_ratio.detach(), "k1" if estimator == "k1+" else "k3"), 0.5 * log_ratio**2
+    return value + (slope - slope.detach())
+
+
+class FixedKL:
+    """A coefficient that stays as it is.
+
+    Args:
+        coefficient: Weight of the divergence.
+    """
+
+    def __init__(self, coefficient: float) -> None:
+        self.coefficient = coefficient
+
+    def update(self, kl: float, episodes: int) -> None:
+        """Do nothing."""
+
+
+class AdaptiveKL:
+    r"""A coefficient that steers the divergence to a target (Ziegler et al., arXiv:1909.08593, section 2.2).
+
+    .. math:: \beta \leftarrow \beta \left(1 + \frac{n}{h}\,
+        \mathrm{clip}\left(\frac{D - D_\mathrm{target}}{D_\mathrm{target}}, -0.2, 0.2\right)\right)
+
+    for a divergence D measured over n episodes.
+
+    Args:
+        coefficient: Weight of the divergence at the start.
+        target: The divergence wanted, in the unit in which it is measured: by token or by episode.
+        horizon: h, in episodes: a smaller one steers faster; more than a fifth of n, or a step could turn the sign.
+
+    Raises:
+        ConfigError: Target or horizon is not above 0.
+    """
+
+    def __init__(self, coefficient: float, target: float, horizon: float) -> None:
+        if not (target > 0 and horizon > 0):
+            raise ConfigError(
+                f"An adaptive KL coefficient: expected target and horizon above 0, got {target}, {horizon}."
+            )
+        self.coefficient, self.target, self.horizon = coefficient, target, horizon
+
+    def update(self, kl: float, episodes: int) -> None:
+        """Raise the coefficient if the divergence is above the target, lower it if below.
+
+        Args:
+            kl: The divergence measured.
+            episodes: Over how many episodes.
+        """
+        error = min(0.2, max(-0.2, kl / self.target - 1))
+        self.coefficient *= 1 + error * episodes / self.horizon

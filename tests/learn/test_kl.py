@@ -1,0 +1,95 @@
+"""KL estimators: their values, the gradients they have in expectation, and the coefficients."""
+
+import pytest
+import torch
+
+from llmgym.errors import ConfigError
+from llmgym.learn.kl import AdaptiveKL, FixedKL, KLEstimator, kl_estimate
+
+POLICY = torch.tensor([0.5, -1.0, 0.25], dtype=torch.float64)  # logits over three actions
+REFERENCE = torch.tensor([-0.5, 0.75, 0.0], dtype=torch.float64).log_softmax(0)
+
+
+def bandit() -> tuple[torch.Tensor, torch.Tensor]:
+    logits = POLICY.clone().requires_grad_()
+    return logits, logits.log_softmax(0)
+
+
+def gradient(value: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    return torch.autograd.grad(value, logits)[0]
+
+
+def forward_kl() -> torch.Tensor:
+    """The gradient of KL(policy || reference), all three actions summed up."""
+    logits, log_probs = bandit()
+    return gradient((log_probs.exp() * (log_probs - REFERENCE)).sum(), logits)
+
+
+@pytest.mark.parametrize(("estimator", "value"), [("k1", 0.5), ("k2", 0.125), ("k3", 0.106531)])
+def test_values_at_a_log_ratio_of_one_half(estimator: KLEstimator, value: float) -> None:
+    assert float(kl_estimate(torch.tensor(0.5), estimator)) == pytest.approx(value, abs=1e-6)
+
+
+@pytest.mark.parametrize("estimator", ["k1", "k3", "k1+", "k3+"])
+def test_in_expectation_the_value_is_the_divergence(estimator: KLEstimator) -> None:
+    _, log_probs = bandit()
+    expected = (log_probs.exp() * (log_probs - REFERENCE)).sum()
+    found = (log_probs.exp() * kl_estimate(log_probs - REFERENCE, estimator)).sum()
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("estimator", ["k2", "k1+", "k3+"])
+def test_the_expected_gradient_of_a_loss_is_that_of_the_divergence(estimator: KLEstimator) -> None:
+    logits, log_probs = bandit()
+    loss = (log_probs.exp().detach() * kl_estimate(log_probs - REFERENCE, estimator)).sum()
+    torch.testing.assert_close(gradient(loss, logits), forward_kl())
+
+
+def test_the_expected_gradient_of_k1_as_a_loss_is_zero() -> None:
+    logits, log_probs = bandit()
+    loss = (log_probs.exp().detach() * kl_estimate(log_probs - REFERENCE, "k1")).sum()
+    torch.testing.assert_close(gradient(loss, logits), torch.zeros(3, dtype=torch.float64))
+
+
+def test_the_expected_gradient_of_k3_as_a_loss_is_that_of_the_divergence_the_other_way() -> None:
+    logits, log_probs = bandit()
+    loss = (log_probs.exp().detach() * kl_estimate(log_probs - REFERENCE, "k3")).sum()
+    other_logits, other = bandit()
+    reverse = gradient((REFERENCE.exp() * (REFERENCE - other)).sum(), other_logits)
+    torch.testing.assert_close(gradient(loss, logits), reverse)
+    assert not torch.allclose(reverse, forward_kl(), atol=0.05)
+
+
+def test_k1_as_a_penalty_in_the_reward_has_the_gradient_of_the_divergence() -> None:
+    logits, log_probs = bandit()
+    penalty = kl_estimate(log_probs - REFERENCE, "k1").detach()
+    torch.testing.assert_close(gradient((log_probs.exp().detach() * penalty * log_probs).sum(), logits), forward_kl())
+
+
+def test_k3_is_exact_where_the_policies_nearly_agree() -> None:
+    small = torch.tensor(1e-3)
+    assert float(kl_estimate(small, "k3")) == pytest.approx(5e-7, rel=1e-3)
+
+
+def test_an_adaptive_coefficient_steers_towards_its_target() -> None:
+    adaptive = AdaptiveKL(0.2, target=0.1, horizon=1000)
+    adaptive.update(0.11, episodes=100)  # 10 % too far
+    assert adaptive.coefficient == pytest.approx(0.2 * (1 + 0.1 * 100 / 1000))
+    adaptive.update(0.1, episodes=100)
+    assert adaptive.coefficient == pytest.approx(0.202)
+    adaptive.update(50.0, episodes=100)  # by no more than a fifth
+    assert adaptive.coefficient == pytest.approx(0.202 * 1.02)
+    adaptive.update(0.0, episodes=100)
+    assert adaptive.coefficient == pytest.approx(0.202 * 1.02 * 0.98)
+
+
+def test_a_fixed_coefficient_stays() -> None:
+    fixed = FixedKL(0.2)
+    fixed.update(50.0, episodes=100)
+    assert fixed.coefficient == 0.2
+
+
+@pytest.mark.parametrize(("target", "horizon"), [(0.0, 100), (0.1, 0)])
+def test_a_target_or_horizon_of_zero_is_refused(target: float, horizon: int) -> None:
+    with pytest.raises(ConfigError, match="above 0"):
+        AdaptiveKL(0.1, target, horizon)
