@@ -157,7 +157,10 @@ class PolicyGradientConfig(OnlineConfig):
     """What an agent needs to know that weighs each sampled token's likelihood by an advantage."""
 
     aggregation: Aggregation = "token-mean"
-    """What counts the same in the loss: every sampled token, or every episode."""
+    """What counts the same in the loss: every sampled token, or every episode; see `llmgym.learn.aggregation`."""
+
+    loss_scale_factor: Annotated[float, Field(gt=0)] | None = None
+    """What `seq-mean-token-sum-norm` divides by. None: `max_episode_tokens` or, if there is none, `max_tokens`."""
 
     mismatch_correction: Annotated[Correction, Field(validate_default=True)] = "none"
     """What to do where sampling and training policy differ: nothing, weigh the loss by their ratio truncated at

@@ -16,6 +16,10 @@ with :math:`\rho_{i,t}` the ratio of the policy to the one that sampled token t 
 In a conversation of several turns t runs over the tokens of all the agent's replies, and
 over nothing else.
 
+Each part has its variants: `advantage` takes another baseline or scale, `aggregation` other
+weights w, `ratio` one ratio for an episode (GSPO), `surrogate` a weight instead of a clipped
+objective (CISPO). docs/algorithms/grpo.md names the papers.
+
     python -m llmgym.agents.grpo --env AIOpsTriage
 """
 
@@ -23,18 +27,20 @@ from __future__ import annotations  # torch is imported when an agent is used, s
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from llmgym.agents.base import OnlineAgent, run_command
 from llmgym.agents.config import PolicyGradientConfig
 from llmgym.learn.advantages import Estimator
+from llmgym.learn.kl import KLEstimator
+from llmgym.learn.mismatch import Level
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
-    from llmgym.learn.losses import ClippedPolicyLoss
+    from llmgym.learn.losses.policy_gradient import PolicyGradientLoss
     from llmgym.learn.policy import Policy
     from llmgym.rollout.trajectory import Trajectory
 
@@ -42,14 +48,36 @@ if TYPE_CHECKING:
 class GRPOConfig(PolicyGradientConfig):
     """Train a language model in a text environment with GRPO."""
 
-    clip_epsilon: tuple[Annotated[float, Field(gt=0, lt=1)], Annotated[float, Field(gt=0)]] = (0.2, 0.2)
-    """How far below and above 1 the ratio counts."""
+    advantage: Estimator = "group_std"
+    """What an episode is compared with, and by what the difference is divided; see `llmgym.learn.advantages`."""
+
+    surrogate: Literal["clip", "cispo"] = "clip"
+    """PPO's clipped objective, or CISPO's clipped weights, which leave no token without a gradient."""
+
+    ratio: Level = "token"
+    """Whether each token has a ratio of its own, or an episode's tokens one together (GSPO)."""
+
+    clip_epsilon: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0)]] = (0.2, 0.2)
+    """How far below and above 1 the ratio counts; 1 below is no bound."""
+
+    dual_clip: Annotated[float, Field(gt=1)] | None = None
+    """The largest ratio that counts where the advantage is negative. None: no bound."""
 
     kl_coef: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the KL divergence to the policy that training started from; 0 for none."""
 
-    advantage: Estimator = "group_std"
-    """What an episode is compared with, and by what the difference is divided; see `llmgym.learn.advantages`."""
+    kl_estimator: KLEstimator = "k3"
+    """How it is estimated; see `llmgym.learn.kl` for what each has for a gradient."""
+
+    filter_cut_off: bool = False
+    """Leave episodes with a reply that `max_tokens` cut off out of the loss, not out of the baseline (DAPO)."""
+
+    @field_validator("dual_clip")
+    @classmethod
+    def _clips_an_objective(cls, dual_clip: float | None, info: ValidationInfo) -> float | None:
+        if dual_clip is not None and info.data.get("surrogate") == "cispo":
+            raise ValueError("bounds the objective of surrogate 'clip', and cispo has none; expected no dual_clip")
+        return dual_clip
 
 
 class GRPO(OnlineAgent):
@@ -71,6 +99,9 @@ class GRPO(OnlineAgent):
         length = torch.tensor([trajectory.sampled_tokens for trajectory in trajectories])  # [E]
         estimate = ESTIMATORS[self.config.advantage]
         advantage = estimate(episodes["reward"], episodes["group"], episodes["scored"], length)  # [E]
+        if self.config.filter_cut_off:
+            whole = torch.tensor([not trajectory.cut_off for trajectory in trajectories])  # [E]
+            batch["mask"] &= whole[batch["episode"]][:, None]
         batch["advantage"] = advantage[batch["episode"]][:, None] * batch["mask"]  # [B, T]
         return batch
 
@@ -79,17 +110,23 @@ class GRPO(OnlineAgent):
         """The KL term reads it."""
         return self.config.kl_coef > 0
 
-    def loss(self, policy: Policy) -> ClippedPolicyLoss:
-        """Return the clipped surrogate with a KL term."""
-        from llmgym.learn.losses import ClippedPolicyLoss
+    def loss(self, policy: Policy) -> PolicyGradientLoss:
+        """Return the surrogate with a KL term."""
+        from llmgym.learn.losses import CISPOLoss, ClippedPolicyLoss
 
-        return ClippedPolicyLoss(
-            policy,
-            clip_epsilon=self.config.clip_epsilon,
-            kl_coef=self.config.kl_coef,
-            aggregation=self.config.aggregation,
-            old_log_probs="log_probs" if self.config.mismatch_correction == "none" else "old_log_probs",
-        )
+        config = self.config
+        options: dict[str, Any] = {
+            "clip_epsilon": config.clip_epsilon,
+            "ratio": config.ratio,
+            "kl_coef": config.kl_coef,
+            "kl_estimator": config.kl_estimator,
+            "aggregation": config.aggregation,
+            "loss_scale_factor": config.loss_scale_factor or config.max_episode_tokens or config.max_tokens,
+            "old_log_probs": "log_probs" if config.mismatch_correction == "none" else "old_log_probs",
+        }
+        if config.surrogate == "cispo":
+            return CISPOLoss(policy, **options)
+        return ClippedPolicyLoss(policy, dual_clip=config.dual_clip, **options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

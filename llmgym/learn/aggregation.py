@@ -11,28 +11,44 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from torch import Tensor
 
-Aggregation = Literal["token-mean", "seq-mean-token-mean"]
+Aggregation = Literal["token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm"]
 """``token-mean``: every sampled token counts the same (DAPO, arXiv:2503.14476, equation 8).
 ``seq-mean-token-mean``: every episode counts the same, however many rows it has, and within it
-every sampled token (GRPO, arXiv:2402.03300, equation 3)."""
+every sampled token (GRPO, arXiv:2402.03300, equation 3).
+``seq-mean-token-sum``: a sum over the tokens of an episode, a mean over episodes: the policy
+gradient as it is derived, in which long episodes have large gradients.
+``seq-mean-token-sum-norm``: the same divided by a constant (Dr. GRPO, arXiv:2503.20783)."""
 
 
-def token_weights(mask: Tensor, aggregation: Aggregation, episode: Tensor | None = None) -> Tensor:
-    """Return each token's weight; 0 where `mask` is False, and 1 in total.
+def token_weights(
+    mask: Tensor, aggregation: Aggregation, episode: Tensor | None = None, loss_scale_factor: float = 1.0
+) -> Tensor:
+    """Return each token's weight; 0 where `mask` is False.
+
+    They sum up to 1 in the two modes that average over tokens, and to the mean number of
+    sampled tokens in an episode, by the constant, in the other two. Episodes in which nothing
+    is sampled do not count.
 
     Args:
         mask: The sampled tokens of the whole optimiser batch.  [B, T]
         aggregation: What counts the same.
         episode: The episode of each row, as an index; None if each row is one.  [B]
+        loss_scale_factor: The constant of ``seq-mean-token-sum-norm``; no other reads it.
 
     Returns:
         Weights as float32; all 0 if nothing was sampled.  [B, T]
     """
     weights = mask.float()
+    if aggregation == "token-mean":
+        return weights / weights.sum().clamp(min=1)
+    sampled = weights.sum(dim=1)  # [B]
+    if episode is not None:
+        sampled = sum_by_episode(sampled, episode)
+    by_episode = weights / sampled.clamp(min=1)[:, None]
+    episodes = by_episode.sum().clamp(min=1e-9)  # that have a token
     if aggregation == "seq-mean-token-mean":
-        sampled = weights.sum(dim=1) if episode is None else sum_by_episode(weights.sum(dim=1), episode)  # [B]
-        weights = weights / sampled.clamp(min=1)[:, None]
-    return weights / weights.sum().clamp(min=1e-9)
+        return by_episode / episodes
+    return weights / (episodes * (loss_scale_factor if aggregation == "seq-mean-token-sum-norm" else 1.0))
 
 
 def sum_by_episode(values: Tensor, episode: Tensor) -> Tensor:

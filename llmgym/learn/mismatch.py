@@ -104,8 +104,8 @@ def measure(log_probs: Tensor, batch: TensorDict) -> dict[str, float]:
         by_token.mean(),
         by_token.abs().max(),
         kl_estimate(-by_token, "k3").mean(),
-        _effective_share(by_token),
-        _effective_share(by_episode[first & sampled]),
+        effective_share(by_token),
+        effective_share(by_episode[first & sampled]),
     )
     return {f"mismatch/{name}": float(value) for name, value in zip(_METRICS, values, strict=True)}
 
@@ -119,7 +119,7 @@ def _log_ratio(log_probs: Tensor, batch: TensorDict) -> Tensor:
     return log_ratio
 
 
-def _effective_share(log_weights: Tensor) -> Tensor:
+def effective_share(log_weights: Tensor) -> Tensor:
     """Return (sum w)^2 / (N sum w^2), Kish's effective sample size by N.  [N] -> []"""
     share: Tensor = (2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0)).exp() / len(log_weights)
     return share

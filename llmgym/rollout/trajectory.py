@@ -97,6 +97,11 @@ class Trajectory:
         return sum(self.mask)
 
     @property
+    def cut_off(self) -> bool:
+        """Whether a reply ended for want of tokens, not because the agent had done."""
+        return any(reply.finish_reason == "length" for reply in self.replies)
+
+    @property
     def context(self) -> list[int]:
         """The newest row: the tokens that the next reply is sampled after."""
         return self.tokens[self.row_starts[-1] :]

@@ -1,6 +1,7 @@
 """Losses as TorchRL modules, usable in anyone's loop."""
 
 from llmgym.learn.losses.base import LanguageModelLoss
+from llmgym.learn.losses.cispo import CISPOLoss
 from llmgym.learn.losses.clipped_policy import ClippedPolicyLoss
 from llmgym.learn.losses.dpo import DPOLoss
 from llmgym.learn.losses.ipo import IPOLoss
@@ -12,6 +13,7 @@ from llmgym.learn.losses.sft import SFTLoss
 from llmgym.learn.losses.sppo import SPPOLoss
 
 __all__ = [
+    "CISPOLoss",
     "ClippedPolicyLoss",
     "DPOLoss",
     "IPOLoss",

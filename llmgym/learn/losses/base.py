@@ -1,6 +1,6 @@
 """What the losses of this package have in common, and what the learner asks of them."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from tensordict import TensorDictBase
 from torch import Tensor
@@ -24,7 +24,7 @@ class LanguageModelLoss(LossModule):
     they do not, the batch is taken to be the whole one, so that a loss can be used alone.
     """
 
-    unit: ClassVar[Unit] = "row"
+    unit: Unit = "row"
     """What a micro-batch never splits: rows with equal values of this key, which stand together."""
 
     def weights(self, batch: TensorDictBase) -> Tensor:
