@@ -144,6 +144,51 @@ def test_a_kl_penalty_reads_the_reference(tmp_path: Path) -> None:
     assert result.metrics[1]["kl_to_ref"] > 0
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"advantage": "rloo", "aggregation": "seq-mean-token-sum"},
+        {"advantage": "dr_grpo", "aggregation": "seq-mean-token-sum-norm"},
+        {"advantage": "batch_std", "dual_clip": 3.0, "clip_epsilon": (0.2, 0.28)},
+        {"advantage": "reinforce_plus_plus", "kl_coef": 0.1, "kl_estimator": "k2"},
+        {"advantage": "optimal_baseline", "surrogate": "cispo", "clip_epsilon": (1.0, 0.5)},
+        {"ratio": "sequence", "clip_epsilon": (3e-4, 4e-4), "aggregation": "seq-mean-token-mean"},
+    ],
+    ids=lambda options: options.get("advantage", "GSPO"),
+)
+def test_the_first_step_of_every_variant_is_along_the_plain_policy_gradient(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    agent = GRPO(output_dir=tmp_path, scorer=lambda e: len(e.actions[0]), **{**SMALL, "updates_per_step": 1, **options})
+    result = agent.train(steps=1)
+    (metrics,) = result.metrics
+    assert metrics["clip_fraction"] == 0.0
+    # The ratio is 1, so the gradient is that of the weighted log-probabilities, computed here on a fresh copy.
+    fresh = GRPO(output_dir=tmp_path, **{**SMALL, "updates_per_step": 1, **options})
+    batch = fresh.prepare(read_trajectories(result.path / "trajectories" / "step-00001.parquet"))
+    policy = fresh.training.policy
+    weight = fresh.training.learner.loss.weights(batch)
+    (weight * batch["advantage"] * policy.log_probs(batch)).sum().backward()
+    norm = torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None]).norm()
+    assert metrics["grad_norm"] == pytest.approx(float(norm), rel=1e-3)
+    assert norm > 0
+
+
+def test_filtering_leaves_replies_that_were_cut_off_out_of_the_loss_and_in_the_baseline(tmp_path: Path) -> None:
+    short = {**SMALL, "max_tokens": 36, "updates_per_step": 1}
+    trajectories = read_trajectories(
+        GRPO(output_dir=tmp_path, scorer=lambda e: len(e.actions[0]), **short).train(steps=1).path
+        / "trajectories"
+        / "step-00001.parquet"
+    )
+    cut_off = torch.tensor([any(reply.finish_reason == "length" for reply in t.replies) for t in trajectories])
+    assert 0 < int(cut_off.sum()) < len(cut_off)
+    plain, filtered = (GRPO(filter_cut_off=on, **short).prepare(trajectories) for on in (False, True))
+    assert not filtered["mask"][cut_off].any()
+    torch.testing.assert_close(filtered["advantage"][~cut_off], plain["advantage"][~cut_off])
+    assert plain["mask"][cut_off].any(dim=1).all()
+
+
 @pytest.mark.parametrize("family", ["qwen2", "llama"])
 def test_any_directory_with_a_causal_lm_and_a_chat_template_trains(
     family: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
@@ -240,6 +285,10 @@ def test_unknown_arguments_of_the_environment_are_refused(capsys: pytest.Capture
 def test_a_group_of_one_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--group-size", "1"]) == 2
     assert "group_size: Input should be greater than or equal to 2, got 1" in capsys.readouterr().err
+
+
+def test_a_dual_clip_of_cispo_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "expected no dual_clip" in refusal(capsys, "--surrogate", "cispo", "--dual-clip", "3")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -222,7 +222,7 @@ def test_a_batch_in_which_nothing_is_sampled_has_a_loss_of_zero(variant: str) ->
     policy, batch = table_batch()
     batch["mask"] = torch.zeros_like(batch["mask"])
     loss = total_loss(make(variant, policy)(batch))
-    assert float(loss) == 0.0
+    assert loss.item() == 0.0
     assert not torch.autograd.grad(loss, policy.logits)[0].any()
 
 

@@ -1,6 +1,6 @@
 r"""The loss of reward models: the log-likelihood of preferences under the model of Bradley and Terry (1952)."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -38,7 +38,7 @@ class BradleyTerryLoss(LanguageModelLoss):
     from the chosen sides. Every pair counts the same.
     """
 
-    unit: ClassVar[Unit] = "pair"
+    unit = "pair"
 
     def __init__(self, reward_model: RewardModel, *, center_coef: float = 0.0) -> None:
         super().__init__()

@@ -14,7 +14,6 @@ from llmgym.learn.mismatch import Level, effective_share
 from llmgym.learn.policy import Policy
 
 
-
 def sequence_log_ratio(log_ratio: Tensor, mask: Tensor, episode: Tensor) -> Tensor:
     r"""Return for each token the log-ratio of its whole episode, by length (GSPO, arXiv:2507.18071, eq. 7 and 14).
 
