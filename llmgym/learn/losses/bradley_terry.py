@@ -6,7 +6,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
-from llmgym.learn.losses.base import LanguageModelLoss, Unit
+from llmgym.learn.losses.base import LanguageModelLoss
 from llmgym.learn.reward_model import RewardModel
 
 
