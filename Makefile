@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SGLANG_VENV := .venv-sglang
 SGLANG_INSTALLED := $(SGLANG_VENV)/.installed
+ORACLES_VENV := .venv-oracles
+ORACLES_INSTALLED := $(ORACLES_VENV)/.installed
 
-.PHONY: demo test test-fast test-sglang lint install clean
+.PHONY: demo test test-fast test-sglang oracles lint install clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m llmgym.agents.grpo --env AIOpsTriage $(ARGS)
@@ -20,6 +22,10 @@ test-fast: $(INSTALLED)
 # The real SGLang on a CPU; tests/sglang_cpu/README.md says how.
 test-sglang: $(SGLANG_INSTALLED)
 	SGLANG_USE_CPU_ENGINE=1 $(SGLANG_VENV)/bin/python -m pytest -q tests/rollout/test_sglang_engine.py $(ARGS)
+
+# Losses and advantages beside those of verl and TRL.
+oracles: $(ORACLES_INSTALLED)
+	$(ORACLES_VENV)/bin/python -m pytest -q tests/oracles $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -45,5 +51,14 @@ $(SGLANG_INSTALLED): $(INSTALLED) tests/sglang_cpu/requirements.txt
 		sglang -r tests/sglang_cpu/requirements.txt
 	touch $@
 
+# verl asks for much that its functions do not import.
+$(ORACLES_INSTALLED): $(INSTALLED) tests/oracles/requirements.txt
+	$(PYTHON) -m venv --clear $(ORACLES_VENV)
+	echo "import site; site.addsitedir('$$($(BIN)/python $(PURELIB))')" \
+		> "$$($(ORACLES_VENV)/bin/python $(PURELIB))/base.pth"
+	$(ORACLES_VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -r tests/oracles/requirements.txt
+	$(ORACLES_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps verl==0.9.1
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(SGLANG_VENV) build dist *.egg-info
+	rm -rf $(VENV) $(SGLANG_VENV) $(ORACLES_VENV) build dist *.egg-info
