@@ -63,6 +63,10 @@ class SPIN(OnlineAgent):
 
     needs_reference = True
 
+    def teaches(self, siblings: Sequence[Trajectory]) -> bool:
+        """Every task teaches something: what its scores are does not matter."""
+        return True
+
     def prepare(self, trajectories: Sequence[Trajectory]) -> TensorDict:
         """Pair every episode with the expert's of the same task."""
         from llmgym.rollout.demonstrate import demonstrate

@@ -10,9 +10,10 @@ equilibrium of the game would give each of them:
     \pi_{t+1} = \arg\min_\pi\ \frac{1}{2 |Y|} \sum_{y \in Y} \left(
         \log \frac{\pi(y|x)}{\pi_t(y|x)} - \eta \left(\hat P(y \succ \pi_t | x) - \tfrac12\right) \right)^2
 
-with :math:`\hat P` the share of its siblings that an answer beats, ties one half, and
-:math:`\eta = 1/\beta`. Unlike DPO, which knows only the difference of a pair, it says of
-each answer how likely it should become. An answer is all that the agent said in an episode.
+with :math:`\eta = 1/\beta` and :math:`\hat P` the share of its siblings that an answer beats by
+its score, ties one half, or the mean probability that it does where the scorer compares.
+Unlike DPO, which knows only the difference of a pair, it says of each answer how likely it
+should become. An answer is all that the agent said in an episode.
 
     python -m llmgym.agents.sppo --env AIOpsTriage
 """
@@ -60,12 +61,18 @@ class SPPO(OnlineAgent):
 
     def prepare(self, trajectories: Sequence[Trajectory]) -> TensorDict | None:
         """Give every answer its win rate against its siblings; keep those that win, or lose, often enough."""
+        import torch
+
         from llmgym.learn.batch import collate, episodes_of
         from llmgym.learn.win_rates import is_clear, win_rates
 
         batch = collate(trajectories)
         episodes = episodes_of(batch)
-        win_rate = win_rates(episodes["reward"], episodes["group"], episodes["scored"])  # [E]
+        score, scored = episodes["reward"], episodes["scored"]  # [E]
+        if self.pairwise:  # a score is a win rate already
+            win_rate = torch.where(scored, score, torch.nan)
+        else:
+            win_rate = win_rates(score, episodes["group"], scored)
         batch["win_rate"] = win_rate[batch["episode"]]
         batch = batch[is_clear(batch["win_rate"], self.config.win_rate_threshold)]
         return batch if len(batch) else None

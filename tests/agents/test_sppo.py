@@ -13,6 +13,7 @@ from llmgym.agents import SPPO
 from llmgym.agents.sppo import main
 from llmgym.rollout.engines.base import Completion
 from llmgym.rollout.trajectory import Trajectory
+from llmgym.scorers.pairwise import PairwiseFunctionScorer
 
 SMALL: dict[str, Any] = {"prompts_per_step": 2, "group_size": 4, "eval_episodes": 0, "max_tokens": 48}
 
@@ -49,6 +50,14 @@ def test_a_threshold_keeps_those_that_win_or_lose_often_enough() -> None:
     assert SPPO(win_rate_threshold=0.6).prepare([played(0, 0.5), played(0, 0.5)]) is None
 
 
+def test_the_probabilities_of_a_scorer_that_compares_are_win_rates_as_they_are() -> None:
+    agent = SPPO(scorer=PairwiseFunctionScorer(lambda one, other: 0.9), win_rate_threshold=0.7)
+    batch = agent.prepare([played(0, score) for score in (0.8, 0.6, None, 0.1)])
+    assert batch is not None
+    assert batch["episode"].tolist() == [0, 3]
+    torch.testing.assert_close(batch["win_rate"], torch.tensor([0.8, 0.1]))
+
+
 def test_the_first_loss_is_that_of_a_policy_which_has_not_moved(tmp_path: Path) -> None:
     options = {**SMALL, "beta": 0.5, "win_rate_threshold": 1.0, "updates_per_step": 1}
     run = SPPO(output_dir=tmp_path, scorer=lambda e: zlib.crc32("".join(e.actions).encode()), **options).train(steps=2)
@@ -56,6 +65,13 @@ def test_the_first_loss_is_that_of_a_policy_which_has_not_moved(tmp_path: Path) 
         assert metrics["loss_sppo"] == pytest.approx((2 * 0.5) ** 2 / 2, abs=1e-3)
         assert metrics["log_ratio"] == pytest.approx(0.0, abs=1e-3)
         assert metrics["kl"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_scorer_that_compares_is_enough(tmp_path: Path) -> None:
+    longer = PairwiseFunctionScorer(lambda one, other: float(len(one.actions[0]) > len(other.actions[0])))
+    (metrics,) = SPPO(output_dir=tmp_path, scorer=longer, **SMALL).train(steps=1).metrics
+    assert metrics["reward"] == pytest.approx(0.5)  # each comparison is made both ways round
+    assert metrics["grad_norm"] > 0
 
 
 @pytest.mark.parametrize("score", [0.5, None])
