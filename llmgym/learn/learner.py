@@ -69,7 +69,8 @@ class Learner:
 
         Args:
             batch: What the loss reads. The policy's log-probabilities before the step are
-                left in it as ``policy_log_probs`` [B, T].
+                left in it as ``policy_log_probs`` [B, T], NaN in rows without a gradient: they
+                count in the weights and are not run.
 
         Returns:
             The losses, summed over micro-batches; the loss's metrics, averaged over what it
@@ -81,10 +82,12 @@ class Learner:
             TrainingError: That happened several times in a row.
         """
         self._updates += 1
-        log_probs = torch.zeros_like(batch["mask"], dtype=torch.float32)
+        log_probs = torch.zeros_like(batch["mask"], dtype=torch.float32).masked_fill(batch["mask"], math.nan)
         batch["policy_log_probs"] = log_probs
         whole = batch.copy().set("weight", self.loss.weights(batch))
         whole["row"] = torch.arange(len(batch), device=log_probs.device)
+        teaches = self.loss.teaches(whole)
+        whole = whole[teaches] if teaches.any() else whole
         total = max(1, self.loss.count(whole))
         metrics: dict[str, float] = {}
         self.optimiser.zero_grad()

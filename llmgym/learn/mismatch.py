@@ -77,7 +77,8 @@ def importance_weights(
 def measure(log_probs: Tensor, batch: TensorDict) -> dict[str, float]:
     """Return how far the training policy is from the one that sampled; NaN where nothing was sampled.
 
-    Tokens that no policy sampled, but a demonstration has, have a log-probability of NaN and are left out.
+    Tokens that no policy sampled, but a demonstration has, have a log-probability of NaN and are left out, and
+    so are those of rows that the learner did not run.
 
     Args:
         log_probs: Of the training policy before the update.  [B, T]
@@ -92,7 +93,7 @@ def measure(log_probs: Tensor, batch: TensorDict) -> dict[str, float]:
         - ``ess``: effective sample size of the tokens' weights, as a share of the tokens
         - ``ess_sequence``: the same of the episodes' weights, as a share of the episodes
     """
-    batch = batch.copy().set("mask", batch["mask"] & batch["log_probs"].isfinite())
+    batch = batch.copy().set("mask", batch["mask"] & batch["log_probs"].isfinite() & log_probs.isfinite())
     log_ratio, mask = _log_ratio(log_probs, batch).double(), batch["mask"]
     by_token = log_ratio[mask]  # [N]
     if not len(by_token):

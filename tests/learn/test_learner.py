@@ -17,6 +17,7 @@ from llmgym.errors import TrainingError
 from llmgym.learn.batch import collate, micro_batches, split_by_group
 from llmgym.learn.learner import MAX_SKIPPED_IN_A_ROW, Learner
 from llmgym.learn.losses import ClippedPolicyLoss
+from llmgym.learn.mismatch import measure
 from llmgym.learn.policy import Policy
 from llmgym.learn.reference import Reference, kl_from
 from llmgym.rollout.trajectory import Reply, Trajectory
@@ -218,3 +219,24 @@ def test_a_loss_that_is_not_finite_is_a_reason_too(tmp_path: Path) -> None:
     metrics = one.update(constant)
     assert math.isnan(metrics["loss_objective"])
     assert metrics["updates_skipped"] == 1.0
+
+
+def test_rows_without_an_advantage_are_not_run_and_nothing_else_changes() -> None:
+    models = [random_model("qwen2"), random_model("qwen2")]
+    batch = real_batch(Policy(models[0]))
+    batch["advantage"][::2] = 0.0
+    batch["advantage"][1::2] += 0.1 * batch["mask"][1::2]
+    everything, some = (learner(model) for model in models)
+    everything.loss.teaches = lambda batch: torch.ones(len(batch), dtype=torch.bool)  # type: ignore[method-assign]
+    run = []
+    models[1].model.register_forward_hook(lambda module, inputs, kwargs, output: run.append(output), with_kwargs=True)
+    whole, cut = batch.clone(), batch.clone()
+    metrics = [everything.update(whole), some.update(cut)]
+    assert metrics[0]["loss_objective"] == pytest.approx(metrics[1]["loss_objective"], abs=1e-6)
+    for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, atol=1e-6, rtol=1e-4)
+    assert cut["policy_log_probs"][::2][batch["mask"][::2]].isnan().all()
+    torch.testing.assert_close(cut["policy_log_probs"][1::2], whole["policy_log_probs"][1::2])
+    assert measure(cut["policy_log_probs"], cut)["mismatch/kl"] == pytest.approx(0.0, abs=1e-6)
+    assert len(run) == 1
+    assert run[0][0].shape[1] < batch["length"].sum()

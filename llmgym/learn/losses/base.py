@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.objectives import LossModule
@@ -36,6 +37,10 @@ class LanguageModelLoss(LossModule):
     def count(self, batch: TensorDictBase) -> int:
         """Return how many sampled tokens, or units, the metrics of `forward` are means over."""
         return int(batch["mask"].sum()) if self.unit == "row" else len(set(batch[self.unit].tolist()))
+
+    def teaches(self, batch: TensorDictBase) -> Tensor:
+        """Tell which rows have a gradient at all, so that the others need no forward pass.  [B]"""
+        return torch.ones_like(batch["length"], dtype=torch.bool)
 
     def weight_of(self, batch: TensorDictBase) -> Tensor:
         """Return the weights that stand in a batch, or else make them."""

@@ -100,6 +100,11 @@ class PolicyGradientLoss(LanguageModelLoss):
         """Return how many tokens were sampled."""
         return int(batch["mask"].sum())
 
+    def teaches(self, batch: TensorDictBase) -> Tensor:
+        """Tell which rows have an advantage, or a divergence to hold them back.  [B]"""
+        teaches: Tensor = batch["advantage"].any(dim=1) | (self.kl_coef > 0)
+        return teaches
+
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
         """Return the losses, weighted and summed, and the metrics as means over sampled tokens."""
         mask, weight = tensordict["mask"], self.weight_of(tensordict)
