@@ -1,5 +1,6 @@
 """Random ragged batches of several turns, and policies whose log-probabilities are given."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -17,10 +18,18 @@ class Given(nn.Module):
         self.log_probs = nn.Parameter(log_probs)  # [B, T]
 
     def get_dist(self, batch: TensorDict, **kwargs: object) -> Any:
-        return self
+        log_probs = self.log_probs.masked_fill(~batch["mask"], 0.0)
+        return SimpleNamespace(log_prob=lambda tokens: log_probs)
 
-    def log_prob(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self.log_probs * 1.0
+
+ALONE = SimpleNamespace(  # what TRL asks of accelerate, for one process
+    num_processes=1,
+    device=torch.device("cpu"),
+    gather=lambda value: value,
+    gather_for_metrics=lambda value: value,
+    reduce=lambda value, reduction: value,
+    sync_gradients=True,
+)
 
 
 def ragged(seed: int, rows: int = GROUPS * SIBLINGS) -> tuple[Given, TensorDict]:
@@ -66,6 +75,6 @@ def ragged(seed: int, rows: int = GROUPS * SIBLINGS) -> tuple[Given, TensorDict]
 def same(ours: torch.Tensor, theirs: torch.Tensor, policy: Given) -> None:
     """Values, and gradients of the log-probabilities, agree to 1e-5."""
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
-    gradients = [torch.autograd.grad(loss, policy.log_probs)[0] for loss in (ours, theirs)]
+    gradients = [torch.autograd.grad(loss, policy.log_probs, retain_graph=True)[0] for loss in (ours, theirs)]
     torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-5)
     assert gradients[0].any()

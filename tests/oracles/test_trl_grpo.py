@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from ragged import WIDTH, Given, ragged, same
+from ragged import ALONE, WIDTH, Given, ragged, same
 from tensordict import TensorDict
 
 from llmgym.learn.losses import CISPOLoss, ClippedPolicyLoss
@@ -15,14 +15,6 @@ pytest.importorskip("trl", reason="see `make oracles`")
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 seeds = pytest.mark.parametrize("seed", range(5))
-ALONE = SimpleNamespace(  # what TRL asks of accelerate, for one process
-    num_processes=1,
-    device=torch.device("cpu"),
-    gather=lambda value: value,
-    gather_for_metrics=lambda value: value,
-    reduce=lambda value, reduction: value,
-    sync_gradients=True,
-)
 
 
 def grpo_loss(policy: Given, batch: TensorDict, loss_type: str, **options: Any) -> torch.Tensor:
