@@ -73,14 +73,13 @@ class SPIN(OnlineAgent):
         from llmgym.rollout.transcript import transcribe
 
         codec = self.training.codec
-        groups = {own.seed: own.group for own in trajectories}
         with contextlib.closing(self.training.make_envs(1)) as envs:
-            expert = {
-                shown.seed: transcribe(codec, shown.prompt, shown.completion, seed=shown.seed, group=groups[shown.seed])
-                for shown in demonstrate(envs.envs[0], groups)
-            }
+            shown = demonstrate(envs.envs[0], dict.fromkeys(own.seed for own in trajectories))
+        expert = {one.seed: transcribe(codec, one.prompt, one.completion) for one in shown}
         # Nothing here is scored, and what has no score is left out of losses.
-        return collate_pairs([(replace(expert[own.seed], score=0.0), replace(own, score=0.0)) for own in trajectories])
+        return collate_pairs(
+            [(replace(expert[own.seed], group=own.group, score=0.0), replace(own, score=0.0)) for own in trajectories]
+        )
 
     def loss(self, policy: Policy) -> DPOLoss:
         """Return the logistic loss, which is that of DPO."""
