@@ -46,6 +46,9 @@ class RewardModelConfig(LearningConfig):
     steps: Positive = 150
     """Optimiser steps."""
 
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Of AdamW, after warm-up. None: 1e-3 for the bundled model, 1e-5 for any other."""
+
     data: Path | None = None
     """A Parquet file of preferences. None: they are made from the environment, by its expert."""
 
