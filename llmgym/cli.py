@@ -16,6 +16,7 @@ AGENTS = {
     "grpo": "Group Relative Policy Optimisation",
     "iterative_dpo": "iterative Direct Preference Optimisation",
     "opo": "Online Preference Optimisation",
+    "reward_model": "Bradley-Terry: a reward model from preferences",
     "spin": "Self-Play Fine-Tuning",
     "sppo": "Self-Play Preference Optimisation",
 }

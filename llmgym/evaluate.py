@@ -13,7 +13,7 @@ class Evaluation:
     """What came out.
 
     Attributes:
-        episodes: Episodes played.
+        episodes: Episodes played, or pairs of them compared.
         success: Share that succeeded as their environments see it, whatever scored them, and
             the ends of its 95 % interval (Wilson).
         success_low: See `success`.
@@ -21,6 +21,8 @@ class Evaluation:
         reward: Mean reward of those that have a score.
         parts: Mean of every named part of the score.
         missing: Episodes without a score.
+        unit: What was judged: ``"episodes"`` played, or ``"pairs"`` told apart.
+        measure: What a success is called.
     """
 
     episodes: int
@@ -30,6 +32,8 @@ class Evaluation:
     reward: float
     parts: dict[str, float]
     missing: int
+    unit: str = "episodes"
+    measure: str = "success"
 
 
 def evaluate(collector: Collector, seeds: Sequence[int], sampling: Sampling) -> Evaluation:

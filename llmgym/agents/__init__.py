@@ -7,15 +7,17 @@ if TYPE_CHECKING:
     from llmgym.agents.grpo import GRPO
     from llmgym.agents.iterative_dpo import IterativeDPO
     from llmgym.agents.opo import OPO
+    from llmgym.agents.reward_model import RewardModel
     from llmgym.agents.spin import SPIN
     from llmgym.agents.sppo import SPPO
 
-__all__ = ["GRPO", "OPO", "SPIN", "SPPO", "IterativeDPO"]
+__all__ = ["GRPO", "OPO", "SPIN", "SPPO", "IterativeDPO", "RewardModel"]
 
 _MODULES = {
     "GRPO": "grpo",
     "IterativeDPO": "iterative_dpo",
     "OPO": "opo",
+    "RewardModel": "reward_model",
     "SPIN": "spin",
     "SPPO": "sppo",
 }

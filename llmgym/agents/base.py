@@ -7,9 +7,9 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from llmgym.agents.config import AgentConfig, OfflineConfig, OnlineConfig
+from llmgym.agents.config import AgentConfig, LearningConfig, OfflineConfig, OnlineConfig
 from llmgym.config import parse_command_line
 from llmgym.errors import ConfigError, LLMGymError
 from llmgym.scorers import AnyScorer, PairwiseScorer, ScoreFunction, resolve_scorer
@@ -17,32 +17,79 @@ from llmgym.scorers import AnyScorer, PairwiseScorer, ScoreFunction, resolve_sco
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
-    from llmgym.agents.training import Result, Training
+    from llmgym.agents.loop import Loop, Result
+    from llmgym.agents.training import Training
     from llmgym.evaluate import Evaluation
     from llmgym.learn.losses import LanguageModelLoss
     from llmgym.learn.policy import Policy
     from llmgym.rollout.trajectory import Trajectory
 
 
-class Agent(ABC):
-    """Trains a language model in a text environment.
+class Trainable(ABC):
+    """A configuration, and what is trained by it.
 
     Args:
-        env: See the agent's configuration, which names every option.
+        env: See the configuration, which names every option.
         options: The other options.
 
     Raises:
         ConfigError: An option is unknown or not allowed.
+    """
+
+    name: ClassVar[str]
+    config_class: ClassVar[type[LearningConfig]]
+    config: LearningConfig
+
+    def __init__(self, env: str = "AIOpsTriage", **options: Any) -> None:
+        self.config = self.config_class.of({"env": env, **options})
+        self._training: Loop | None = None
+
+    @abstractmethod
+    def _make_training(self) -> Loop: ...
+
+    @property
+    def training(self) -> Loop:
+        """What does the work; made when first asked for."""
+        if self._training is None:
+            self._training = self._make_training()
+        return self._training
+
+    def train(self, steps: int | None = None) -> Result:
+        """Train, and write a run directory.
+
+        Args:
+            steps: Training steps; None for the configured number. A second call goes on
+                where the first one stopped, in a run directory of its own.
+
+        Raises:
+            LLMGymError: What was given does not work; the message says why.
+        """
+        steps = self.config.steps if steps is None else steps
+        if steps < 1:
+            raise ConfigError(f"steps: expected at least 1, got {steps}.")
+        return self.training.run(steps)
+
+    def evaluate(self) -> Evaluation:
+        """Judge the model as it is now on what is held out."""
+        return self.training.evaluate()
+
+    def close(self) -> None:
+        """Give back what the engine holds; what is not closed does so when the program ends."""
+        if self._training is not None:
+            self._training.close()
+
+    def save(self, path: str | Path) -> None:
+        """Write the model and its tokenizer, as `transformers` loads them, to a new directory."""
+        self.training.save(Path(path))
+
+
+class Agent(Trainable):
+    """Trains a language model in a text environment.
 
     ``GRPO(env="AIOpsTriage").train(steps=40)`` is all it takes.
     """
 
-    name: ClassVar[str]
-    config_class: ClassVar[type[AgentConfig]]
-
-    def __init__(self, env: str = "AIOpsTriage", **options: Any) -> None:
-        self.config = self.config_class.of({"env": env, **options})
-        self._training: Training | None = None
+    config: AgentConfig
 
     @abstractmethod
     def loss(self, policy: Policy) -> LanguageModelLoss:
@@ -71,43 +118,10 @@ class Agent(ABC):
         """Whether the loss reads ``ref_log_probs``, those of the reference policy."""
         return False
 
-    @abstractmethod
-    def _make_training(self) -> Training: ...
-
     @property
     def training(self) -> Training:
         """The model, the engine and the environments at work; made when first asked for."""
-        if self._training is None:
-            self._training = self._make_training()
-        return self._training
-
-    def train(self, steps: int | None = None) -> Result:
-        """Train, and write a run directory.
-
-        Args:
-            steps: Training steps; None for the configured number. A second call goes on
-                where the first one stopped, in a run directory of its own.
-
-        Raises:
-            LLMGymError: What was given does not work; the message says why.
-        """
-        steps = self.config.steps if steps is None else steps
-        if steps < 1:
-            raise ConfigError(f"steps: expected at least 1, got {steps}.")
-        return self.training.run(steps)
-
-    def evaluate(self) -> Evaluation:
-        """Play the held-out episodes with the model as it is now."""
-        return self.training.evaluate()
-
-    def close(self) -> None:
-        """Give back what the engine holds; an agent that is not closed does so when the program ends."""
-        if self._training is not None:
-            self._training.close()
-
-    def save(self, path: str | Path) -> None:
-        """Write the model and its tokenizer, as `transformers` loads them, to a new directory."""
-        self.training.save(Path(path))
+        return cast("Training", super().training)
 
 
 class OnlineAgent(Agent):
@@ -182,7 +196,7 @@ class OfflineAgent(Agent):
         return OfflineTraining(self)
 
 
-def run_command(agent_class: type[Agent], arguments: Sequence[str] | None = None) -> int:
+def run_command(agent_class: type[Trainable], arguments: Sequence[str] | None = None) -> int:
     """Train an agent from the command line.
 
     Returns:

@@ -16,8 +16,8 @@ BUNDLED_MODEL = "tiny"
 Positive = Annotated[int, Field(ge=1)]
 
 
-class AgentConfig(Config):
-    """What every agent needs to know."""
+class LearningConfig(Config):
+    """What everything that learns needs to know."""
 
     bundled_learning_rate: ClassVar[float] = 5e-4
     """The learning rate for the bundled model unless one is given."""
@@ -33,6 +33,34 @@ class AgentConfig(Config):
 
     steps: Positive = 40
     """Training steps."""
+
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Of AdamW, after warm-up. None: the algorithm's own for the bundled model, 1e-6 for any other."""
+
+    warmup_steps: Annotated[int, Field(ge=0)] = 3
+    """Optimiser steps over which the learning rate rises linearly."""
+
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Of AdamW."""
+
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Longer gradients are scaled down to this norm."""
+
+    micro_batch_tokens: Positive | None = None
+    """Tokens that a forward pass of the learner takes at the most. None: 2,048 on a processor, 16,384 on a GPU."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model learns, and the embedded engine samples. `auto`: on a CUDA GPU where there is one."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of tasks and sampling: the same seed on the same machine gives the same run."""
+
+    output_dir: Path = Path("runs")
+    """Where run directories are made; one that exists is never written to."""
+
+
+class AgentConfig(LearningConfig):
+    """What every agent needs to know."""
 
     max_tokens: Positive = 128
     """Tokens of one reply at the most."""
@@ -55,18 +83,6 @@ class AgentConfig(Config):
     history: History = "append"
     """What the model sees of earlier turns: what was said, token by token, or what the chat template makes of it."""
 
-    learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Of AdamW, after warm-up. None: the algorithm's own for the bundled model, 1e-6 for any other."""
-
-    warmup_steps: Annotated[int, Field(ge=0)] = 3
-    """Optimiser steps over which the learning rate rises linearly."""
-
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Of AdamW."""
-
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    """Longer gradients are scaled down to this norm."""
-
     lora_rank: Annotated[int, Field(ge=0)] = 0
     """Rank of the adapters that are trained instead of the model's own weights; 0 trains the weights."""
 
@@ -75,12 +91,6 @@ class AgentConfig(Config):
 
     lora_merge: bool = False
     """Save a checkpoint with the adapters merged into the weights, instead of the adapters alone."""
-
-    micro_batch_tokens: Positive | None = None
-    """Tokens that a forward pass of the learner takes at the most. None: 2,048 on a processor, 16,384 on a GPU."""
-
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the model learns, and the embedded engine samples. `auto`: on a CUDA GPU where there is one."""
 
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What the learner's matrix products are computed in, where the hardware can; weights stay float32."""
@@ -117,12 +127,6 @@ class AgentConfig(Config):
 
     eval_episodes: Annotated[int, Field(ge=0)] = 500
     """Held-out episodes before and after training; 0 for none."""
-
-    seed: Annotated[int, Field(ge=0)] = 0
-    """Of tasks and sampling: the same seed on the same machine gives the same run."""
-
-    output_dir: Path = Path("runs")
-    """Where run directories are made; one that exists is never written to."""
 
     sample_every: Annotated[int, Field(ge=0)] = 20
     """Print one whole conversation every so many steps; 0 for never."""

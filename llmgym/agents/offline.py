@@ -38,7 +38,8 @@ class OfflineTraining(Training):
 
     def _step(self, step: int) -> tuple[Sequence[Trajectory], dict[str, float]]:
         begun = time.perf_counter()
-        batch = self.agent.prepare([self.examples[i] for i in self._draw(step)]).to(self.model.device)
+        indices = drawn(step, self.config.batch_size, len(self.examples), self.config.seed)
+        batch = self.agent.prepare([self.examples[i] for i in indices]).to(self.model.device)
         if self.agent.needs_reference:
             batch["ref_log_probs"] = self.reference.log_probs(batch)
         found = self.agent.complete(batch) or {}
@@ -50,14 +51,22 @@ class OfflineTraining(Training):
         epoch = step * self.config.batch_size / len(self.examples)
         return [], {"step": step, "epoch": epoch, "loss": loss, "seconds": seconds, **found, **update}
 
-    def _draw(self, step: int) -> list[int]:
-        """Return the examples of a step: consecutive ones of the epochs' permutations behind each other."""
-        count, size = len(self.examples), min(self.config.batch_size, len(self.examples))
-        epochs: dict[int, list[int]] = {}
-        drawn = []
-        for position in range((step - 1) * size, step * size):
-            epoch, index = divmod(position, count)
-            if epoch not in epochs:
-                epochs[epoch] = np.random.default_rng([self.config.seed, epoch]).permutation(count).tolist()
-            drawn.append(epochs[epoch][index])
-        return drawn
+
+def drawn(step: int, size: int, count: int, seed: int) -> list[int]:
+    """Return the examples of a step: consecutive ones of the epochs' permutations behind each other.
+
+    Args:
+        step: Counted from 1.
+        size: Examples per step; no more than there are.
+        count: Examples there are.
+        seed: Of the permutations.
+    """
+    size = min(size, count)
+    permutations: dict[int, list[int]] = {}
+    found = []
+    for position in range((step - 1) * size, step * size):
+        epoch, index = divmod(position, count)
+        if epoch not in permutations:
+            permutations[epoch] = np.random.default_rng([seed, epoch]).permutation(count).tolist()
+        found.append(permutations[epoch][index])
+    return found

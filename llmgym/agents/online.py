@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from llmgym.agents.config import OnlineConfig, PolicyGradientConfig
-from llmgym.agents.training import Training, mean_of_updates
+from llmgym.agents.loop import mean_of_updates
+from llmgym.agents.training import Training
 from llmgym.envs.seeds import training_seeds
 from llmgym.evaluate import summarise
 from llmgym.learn import mismatch

@@ -1,22 +1,19 @@
-"""`Training`: what all agents train with, and the run around their steps."""
+"""`Training`: what all agents train with: a model, its learner, its engine and the environments."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
 import functools
 import inspect
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 import transformers
 
-from llmgym.agents.config import BUNDLED_MODEL
+from llmgym.agents.config import BUNDLED_MODEL, AgentConfig
+from llmgym.agents.loop import Loop, device_of
 from llmgym.envs.text_env import TextEnv
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import ConfigError
@@ -30,14 +27,11 @@ from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
 from llmgym.models.lora import add_adapters, merged_weights
 from llmgym.models.threads import use_available_processors
 from llmgym.registry import load_env_creator, make_env, resolve_env
-from llmgym.report.console import Progress, make_console, print_evaluations
-from llmgym.report.curve import draw_learning_curve
-from llmgym.report.run_directory import RunDirectory
+from llmgym.report.console import make_console
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector, Sampling
 from llmgym.rollout.engines.base import Engine
 from llmgym.rollout.engines.make import make_engine
-from llmgym.rollout.trajectory import Trajectory
 from llmgym.scorers import Scorer
 from llmgym.scorers.pointwise import Unscored
 
@@ -45,24 +39,7 @@ if TYPE_CHECKING:
     from llmgym.agents.base import Agent
 
 
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """What a training run came to.
-
-    Attributes:
-        path: The run directory.
-        metrics: One mapping per step.
-        before: The held-out evaluation before training; None if there was none.
-        after: The one after.
-    """
-
-    path: Path
-    metrics: list[dict[str, float]]
-    before: Evaluation | None
-    after: Evaluation | None
-
-
-class Training(ABC):
+class Training(Loop):
     """A model, its learner, its engine and the environments, put together for an agent.
 
     Args:
@@ -72,14 +49,15 @@ class Training(ABC):
     def __init__(self, agent: Agent) -> None:
         transformers.utils.logging.disable_progress_bar()
         use_available_processors()
-        self.steps_done = 0
-        config = self.config = agent.config
+        config = agent.config
+        self.config: AgentConfig = config
+        self.name, self.sample_every = agent.name, config.sample_every
         self._agent = agent
         self._bundled = config.model == BUNDLED_MODEL
         self._model_path = str(TINY_PATH) if self._bundled else config.model
         self.env_id = resolve_env(config.env)
         self.model, self.tokenizer = load_causal_lm(self._model_path)
-        self.model.to(_device(config.device))
+        self.model.to(device_of(config.device))
         self.sampling_model = self.model
         """What replies are sampled with: the model, or beside adapters a plain one that takes the merged weights."""
         if config.lora_rank:
@@ -126,51 +104,6 @@ class Training(ABC):
             notify=self._notify,
         )
 
-    def run(self, steps: int) -> Result:
-        """Train for `steps`, and write a run directory that is complete even if this is interrupted."""
-        console = make_console()
-        label = f"{self._agent.name}-{self.env_id.rpartition('/')[2]}"
-        facts = {
-            "env_id": self.env_id,
-            "seed": self.config.seed,
-            "parameters": self.model.num_parameters(),
-            "device": str(self.model.device),
-            "threads": torch.get_num_threads(),
-            "template": self.codec.notice,
-        }
-        run = RunDirectory(self.config.output_dir, label, self.config.to_yaml(), facts)
-        self.learner.skipped_batches = run.path / "skipped_batches"
-        console.print(f"[bold]{label}[/bold]: {self.config.model}, {facts['parameters']:,} parameters, {steps} steps")
-        evaluations: dict[str, Evaluation] = {}
-        metrics: list[dict[str, float]] = []
-        try:
-            self._evaluate_into(evaluations, "before training", run)
-            progress = Progress(steps, console)
-            for number in range(1, steps + 1):
-                self.steps_done += 1
-                step = self.steps_done
-                trajectories, measured = self._step(step)
-                metrics.append(measured)
-                run.add_metrics(measured)
-                progress.add(number, measured)
-                if trajectories:
-                    run.add_trajectories(step, trajectories)
-                if trajectories and self.config.sample_every and number % self.config.sample_every == 0:
-                    progress.conversation(step, trajectories[0])
-            self._evaluate_into(evaluations, "after training", run)
-        finally:  # also when interrupted: what was learnt until here is not lost
-            if metrics:
-                self.save(run.checkpoint)
-                draw_learning_curve(run.learning_curve, label, metrics, evaluations)
-            console.print(f"Run directory: {run.path}", soft_wrap=True, markup=False)
-        if evaluations:
-            print_evaluations(console, evaluations)
-        return Result(run.path, metrics, evaluations.get("before training"), evaluations.get("after training"))
-
-    @abstractmethod
-    def _step(self, step: int) -> tuple[Sequence[Trajectory], dict[str, float]]:
-        """Take training step number `step`; return the episodes played for it, and what was measured."""
-
     def evaluate(self) -> Evaluation:
         """Play the held-out episodes: of the split ``eval`` if the environment has one, at the training temperature."""
         if not self.config.eval_episodes:
@@ -180,6 +113,15 @@ class Training(ABC):
             scorer = self._agent.scorer  # one that compares siblings has nothing to say of single episodes
             collector = Collector(envs, self.codec, self.engine, scorer if isinstance(scorer, Scorer) else None)
             return evaluate(collector, range(self.config.eval_episodes), self.sampling(seed=0))
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether there are held-out episodes."""
+        return self.config.eval_episodes > 0
+
+    def facts(self) -> dict[str, object]:
+        """Return what the chat template does to earlier turns, if anything."""
+        return {"template": self.codec.notice}
 
     def close(self) -> None:
         """Give back what the engine holds."""
@@ -216,21 +158,9 @@ class Training(ABC):
             options["split"] = split
         return TextVectorEnv([lambda: make_env(self.env_id, **options)] * count)
 
-    def _evaluate_into(self, evaluations: dict[str, Evaluation], label: str, run: RunDirectory) -> None:
-        if self.config.eval_episodes:
-            evaluations[label] = self.evaluate()
-            run.add_evaluations({name: dataclasses.asdict(evaluation) for name, evaluation in evaluations.items()})
-
     def _hand_over(self, step: int) -> None:
         """Give the engine the weights that a step ended with."""
         self.engine.load_weights(merged_weights(self.model), version=step)
-
-
-def mean_of_updates(updates: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Return what several optimiser steps measured, on average; those left out are counted."""
-    names = dict.fromkeys(name for update in updates for name in update)
-    means = {name: float(np.mean([update[name] for update in updates if name in update])) for name in names}
-    return {**means, "updates_skipped": sum(update["updates_skipped"] for update in updates)}
 
 
 def _takes_split(env_id: str) -> bool:
@@ -240,10 +170,3 @@ def _takes_split(env_id: str) -> bool:
 def _scores_itself(env_id: str) -> bool:
     """Tell whether an environment has a score of its own, which goes on to say what a success is."""
     return getattr(load_env_creator(env_id), "score", None) is not TextEnv.score
-
-
-def _device(name: str) -> str:
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise ConfigError("--device cuda: expected a CUDA GPU that torch sees, found none.")
-    return ("cuda" if there else "cpu") if name == "auto" else name

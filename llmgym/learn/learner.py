@@ -83,8 +83,8 @@ class Learner:
         """
         self._updates += 1
         log_probs = torch.zeros_like(batch["mask"], dtype=torch.float32).masked_fill(batch["mask"], math.nan)
-        batch["policy_log_probs"] = log_probs
         whole = batch.copy().set("weight", self.loss.weights(batch))
+        batch["policy_log_probs"] = log_probs
         whole["row"] = torch.arange(len(batch), device=log_probs.device)
         teaches = self.loss.teaches(whole)
         whole = whole[teaches] if teaches.any() else whole
@@ -95,8 +95,9 @@ class Learner:
             if not micro_batch["mask"].any():
                 continue
             output = self.loss(micro_batch)
-            found = micro_batch["policy_log_probs"]
-            log_probs[micro_batch["row"], : found.shape[1]] = found
+            if "policy_log_probs" in micro_batch:  # a reward model has none
+                found = micro_batch["policy_log_probs"]
+                log_probs[micro_batch["row"], : found.shape[1]] = found
             share = self.loss.count(micro_batch) / total
             terms = {key: value for key, value in output.items() if value is not None}
             losses = [value for key, value in terms.items() if key.startswith("loss_")]

@@ -1,5 +1,6 @@
 """A reward model: from conversations to rewards; what the agent `reward_model` trains and a scorer asks."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -148,9 +149,12 @@ class RewardModelScorer:
         distinct = [[list(tokens) for tokens in group] for group in tasks.values()]
         values = self.model.rewards(distinct)
         reward_of = dict(zip((tokens for group in tasks.values() for tokens in group), values, strict=True))
-        return [
-            Score(reward_of[tokens])
-            if tokens in reward_of
-            else Score(None, error=f"the conversation has {len(tokens)} tokens, the reward model reads {limit}")
-            for tokens in conversations
-        ]
+        return [self._score(tokens, reward_of.get(tokens)) for tokens in conversations]
+
+    def _score(self, tokens: tuple[int, ...], reward: float | None) -> Score:
+        if reward is None:
+            limit = self.model.context_length
+            return Score(None, error=f"the conversation has {len(tokens)} tokens, the reward model reads {limit}")
+        if not math.isfinite(reward):
+            return Score(None, error=f"the reward model gave {reward}")
+        return Score(reward)

@@ -87,11 +87,11 @@ def _mean(values: Sequence[float]) -> float:
 
 def print_evaluations(console: Console, evaluations: Mapping[str, Evaluation]) -> None:
     """Print a table of evaluations, one a row."""
-    episodes = next(iter(evaluations.values())).episodes
-    table = Table(title=f"{episodes} held-out episodes")
-    for column in ("", "success", "95 % interval", "reward"):
+    first = next(iter(evaluations.values()))
+    table = Table(title=f"{first.episodes} held-out {first.unit}")
+    for column in ("", first.measure, "95 % interval", "reward"):
         table.add_column(column, justify="left" if not column else "right", no_wrap=True)
-    names = [name for name in next(iter(evaluations.values())).parts if name != "success"][:_PARTS_SHOWN]
+    names = [name for name in first.parts if name != "success"][:_PARTS_SHOWN]
     for name in names:
         table.add_column(name, justify="right")
     for label, evaluation in evaluations.items():

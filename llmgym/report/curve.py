@@ -42,7 +42,7 @@ def draw_learning_curve(
             f"{evaluation.success:.2f}", (x, evaluation.success_high), (0, 6), textcoords="offset points", ha="center"
         )
         if x < steps[0]:
-            bar.set_label("success, held out, 95 %")
+            bar.set_label(f"{evaluation.measure}, held out, 95 %")
     top.set(title=title, ylim=(0, 1.08), ylabel="share, reward")
     top.legend(loc="lower right", frameon=False)
     for name, (label, colour) in _BELOW.items():

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 import llmgym
 from llmgym.agents import GRPO
 from llmgym.agents.grpo import main
-from llmgym.agents.training import Result
+from llmgym.agents.loop import Result
 from llmgym.data.trajectories import read_trajectories
 from llmgym.models.tiny import CHATML
 

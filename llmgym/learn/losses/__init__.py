@@ -1,6 +1,7 @@
 """Losses as TorchRL modules, usable in anyone's loop."""
 
 from llmgym.learn.losses.base import LanguageModelLoss
+from llmgym.learn.losses.bradley_terry import BradleyTerryLoss
 from llmgym.learn.losses.cispo import CISPOLoss
 from llmgym.learn.losses.clipped_policy import ClippedPolicyLoss
 from llmgym.learn.losses.dpo import DPOLoss
@@ -14,6 +15,7 @@ from llmgym.learn.losses.sft import SFTLoss
 from llmgym.learn.losses.sppo import SPPOLoss
 
 __all__ = [
+    "BradleyTerryLoss",
     "CISPOLoss",
     "ClippedPolicyLoss",
     "DPOLoss",

@@ -1,0 +1,146 @@
+"""`Loop`: the run around training steps, whatever they are steps of."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from llmgym.agents.config import LearningConfig
+from llmgym.errors import ConfigError
+from llmgym.evaluate import Evaluation
+from llmgym.learn.learner import Learner
+from llmgym.report.console import Progress, make_console, print_evaluations
+from llmgym.report.curve import draw_learning_curve
+from llmgym.report.run_directory import RunDirectory
+from llmgym.rollout.trajectory import Trajectory
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a training run came to.
+
+    Attributes:
+        path: The run directory.
+        metrics: One mapping per step.
+        before: The held-out evaluation before training; None if there was none.
+        after: The one after.
+    """
+
+    path: Path
+    metrics: list[dict[str, float]]
+    before: Evaluation | None
+    after: Evaluation | None
+
+
+class Loop(ABC):
+    """Takes steps, measures, evaluates before and after, and keeps everything in a run directory.
+
+    Attributes:
+        name: Of the algorithm.
+        config: With the steps' number, and where to write.
+        env_id: The environment that the run is about.
+        model: What learns.
+        learner: What takes optimiser steps.
+        steps_done: Training steps so far, over all runs.
+        sample_every: Steps between two conversations that are printed; 0 for none.
+    """
+
+    name: str
+    config: LearningConfig
+    env_id: str
+    model: PreTrainedModel
+    learner: Learner
+    steps_done: int = 0
+    sample_every: int = 0
+
+    def run(self, steps: int) -> Result:
+        """Train for `steps`, and write a run directory that is complete even if this is interrupted."""
+        console = make_console()
+        label = f"{self.name}-{self.env_id.rpartition('/')[2]}"
+        facts = {
+            "env_id": self.env_id,
+            "seed": self.config.seed,
+            "parameters": self.model.num_parameters(),
+            "device": str(self.model.device),
+            "threads": torch.get_num_threads(),
+            **self.facts(),
+        }
+        run = RunDirectory(self.config.output_dir, label, self.config.to_yaml(), facts)
+        self.learner.skipped_batches = run.path / "skipped_batches"
+        console.print(f"[bold]{label}[/bold]: {self.config.model}, {facts['parameters']:,} parameters, {steps} steps")
+        evaluations: dict[str, Evaluation] = {}
+        metrics: list[dict[str, float]] = []
+        try:
+            self._evaluate_into(evaluations, "before training", run)
+            progress = Progress(steps, console)
+            for number in range(1, steps + 1):
+                self.steps_done += 1
+                step = self.steps_done
+                trajectories, measured = self._step(step)
+                metrics.append(measured)
+                run.add_metrics(measured)
+                progress.add(number, measured)
+                if trajectories:
+                    run.add_trajectories(step, trajectories)
+                if trajectories and self.sample_every and number % self.sample_every == 0:
+                    progress.conversation(step, trajectories[0])
+            self._evaluate_into(evaluations, "after training", run)
+        finally:  # also when interrupted: what was learnt until here is not lost
+            if metrics:
+                self.save(run.checkpoint)
+                draw_learning_curve(run.learning_curve, label, metrics, evaluations)
+            console.print(f"Run directory: {run.path}", soft_wrap=True, markup=False)
+        if evaluations:
+            print_evaluations(console, evaluations)
+        return Result(run.path, metrics, evaluations.get("before training"), evaluations.get("after training"))
+
+    @abstractmethod
+    def _step(self, step: int) -> tuple[Sequence[Trajectory], dict[str, float]]:
+        """Take training step number `step`; return the episodes played for it, and what was measured."""
+
+    @abstractmethod
+    def evaluate(self) -> Evaluation:
+        """Judge the model as it is now on what is held out."""
+
+    @property
+    @abstractmethod
+    def evaluates(self) -> bool:
+        """Whether anything is held out to be judged on."""
+
+    @abstractmethod
+    def save(self, path: Path) -> None:
+        """Write the model and its tokenizer to a new directory."""
+
+    def facts(self) -> dict[str, object]:
+        """Return what else the run directory should note."""
+        return {}
+
+    def close(self) -> None:
+        """Give back what is held."""
+        return
+
+    def _evaluate_into(self, evaluations: dict[str, Evaluation], label: str, run: RunDirectory) -> None:
+        if self.evaluates:
+            evaluations[label] = self.evaluate()
+            run.add_evaluations({name: dataclasses.asdict(evaluation) for name, evaluation in evaluations.items()})
+
+
+def mean_of_updates(updates: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return what several optimiser steps measured, on average; those left out are counted."""
+    names = dict.fromkeys(name for update in updates for name in update)
+    means = {name: float(np.mean([update[name] for update in updates if name in update])) for name in names}
+    return {**means, "updates_skipped": sum(update["updates_skipped"] for update in updates)}
+
+
+def device_of(name: str) -> str:
+    """Return the device that ``--device`` stands for."""
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise ConfigError("--device cuda: expected a CUDA GPU that torch sees, found none.")
+    return ("cuda" if there else "cpu") if name == "auto" else name

@@ -1,0 +1,134 @@
+r"""A reward model from preferences: the model of Bradley and Terry (1952), as in InstructGPT (arXiv:2203.02155).
+
+A causal LM's trunk gets a head that reads a number off the last token of a conversation, its
+reward r. Of two conversations c is preferred to d with probability :math:`\sigma(r_c - r_d)`,
+and the likelihood of what was preferred is maximised:
+
+.. math:: L = -\log \sigma(r_c - r_d - m) + \lambda (r_c + r_d)^2
+
+The margin m asks for a distance where one is known (Llama 2, arXiv:2307.09288); the second
+term centres rewards at zero (Eisenstein et al., arXiv:2312.09244).
+
+    python -m llmgym.agents.reward_model --env AIOpsTriage
+    python -m llmgym.agents.opo --env AIOpsTriage --scorer reward_model:runs/reward_model-.../checkpoint
+"""
+
+from __future__ import annotations  # torch is imported when an agent is used, so that --help is instant
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
+
+from llmgym.agents.base import Trainable, run_command
+from llmgym.agents.config import LearningConfig, Positive
+from llmgym.data.preferences import Preference, generate_preferences, read_preferences
+from llmgym.errors import DataError
+
+if TYPE_CHECKING:
+    from tensordict import TensorDict
+
+    from llmgym.agents.loop import Loop
+    from llmgym.learn import reward_model
+    from llmgym.learn.losses import BradleyTerryLoss
+
+
+class RewardModelConfig(LearningConfig):
+    """Train a reward model on preferences."""
+
+    bundled_learning_rate: ClassVar[float] = 1e-3
+
+    model: str = "tiny"
+    """What it starts from: `tiny` (the bundled model), a directory, or a hub name, of a causal LM or a reward model."""
+
+    steps: Positive = 150
+    """Optimiser steps."""
+
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Of AdamW, after warm-up. None: 1e-3 for the bundled model, 1e-5 for any other."""
+
+    data: Path | None = None
+    """A Parquet file of preferences. None: they are made from the environment, by its expert."""
+
+    examples: Positive = 3000
+    """How many preferences are made from the environment where there is no `data`, those held out among them."""
+
+    held_out: Annotated[int, Field(ge=0)] = 200
+    """Preferences that it is judged on before and after, and does not learn from; 0 for none."""
+
+    batch_size: Positive = 16
+    """Preferences per step."""
+
+    center_coef: Annotated[float, Field(ge=0)] = 0.01
+    """Weight of the term that centres rewards at zero; 0 for none."""
+
+    margin: bool = False
+    """Ask for the margins of the data: its column `margin`, or else the difference of its scores."""
+
+
+class RewardModel(Trainable):
+    """Bradley-Terry training of a reward model; see the module for the equation."""
+
+    name = "reward_model"
+    config_class = RewardModelConfig
+    config: RewardModelConfig
+
+    def examples(self) -> list[Preference]:
+        """Read preferences, or make them."""
+        config = self.config
+        if config.data is not None:
+            return read_preferences(config.data)
+        return generate_preferences(config.env, config.examples, config.seed, **config.env_kwargs)
+
+    def prepare(self, preferences: Sequence[Preference], model: reward_model.RewardModel) -> TensorDict:
+        """Turn preferences into a batch: two rows each, the chosen side first."""
+        import torch
+
+        pairs = [[model.encode(pair.prompt + side) for side in (pair.chosen, pair.rejected)] for pair in preferences]
+        longest = max(len(row) for pair in pairs for row in pair)
+        if longest > model.context_length:
+            raise DataError(
+                f"A preference has a side of {longest} tokens, more than the {model.context_length} that the model "
+                "reads; nothing is cut off. Leave such pairs out."
+            )
+        batch = model.collate(pairs)
+        batch["pair"] = torch.arange(len(pairs)).repeat_interleave(2)
+        batch["chosen"] = torch.arange(2 * len(pairs)) % 2 == 0
+        if self.config.margin:
+            batch["margin"] = torch.tensor([margin_of(pair) for pair in preferences]).repeat_interleave(2)
+        return batch
+
+    def loss(self, model: reward_model.RewardModel) -> BradleyTerryLoss:
+        """Return the loss that trains `model`."""
+        from llmgym.learn.losses import BradleyTerryLoss
+
+        return BradleyTerryLoss(model, center_coef=self.config.center_coef)
+
+    def _make_training(self) -> Loop:
+        from llmgym.agents.reward_training import RewardTraining
+
+        return RewardTraining(self)
+
+
+def margin_of(pair: Preference) -> float:
+    """Return the margin of a pair.
+
+    Raises:
+        DataError: It has neither a margin nor two scores.
+    """
+    if pair.margin is not None:
+        return pair.margin
+    if pair.score_chosen is None or pair.score_rejected is None:
+        raise DataError("--margin expects a column 'margin', or 'score_chosen' and 'score_rejected', without nulls.")
+    return pair.score_chosen - pair.score_rejected
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``python -m llmgym.agents.reward_model``."""
+    return run_command(RewardModel, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

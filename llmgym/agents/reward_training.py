@@ -1,0 +1,101 @@
+"""The steps of reward model training, and its judgement by held-out preferences."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import transformers
+
+from llmgym.agents.config import BUNDLED_MODEL
+from llmgym.agents.loop import Loop, device_of
+from llmgym.agents.offline import drawn
+from llmgym.errors import ConfigError, DataError
+from llmgym.evaluate import Evaluation, wilson_interval
+from llmgym.learn.checkpoint import save_checkpoint
+from llmgym.learn.learner import Learner
+from llmgym.learn.reward_model import RewardModel as Rewards
+from llmgym.models import TINY_PATH
+from llmgym.models.threads import use_available_processors
+from llmgym.registry import resolve_env
+from llmgym.rollout.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from llmgym.agents.reward_model import RewardModel, RewardModelConfig
+
+
+class RewardTraining(Loop):
+    """Training on preferences, some of which are held out.
+
+    Args:
+        agent: Whose configuration, examples, preparation and loss to use.
+
+    Raises:
+        DataError: There are too few preferences.
+    """
+
+    def __init__(self, agent: RewardModel) -> None:
+        transformers.utils.logging.disable_progress_bar()
+        use_available_processors()
+        config = agent.config
+        self.config: RewardModelConfig = config
+        self.name, self.agent = agent.name, agent
+        self.env_id = resolve_env(config.env)
+        examples = agent.examples()
+        self.held_out, self.examples = examples[: config.held_out], examples[config.held_out :]
+        if not self.examples:
+            raise DataError(
+                f"{agent.name} expects more than the {config.held_out} preferences that are held out, "
+                f"got {len(examples)}."
+            )
+        torch.manual_seed(config.seed)  # of the head's first weights
+        bundled = config.model == BUNDLED_MODEL
+        self.rewards = Rewards.load(TINY_PATH if bundled else config.model, fresh_head=True)
+        self.model = self.rewards.model.to(device_of(config.device))
+        self.learner = Learner(
+            agent.loss(self.rewards),
+            learning_rate=config.learning_rate or (config.bundled_learning_rate if bundled else 1e-5),
+            warmup_steps=config.warmup_steps,
+            weight_decay=config.weight_decay,
+            max_grad_norm=config.max_grad_norm,
+            micro_batch_tokens=config.micro_batch_tokens,
+        )
+
+    def _step(self, step: int) -> tuple[Sequence[Trajectory], dict[str, float]]:
+        begun = time.perf_counter()
+        size = self.config.batch_size
+        chosen = [self.examples[i] for i in drawn(step, size, len(self.examples), self.config.seed)]
+        update = self.learner.update(self.agent.prepare(chosen, self.rewards).to(self.model.device))
+        loss = sum(value for name, value in update.items() if name.startswith("loss_"))
+        epoch = step * size / len(self.examples)
+        return [], {"step": step, "epoch": epoch, "loss": loss, "seconds": time.perf_counter() - begun, **update}
+
+    def evaluate(self) -> Evaluation:
+        """Compare the two sides of the held-out preferences; the better one should have the larger reward.
+
+        Returns:
+            As `success` the share of pairs where it has, as `reward` by how much it is larger on average.
+        """
+        if not self.held_out:
+            raise ConfigError("evaluate needs held_out of at least 1, got 0.")
+        pairs = [
+            [self.rewards.encode(pair.prompt + side) for side in (pair.chosen, pair.rejected)] for pair in self.held_out
+        ]
+        rewards = self.rewards.rewards(pairs)
+        margins = [chosen - rejected for chosen, rejected in zip(rewards[::2], rewards[1::2], strict=True)]
+        right, count = sum(margin > 0 for margin in margins), len(margins)
+        return Evaluation(
+            count, right / count, *wilson_interval(right, count), sum(margins) / count, {}, 0, "pairs", "accuracy"
+        )
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether preferences are held out."""
+        return bool(self.held_out)
+
+    def save(self, path: Path) -> None:
+        """Write the reward model and its tokenizer to a new directory."""
+        save_checkpoint(path, self.model, self.rewards.tokenizer)
