@@ -4,18 +4,32 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from llmgym.agents.dpo import DPO
     from llmgym.agents.grpo import GRPO
+    from llmgym.agents.ipo import IPO
     from llmgym.agents.iterative_dpo import IterativeDPO
+    from llmgym.agents.kl_dpo import KLDPO
+    from llmgym.agents.kto import KTO
     from llmgym.agents.opo import OPO
+    from llmgym.agents.orpo import ORPO
+    from llmgym.agents.reward_mle import RewardMLE
+    from llmgym.agents.sft import SFT
     from llmgym.agents.spin import SPIN
     from llmgym.agents.sppo import SPPO
 
-__all__ = ["GRPO", "OPO", "SPIN", "SPPO", "IterativeDPO"]
+__all__ = ["DPO", "GRPO", "IPO", "KLDPO", "KTO", "OPO", "ORPO", "SFT", "SPIN", "SPPO", "IterativeDPO", "RewardMLE"]
 
 _MODULES = {
+    "DPO": "dpo",
     "GRPO": "grpo",
+    "IPO": "ipo",
     "IterativeDPO": "iterative_dpo",
+    "KLDPO": "kl_dpo",
+    "KTO": "kto",
     "OPO": "opo",
+    "ORPO": "orpo",
+    "RewardMLE": "reward_mle",
+    "SFT": "sft",
     "SPIN": "spin",
     "SPPO": "sppo",
 }
