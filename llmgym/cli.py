@@ -13,10 +13,18 @@ from llmgym.registry import registered_envs, resolve_env
 from llmgym.version import __version__
 
 AGENTS = {
+    "dpo": "Direct Preference Optimisation",
     "grpo": "Group Relative Policy Optimisation",
+    "ipo": "Identity Preference Optimisation",
     "iterative_dpo": "iterative Direct Preference Optimisation",
+    "kl_dpo": "DPO and a KL penalty, which some texts call KTO",
+    "kto": "Kahneman-Tversky Optimisation",
     "opo": "Online Preference Optimisation",
+    "orpo": "Odds Ratio Preference Optimisation",
+    "ppo": "Proximal Policy Optimisation",
+    "reward_mle": "maximum likelihood minus a reward, which some texts call ORPO",
     "reward_model": "Bradley-Terry: a reward model from preferences",
+    "sft": "supervised fine-tuning",
     "spin": "Self-Play Fine-Tuning",
     "sppo": "Self-Play Preference Optimisation",
 }

@@ -1,7 +1,8 @@
 """Conversations in Parquet: lists of ``{role, content}``, or a plain string where one message is meant."""
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -29,21 +30,29 @@ def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ())
     Raises:
         DataError: There is no such file, it is damaged or no Parquet, or it lacks a column.
     """
-    if not path.is_file():
-        raise DataError(f"{str(path)!r}: no such file.")
-    try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
+    choose_columns(path, tuple(columns))
+    with _opened(path) as file:
+        table = file.read([*columns, *(name for name in optional if name in file.schema_arrow.names)])
+        return table, json.loads((file.schema_arrow.metadata or {}).get(b"llmgym", b"{}"))
+
+
+def choose_columns(path: Path, *layouts: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the first of several sets of columns that a Parquet file has all of.
+
+    Raises:
+        DataError: There is no such file, it is damaged or no Parquet, or it has none of the sets.
+    """
+    with _opened(path) as file:
         there = file.schema_arrow.names
-        for column in columns:
-            if column not in there:
-                raise DataError(
-                    f"{str(path)!r} has no column {column!r}.{did_you_mean(column, there)} "
-                    f"Expected {', '.join(columns)}, got {', '.join(there) or 'none'}."
-                )
-        table = file.read([*columns, *(name for name in optional if name in there)])
-    except (pa.ArrowException, OSError) as error:  # OSError: a checksum that does not match
-        raise DataError(f"{str(path)!r} cannot be read as Parquet: {error}") from error
-    return table, json.loads((file.schema_arrow.metadata or {}).get(b"llmgym", b"{}"))
+    for layout in layouts:
+        if set(layout) <= set(there):
+            return layout
+    nearest = max(layouts, key=lambda layout: (len(set(layout) & set(there)), -len(layout)))
+    missing = next(column for column in nearest if column not in there)
+    raise DataError(
+        f"{str(path)!r} has no column {missing!r}.{did_you_mean(missing, there)} "
+        f"Expected {' or '.join(', '.join(layout) for layout in layouts)}, got {', '.join(there) or 'none'}."
+    )
 
 
 def column_of_conversations(table: pa.Table, column: str, role: Role) -> list[tuple[Message, ...]]:
@@ -77,6 +86,21 @@ def column_of_numbers(table: pa.Table, column: str) -> list[float | None]:
     return values
 
 
+def column_of_booleans(table: pa.Table, column: str) -> list[bool]:
+    """Return a column of booleans.
+
+    Raises:
+        DataError: The column has another type, or a row is null.
+    """
+    kind = table.schema.field(column).type
+    if not pa.types.is_boolean(kind):
+        raise DataError(f"Column {column!r}: expected true or false, got {kind}.")
+    values: list[bool | None] = table[column].to_pylist()
+    if None in values:
+        raise DataError(f"Column {column!r}, row {values.index(None)}: expected true or false, got null.")
+    return [value is True for value in values]
+
+
 def check_reply(messages: Sequence[Message], where: str) -> None:
     """Check that messages can follow a prompt: assistant and user take turns, the assistant first and last.
 
@@ -103,6 +127,17 @@ def check_prompt(messages: Sequence[Message], where: str) -> None:
 def as_rows(messages: Sequence[Message]) -> list[Mapping[str, str]]:
     """Return messages as a row of a column of type `CONVERSATION` holds them."""
     return [{"role": message.role, "content": _valid(message.content)} for message in messages]
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    if not path.is_file():
+        raise DataError(f"{str(path)!r}: no such file.")
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            yield file
+    except (pa.ArrowException, OSError) as error:  # OSError: a checksum that does not match
+        raise DataError(f"{str(path)!r} cannot be read as Parquet: {error}") from error
 
 
 def _valid(text: str) -> str:

@@ -44,7 +44,8 @@ def draw_learning_curve(
         if x < steps[0]:
             bar.set_label(f"{evaluation.measure}, held out, 95 %")
     top.set(title=title, ylim=(0, 1.08), ylabel="share, reward")
-    top.legend(loc="lower right", frameon=False)
+    if top.get_legend_handles_labels()[0]:
+        top.legend(loc="lower right", frameon=False)
     for name, (label, colour) in _BELOW.items():
         if any(name in m for m in metrics):
             bottom.plot(steps, [m.get(name, math.nan) for m in metrics], color=colour, label=label)

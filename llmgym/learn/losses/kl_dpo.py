@@ -4,6 +4,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
+from llmgym.learn.kl import kl_estimate
 from llmgym.learn.losses.dpo import dpo_loss
 from llmgym.learn.losses.pairs import PairLoss, answer_lengths, by_answer, log_ratios, reward_metrics
 from llmgym.learn.policy import Policy
@@ -20,7 +21,7 @@ class KLDPOLoss(PairLoss):
     the policy its gradient is that of the divergence, and on anybody's answers it is never
     negative and 0 only where the policy agrees with the reference. The estimate k1 would
     merely make all answers less likely, and k3 grows exponentially for tokens that the
-    policy unlearns, as DPO makes it do.
+    policy unlearns, as DPO makes it do. See `llmgym.learn.kl`.
 
     Args:
         policy: What learns.
@@ -48,7 +49,7 @@ class KLDPOLoss(PairLoss):
 
 
 def _mean_k2(log_probs: Tensor, batch: TensorDictBase) -> Tensor:
-    """Return half the squared log-ratio, a mean over the tokens of each pair's two answers.  [P]"""
-    squares = torch.where(batch["mask"], log_probs - batch["ref_log_probs"], 0.0).square().sum(dim=1) / 2  # [B]
-    (chosen, rejected), lengths = by_answer(squares, batch), answer_lengths(batch)
+    """Return the mean estimate over the tokens of each pair's two answers.  [P]"""
+    log_ratio = torch.where(batch["mask"], log_probs - batch["ref_log_probs"], 0.0)  # [B, T]
+    (chosen, rejected), lengths = by_answer(kl_estimate(log_ratio, "k2").sum(dim=1), batch), answer_lengths(batch)
     return (chosen + rejected) / (lengths[0] + lengths[1]).clamp(min=1)

@@ -1,0 +1,69 @@
+r"""DPO: Direct Preference Optimisation (Rafailov et al. 2023, arXiv:2305.18290).
+
+Learns from pairs of a better and a worse answer, without a reward model and without
+sampling: the policy's own log-ratio to a frozen reference is the reward, and a pair is
+classified by it.
+
+.. math::
+
+    L = -\log \sigma\left(\beta \log \frac{\pi(y_w|x)}{\pi_\mathrm{ref}(y_w|x)}
+        - \beta \log \frac{\pi(y_l|x)}{\pi_\mathrm{ref}(y_l|x)}\right)
+
+In a conversation of several turns the probability of an answer is that of all the
+assistant's tokens in it, and of no others.
+
+    python -m llmgym.agents.dpo --data preferences.parquet
+"""
+
+from __future__ import annotations  # torch is imported when an agent is used, so that --help is instant
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
+
+from llmgym.agents.base import run_command
+from llmgym.agents.config import OfflineConfig
+from llmgym.agents.preference_data import PreferenceAgent
+
+if TYPE_CHECKING:
+    from llmgym.learn.losses import DPOLoss
+    from llmgym.learn.policy import Policy
+
+
+class DPOConfig(OfflineConfig):
+    """Train a language model on preference pairs with DPO."""
+
+    bundled_learning_rate: ClassVar[float] = 2e-4
+
+    beta: Annotated[float, Field(gt=0)] = 0.1
+    """How close the policy stays to the reference: the larger, the closer."""
+
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """The share of pairs that are believed to be labelled the wrong way round (conservative DPO)."""
+
+
+class DPO(PreferenceAgent):
+    """Direct Preference Optimisation; see the module for the equation."""
+
+    name = "dpo"
+    config_class = DPOConfig
+    config: DPOConfig
+
+    needs_reference = True
+
+    def loss(self, policy: Policy) -> DPOLoss:
+        """Return the logistic loss of the implicit rewards."""
+        from llmgym.learn.losses import DPOLoss
+
+        return DPOLoss(policy, beta=self.config.beta, label_smoothing=self.config.label_smoothing)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``python -m llmgym.agents.dpo``."""
+    return run_command(DPO, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+r"""IPO: Identity Preference Optimisation (Azar et al. 2023, arXiv:2310.12036).
+
+Learns from the pairs that DPO learns from, but regresses the gap between the two
+log-ratios onto a fixed value, so that a pair that is told apart well enough pulls no
+further:
+
+.. math::
+
+    L = \left(\log \frac{\pi(y_w|x)}{\pi_\mathrm{ref}(y_w|x)}
+        - \log \frac{\pi(y_l|x)}{\pi_\mathrm{ref}(y_l|x)} - \frac{1}{2\tau}\right)^2
+
+In a conversation of several turns the probability of an answer is that of all the
+assistant's tokens in it, and of no others.
+
+    python -m llmgym.agents.ipo --data preferences.parquet
+"""
+
+from __future__ import annotations  # torch is imported when an agent is used, so that --help is instant
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
+
+from llmgym.agents.base import run_command
+from llmgym.agents.config import OfflineConfig
+from llmgym.agents.preference_data import PreferenceAgent
+
+if TYPE_CHECKING:
+    from llmgym.learn.losses import IPOLoss
+    from llmgym.learn.policy import Policy
+
+
+class IPOConfig(OfflineConfig):
+    """Train a language model on preference pairs with IPO."""
+
+    bundled_learning_rate: ClassVar[float] = 2e-4
+
+    tau: Annotated[float, Field(gt=0)] = 0.1
+    """How close the policy stays to the reference: a pair is to be told apart by 1 / (2 tau) nats."""
+
+    average_tokens: bool = False
+    """Divide each answer's log-ratio by its number of tokens, as TRL does; the paper's equation has whole answers."""
+
+
+class IPO(PreferenceAgent):
+    """Identity Preference Optimisation; see the module for the equation."""
+
+    name = "ipo"
+    config_class = IPOConfig
+    config: IPOConfig
+
+    needs_reference = True
+
+    def loss(self, policy: Policy) -> IPOLoss:
+        """Return the squared distance of the gap from what it should be."""
+        from llmgym.learn.losses import IPOLoss
+
+        return IPOLoss(policy, tau=self.config.tau, average_tokens=self.config.average_tokens)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``python -m llmgym.agents.ipo``."""
+    return run_command(IPO, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+r"""DPO with a KL penalty; some texts call this KTO, which is another algorithm (`llmgym.agents.kto`).
+
+DPO holds the policy to the reference only in how it tells the two answers of a pair apart:
+both may become less likely. Here a penalty holds every token of both:
+
+.. math::
+
+    L = L_\mathrm{DPO} + \lambda\, \hat D_\mathrm{KL}(\pi \,\|\, \pi_\mathrm{ref}),\quad
+    \hat D_\mathrm{KL} = \mathrm{mean}_t\ \tfrac{1}{2} \left(\log \frac{\pi(a_t)}{\pi_\mathrm{ref}(a_t)}\right)^2
+
+The divergence is estimated on the tokens of the pair; `llmgym.learn.losses.kl_dpo` says why so.
+
+    python -m llmgym.agents.kl_dpo --data preferences.parquet
+"""
+
+from __future__ import annotations  # torch is imported when an agent is used, so that --help is instant
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
+
+from llmgym.agents.base import run_command
+from llmgym.agents.config import OfflineConfig
+from llmgym.agents.preference_data import PreferenceAgent
+
+if TYPE_CHECKING:
+    from llmgym.learn.losses import KLDPOLoss
+    from llmgym.learn.policy import Policy
+
+
+class KLDPOConfig(OfflineConfig):
+    """Train a language model on preference pairs with DPO and a KL penalty."""
+
+    bundled_learning_rate: ClassVar[float] = 2e-4
+
+    beta: Annotated[float, Field(gt=0)] = 0.1
+    """DPO's: how close the policy stays to the reference in telling answers apart."""
+
+    kl_coef: Annotated[float, Field(ge=0)] = 0.1
+    """Lambda, the weight of the penalty; 0 is DPO."""
+
+
+class KLDPO(PreferenceAgent):
+    """DPO with a KL penalty; see the module for the equation."""
+
+    name = "kl_dpo"
+    config_class = KLDPOConfig
+    config: KLDPOConfig
+
+    needs_reference = True
+
+    def loss(self, policy: Policy) -> KLDPOLoss:
+        """Return DPO's loss plus the penalty."""
+        from llmgym.learn.losses import KLDPOLoss
+
+        return KLDPOLoss(policy, beta=self.config.beta, kl_coef=self.config.kl_coef)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``python -m llmgym.agents.kl_dpo``."""
+    return run_command(KLDPO, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+r"""KTO: Kahneman-Tversky Optimisation (Ethayarajh et al. 2024, arXiv:2402.01306).
+
+Learns from single answers that somebody found good or bad; no pairs are needed. How much
+an answer is worth is judged from a reference point, and more of the same is worth less and
+less, as people are known to judge gains and losses:
+
+.. math::
+
+    L = \begin{cases} \lambda_D (1 - \sigma(\beta (r - z_0))) & \text{if } y \text{ is desirable} \\
+                      \lambda_U (1 - \sigma(\beta (z_0 - r))) & \text{if it is not} \end{cases}
+    \qquad r = \log \frac{\pi(y|x)}{\pi_\mathrm{ref}(y|x)}
+
+    z_0 = \max\left(0, \mathrm{mean}_i \log \frac{\pi(y_j|x_i)}{\pi_\mathrm{ref}(y_j|x_i)}\right)
+
+with :math:`y_j` the answer to another prompt than :math:`x_i` in the same optimiser batch.
+
+    python -m llmgym.agents.kto --data feedback.parquet
+"""
+
+from __future__ import annotations  # torch is imported when an agent is used, so that --help is instant
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
+
+from llmgym.agents.base import OfflineAgent, run_command
+from llmgym.agents.config import OfflineConfig
+from llmgym.agents.preference_data import preferences_for, write_down
+from llmgym.data.feedback import Feedback, feedback_of, read_feedback
+from llmgym.errors import DataError
+
+if TYPE_CHECKING:
+    from tensordict import TensorDict
+
+    from llmgym.agents.training import Training
+    from llmgym.learn.losses import KTOLoss
+    from llmgym.learn.policy import Policy
+    from llmgym.rollout.trajectory import Trajectory
+
+
+class KTOConfig(OfflineConfig):
+    """Train a language model on answers that were found good or bad with KTO."""
+
+    bundled_learning_rate: ClassVar[float] = 2e-4
+
+    beta: Annotated[float, Field(gt=0)] = 0.1
+    """How close the policy stays to the reference: the larger, the closer."""
+
+    desirable_weight: Annotated[float, Field(gt=0)] = 1.0
+    """Weight of good answers. Times their number, it should be 1 to 1.33 times that of bad ones."""
+
+    undesirable_weight: Annotated[float, Field(gt=0)] = 1.0
+    """Weight of bad answers."""
+
+
+class KTO(OfflineAgent):
+    """Kahneman-Tversky Optimisation; see the module for the equation."""
+
+    name = "kto"
+    config_class = KTOConfig
+    config: KTOConfig
+
+    needs_reference = True
+
+    def examples(self) -> Sequence[Feedback]:
+        """Return the answers of ``data``; those of a pair are a good one and a bad one."""
+        if self.config.data is not None:
+            return read_feedback(self.config.data)
+        return feedback_of(preferences_for(self.config))[: self.config.examples]
+
+    def prepare(self, examples: Sequence[Feedback]) -> TensorDict:
+        """Collate the answers, and besides each prompt with the next answer to another one."""
+        from llmgym.learn.batch import collate
+
+        batch = collate([write_down(self.training, one.prompt, one.completion) for one in examples])
+        batch["desirable"] = batch["scored"].new_tensor([one.desirable for one in examples])[batch["episode"]]
+        self._mismatched = list(_mismatched(self.training, examples))
+        return batch
+
+    def complete(self, batch: TensorDict) -> None:
+        """Measure z_0, once for the whole optimiser batch, however it is cut."""
+        import torch
+
+        from llmgym.learn.batch import collate
+        from llmgym.learn.losses.kto import reference_point
+        from llmgym.learn.losses.units import row_log_ratios, sum_units
+        from llmgym.learn.reference import log_probs_of
+
+        log_ratio = torch.zeros(0)  # [M]
+        if self._mismatched:
+            others = collate(self._mismatched).to(self.training.model.device)
+            others["ref_log_probs"] = self.training.reference.log_probs(others)
+            log_probs = log_probs_of(self.training.policy, others, self.training.learner.micro_batch_tokens)
+            log_ratio = sum_units(row_log_ratios(log_probs, others), others["episode"])
+        batch["reference_point"] = reference_point(log_ratio).expand(len(batch))
+
+    def loss(self, policy: Policy) -> KTOLoss:
+        """Return the loss of answers by their distance from the reference point."""
+        from llmgym.learn.losses import KTOLoss
+
+        return KTOLoss(
+            policy,
+            beta=self.config.beta,
+            desirable_weight=self.config.desirable_weight,
+            undesirable_weight=self.config.undesirable_weight,
+        )
+
+
+def _mismatched(training: Training, examples: Sequence[Feedback]) -> Iterator[Trajectory]:
+    """Yield each prompt with the next answer to another one, as far as there is one and both fit the context."""
+    for i, one in enumerate(examples):
+        others = (other for other in [*examples[i + 1 :], *examples[:i]] if other.prompt != one.prompt)
+        if (other := next(others, None)) is not None:
+            with contextlib.suppress(DataError):  # too long together
+                yield write_down(training, one.prompt, other.completion)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``python -m llmgym.agents.kto``."""
+    return run_command(KTO, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

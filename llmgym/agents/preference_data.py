@@ -1,0 +1,72 @@
+"""What agents that learn from written answers share: where the answers come from, and how they become a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from llmgym.agents.base import OfflineAgent
+from llmgym.data.preferences import Preference, generate_preferences, read_preferences
+from llmgym.errors import DataError
+
+if TYPE_CHECKING:
+    from tensordict import TensorDict
+
+    from llmgym.agents.config import OfflineConfig
+    from llmgym.agents.training import Training
+    from llmgym.rollout.trajectory import Trajectory
+    from llmgym.types import Message
+
+
+class PreferenceAgent(OfflineAgent):
+    """The base of agents that learn from pairs of a chosen and a rejected answer."""
+
+    def examples(self) -> Sequence[Preference]:
+        """Return the pairs of ``data``, or as many as ``examples`` says from the environment."""
+        return preferences_for(self.config)
+
+    def prepare(self, examples: Sequence[Preference]) -> TensorDict:
+        """Collate pairs; the ``reward`` of an answer is its score, or 1 and 0 where a pair has not both scores."""
+        from llmgym.learn.pairing import collate_pairs
+
+        pairs = []
+        for pair in examples:
+            chosen, rejected = pair.score_chosen, pair.score_rejected
+            if chosen is None or rejected is None:
+                chosen, rejected = 1.0, 0.0
+            pairs.append(
+                (
+                    write_down(self.training, pair.prompt, pair.chosen, chosen),
+                    write_down(self.training, pair.prompt, pair.rejected, rejected),
+                )
+            )
+        return collate_pairs(pairs)
+
+
+def preferences_for(config: OfflineConfig) -> list[Preference]:
+    """Return the pairs of ``config.data``, or else ``config.examples`` of them that the environment's expert makes."""
+    if config.data is not None:
+        return read_preferences(config.data)
+    return generate_preferences(config.env, config.examples, config.seed, **config.env_kwargs)
+
+
+def write_down(
+    training: Training, prompt: Sequence[Message], completion: Sequence[Message], score: float = 0.0
+) -> Trajectory:
+    """Return a conversation as a trajectory with a score.
+
+    Raises:
+        DataError: It is longer than the context.
+    """
+    from llmgym.rollout.transcript import transcribe
+
+    trajectory = transcribe(training.codec, prompt, completion)
+    trajectory.score = score
+    longest = max(row.stop - row.start for row in trajectory.rows)
+    room = min(training.config.context_length, int(training.model.config.max_position_embeddings))
+    if longest > room:
+        raise DataError(
+            f"An example of {longest} tokens does not fit a context of {room}: leave it out of the data, or raise "
+            f"context_length, if the model can take more. It begins with {prompt[-1].content[:60]!r}."
+        )
+    return trajectory

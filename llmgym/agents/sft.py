@@ -1,0 +1,79 @@
+r"""SFT: supervised fine-tuning, what the other algorithms start from.
+
+Makes the assistant's part of given conversations likelier, every token of it alike:
+
+.. math::
+
+    L = -\frac{1}{N} \sum_{i,t} \log \pi(a_{i,t})
+
+where t runs over the tokens of all the assistant's replies in conversation i, end tokens
+included, and over nothing else; N is their number in the optimiser batch.
+
+    python -m llmgym.agents.sft --data conversations.parquet
+"""
+
+from __future__ import annotations  # torch is imported when an agent is used, so that --help is instant
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from llmgym.agents.base import OfflineAgent, run_command
+from llmgym.agents.config import OfflineConfig
+from llmgym.agents.preference_data import write_down
+from llmgym.data.demonstrations import Conversation, read_conversations
+from llmgym.envs.seeds import training_seeds
+from llmgym.registry import make_env
+from llmgym.rollout.demonstrate import demonstrate
+
+if TYPE_CHECKING:
+    from tensordict import TensorDict
+
+    from llmgym.learn.losses import SFTLoss
+    from llmgym.learn.policy import Policy
+
+
+class SFTConfig(OfflineConfig):
+    """Fine-tune a language model on conversations: those of a file, or of the environment's expert."""
+
+    bundled_learning_rate: ClassVar[float] = 5e-4
+
+
+class SFT(OfflineAgent):
+    """Supervised fine-tuning; see the module for the equation."""
+
+    name = "sft"
+    config_class = SFTConfig
+    config: SFTConfig
+
+    def examples(self) -> Sequence[Conversation]:
+        """Return the conversations of ``data``, or as many as ``examples`` says that the environment's expert has."""
+        config = self.config
+        if config.data is not None:
+            return read_conversations(config.data)
+        seeds = training_seeds(np.random.default_rng(config.seed), config.examples)
+        played = demonstrate(make_env(config.env, **config.env_kwargs), seeds)
+        return [Conversation(one.prompt, one.completion) for one in played]
+
+    def prepare(self, examples: Sequence[Conversation]) -> TensorDict:
+        """Collate the conversations; the mask covers the assistant's part."""
+        from llmgym.learn.batch import collate
+
+        return collate([write_down(self.training, one.prompt, one.completion) for one in examples])
+
+    def loss(self, policy: Policy) -> SFTLoss:
+        """Return the cross-entropy."""
+        from llmgym.learn.losses import SFTLoss
+
+        return SFTLoss(policy)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``python -m llmgym.agents.sft``."""
+    return run_command(SFT, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,220 @@
+"""The agents that learn from data: what they read, what becomes of it, and that they learn."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from llmgym.agents import DPO, IPO, KLDPO, KTO, ORPO, SFT, RewardMLE, dpo, kto, sft
+from llmgym.agents.base import OfflineAgent
+from llmgym.data.feedback import Feedback
+from llmgym.data.preferences import Preference, generate_preferences, write_preferences
+from llmgym.types import Message
+
+AGENTS: list[type[OfflineAgent]] = [DPO, IPO, KLDPO, KTO, ORPO, RewardMLE, SFT]
+FROM_REFERENCE = {"dpo": math.log(2), "ipo": 25.0, "kl_dpo": math.log(2), "kto": 0.5}
+every_agent = pytest.mark.parametrize("agent_class", AGENTS, ids=lambda agent_class: agent_class.name)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "preferences.parquet"
+    write_preferences(path, generate_preferences("AIOpsTriage", 8, seed=5))
+    return path
+
+
+def small(tmp_path: Path, **options: Any) -> dict[str, Any]:
+    return {"batch_size": 4, "examples": 2, "eval_episodes": 0, "output_dir": tmp_path / "runs", **options}
+
+
+@every_agent
+def test_a_few_steps_from_a_file_leave_a_run_directory_and_other_weights(
+    agent_class: type[OfflineAgent], pairs: Path, tmp_path: Path
+) -> None:
+    agent = agent_class(**small(tmp_path, data=pairs))
+    before = [parameter.clone() for parameter in agent.training.model.parameters()]
+    result = agent.train(steps=2)
+    assert json.loads((result.path / "metrics.jsonl").read_text().splitlines()[0]) == result.metrics[0]
+    assert all(math.isfinite(value) for metrics in result.metrics for value in metrics.values())
+    assert all(metrics["grad_norm"] > 0 for metrics in result.metrics)
+    assert not all(
+        torch.equal(one, other) for one, other in zip(agent.training.model.parameters(), before, strict=True)
+    )
+    assert (result.path / "checkpoint" / "model.safetensors").exists()
+    if agent_class.name in FROM_REFERENCE:
+        assert result.metrics[0]["loss"] == pytest.approx(FROM_REFERENCE[agent_class.name], rel=1e-4)
+        assert result.metrics[0]["accuracy"] == pytest.approx(0.5, abs=0.5)
+    expected = {"step", "epoch", "loss", "seconds", "grad_norm", "learning_rate"}
+    assert expected <= result.metrics[0].keys()
+
+
+@every_agent
+def test_without_a_file_the_environment_gives_the_examples(agent_class: type[OfflineAgent], tmp_path: Path) -> None:
+    agent = agent_class(env="AIOpsTriage", env_kwargs={"language": "zh"}, **small(tmp_path, examples=6))
+    examples = agent.examples()
+    assert len(examples) == 6
+    assert agent.examples() == examples
+    assert agent_class(env_kwargs={"language": "zh"}, **small(tmp_path, examples=6, seed=1)).examples() != examples
+    assert "你" in examples[0].prompt[0].content
+
+
+@every_agent
+def test_the_mask_covers_what_is_to_be_learnt_and_nothing_else(
+    agent_class: type[OfflineAgent], pairs: Path, tmp_path: Path
+) -> None:
+    agent = agent_class(**small(tmp_path, data=pairs))
+    examples = agent.examples()[:3]
+    batch = agent.prepare(examples)
+    codec = agent.training.codec
+    said = [codec.text(row["tokens"][row["mask"]].tolist()) for row in batch]
+    expected = [
+        completion[0].content
+        for one in examples
+        for completion in ((one.chosen, one.rejected) if isinstance(one, Preference) else (one.completion,))
+    ]
+    assert said == expected
+    for row in batch:
+        assert int(row["tokens"][int(row["length"]) - 1]) in codec.stop_token_ids
+
+
+@every_agent
+def test_micro_batches_change_neither_metrics_nor_weights(
+    agent_class: type[OfflineAgent], pairs: Path, tmp_path: Path
+) -> None:
+    metrics, weights = [], []
+    for tokens in (1, 100_000):
+        agent = agent_class(**small(tmp_path, data=pairs, micro_batch_tokens=tokens, learning_rate=1e-5))
+        metrics.append(agent.train(steps=2).metrics)
+        weights.append(torch.cat([parameter.detach().flatten() for parameter in agent.training.model.parameters()]))
+    for cut, whole in zip(*metrics, strict=True):
+        for key in whole.keys() - {"seconds"}:
+            assert cut[key] == pytest.approx(whole[key], rel=1e-3, abs=1e-5), key
+    torch.testing.assert_close(*weights, atol=2e-6, rtol=0)
+
+
+@pytest.mark.slow
+@every_agent
+def test_a_short_run_prefers_what_it_was_shown(agent_class: type[OfflineAgent], pairs: Path, tmp_path: Path) -> None:
+    agent = agent_class(**small(tmp_path, data=pairs, batch_size=16))
+    judge = DPO(**small(tmp_path, data=pairs))
+    batch = judge.prepare(judge.examples())
+
+    def margin() -> float:
+        with torch.no_grad():
+            sums = agent.training.policy.log_probs(batch).sum(dim=1)
+        return float((sums[batch["chosen"]] - sums[~batch["chosen"]]).mean())
+
+    before = margin()
+    result = agent.train(steps=8)
+    assert margin() > before + 1.0
+    assert result.metrics[-1]["loss"] < result.metrics[0]["loss"]
+
+
+def turns(*contents: str) -> tuple[Message, ...]:
+    return tuple(Message("assistant" if i % 2 == 0 else "user", content) for i, content in enumerate(contents))
+
+
+def test_all_turns_of_an_answer_are_learnt_and_what_was_answered_is_not(tmp_path: Path) -> None:
+    prompt = (Message("system", "Be brief."), Message("user", "2 + 2?"))
+    path = tmp_path / "preferences.parquet"
+    write_preferences(path, [Preference(prompt, turns("5", "sure?", "no, 4"), turns("6"))])
+    agent = DPO(**small(tmp_path, data=path))
+    batch = agent.prepare(agent.examples())
+    codec = agent.training.codec
+    assert [codec.text(row["tokens"][row["mask"]].tolist()) for row in batch] == ["5no, 4", "6"]
+    assert batch["chosen"].tolist() == [True, False]
+    assert math.isfinite(agent.train(steps=1).metrics[0]["loss"])
+
+
+def test_scores_are_rewards_and_without_them_chosen_is_1_and_rejected_0(tmp_path: Path) -> None:
+    prompt = (Message("user", "2 + 2?"),)
+    scored = Preference(prompt, turns("4"), turns("5"), score_chosen=0.75, score_rejected=-0.5)
+    half_scored = Preference(prompt, turns("4"), turns("5"), score_chosen=0.75)
+    agent = RewardMLE(**small(tmp_path))
+    assert agent.prepare([scored, half_scored])["reward"].tolist() == [0.75, -0.5, 1.0, 0.0]
+
+
+def feedback(question: str, answer: str, desirable: bool = True) -> Feedback:
+    return Feedback((Message("user", question),), turns(answer), desirable)
+
+
+def test_the_reference_point_is_measured_on_answers_to_other_prompts(tmp_path: Path) -> None:
+    agent = KTO(**small(tmp_path))
+    batch = agent.prepare([feedback("a", "1"), feedback("a", "2", False), feedback("b", "3")])
+    assert batch["desirable"].tolist() == [True, False, True]
+    seen = [[message.content for message in trajectory.messages] for trajectory in agent._mismatched]
+    assert seen == [["a", "3"], ["a", "3"], ["b", "1"]]
+    agent.complete(batch)
+    assert batch["reference_point"].tolist() == [0.0] * 3  # the policy is the reference
+    with torch.no_grad():
+        for parameter in agent.training.model.parameters():
+            parameter.mul_(0.7)
+    agent.complete(batch)
+    training = agent.training
+    ratios = []
+    for trajectory in agent._mismatched:
+        tokens = torch.tensor([trajectory.tokens])
+
+        def log_prob(tokens: torch.Tensor = tokens, mask: list[bool] = trajectory.mask) -> float:
+            with torch.no_grad():
+                log_probs = training.model(tokens).logits[0, :-1].log_softmax(-1)
+            chosen = log_probs.gather(1, tokens[0, 1:, None])[:, 0]
+            return float(chosen[torch.tensor(mask[1:])].sum())
+
+        now = log_prob()
+        with training.reference._in_place():
+            ratios.append(now - log_prob())
+    assert batch["reference_point"].tolist() == pytest.approx([max(0.0, sum(ratios) / 3)] * 3, abs=1e-3)
+
+
+def test_where_all_prompts_are_the_same_the_reference_point_is_0(tmp_path: Path) -> None:
+    agent = KTO(**small(tmp_path))
+    batch = agent.prepare([feedback("a", "1"), feedback("a", "2", False)])
+    agent.complete(batch)
+    assert batch["reference_point"].tolist() == [0.0, 0.0]
+
+
+# Bad input: one message, exit code 2.
+
+
+def refusal(capsys: pytest.CaptureFixture[str], main: Any, tmp_path: Path, *words: str) -> str:
+    assert main(["--eval-episodes", "0", "--steps", "1", "--output-dir", str(tmp_path / "runs"), *words]) == 2
+    message = capsys.readouterr().err
+    assert "Traceback" not in message
+    assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").glob("*/checkpoint"))
+    return message
+
+
+@pytest.mark.parametrize(
+    ("main", "columns", "message"),
+    [
+        (dpo.main, {"prompt": ["x"], "chosen": ["y"], "reject": ["z"]}, "Did you mean 'reject'?"),
+        (dpo.main, {"prompt": ["x"], "chosen": [1], "rejected": ["z"]}, "Column 'chosen': expected strings or lists"),
+        (kto.main, {"prompt": ["x"], "completion": ["y"], "lable": [True]}, "Did you mean 'lable'?"),
+        (sft.main, {"mesages": ["x"]}, "Did you mean 'mesages'?"),
+    ],
+)
+def test_a_file_with_other_columns_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, main: Any, columns: dict[str, Any], message: str
+) -> None:
+    pq.write_table(pa.table(columns), tmp_path / "data.parquet")
+    assert message in refusal(capsys, main, tmp_path, "--data", str(tmp_path / "data.parquet"))
+
+
+def test_an_example_that_does_not_fit_the_context_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, pairs: Path
+) -> None:
+    message = refusal(capsys, dpo.main, tmp_path, "--data", str(pairs), "--context-length", "100")
+    assert "does not fit a context of 100" in message
+
+
+def test_options_out_of_range_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert dpo.main(["--beta", "0"]) == 2
+    assert "beta: Input should be greater than 0" in capsys.readouterr().err
+    assert dpo.main(["--label-smoothing", "0.5"]) == 2
+    assert "label_smoothing: Input should be less than 0.5" in capsys.readouterr().err

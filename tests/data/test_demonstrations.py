@@ -1,0 +1,70 @@
+"""Conversations to imitate, in any of TRL's columns."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from llmgym.data.demonstrations import Conversation, read_conversations
+from llmgym.errors import DataError
+from llmgym.types import Message
+
+
+def file_of(tmp_path: Path, columns: dict[str, Any]) -> Path:
+    pq.write_table(pa.table(columns), tmp_path / "data.parquet")
+    return tmp_path / "data.parquet"
+
+
+def chat(*said: tuple[str, str]) -> list[dict[str, str]]:
+    return [{"role": role, "content": content} for role, content in said]
+
+
+TURNS = (("system", "Be brief."), ("user", "2 + 2?"), ("assistant", "5"), ("user", "sure?"), ("assistant", "4"))
+TWO = Conversation(
+    (Message("system", "Be brief."), Message("user", "2 + 2?")),
+    (Message("assistant", "5"), Message("user", "sure?"), Message("assistant", "4")),
+)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"messages": [chat(*TURNS)]},
+        {"prompt": [chat(*TURNS[:2])], "completion": [chat(*TURNS[2:])]},
+        {"prompt": [chat(*TURNS[:2])], "chosen": [chat(*TURNS[2:])], "rejected": [chat(("assistant", "6"))]},
+    ],
+    ids=lambda columns: "+".join(columns),
+)
+def test_the_assistants_part_follows_the_prompt_whatever_the_columns(tmp_path: Path, columns: dict[str, Any]) -> None:
+    assert read_conversations(file_of(tmp_path, columns)) == [TWO]
+
+
+def test_plain_strings_are_a_question_and_a_reply(tmp_path: Path) -> None:
+    path = file_of(tmp_path, {"prompt": ["2 + 2?"], "completion": ["4"]})
+    assert read_conversations(path) == [Conversation((Message("user", "2 + 2?"),), (Message("assistant", "4"),))]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            {"message": ["x"]},
+            "no column 'messages'. Did you mean 'message'? Expected messages or prompt, completion or prompt, chosen, "
+            "got message",
+        ),
+        ({"prompt": ["x"], "completions": ["y"]}, "no column 'completion'. Did you mean 'completions'?"),
+        ({"messages": [chat(*TURNS[:4])]}, "Column 'messages', row 0: expected assistant and user in turn"),
+        ({"messages": [chat(*TURNS[:2])]}, "assistant first and last, got none"),
+        ({"messages": [chat(*TURNS[2:])]}, "Column 'messages', row 0: expected messages of which the last is the user"),
+        ({"messages": [chat(("tool", "x"))]}, "row 0: expected a role of system, user, assistant, got 'tool'"),
+        ({"prompt": pa.array([], pa.string()), "chosen": pa.array([], pa.string())}, "a table without rows"),
+    ],
+    ids=lambda value: None if isinstance(value, dict) else value[:30],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError) as error:
+        read_conversations(file_of(tmp_path, columns))
+    assert message in str(error.value)
+    assert "data.parquet" in str(error.value)
