@@ -16,6 +16,7 @@ AGENTS = {
     "grpo": "Group Relative Policy Optimisation",
     "iterative_dpo": "iterative Direct Preference Optimisation",
     "opo": "Online Preference Optimisation",
+    "ppo": "Proximal Policy Optimisation",
     "spin": "Self-Play Fine-Tuning",
     "sppo": "Self-Play Preference Optimisation",
 }

@@ -7,15 +7,17 @@ if TYPE_CHECKING:
     from llmgym.agents.grpo import GRPO
     from llmgym.agents.iterative_dpo import IterativeDPO
     from llmgym.agents.opo import OPO
+    from llmgym.agents.ppo import PPO
     from llmgym.agents.spin import SPIN
     from llmgym.agents.sppo import SPPO
 
-__all__ = ["GRPO", "OPO", "SPIN", "SPPO", "IterativeDPO"]
+__all__ = ["GRPO", "OPO", "PPO", "SPIN", "SPPO", "IterativeDPO"]
 
 _MODULES = {
     "GRPO": "grpo",
     "IterativeDPO": "iterative_dpo",
     "OPO": "opo",
+    "PPO": "ppo",
     "SPIN": "spin",
     "SPPO": "sppo",
 }
