@@ -168,8 +168,9 @@ class OnlineAgent(Agent):
         """
 
     def teaches(self, siblings: Sequence[Trajectory]) -> bool:
-        """Tell whether there is something to learn from a group; by default there is if its scores differ."""
-        return len({trajectory.score for trajectory in siblings if trajectory.score is not None}) > 1
+        """Tell whether there is something to learn from a group; by default if scores differ or one is alone."""
+        scores = {trajectory.score for trajectory in siblings if trajectory.score is not None}
+        return len(scores) > (0 if len(siblings) == 1 else 1)
 
     def _make_training(self) -> Training:
         from llmgym.agents.online import OnlineTraining

@@ -1,12 +1,13 @@
 """The options that all agents share."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from llmgym.config import Config, Kwargs
 from llmgym.learn.aggregation import Aggregation
+from llmgym.learn.kl import KLEstimator
 from llmgym.learn.mismatch import Correction, Level
 from llmgym.rollout.chat import History
 from llmgym.rollout.engines.base import EngineKind
@@ -166,6 +167,12 @@ class PolicyGradientConfig(OnlineConfig):
     loss_scale_factor: Annotated[float, Field(gt=0)] | None = None
     """What `seq-mean-token-sum-norm` divides by. None: `max_episode_tokens` or, if there is none, `max_tokens`."""
 
+    kl_coef: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the KL divergence to the reference policy; 0 for none."""
+
+    kl_estimator: KLEstimator = "k3"
+    """How it is estimated in the loss; see `llmgym.learn.kl` for what each has for a gradient."""
+
     mismatch_correction: Annotated[Correction, Field(validate_default=True)] = "none"
     """What to do where sampling and training policy differ: nothing, weigh the loss by their ratio truncated at
     `mismatch_threshold`, or the same with those left out that are beyond it."""
@@ -186,6 +193,17 @@ class PolicyGradientConfig(OnlineConfig):
                 "top_k 0"
             )
         return correction
+
+    @property
+    def loss_options(self) -> dict[str, Any]:
+        """What a loss by token takes of this."""
+        return {
+            "kl_coef": self.kl_coef,
+            "kl_estimator": self.kl_estimator,
+            "aggregation": self.aggregation,
+            "loss_scale_factor": self.loss_scale_factor or self.max_episode_tokens or self.max_tokens,
+            "old_log_probs": "log_probs" if self.mismatch_correction == "none" else "old_log_probs",
+        }
 
 
 class OfflineConfig(AgentConfig):

@@ -27,14 +27,13 @@ from __future__ import annotations  # torch is imported when an agent is used, s
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from llmgym.agents.base import OnlineAgent, run_command
 from llmgym.agents.config import PolicyGradientConfig
 from llmgym.learn.advantages import Estimator
-from llmgym.learn.kl import KLEstimator
 from llmgym.learn.mismatch import Level
 
 if TYPE_CHECKING:
@@ -62,12 +61,6 @@ class GRPOConfig(PolicyGradientConfig):
 
     dual_clip: Annotated[float, Field(gt=1)] | None = None
     """The largest ratio that counts where the advantage is negative. None: no bound."""
-
-    kl_coef: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of the KL divergence to the policy that training started from; 0 for none."""
-
-    kl_estimator: KLEstimator = "k3"
-    """How it is estimated; see `llmgym.learn.kl` for what each has for a gradient."""
 
     filter_cut_off: bool = False
     """Leave episodes with a reply that `max_tokens` cut off out of the loss, not out of the baseline (DAPO)."""
@@ -115,15 +108,7 @@ class GRPO(OnlineAgent):
         from llmgym.learn.losses import CISPOLoss, ClippedPolicyLoss
 
         config = self.config
-        options: dict[str, Any] = {
-            "clip_epsilon": config.clip_epsilon,
-            "ratio": config.ratio,
-            "kl_coef": config.kl_coef,
-            "kl_estimator": config.kl_estimator,
-            "aggregation": config.aggregation,
-            "loss_scale_factor": config.loss_scale_factor or config.max_episode_tokens or config.max_tokens,
-            "old_log_probs": "log_probs" if config.mismatch_correction == "none" else "old_log_probs",
-        }
+        options = {"clip_epsilon": config.clip_epsilon, "ratio": config.ratio, **config.loss_options}
         if config.surrogate == "cispo":
             return CISPOLoss(policy, **options)
         return ClippedPolicyLoss(policy, dual_clip=config.dual_clip, **options)

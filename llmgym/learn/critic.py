@@ -1,6 +1,7 @@
 """`Critic`: what a language model expects to earn from where it stands, before every token it samples."""
 
 import copy
+import math
 from typing import Literal
 
 import torch
@@ -70,3 +71,18 @@ def values_of(critic: Critic, batch: TensorDict, micro_batch_tokens: int) -> Ten
         micro_batch_tokens: Tokens that a forward pass takes at the most, what siblings share counted once.
     """
     return in_micro_batches(critic.values, batch, micro_batch_tokens)
+
+
+def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
+    """Return which share of the returns' variance over the tokens of a mask the values foresaw.
+
+    It is 1 if they foresaw all, 0 if nothing but the mean, below 0 if they mislead, and NaN if
+    there is no variance.
+
+    Args:
+        values: [B, T]
+        returns: [B, T]
+        mask: The tokens that count.  [B, T]
+    """
+    variance, rest = (part[mask].var(correction=0) for part in (returns, returns - values))
+    return float(1 - rest / variance) if variance > 0 else math.nan

@@ -103,3 +103,8 @@ class AdaptiveKL:
         """
         error = min(0.2, max(-0.2, kl / self.target - 1))
         self.coefficient *= 1 + error * episodes / self.horizon
+
+
+def kl_controller(coefficient: float, target: float | None, horizon: int) -> FixedKL | AdaptiveKL:
+    """Return what weighs a divergence: an adaptive coefficient if there is a target, else a fixed one."""
+    return FixedKL(coefficient) if target is None else AdaptiveKL(coefficient, target, horizon)

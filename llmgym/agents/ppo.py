@@ -1,0 +1,149 @@
+r"""PPO: Proximal Policy Optimisation with a critic (arXiv:1707.06347), over the tokens of several turns.
+
+A step is a sampled token, its state everything before it; a turn's reward comes with the
+turn's last token. The critic V foresees what an episode still earns (GAE, arXiv:1506.02438):
+
+.. math:: \delta_t = r_t + \gamma V_{t'} - V_t, \qquad A_t = \delta_t + \gamma \lambda A_{t'}, \qquad R_t = A_t + V_t
+
+with t' the next sampled token, of this turn or a later one: what the environment says in between
+neither decays nor bootstraps. What is then minimised is `llmgym.learn.losses.PPOLoss`.
+
+    python -m llmgym.agents.ppo --env AIOpsTriage
+"""
+
+from __future__ import annotations  # torch is imported when an agent is used, so that --help is instant
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from llmgym.agents.base import OnlineAgent, run_command
+from llmgym.agents.config import BUNDLED_MODEL, PolicyGradientConfig, Positive
+from llmgym.learn.kl import kl_controller
+
+if TYPE_CHECKING:
+    from tensordict import TensorDict
+
+    from llmgym.learn.losses import PPOLoss
+    from llmgym.learn.policy import Policy
+    from llmgym.rollout.trajectory import Trajectory
+
+
+class PPOConfig(PolicyGradientConfig):
+    """Train a language model in a text environment with PPO."""
+
+    group_size: Positive = 8
+    """Episodes per task. One is enough: an episode is compared with what the critic foresaw."""
+
+    gamma: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Discount of rewards to come, by sampled token."""
+
+    lam: Annotated[float, Field(ge=0, le=1)] = 0.95
+    """Of GAE: 1 sums up all rewards to come, 0 trusts the critic's next value."""
+
+    clip_epsilon: tuple[Annotated[float, Field(gt=0, lt=1)], Annotated[float, Field(gt=0)]] = (0.2, 0.2)
+    """How far below and above 1 the ratio counts."""
+
+    critic: Literal["own", "shared"] = "own"
+    """What the value head stands on: a copy of the model that learns by itself, or the policy's own layers."""
+
+    critic_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Of what the critic does not share with the policy. None: 1e-3 for the bundled model, 1e-5 for any other."""
+
+    value_coef: Annotated[float, Field(gt=0)] = 1.0
+    """Weight of the value loss, half the squared error. It matters where the trunk is shared."""
+
+    clip_value: Annotated[float, Field(gt=0)] | None = 0.2
+    """How far from the value before the step a new one counts. None: no bound."""
+
+    entropy_coef: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the policy's entropy, which is then rewarded; 0 for none."""
+
+    kl_in: Literal["reward", "loss"] = "reward"
+    """Where the divergence is paid for: in each token's reward, as k1, or in the loss."""
+
+    kl_target: Annotated[float, Field(gt=0)] | None = None
+    """Nats by token that `kl_coef` is steered to. None: it stays as it is."""
+
+    kl_horizon: Positive = 10_000
+    """Episodes within which `kl_coef` follows; a smaller one steers faster."""
+
+    @field_validator("kl_target")
+    @classmethod
+    def _has_something_to_steer(cls, kl_target: float | None, info: ValidationInfo) -> float | None:
+        if kl_target is not None and not info.data.get("kl_coef"):
+            raise ValueError("steers kl_coef, which is 0 and stays 0; expected a kl_coef above 0 to start from")
+        return kl_target
+
+
+class PPO(OnlineAgent):
+    """Proximal Policy Optimisation; see the module for the equations."""
+
+    name = "ppo"
+    config_class = PPOConfig
+    config: PPOConfig
+
+    def prepare(self, trajectories: Sequence[Trajectory]) -> TensorDict:
+        """Give the last token of every turn the turn's reward."""
+        from llmgym.learn.batch import collate
+        from llmgym.learn.rewards import token_rewards
+
+        batch = collate(trajectories)
+        batch["token_reward"] = token_rewards(trajectories, batch["tokens"].shape[1])  # [B, T]
+        return batch
+
+    def complete(self, batch: TensorDict) -> dict[str, float]:
+        """Add what the critic foresaw, and from it advantages and returns."""
+        from llmgym.learn.advantages import gae, whiten
+        from llmgym.learn.critic import explained_variance, values_of
+
+        config, mask, reward, beta = self.config, batch["mask"], batch["token_reward"], self._kl.coefficient
+        self._loss.kl_coef = beta if config.kl_in == "loss" else 0.0
+        if self.needs_reference:
+            log_ratio = (batch["log_probs"] - batch["ref_log_probs"]) * mask  # k1 [B, T]
+            reward = reward - beta * log_ratio if config.kl_in == "reward" else reward
+            self._kl.update(float(log_ratio.sum() / mask.sum().clamp(min=1)), episodes=int(batch["episode"][-1]) + 1)
+        values = values_of(self._loss.critic_network, batch, self.training.learner.micro_batch_tokens)
+        advantage, returns = gae(values, reward, mask, config.gamma, config.lam, episode=batch["episode"])
+        batch.update({"advantage": whiten(advantage, mask), "state_value": values, "value_target": returns})
+        return {"kl_coef": beta, "explained_variance": explained_variance(values, returns, mask)}
+
+    @property
+    def needs_reference(self) -> bool:
+        """The divergence from it is paid for."""
+        return self.config.kl_coef > 0
+
+    def loss(self, policy: Policy) -> PPOLoss:
+        """Return the clipped losses of actor and critic."""
+        from llmgym.learn.critic import Critic
+        from llmgym.learn.losses import PPOLoss
+
+        config = self.config
+        self._kl = kl_controller(config.kl_coef, config.kl_target, config.kl_horizon)
+        self._loss = PPOLoss(
+            policy,
+            Critic.of(policy, config.critic),
+            clip_epsilon=config.clip_epsilon,
+            clip_value=config.clip_value,
+            value_coef=config.value_coef,
+            entropy_coef=config.entropy_coef,
+            **config.loss_options,
+        )
+        return self._loss
+
+    @property
+    def learning_rates(self) -> dict[str, float]:
+        """The critic has one of its own."""
+        default = 1e-3 if self.config.model == BUNDLED_MODEL else 1e-5
+        return {"critic_network": self.config.critic_learning_rate or default}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``python -m llmgym.agents.ppo``."""
+    return run_command(PPO, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
