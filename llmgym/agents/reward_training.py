@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from llmgym.learn.checkpoint import save_checkpoint
 from llmgym.learn.learner import Learner
 from llmgym.learn.reward_model import RewardModel as Rewards
 from llmgym.models import TINY_PATH
+from llmgym.models.lora import add_adapters, load_merged
 from llmgym.models.threads import use_available_processors
 from llmgym.registry import resolve_env
 from llmgym.rollout.trajectory import Trajectory
@@ -55,6 +57,9 @@ class RewardTraining(Loop):
         bundled = config.model == BUNDLED_MODEL
         self.rewards = Rewards.load(TINY_PATH if bundled else config.model, fresh_head=True)
         self.model = self.rewards.model.to(device_of(config.device))
+        self._plain = copy.deepcopy(self.model) if config.lora_rank else self.model
+        if config.lora_rank:
+            add_adapters(self.model, config.lora_rank, config.lora_alpha, config.seed)
         self.learner = Learner(
             agent.loss(self.rewards),
             learning_rate=config.learning_rate or (config.bundled_learning_rate if bundled else 1e-5),
@@ -97,5 +102,7 @@ class RewardTraining(Loop):
         return bool(self.held_out)
 
     def save(self, path: Path) -> None:
-        """Write the reward model and its tokenizer to a new directory."""
-        save_checkpoint(path, self.model, self.rewards.tokenizer)
+        """Write the reward model, adapters merged, and its tokenizer to a new directory."""
+        if self.config.lora_rank:
+            load_merged(self._plain, self.model)
+        save_checkpoint(path, self._plain, self.rewards.tokenizer)

@@ -24,7 +24,7 @@ from llmgym.learn.policy import Policy
 from llmgym.learn.reference import Reference
 from llmgym.models import TINY_PATH
 from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
-from llmgym.models.lora import add_adapters, merged_weights
+from llmgym.models.lora import add_adapters, load_merged, merged_weights
 from llmgym.models.threads import use_available_processors
 from llmgym.registry import load_env_creator, make_env, resolve_env
 from llmgym.report.console import make_console
@@ -131,7 +131,7 @@ class Training(Loop):
     def save(self, path: Path) -> None:
         """Write the model, or its adapters, and its tokenizer to a new directory."""
         if self.config.lora_merge and self.config.lora_rank:
-            self.sampling_model.load_state_dict(dict(merged_weights(self.model)), strict=False)
+            load_merged(self.sampling_model, self.model)
             save_checkpoint(path, self.sampling_model, self.tokenizer)
         else:
             save_checkpoint(path, self.model, self.tokenizer)

@@ -4,7 +4,7 @@ import importlib.util
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from llmgym.errors import ModelError
@@ -13,9 +13,10 @@ _ADAPTER = "default"
 
 
 def add_adapters(model: PreTrainedModel, rank: int, alpha: float, seed: int = 0) -> None:
-    r"""Freeze a model and give every linear layer but the output an adapter that learns, in place.
+    r"""Freeze a model and give every linear layer of its trunk an adapter that learns, in place.
 
-    A layer's weight becomes :math:`W + \frac{\alpha}{r} B A`, with B = 0 at first.
+    A layer's weight becomes :math:`W + \frac{\alpha}{r} B A`, with B = 0 at first. The head of a reward model,
+    which may be new, learns as a whole; that of a language model does not learn.
 
     Args:
         model: As it was loaded.
@@ -30,11 +31,16 @@ def add_adapters(model: PreTrainedModel, rank: int, alpha: float, seed: int = 0)
         raise ModelError("lora_rank: expected peft, which is not installed; `pip install llmgym[lora]` brings it.")
     from peft import LoraConfig
 
-    lora = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
+    heads = [name for name, child in model.named_children() if isinstance(child, nn.Linear)]
+    lora = LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", exclude_modules=heads or None
+    )
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             model.add_adapter(lora, adapter_name=_ADAPTER)
+        if "score" in heads:
+            model.score.requires_grad_(True)
     except ValueError as error:
         raise ModelError(
             f"lora_rank: models of type {model.config.model_type!r} take no adapters ({error})."
@@ -57,3 +63,11 @@ def merged_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     for name, parameter in model.named_parameters():
         if not any(name.startswith(f"{layer}.") for layer in adapted):
             yield name, parameter
+
+
+def load_merged(plain: PreTrainedModel, model: PreTrainedModel) -> None:
+    """Give a model without adapters the merged weights of the same model with them."""
+    missing, unexpected = plain.load_state_dict(dict(merged_weights(model)), strict=False)
+    tied = set(plain.state_dict()) - {name for name, _ in plain.named_parameters()}
+    assert not unexpected, unexpected
+    assert set(missing) <= tied, missing

@@ -12,7 +12,9 @@ from llmgym.learn.learner import Learner
 from llmgym.learn.losses import ClippedPolicyLoss
 from llmgym.learn.policy import Policy
 from llmgym.learn.reference import Reference
-from llmgym.models.lora import add_adapters, merged_weights
+from llmgym.models import TINY_PATH
+from llmgym.models.causal_lm import load_reward_model
+from llmgym.models.lora import add_adapters, load_merged, merged_weights
 
 
 @pytest.mark.parametrize("family", ["qwen2", "llama"])
@@ -28,7 +30,7 @@ def test_merged_weights_are_those_of_a_plain_model_that_says_the_same(family: st
     assert merged.keys() == dict(plain.named_parameters()).keys()
     tokens = torch.randint(300, (2, 9), generator=torch.Generator().manual_seed(1))
     assert not torch.allclose(plain(tokens).logits, model(tokens).logits, atol=1e-2)
-    plain.load_state_dict(merged, strict=False)
+    load_merged(plain, model)
     torch.testing.assert_close(plain(tokens).logits, model(tokens).logits, atol=1e-3, rtol=1e-4)
 
 
@@ -56,6 +58,20 @@ def test_only_adapters_learn_and_the_reference_is_the_model_with_the_adapters_of
         model.enable_adapters()
     assert (learnt - without).abs().max() > 1e-3
     torch.testing.assert_close(reference.log_probs(batch), without, atol=1e-6, rtol=0)
+
+
+def test_the_head_of_a_reward_model_learns_whole_and_is_merged_with_the_rest() -> None:
+    model, _ = load_reward_model(TINY_PATH, fresh_head=True)
+    plain = copy.deepcopy(model)
+    add_adapters(model, rank=4, alpha=8.0)
+    learning = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    assert [name for name in learning if "lora_" not in name] == ["score.weight"]
+    with torch.no_grad():
+        for value in learning.values():
+            value.add_(0.1 * torch.randn(value.shape, generator=torch.Generator().manual_seed(0)))
+    load_merged(plain, model)
+    tokens = torch.arange(5, 20)[None]
+    torch.testing.assert_close(plain(tokens).logits, model(tokens).logits, atol=1e-4, rtol=1e-4)
 
 
 def test_without_peft_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
