@@ -46,6 +46,12 @@ class LearningConfig(Config):
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     """Longer gradients are scaled down to this norm."""
 
+    lora_rank: Annotated[int, Field(ge=0)] = 0
+    """Rank of the adapters that are trained instead of the model's own weights; 0 trains the weights."""
+
+    lora_alpha: Annotated[float, Field(gt=0)] = 32.0
+    """Scale of the adapters: what they add is multiplied by this over the rank."""
+
     micro_batch_tokens: Positive | None = None
     """Tokens that a forward pass of the learner takes at the most. None: 2,048 on a processor, 16,384 on a GPU."""
 
@@ -82,12 +88,6 @@ class AgentConfig(LearningConfig):
 
     history: History = "append"
     """What the model sees of earlier turns: what was said, token by token, or what the chat template makes of it."""
-
-    lora_rank: Annotated[int, Field(ge=0)] = 0
-    """Rank of the adapters that are trained instead of the model's own weights; 0 trains the weights."""
-
-    lora_alpha: Annotated[float, Field(gt=0)] = 32.0
-    """Scale of the adapters: what they add is multiplied by this over the rank."""
 
     lora_merge: bool = False
     """Save a checkpoint with the adapters merged into the weights, instead of the adapters alone."""

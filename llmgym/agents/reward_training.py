@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from llmgym.learn.checkpoint import save_checkpoint
 from llmgym.learn.learner import Learner
 from llmgym.learn.reward_model import RewardModel as Rewards
 from llmgym.models import TINY_PATH
+from llmgym.models.lora import add_adapters, merged_weights
 from llmgym.models.threads import use_available_processors
 from llmgym.registry import resolve_env
 from llmgym.rollout.trajectory import Trajectory
@@ -55,6 +57,12 @@ class RewardTraining(Loop):
         bundled = config.model == BUNDLED_MODEL
         self.rewards = Rewards.load(TINY_PATH if bundled else config.model, fresh_head=True)
         self.model = self.rewards.model.to(device_of(config.device))
+        self._plain = self.model
+        """What is saved: the model, or beside adapters a plain one that takes the merged weights."""
+        if config.lora_rank:
+            self._plain = copy.deepcopy(self.model)
+            add_adapters(self.model, config.lora_rank, config.lora_alpha, config.seed)
+            self.model.score.requires_grad_(True)
         self.learner = Learner(
             agent.loss(self.rewards),
             learning_rate=config.learning_rate or (config.bundled_learning_rate if bundled else 1e-5),
@@ -97,5 +105,7 @@ class RewardTraining(Loop):
         return bool(self.held_out)
 
     def save(self, path: Path) -> None:
-        """Write the reward model and its tokenizer to a new directory."""
-        save_checkpoint(path, self.model, self.rewards.tokenizer)
+        """Write the reward model, adapters merged into it, and its tokenizer to a new directory."""
+        if self._plain is not self.model:
+            self._plain.load_state_dict(dict(merged_weights(self.model)), strict=False)
+        save_checkpoint(path, self._plain, self.rewards.tokenizer)
