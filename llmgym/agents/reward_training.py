@@ -57,8 +57,10 @@ class RewardTraining(Loop):
         bundled = config.model == BUNDLED_MODEL
         self.rewards = Rewards.load(TINY_PATH if bundled else config.model, fresh_head=True)
         self.model = self.rewards.model.to(device_of(config.device))
-        self._plain = copy.deepcopy(self.model) if config.lora_rank else self.model
+        self._plain = self.model
+        """What is saved: the model, or beside adapters a plain one that takes the merged weights."""
         if config.lora_rank:
+            self._plain = copy.deepcopy(self.model)
             add_adapters(self.model, config.lora_rank, config.lora_alpha, config.seed)
         self.learner = Learner(
             agent.loss(self.rewards),
@@ -102,7 +104,7 @@ class RewardTraining(Loop):
         return bool(self.held_out)
 
     def save(self, path: Path) -> None:
-        """Write the reward model, adapters merged, and its tokenizer to a new directory."""
-        if self.config.lora_rank:
+        """Write the reward model, adapters merged into it, and its tokenizer to a new directory."""
+        if self._plain is not self.model:
             load_merged(self._plain, self.model)
         save_checkpoint(path, self._plain, self.rewards.tokenizer)
