@@ -15,6 +15,7 @@ from torchrl.objectives import ClipPPOLoss
 from llmgym.learn.aggregation import token_weights
 from llmgym.learn.batch import micro_batches
 from llmgym.learn.critic import Critic, TrunkChoice
+from llmgym.learn.learner import Learner
 from llmgym.learn.losses import PPOLoss
 from llmgym.learn.policy import Policy
 
@@ -247,15 +248,52 @@ def test_a_batch_without_a_sampled_token_has_no_loss_and_no_gradient(trunk: Trun
     assert not gradients(loss, total).any()
 
 
-def test_torchrls_own_loss_agrees_where_every_position_is_sampled() -> None:
-    policy, critic, batch = tables()
-    batch["mask"][:] = True
+def test_a_critic_on_its_own_trunk_learns_at_its_own_rate_and_leaves_the_policys_step_alone() -> None:
+    steps = []
+    for value_coef, rate in ((1.0, 1e-2), (1000.0, 1e-2), (1.0, 1e-3)):
+        policy = Policy(random_model("qwen2"))
+        critic = critic_of(policy)
+        loss = PPOLoss(policy, critic, value_coef=value_coef)
+        before = [parameter.clone() for parameter in (*policy.parameters(), critic.head.weight)]
+        learner = Learner(loss, learning_rate=1e-3, learning_rates={"critic_network": rate}, max_grad_norm=0.1)
+        metrics = learner.update(real_batch(policy, critic))
+        assert metrics["grad_norm"] > 0.1
+        assert metrics["grad_norm/critic_network"] > 0.1
+        after = (*policy.parameters(), critic.head.weight)
+        steps.append([new.detach() - old for new, old in zip(after, before, strict=True)])
+    for one, other in zip(*steps[:2], strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+    for one, slow in zip(steps[0][:-1], steps[2][:-1], strict=True):
+        assert torch.equal(one, slow)
+    torch.testing.assert_close(steps[2][-1], 0.1 * steps[0][-1], atol=1e-7, rtol=1e-2)
+
+
+def torchrls_own(policy: Table, critic: ValueTable, batch: TensorDict) -> TensorDict:
     policy.in_keys = critic.in_keys = []  # type: ignore[assignment]
     options = {"clip_epsilon": 0.2, "clip_value": 0.2, "critic_coeff": 0.5, "loss_critic_type": "l2"}
     own = ClipPPOLoss(policy, critic, entropy_bonus=False, functional=False, **options)
     own.set_keys(action="tokens", sample_log_prob="log_probs")
     columns = {key: batch[key][..., None] for key in ("advantage", "value_target", "state_value")}
-    expected = own(batch.copy().update(columns))
+    return own(batch.copy().update(columns))
+
+
+def test_torchrls_own_loss_agrees_where_every_position_is_sampled() -> None:
+    policy, critic, batch = tables()
+    batch["mask"][:] = True
+    expected = torchrls_own(policy, critic, batch)
     actual = PPOLoss(policy, critic)(batch.exclude("weight"))  # type: ignore[arg-type]
     for key in ("loss_objective", "loss_critic", "clip_fraction", "kl_approx", "value_clip_fraction"):
         torch.testing.assert_close(actual[key], expected[key], msg=key)
+
+
+@pytest.mark.parametrize("metric", ["clip_fraction", "kl_approx", "value_clip_fraction"])
+def test_torchrls_own_loss_still_averages_its_metrics_over_padding(metric: str) -> None:
+    def value(padding: int) -> float:
+        policy, critic, batch = tables()
+        wide = batch.apply(lambda tensor: nn.functional.pad(tensor, (0, padding)) if tensor.ndim > 1 else tensor)
+        policy.logits.data = nn.functional.pad(policy.logits.data, (0, 0, 0, padding))
+        critic.values.data = nn.functional.pad(critic.values.data, (0, padding))
+        return float(torchrls_own(policy, critic, wide)[metric])
+
+    assert value(0) != 0
+    assert value(27) == pytest.approx(value(0) * 9 / 36, rel=1e-4)
