@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 class DPOConfig(OfflineConfig):
     """Train a language model on preference pairs with DPO."""
 
-    bundled_learning_rate: ClassVar[float] = 2e-4
+    bundled_learning_rate: ClassVar[float] = 1e-4
 
     beta: Annotated[float, Field(gt=0)] = 0.1
     """How close the policy stays to the reference: the larger, the closer."""

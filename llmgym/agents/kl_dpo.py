@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class KLDPOConfig(OfflineConfig):
     """Train a language model on preference pairs with DPO and a KL penalty."""
 
-    bundled_learning_rate: ClassVar[float] = 2e-4
+    bundled_learning_rate: ClassVar[float] = 1e-4
 
     beta: Annotated[float, Field(gt=0)] = 0.1
     """DPO's: how close the policy stays to the reference in telling answers apart."""
