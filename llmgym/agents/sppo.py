@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 class SPPOConfig(OnlineConfig):
     """Train a language model in a text environment with self-play preference optimisation."""
 
-    beta: Annotated[float, Field(gt=0)] = 0.1
-    """One over eta, the step size: an answer that always wins shall become exp(1 / (2 beta)) times as likely."""
+    beta: Annotated[float, Field(gt=0)] = 0.001
+    """One over eta, the step size: the log-probability of an answer that always wins shall rise by 1 / (2 beta)."""
 
     win_rate_threshold: Annotated[float, Field(ge=0.5, le=1)] = 0.5
     """Only answers train that win at least so often, or at most one minus that; 0.5 takes all."""
