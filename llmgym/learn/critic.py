@@ -84,5 +84,7 @@ def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
         returns: [B, T]
         mask: The tokens that count.  [B, T]
     """
+    if not mask.any():
+        return math.nan
     variance, rest = (part[mask].var(correction=0) for part in (returns, returns - values))
     return float(1 - rest / variance) if variance > 0 else math.nan

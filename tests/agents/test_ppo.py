@@ -137,6 +137,16 @@ def test_an_episode_without_a_score_has_no_part_in_anything() -> None:
         assert not batch[key][1].any()
 
 
+def test_permuting_the_episodes_of_a_group_permutes_what_is_made_of_them() -> None:
+    episodes = [episode(MASK, {5: 1.0}), episode([0, 1, 1, 1, 0, 0, 1], {6: -0.5}), episode([0, 1], {1: 0.3})]
+    values = [VALUES, VALUES[::-1], VALUES]
+    expected = completed(episodes, values)
+    order = [2, 0, 1]
+    batch = completed([episodes[i] for i in order], [values[i] for i in order])
+    for key in ("advantage", "value_target"):
+        torch.testing.assert_close(batch[key], expected[key][order])
+
+
 def test_equal_rewards_that_were_foreseen_carry_no_signal() -> None:
     foreseen = [1.0] * len(MASK)
     batch = completed([episode(MASK, {5: 1.0}), episode(MASK, {5: 1.0})], [foreseen, foreseen])
@@ -170,7 +180,6 @@ def test_a_small_run_improves_its_reward(critic: str, tmp_path: Path) -> None:
     assert sum(losses[-4:]) < 0.5 * sum(losses[:4])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("critic", ["own", "shared"])
 def test_the_first_update_starts_from_the_policy_that_sampled_and_from_values_of_zero(
     critic: str, tmp_path: Path
@@ -187,7 +196,6 @@ def test_the_first_update_starts_from_the_policy_that_sampled_and_from_values_of
     assert second["loss_critic"] < first["loss_critic"]
 
 
-@pytest.mark.slow
 def test_the_checkpoint_is_the_policys_and_opens_in_transformers(tmp_path: Path) -> None:
     agent = PPO(output_dir=tmp_path, **SMALL)
     result = agent.train(steps=1)
@@ -196,7 +204,6 @@ def test_the_checkpoint_is_the_policys_and_opens_in_transformers(tmp_path: Path)
         assert torch.equal(one, other)
 
 
-@pytest.mark.slow
 def test_a_group_of_one_learns_and_several_epochs_move_farther(tmp_path: Path) -> None:
     alone = {**SMALL, "prompts_per_step": 8, "group_size": 1, "output_dir": tmp_path, "warmup_steps": 0}
     (once,) = PPO(**alone).train(steps=1).metrics
@@ -206,7 +213,6 @@ def test_a_group_of_one_learns_and_several_epochs_move_farther(tmp_path: Path) -
     assert abs(thrice["kl_approx"]) > abs(once["kl_approx"])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kl_in", ["reward", "loss"])
 def test_an_adaptive_coefficient_falls_while_the_divergence_is_below_its_target(kl_in: str, tmp_path: Path) -> None:
     options = {"kl_coef": 0.5, "kl_target": 0.5, "kl_horizon": 16, "kl_in": kl_in, "kl_estimator": "k2"}
@@ -219,7 +225,6 @@ def test_an_adaptive_coefficient_falls_while_the_divergence_is_below_its_target(
         assert second["loss_kl_to_ref"] == pytest.approx(second["kl_coef"] * second["kl_to_ref"], rel=0.2)
 
 
-@pytest.mark.slow
 def test_a_step_without_a_single_score_changes_no_weight(tmp_path: Path) -> None:
     agent = PPO(output_dir=tmp_path, scorer=lambda episode: llmgym.Score(None, error="no judge"), **SMALL)
     before = [parameter.clone() for parameter in agent.training.learner.loss.parameters()]
@@ -229,7 +234,6 @@ def test_a_step_without_a_single_score_changes_no_weight(tmp_path: Path) -> None
         assert torch.equal(one, other)
 
 
-@pytest.mark.slow
 def test_adapters_learn_beside_a_critic_with_adapters_of_its_own(tmp_path: Path) -> None:
     agent = PPO(output_dir=tmp_path, lora_rank=4, kl_coef=0.1, **SMALL)
     first, second = agent.train(steps=2).metrics
@@ -242,7 +246,6 @@ def test_adapters_learn_beside_a_critic_with_adapters_of_its_own(tmp_path: Path)
 FORGETFUL = CHATML.replace("message['content']", "(message['content'] if loop.last else message['content'][:9])")
 
 
-@pytest.mark.slow
 def test_episodes_of_several_rows_are_learnt_from(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     random_model("llama").save_pretrained(tmp_path / "model")
     tokenizer.chat_template, plain = FORGETFUL, tokenizer.chat_template

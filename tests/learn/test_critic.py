@@ -1,5 +1,7 @@
 """The critic: values of the state before each sampled token, from the same packed pass as the policy's."""
 
+import math
+
 import pytest
 import torch
 from tensordict import TensorDict
@@ -7,7 +9,7 @@ from test_policy import gradient, ragged_batch
 from torch import nn
 from transformers import PreTrainedModel
 
-from llmgym.learn.critic import Critic, TrunkChoice, values_of
+from llmgym.learn.critic import Critic, TrunkChoice, explained_variance, values_of
 from llmgym.learn.packed_attention import PACKED
 from llmgym.learn.policy import Policy
 
@@ -94,3 +96,14 @@ def test_a_batch_without_a_sampled_token_has_values_of_zero(model: PreTrainedMod
     batch = ragged_batch()
     batch["mask"][:] = False
     assert not critic_of(Policy(model)).values(batch).any()
+
+
+def test_explained_variance_says_how_much_was_foreseen() -> None:
+    mask = torch.tensor([[False, True, True], [True, True, False]])
+    returns = torch.tensor([[99.0, 0.0, 1.0], [2.0, 3.0, -99.0]])
+    assert explained_variance(returns, returns, mask) == 1.0
+    assert explained_variance(returns + 0.5, returns, mask) == 1.0  # a constant is no variance
+    assert explained_variance(torch.ones(2, 3), returns, mask) == 0.0
+    assert explained_variance(-returns, returns, mask) == pytest.approx(-3.0)
+    assert math.isnan(explained_variance(returns, torch.ones(2, 3), mask))
+    assert math.isnan(explained_variance(returns, returns, torch.zeros_like(mask)))
