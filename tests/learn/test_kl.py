@@ -1,10 +1,16 @@
 """KL estimators: their values, the gradients they have in expectation, and the coefficients."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
+from tensordict import TensorDict
+from torch import nn
 
 from llmgym.errors import ConfigError
 from llmgym.learn.kl import AdaptiveKL, FixedKL, KLEstimator, kl_estimate
+from llmgym.learn.losses import CISPOLoss, ClippedPolicyLoss
 
 POLICY = torch.tensor([0.5, -1.0, 0.25], dtype=torch.float64)  # logits over three actions
 REFERENCE = torch.tensor([-0.5, 0.75, 0.0], dtype=torch.float64).log_softmax(0)
@@ -64,6 +70,48 @@ def test_k1_as_a_penalty_in_the_reward_has_the_gradient_of_the_divergence() -> N
     logits, log_probs = bandit()
     penalty = kl_estimate(log_probs - REFERENCE, "k1").detach()
     torch.testing.assert_close(gradient((log_probs.exp().detach() * penalty * log_probs).sum(), logits), forward_kl())
+
+
+class Bandit(nn.Module):
+    """The same distribution over three actions in every row."""
+
+    def __init__(self, log_probs: torch.Tensor) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(log_probs)
+
+    def get_dist(self, batch: TensorDict) -> Any:
+        return SimpleNamespace(log_prob=lambda tokens: self.logits.log_softmax(0)[tokens])
+
+
+@pytest.mark.parametrize("loss_class", [ClippedPolicyLoss, CISPOLoss])
+@pytest.mark.parametrize("estimator", ["k2", "k1+", "k3+"])
+def test_the_optimum_under_the_penalty_is_an_exact_fixed_point_of_the_loss(
+    loss_class: Any, estimator: KLEstimator
+) -> None:
+    beta, reward = 0.4, torch.tensor([1.0, -0.5, 0.2], dtype=torch.float64)
+
+    def slope(log_probs: torch.Tensor, estimator: KLEstimator) -> torch.Tensor:
+        batch = TensorDict(
+            {
+                "tokens": torch.arange(3)[:, None],
+                "mask": torch.ones(3, 1, dtype=torch.bool),
+                "log_probs": log_probs[:, None],
+                "ref_log_probs": REFERENCE[:, None],
+                "advantage": reward[:, None],
+                "weight": log_probs.exp()[:, None],  # the expectation over all actions
+                "episode": torch.arange(3),
+            },
+            batch_size=[3],
+        )
+        bandit = Bandit(log_probs.clone())
+        output = loss_class(bandit, kl_coef=beta, kl_estimator=estimator)(batch)
+        return gradient(output["loss_objective"] + output["loss_kl_to_ref"], bandit.logits)
+
+    optimum = (REFERENCE + reward / beta).log_softmax(0)  # of E[reward] - beta KL(policy || reference)
+    torch.testing.assert_close(slope(optimum, estimator), torch.zeros(3, dtype=torch.float64))
+    assert slope(REFERENCE, estimator).abs().max() > 0.1
+    assert slope(optimum, "k1").abs().max() > 0.1
+    assert slope(optimum, "k3").abs().max() > 0.1
 
 
 def test_k3_is_exact_where_the_policies_nearly_agree() -> None:
