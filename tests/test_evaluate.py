@@ -26,3 +26,9 @@ def test_a_missing_score_is_a_failure_and_no_reward() -> None:
 )
 def test_intervals_are_wilsons(successes: int, trials: int, expected: tuple[float, float]) -> None:
     assert wilson_interval(successes, trials) == pytest.approx(expected, abs=1e-4)
+
+
+def test_an_interval_has_its_proportion_in_it_at_the_ends_too() -> None:
+    for trials in range(1, 300):
+        assert wilson_interval(0, trials)[0] == 0.0
+        assert wilson_interval(trials, trials)[1] == 1.0
