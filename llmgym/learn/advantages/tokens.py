@@ -59,8 +59,9 @@ def _side_by_side(tensor: Tensor, place: Tensor) -> Tensor:
 
 def _gae(values: Tensor, rewards: Tensor, mask: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
     """Return advantages and returns of some rows, each an episode.  [b, T] each"""
-    values, rewards = _only(mask, values), _only(mask, rewards.to(values.dtype))
-    returns = _only(mask, rewards + gamma * _next(values, rewards, mask, gamma * lam, lam))
+    sampled = _bits(mask, values)
+    values, rewards = _only(sampled, values), _only(sampled, rewards.to(values.dtype))
+    returns = _only(sampled, rewards.add_(_next(values, rewards, mask, gamma * lam, lam), alpha=gamma))
     return returns - values, returns
 
 
@@ -100,19 +101,24 @@ def whiten(values: Tensor, mask: Tensor) -> Tensor:
         The whitened values; 0 outside the mask, and everywhere if fewer than two tokens
         count or all of them are equal.  [B, T]
     """
-    count = mask.sum()
-    mean = _only(mask, values).sum() / count.clamp(min=1)
-    centred = _only(mask, values - mean)
-    std = (centred.square().sum() / (count - 1).clamp(min=1)).sqrt()  # not norm(): that adds up less exactly
+    count, counted = mask.sum(), _bits(mask, values)
+    white = _only(counted, values)
+    mean = white.sum() / count.clamp(min=1)
+    white = _only(counted, white.sub_(mean))
+    std = (white.square().sum() / (count - 1).clamp(min=1)).sqrt()  # not norm(): that adds up less exactly
     if not std > 1e-6 * mean.abs().clamp(min=1e-6):  # rounding must not turn equal values into differences
-        return centred.zero_()
-    return centred.div_(std)
+        return white.zero_()
+    return white.div_(std)
 
 
-def _only(mask: Tensor, values: Tensor) -> Tensor:
-    """Return the values under a mask, and 0 elsewhere, also for what is not a number.  [B, T]
+def _bits(mask: Tensor, values: Tensor) -> Tensor:
+    """Return all bits where a mask is True and none elsewhere, as integers of the size of the values.  [B, T]"""
+    return {2: mask.short, 4: mask.int, 8: mask.long}[values.element_size()]().neg_()
 
-    On a processor the "and" of all bits takes a fifth of the time of `torch.where`.
+
+def _only(bits: Tensor, values: Tensor) -> Tensor:
+    """Return the values where the bits are set, and 0 elsewhere, also for what is not a number.  [B, T]
+
+    On a processor this takes a fifth of the time of `torch.where`.
     """
-    bits = {2: mask.short, 4: mask.int, 8: mask.long}[values.element_size()]().neg_()  # 0, or all bits
     return (values.view(bits.dtype) & bits).view(values.dtype)
