@@ -22,7 +22,7 @@ from __future__ import annotations  # torch is imported when an agent is used, s
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -34,16 +34,18 @@ from llmgym.agents.opo import OPO, OPOConfig
 class IterativeDPOConfig(OPOConfig):
     """Train a language model in a text environment with iterative DPO."""
 
-    steps: Positive = 4
+    bundled_learning_rate: ClassVar[float] = 2e-4
+
+    steps: Positive = 6
     """Iterations: the parts that the prompts are split into."""
 
-    prompts_per_step: Positive = 128
+    prompts_per_step: Positive = 64
     """Tasks of a part."""
 
     epochs: Positive = 2
     """Times that an iteration goes over its pairs."""
 
-    updates_per_step: Positive = 16
+    updates_per_step: Positive = 8
     """Optimiser steps per epoch: the pairs are split into so many, by tasks."""
 
     reference_every: Annotated[int, Field(ge=0)] = 1
