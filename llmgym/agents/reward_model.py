@@ -18,7 +18,7 @@ from __future__ import annotations  # torch is imported when an agent is used, s
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
@@ -38,21 +38,22 @@ if TYPE_CHECKING:
 class RewardModelConfig(LearningConfig):
     """Train a reward model on preferences."""
 
-    bundled_learning_rate: ClassVar[float] = 1e-3
-
     model: str = "tiny"
     """What it starts from: `tiny` (the bundled model), a directory, or a hub name, of a causal LM or a reward model."""
 
-    steps: Positive = 150
+    steps: Positive = 400
     """Optimiser steps."""
 
+    warmup_steps: Annotated[int, Field(ge=0)] = 20
+    """Optimiser steps over which the learning rate rises linearly, while the fresh head finds its direction."""
+
     learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Of AdamW, after warm-up. None: 1e-3 for the bundled model, 1e-5 for any other."""
+    """Of AdamW, after warm-up. None: 5e-4 for the bundled model, 1e-5 for any other."""
 
     data: Path | None = None
     """A Parquet file of preferences. None: they are made from the environment, by its expert."""
 
-    examples: Positive = 3000
+    examples: Positive = 6600
     """How many preferences are made from the environment where there is no `data`, those held out among them."""
 
     held_out: Annotated[int, Field(ge=0)] = 200

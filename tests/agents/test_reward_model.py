@@ -24,7 +24,7 @@ SMALL: dict[str, Any] = {"examples": 30, "held_out": 10, "batch_size": 4}
 
 @pytest.mark.slow
 def test_it_learns_to_tell_what_the_expert_does_from_mistakes(tmp_path: Path) -> None:
-    run = RewardModel(examples=900, held_out=100, steps=50, output_dir=tmp_path).train()
+    run = RewardModel(examples=1700, held_out=100, steps=100, output_dir=tmp_path).train()
     assert run.before is not None
     assert run.after is not None
     assert (run.after.episodes, run.after.unit, run.after.measure) == (100, "pairs", "accuracy")
