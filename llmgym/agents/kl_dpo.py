@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 class KLDPOConfig(OfflineConfig):
     """Train a language model on preference pairs with DPO and a KL penalty."""
 
-    bundled_learning_rate: ClassVar[float] = 1e-4
+    bundled_learning_rate: ClassVar[float] = 2e-4
 
     beta: Annotated[float, Field(gt=0)] = 0.1
     """DPO's: how close the policy stays to the reference in telling answers apart."""
 
-    kl_coef: Annotated[float, Field(ge=0)] = 0.1
+    kl_coef: Annotated[float, Field(ge=0)] = 1.0
     """Lambda, the weight of the penalty; 0 is DPO."""
 
 

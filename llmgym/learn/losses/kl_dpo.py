@@ -32,7 +32,7 @@ class KLDPOLoss(PairLoss):
     ``kl_to_ref``, the mean penalty in nats by token.
     """
 
-    def __init__(self, policy: Policy, *, beta: float = 0.1, kl_coef: float = 0.1) -> None:
+    def __init__(self, policy: Policy, *, beta: float = 0.1, kl_coef: float = 1.0) -> None:
         super().__init__(policy)
         self.beta = beta
         self.kl_coef = kl_coef
