@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 class IPOConfig(OfflineConfig):
     """Train a language model on preference pairs with IPO."""
 
-    bundled_learning_rate: ClassVar[float] = 1e-4
+    bundled_learning_rate: ClassVar[float] = 2e-4
 
     tau: Annotated[float, Field(gt=0)] = 0.1
     """How close the policy stays to the reference: a pair is to be told apart by 1 / (2 tau) nats."""

@@ -20,6 +20,7 @@ with :math:`y_j` the answer to another prompt than :math:`x_i` in the same optim
 from __future__ import annotations  # torch is imported when an agent is used, so that --help is instant
 
 import contextlib
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -27,9 +28,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import Field
 
 from llmgym.agents.base import OfflineAgent, run_command
-from llmgym.agents.config import OfflineConfig
-from llmgym.agents.preference_data import preferences_for, write_down
+from llmgym.agents.config import OfflineConfig, Positive
+from llmgym.agents.preference_data import write_down
 from llmgym.data.feedback import Feedback, feedback_of, read_feedback
+from llmgym.data.preferences import generate_preferences
 from llmgym.errors import DataError
 
 if TYPE_CHECKING:
@@ -45,6 +47,12 @@ class KTOConfig(OfflineConfig):
     """Train a language model on answers that were found good or bad with KTO."""
 
     bundled_learning_rate: ClassVar[float] = 2e-4
+
+    examples: Positive = 2000
+    """How many answers are made from the environment where there is no `data`; every other one is a mistake."""
+
+    batch_size: Positive = 64
+    """Answers per training step, which is one optimiser step."""
 
     beta: Annotated[float, Field(gt=0)] = 0.1
     """How close the policy stays to the reference: the larger, the closer."""
@@ -67,9 +75,11 @@ class KTO(OfflineAgent):
 
     def examples(self) -> Sequence[Feedback]:
         """Return the answers of ``data``; those of a pair are a good one and a bad one."""
-        if self.config.data is not None:
-            return read_feedback(self.config.data)
-        return feedback_of(preferences_for(self.config))[: self.config.examples]
+        config = self.config
+        if config.data is not None:
+            return read_feedback(config.data)
+        pairs = generate_preferences(config.env, math.ceil(config.examples / 2), config.seed, **config.env_kwargs)
+        return feedback_of(pairs)[: config.examples]
 
     def prepare(self, examples: Sequence[Feedback]) -> TensorDict:
         """Collate the answers, and besides each prompt with the next answer to another one."""

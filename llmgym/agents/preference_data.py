@@ -12,7 +12,6 @@ from llmgym.errors import DataError
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
-    from llmgym.agents.config import OfflineConfig
     from llmgym.agents.training import Training
     from llmgym.rollout.trajectory import Trajectory
     from llmgym.types import Message
@@ -23,7 +22,10 @@ class PreferenceAgent(OfflineAgent):
 
     def examples(self) -> Sequence[Preference]:
         """Return the pairs of ``data``, or as many as ``examples`` says from the environment."""
-        return preferences_for(self.config)
+        config = self.config
+        if config.data is not None:
+            return read_preferences(config.data)
+        return generate_preferences(config.env, config.examples, config.seed, **config.env_kwargs)
 
     def prepare(self, examples: Sequence[Preference]) -> TensorDict:
         """Collate pairs; the ``reward`` of an answer is its score, or 1 and 0 where a pair has not both scores."""
@@ -41,13 +43,6 @@ class PreferenceAgent(OfflineAgent):
                 )
             )
         return collate_pairs(pairs)
-
-
-def preferences_for(config: OfflineConfig) -> list[Preference]:
-    """Return the pairs of ``config.data``, or else ``config.examples`` of them that the environment's expert makes."""
-    if config.data is not None:
-        return read_preferences(config.data)
-    return generate_preferences(config.env, config.examples, config.seed, **config.env_kwargs)
 
 
 def write_down(
