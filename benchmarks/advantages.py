@@ -199,7 +199,7 @@ def main() -> None:
     answers = claims(found)
     versions = {name: version(name) for name in ("torch", "verl")}
     print(
-        f"{processor()}, {arguments.threads} threads; Python {platform.python_version()}, torch {versions['torch']}, "
+        f"{processor()}, threads: {arguments.threads}; Python {platform.python_version()}, torch {versions['torch']}, "
         f"verl {versions['verl']}; {arguments.episodes} episodes of up to {arguments.width} tokens, "
         f"{float(work.mask.float().mean()):.0%} of all positions sampled; "
         f"medians of {arguments.repeats} interleaved repeats.\n"

@@ -77,16 +77,19 @@ def _next(values: Tensor, rewards: Tensor, mask: Tensor, decay: float, lam: floa
     gain[:, :width] = values.lerp(rewards, lam)
     keep[:, :width].add_(mask, alpha=decay - 1)
     gain, keep = (tensor.view(-1, _CHUNK).t().contiguous() for tensor in (gain, keep))  # [C, b * K]
+    last_first = list(zip(gain.unbind(), keep.unbind(), strict=True))[::-1]
     start = gain.new_zeros(gain.shape[1])  # what a chunk is worth at its start, if nothing came behind it
-    for t in reversed(range(_CHUNK)):
-        start = gain[t].addcmul(keep[t], start)
+    for gained, kept in last_first:
+        start = gained.addcmul(kept, start)
     start, through = start.view(rows, chunks), keep.prod(dim=0).view(rows, chunks)
     behind = start.new_zeros(rows, chunks)  # what comes behind each chunk
     for k in reversed(range(chunks - 1)):
         behind[:, k] = start[:, k + 1].addcmul(through[:, k + 1], behind[:, k + 1])
     carried = behind.view(-1)
-    for t in reversed(range(_CHUNK)):
-        carried, gain[t] = gain[t].addcmul(keep[t], carried), carried
+    for gained, kept in last_first:
+        worth = gained.addcmul(kept, carried)
+        gained.copy_(carried)  # in the place of what is not needed any more
+        carried = worth
     return gain.t().reshape(rows, -1)[:, :width]
 
 
