@@ -118,16 +118,20 @@ def play(promise: Promise, seed: int, output: Path, runs: Sequence[Run]) -> Run:
     seconds = time.perf_counter() - begun
     if ended.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {ended.returncode}; see {log}.")
+    return read(promise, seed, directory, seconds)
+
+
+def read(promise: Promise, seed: int, directory: Path, seconds: float) -> Run:
+    """Return what a run left behind in its output directory."""
     (path,) = directory.iterdir()
     metrics = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     evaluations = list(json.loads((path / "evaluations.json").read_text()).values())
-    measure = "accuracy" if promise.agent == "reward_model" else "success"
     return Run(
         promise.name,
         seed,
         len(metrics),
-        evaluations[0][measure],
-        evaluations[-1][measure],
+        evaluations[0]["success"],
+        evaluations[-1]["success"],
         sum(step["seconds"] for step in metrics),
         seconds,
         str(path),
