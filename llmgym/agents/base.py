@@ -138,6 +138,8 @@ class OnlineAgent(Agent):
     """
 
     config: OnlineConfig
+    compares_siblings: ClassVar[bool] = True
+    """Whether an episode is compared with others of its task, and with nothing else."""
 
     def __init__(
         self, env: str = "AIOpsTriage", *, scorer: str | ScoreFunction | AnyScorer | None = None, **options: Any
@@ -168,9 +170,9 @@ class OnlineAgent(Agent):
         """
 
     def teaches(self, siblings: Sequence[Trajectory]) -> bool:
-        """Tell whether there is something to learn from a group; by default if scores differ or one is alone."""
+        """Tell whether there is something to learn from a group: scores that differ, if siblings are compared."""
         scores = {trajectory.score for trajectory in siblings if trajectory.score is not None}
-        return len(scores) > (0 if len(siblings) == 1 else 1)
+        return len(scores) > self.compares_siblings
 
     def _make_training(self) -> Training:
         from llmgym.agents.online import OnlineTraining

@@ -65,6 +65,11 @@ class LearningConfig(Config):
     output_dir: Path = Path("runs")
     """Where run directories are made; one that exists is never written to."""
 
+    @property
+    def bundled(self) -> bool:
+        """Whether the model is the one that ships with the package."""
+        return self.model == BUNDLED_MODEL
+
 
 class AgentConfig(LearningConfig):
     """What every agent needs to know."""

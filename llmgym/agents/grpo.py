@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from llmgym.agents.base import OnlineAgent, run_command
-from llmgym.agents.config import PolicyGradientConfig
+from llmgym.agents.config import PolicyGradientConfig, Positive
 from llmgym.learn.advantages import Estimator
 from llmgym.learn.mismatch import Level
 
@@ -49,6 +49,9 @@ class GRPOConfig(PolicyGradientConfig):
 
     advantage: Estimator = "group_std"
     """What an episode is compared with, and by what the difference is divided; see `llmgym.learn.advantages`."""
+
+    group_size: Positive = 8
+    """Episodes per task. One is enough where `advantage` compares with the whole batch: `reinforce_plus_plus`."""
 
     surrogate: Literal["clip", "cispo"] = "clip"
     """PPO's clipped objective, or CISPO's clipped weights, which leave no token without a gradient."""
@@ -71,6 +74,13 @@ class GRPOConfig(PolicyGradientConfig):
         if dual_clip is not None and info.data.get("surrogate") == "cispo":
             raise ValueError("bounds the objective of surrogate 'clip', and cispo has none; expected no dual_clip")
         return dual_clip
+
+    @field_validator("group_size")
+    @classmethod
+    def _has_siblings_to_compare(cls, group_size: int, info: ValidationInfo) -> int:
+        if group_size == 1 and info.data.get("advantage") != "reinforce_plus_plus":
+            raise ValueError("a group of one has nothing to be compared with; expected at least 2")
+        return group_size
 
 
 class GRPO(OnlineAgent):
@@ -97,6 +107,11 @@ class GRPO(OnlineAgent):
             batch["mask"] &= whole[batch["episode"]][:, None]
         batch["advantage"] = advantage[batch["episode"]][:, None] * batch["mask"]  # [B, T]
         return batch
+
+    def teaches(self, siblings: Sequence[Trajectory]) -> bool:
+        """A group teaches if its scores differ, or differ from those of other groups where these are compared too."""
+        scored = any(trajectory.score is not None for trajectory in siblings)
+        return scored if self.config.advantage == "reinforce_plus_plus" else super().teaches(siblings)
 
     @property
     def needs_reference(self) -> bool:

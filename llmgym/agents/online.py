@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Sequence
@@ -63,6 +64,7 @@ class OnlineTraining(Training):
         return trajectories, {
             "step": step,
             **_summary(trajectories),
+            "groups_without_signal": sum(not self.agent.teaches(group) for group in _groups(trajectories)),
             "groups_replaced": (len(trajectories) - len(kept)) / self.config.group_size,
             "tokens_per_second": sampled / seconds,
             "seconds": seconds,
@@ -122,8 +124,7 @@ class OnlineTraining(Training):
             played += episodes
             if config.rollouts_per_step == 1:
                 return played, played
-            groups = [episodes[start : start + size] for start in range(0, len(episodes), size)]
-            kept += [episode for group in groups if self.agent.teaches(group) for episode in group]
+            kept += [episode for group in _groups(episodes) if self.agent.teaches(group) for episode in group]
             if len(kept) == size * config.prompts_per_step:
                 break
         return played, kept
@@ -145,13 +146,15 @@ def _rows_of_groups(batch: TensorDict, groups: int) -> int:
     return int(lengths[:groups].sum())
 
 
+def _groups(trajectories: Sequence[Trajectory]) -> list[list[Trajectory]]:
+    """Return the groups, which stand together."""
+    return [list(group) for _, group in itertools.groupby(trajectories, key=lambda trajectory: trajectory.group)]
+
+
 def _summary(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     """What a batch of episodes looked like."""
     seen = summarise(trajectories)
     replies = [reply for trajectory in trajectories for reply in trajectory.replies]
-    rewards: dict[int, set[float | None]] = {}
-    for trajectory in trajectories:
-        rewards.setdefault(trajectory.group, set()).add(trajectory.score)
     log_probs = [sum(trajectory.log_probs) for trajectory in trajectories]
     return {
         "reward": seen.reward,
@@ -160,6 +163,5 @@ def _summary(trajectories: Sequence[Trajectory]) -> dict[str, float]:
         "reply_tokens": sum(reply.stop - reply.start for reply in replies) / len(replies),
         "replies_cut_off": sum(reply.finish_reason == "length" for reply in replies) / len(replies),
         "scores_missing": seen.missing,
-        "groups_without_signal": sum(len(scores) == 1 for scores in rewards.values()),
         "entropy": -sum(log_probs) / max(1, sum(trajectory.sampled_tokens for trajectory in trajectories)),
     }

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from llmgym.agents.base import OnlineAgent, run_command
-from llmgym.agents.config import BUNDLED_MODEL, PolicyGradientConfig, Positive
+from llmgym.agents.config import PolicyGradientConfig, Positive
 from llmgym.learn.kl import kl_controller
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class PPO(OnlineAgent):
     name = "ppo"
     config_class = PPOConfig
     config: PPOConfig
+    compares_siblings = False
 
     def prepare(self, trajectories: Sequence[Trajectory]) -> TensorDict:
         """Give the last token of every turn the turn's reward."""
@@ -102,9 +103,9 @@ class PPO(OnlineAgent):
         config, mask, reward, beta = self.config, batch["mask"], batch["token_reward"], self._kl.coefficient
         self._loss.kl_coef = beta if config.kl_in == "loss" else 0.0
         if self.needs_reference:
-            log_ratio = (batch["log_probs"] - batch["ref_log_probs"]) * mask  # k1 [B, T]
+            log_ratio = (batch.get("old_log_probs", batch["log_probs"]) - batch["ref_log_probs"]) * mask  # k1 [B, T]
             reward = reward - beta * log_ratio if config.kl_in == "reward" else reward
-            self._kl.update(float(log_ratio.sum() / mask.sum().clamp(min=1)), episodes=int(batch["episode"][-1]) + 1)
+            self._kl.update(float(log_ratio[mask].mean()), episodes=len(batch["episode"][mask.any(dim=1)].unique()))
         values = values_of(self._loss.critic_network, batch, self.training.learner.micro_batch_tokens)
         advantage, returns = gae(values, reward, mask, config.gamma, config.lam, episode=batch["episode"])
         batch.update({"advantage": whiten(advantage, mask), "state_value": values, "value_target": returns})
@@ -136,8 +137,7 @@ class PPO(OnlineAgent):
     @property
     def learning_rates(self) -> dict[str, float]:
         """The critic has one of its own."""
-        default = 1e-3 if self.config.model == BUNDLED_MODEL else 1e-5
-        return {"critic_network": self.config.critic_learning_rate or default}
+        return {"critic_network": self.config.critic_learning_rate or (1e-3 if self.config.bundled else 1e-5)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

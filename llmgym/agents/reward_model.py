@@ -87,13 +87,7 @@ class RewardModel(Trainable):
         """Turn preferences into a batch: two rows each, the chosen side first."""
         import torch
 
-        pairs = [[model.encode(pair.prompt + side) for side in (pair.chosen, pair.rejected)] for pair in preferences]
-        longest = max(len(row) for pair in pairs for row in pair)
-        if longest > model.context_length:
-            raise DataError(
-                f"A preference has a side of {longest} tokens, more than the {model.context_length} that the model "
-                "reads; nothing is cut off. Leave such pairs out."
-            )
+        pairs = encode_pairs(preferences, model)
         batch = model.collate(pairs)
         batch["pair"] = torch.arange(len(pairs)).repeat_interleave(2)
         batch["chosen"] = torch.arange(2 * len(pairs)) % 2 == 0
@@ -111,6 +105,22 @@ class RewardModel(Trainable):
         from llmgym.agents.reward_training import RewardTraining
 
         return RewardTraining(self)
+
+
+def encode_pairs(preferences: Sequence[Preference], model: reward_model.RewardModel) -> list[list[list[int]]]:
+    """Return both sides of each preference as tokens, the chosen one first.
+
+    Raises:
+        DataError: One is longer than the model can read.
+    """
+    pairs = [[model.encode(pair.prompt + side) for side in (pair.chosen, pair.rejected)] for pair in preferences]
+    longest = max(len(row) for pair in pairs for row in pair)
+    if longest > model.context_length:
+        raise DataError(
+            f"A preference has a side of {longest} tokens, more than the {model.context_length} that the model "
+            "reads; nothing is cut off. Leave such pairs out."
+        )
+    return pairs
 
 
 def margin_of(pair: Preference) -> float:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 import transformers
 
-from llmgym.agents.config import BUNDLED_MODEL
 from llmgym.agents.loop import Loop, device_of
 from llmgym.agents.offline import drawn
+from llmgym.agents.reward_model import encode_pairs
 from llmgym.errors import ConfigError, DataError
 from llmgym.evaluate import Evaluation, wilson_interval
 from llmgym.learn.checkpoint import save_checkpoint
@@ -54,8 +54,7 @@ class RewardTraining(Loop):
                 f"got {len(examples)}."
             )
         torch.manual_seed(config.seed)  # of the head's first weights
-        bundled = config.model == BUNDLED_MODEL
-        self.rewards = Rewards.load(TINY_PATH if bundled else config.model, fresh_head=True)
+        self.rewards = Rewards.load(TINY_PATH if config.bundled else config.model, fresh_head=True)
         self.model = self.rewards.model.to(device_of(config.device))
         self._plain = self.model
         """What is saved: the model, or beside adapters a plain one that takes the merged weights."""
@@ -64,7 +63,7 @@ class RewardTraining(Loop):
             add_adapters(self.model, config.lora_rank, config.lora_alpha, config.seed)
         self.learner = Learner(
             agent.loss(self.rewards),
-            learning_rate=config.learning_rate or (config.bundled_learning_rate if bundled else 1e-5),
+            learning_rate=config.learning_rate or (config.bundled_learning_rate if config.bundled else 1e-5),
             warmup_steps=config.warmup_steps,
             weight_decay=config.weight_decay,
             max_grad_norm=config.max_grad_norm,
@@ -88,10 +87,7 @@ class RewardTraining(Loop):
         """
         if not self.held_out:
             raise ConfigError("evaluate needs held_out of at least 1, got 0.")
-        pairs = [
-            [self.rewards.encode(pair.prompt + side) for side in (pair.chosen, pair.rejected)] for pair in self.held_out
-        ]
-        rewards = self.rewards.rewards(pairs)
+        rewards = self.rewards.rewards(encode_pairs(self.held_out, self.rewards))
         margins = [chosen - rejected for chosen, rejected in zip(rewards[::2], rewards[1::2], strict=True)]
         right, count = sum(margin > 0 for margin in margins), len(margins)
         return Evaluation(

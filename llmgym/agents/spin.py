@@ -33,6 +33,7 @@ from llmgym.learn.pairing import collate_pairs
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
+    from llmgym.agents.training import Training
     from llmgym.learn.losses import DPOLoss
     from llmgym.learn.policy import Policy
     from llmgym.rollout.trajectory import Trajectory
@@ -62,6 +63,14 @@ class SPIN(OnlineAgent):
     config: SPINConfig
 
     needs_reference = True
+
+    def _make_training(self) -> Training:
+        from llmgym.rollout.demonstrate import expert_env
+
+        training = super()._make_training()
+        with contextlib.closing(training.make_envs(1)) as envs:
+            expert_env(envs.envs[0])  # refused before anything is played
+        return training
 
     def teaches(self, siblings: Sequence[Trajectory]) -> bool:
         """Every task teaches something: what its scores are does not matter."""

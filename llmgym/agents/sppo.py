@@ -28,6 +28,7 @@ from pydantic import Field
 
 from llmgym.agents.base import OnlineAgent, run_command
 from llmgym.agents.config import OnlineConfig
+from llmgym.learn.win_rates import Preference
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
@@ -40,8 +41,12 @@ if TYPE_CHECKING:
 class SPPOConfig(OnlineConfig):
     """Train a language model in a text environment with self-play preference optimisation."""
 
-    beta: Annotated[float, Field(gt=0)] = 0.001
+    beta: Annotated[float, Field(gt=0)] = 0.1
     """One over eta, the step size: the log-probability of an answer that always wins shall rise by 1 / (2 beta)."""
+
+    preference: Preference | None = None
+    """How likely one answer beats another by their scores: see `llmgym.learn.win_rates`. None: `logistic` for the
+    scores of a `reward_model:`, else `strict`."""
 
     win_rate_threshold: Annotated[float, Field(ge=0.5, le=1)] = 0.5
     """Only answers train that win at least so often, or at most one minus that; 0.5 takes all."""
@@ -64,6 +69,7 @@ class SPPO(OnlineAgent):
         import torch
 
         from llmgym.learn.batch import collate, episodes_of
+        from llmgym.learn.reward_model import RewardModelScorer
         from llmgym.learn.win_rates import is_clear, win_rates
 
         batch = collate(trajectories)
@@ -72,7 +78,9 @@ class SPPO(OnlineAgent):
         if self.pairwise:  # a score is a win rate already
             win_rate = torch.where(scored, score, torch.nan)
         else:
-            win_rate = win_rates(score, episodes["group"], scored)
+            logistic = isinstance(self.scorer, RewardModelScorer)
+            preference = self.config.preference or ("logistic" if logistic else "strict")
+            win_rate = win_rates(score, episodes["group"], scored, preference)
         batch["win_rate"] = win_rate[batch["episode"]]
         batch = batch[is_clear(batch["win_rate"], self.config.win_rate_threshold)]
         return batch if len(batch) else None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 import transformers
 
-from llmgym.agents.config import BUNDLED_MODEL, AgentConfig
+from llmgym.agents.config import AgentConfig
 from llmgym.agents.loop import Loop, device_of
 from llmgym.envs.text_env import TextEnv
 from llmgym.envs.vector import TextVectorEnv
@@ -53,8 +53,7 @@ class Training(Loop):
         self.config: AgentConfig = config
         self.name, self.sample_every = agent.name, config.sample_every
         self._agent = agent
-        self._bundled = config.model == BUNDLED_MODEL
-        self._model_path = str(TINY_PATH) if self._bundled else config.model
+        self._model_path = str(TINY_PATH) if config.bundled else config.model
         self.env_id = resolve_env(config.env)
         self.model, self.tokenizer = load_causal_lm(self._model_path)
         self.model.to(device_of(config.device))
@@ -75,14 +74,18 @@ class Training(Loop):
         )
         self.learner = Learner(
             agent.loss(self.policy),
-            learning_rate=config.learning_rate or (config.bundled_learning_rate if self._bundled else 1e-6),
+            learning_rate=config.learning_rate or (config.bundled_learning_rate if config.bundled else 1e-6),
             learning_rates=agent.learning_rates,
             warmup_steps=config.warmup_steps,
             weight_decay=config.weight_decay,
             max_grad_norm=config.max_grad_norm,
             micro_batch_tokens=config.micro_batch_tokens,
         )
-        self.reference = Reference(self.policy, self.learner.micro_batch_tokens)
+
+    @functools.cached_property
+    def reference(self) -> Reference:
+        """The policy as it is when this is first asked for, or was when it was last refreshed."""
+        return Reference(self.policy, self.learner.micro_batch_tokens)
 
     @functools.cached_property
     def engine(self) -> Engine:

@@ -153,8 +153,9 @@ def generate_preferences(env: str, n: int, seed: int = 0, **env_kwargs: Any) -> 
         expert, high = _play(playing, task, inner.expert)
         other, low = _play(playing, task, inner.mistake if has_mistakes else elsewhere.__iter__)
         elsewhere = [turn.action for turn in expert]
-        if high is not None and low is not None and low < high:
-            preferences.append(_pair(inner.system_prompt, expert, other, high, low))
+        pair = _pair(inner.system_prompt, expert, other, high, low)
+        if pair is not None:
+            preferences.append(pair)
             futile = 0
         elif (futile := futile + 1) == _FUTILE:
             raise DataError(f"{env}: {_FUTILE} tasks in a row, {task} the last, gave no pair with a worse side.")
@@ -177,9 +178,18 @@ def _play(
     return turns, None
 
 
-def _pair(system: str | None, expert: list[Turn], other: list[Turn], high: float, low: float) -> Preference:
-    """Divide two episodes of one task where they part; the observation that both then answer ends the prompt."""
+def _pair(
+    system: str | None, expert: list[Turn], other: list[Turn], high: float | None, low: float | None
+) -> Preference | None:
+    """Divide two episodes of one task where they part; the observation that both then answer ends the prompt.
+
+    None if the other one is not worse, or if they part because the environment said something else.
+    """
+    if high is None or low is None or not low < high:
+        return None
     alike = sum(1 for _ in itertools.takewhile(lambda turns: turns[0] == turns[1], zip(expert, other, strict=False)))
+    if expert[alike].observation != other[alike].observation:
+        return None
     before = [Message("system", system)] if system else []
     return Preference(
         prompt=(*before, *_messages(expert[:alike]), Message("user", expert[alike].observation)),

@@ -73,7 +73,7 @@ class FixedKL:
 class AdaptiveKL:
     r"""A coefficient that steers the divergence to a target (Ziegler et al., arXiv:1909.08593, section 2.2).
 
-    .. math:: \beta \leftarrow \beta \left(1 + \frac{n}{h}\,
+    .. math:: \beta \leftarrow \beta \left(1 + \min\left(\frac{n}{h}, 1\right)
         \mathrm{clip}\left(\frac{D - D_\mathrm{target}}{D_\mathrm{target}}, -0.2, 0.2\right)\right)
 
     for a divergence D measured over n episodes.
@@ -81,7 +81,7 @@ class AdaptiveKL:
     Args:
         coefficient: Weight of the divergence at the start.
         target: The divergence wanted, in the unit in which it is measured: by token or by episode.
-        horizon: h, in episodes: a smaller one steers faster; more than a fifth of n, or a step could turn the sign.
+        horizon: h, in episodes: a smaller one steers faster, but no step changes the coefficient by more than a fifth.
 
     Raises:
         ConfigError: Target or horizon is not above 0.
@@ -101,8 +101,10 @@ class AdaptiveKL:
             kl: The divergence measured.
             episodes: Over how many episodes.
         """
+        if not episodes:
+            return
         error = min(0.2, max(-0.2, kl / self.target - 1))
-        self.coefficient *= 1 + error * episodes / self.horizon
+        self.coefficient *= 1 + error * min(1.0, episodes / self.horizon)
 
 
 def kl_controller(coefficient: float, target: float | None, horizon: int) -> FixedKL | AdaptiveKL:

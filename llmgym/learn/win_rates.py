@@ -13,26 +13,40 @@ missing the factor would differ from group to group, and siblings that nobody sc
 the targets of the others.
 """
 
-import torch
-from torch import Tensor
+from __future__ import annotations  # torch is imported when it is used: configurations name a preference
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def win_rates(score: Tensor, group: Tensor, scored: Tensor) -> Tensor:
-    """Return the share of its scored siblings that each response beats; a tie is half a win.
+Preference = Literal["strict", "logistic"]
+"""With which probability one response beats another, by their scores. ``strict``: the larger one wins, a tie
+is half a win. ``logistic``: sigma of the difference, which is what the scores of a reward model mean (Bradley and
+Terry 1952); where two differ little, neither wins much."""
+
+
+def win_rates(score: Tensor, group: Tensor, scored: Tensor, preference: Preference = "strict") -> Tensor:
+    """Return how often each response beats its scored siblings, on average.
 
     Args:
         score: Score of each response, as a floating-point number.  [E]
         group: The group of each response, as any integer.  [E]
         scored: Whether the response's score is there.  [E]
+        preference: What a difference of scores says.
 
     Returns:
         Win rates in [0, 1], one half on average over a group; NaN for a response that has no
         score or no scored sibling.  [E]
     """
+    import torch
+
     rates = torch.full_like(score, torch.nan)
     for members in ((group == one) & scored for one in torch.unique(group)):
         own = score[members]
-        wins = (own[:, None] > own).to(score.dtype) + 0.5 * (own[:, None] == own)  # [K, K], against itself one half
+        difference = own[:, None] - own  # [K, K]
+        wins = difference.sigmoid() if preference == "logistic" else (1 + difference.sign()) / 2  # itself: one half
         rates[members] = (wins.sum(dim=1) - 0.5) / (len(own) - 1)  # 0 / 0 is NaN
     return rates
 

@@ -54,7 +54,7 @@ class Progress:
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
         """Take a step's metrics; print the means since the last row when a row is due."""
         self._since.append(metrics)
-        if not self._columns:
+        if any(name in metrics and name not in self._columns for name in _COLUMNS):
             self._header(metrics)
         rows = min(ROWS, self.steps)
         if step < (self._printed + 1) * self.steps / rows:
@@ -66,8 +66,8 @@ class Progress:
         self._since, self._printed = [], self._printed + 1
 
     def _header(self, metrics: Mapping[str, float]) -> None:
-        """Print the titles of the columns for which the first step has a metric."""
-        self._columns = {name: column for name, column in _COLUMNS.items() if name in metrics}
+        """Print the titles of the columns for which this step, or one before it, has a metric."""
+        self._columns = {name: column for name, column in _COLUMNS.items() if name in metrics or name in self._columns}
         titles = "  ".join(f"{title:>{len(form.format(0))}}" for title, form in self._columns.values())
         self.console.print(f"{'step':>9}  {titles}  time left", style="bold", soft_wrap=True)
 
@@ -82,7 +82,8 @@ class Progress:
 
 
 def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
 
 
 def print_evaluations(console: Console, evaluations: Mapping[str, Evaluation]) -> None:

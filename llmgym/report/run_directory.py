@@ -85,20 +85,27 @@ class RunDirectory:
     def add_metrics(self, metrics: Mapping[str, float]) -> None:
         """Append a line to ``metrics.jsonl``; a number that is not finite becomes null."""
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            known = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-            file.write(json.dumps(known) + "\n")
+            file.write(json.dumps(_known(metrics)) + "\n")
 
     def add_trajectories(self, step: int, trajectories: Sequence[Trajectory]) -> None:
         """Write a step's trajectories."""
         write_trajectories(self.path / "trajectories" / f"step-{step:05d}.parquet", trajectories)
 
     def add_evaluations(self, evaluations: Mapping[str, Mapping[str, Any]]) -> None:
-        """Write what the evaluations so far came to."""
-        self._write("evaluations.json", json.dumps(evaluations, indent=2) + "\n")
+        """Write what the evaluations so far came to; a number that is not finite becomes null."""
+        known = {label: _known(evaluation) for label, evaluation in evaluations.items()}
+        self._write("evaluations.json", json.dumps(known, indent=2) + "\n")
 
     def _write(self, name: str, text: str) -> None:
         with whole_or_absent(self.path / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as JSON knows them: null for a number that is not finite."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
+    }
 
 
 def _environment() -> dict[str, Any]:

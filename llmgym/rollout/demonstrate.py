@@ -36,13 +36,22 @@ def demonstrate(env: gymnasium.Env[str, str], seeds: Iterable[int]) -> list[Demo
         ConfigError: The environment has no expert.
         EnvironmentContractError: The expert has no more replies, but the episode goes on.
     """
+    return [_play(expert_env(env), seed) for seed in seeds]
+
+
+def expert_env(env: gymnasium.Env[str, str]) -> TextEnv:
+    """Return an environment without its wrappers, if it has an expert.
+
+    Raises:
+        ConfigError: It has none.
+    """
     inner: Any = env.unwrapped
     if not isinstance(inner, TextEnv) or type(inner).expert is TextEnv.expert:
         raise ConfigError(
             f"{type(inner).__name__} has no expert to learn from: expected a TextEnv with an expert() that yields a "
             "reply per turn."
         )
-    return [_play(inner, seed) for seed in seeds]
+    return inner
 
 
 def _play(env: TextEnv, seed: int) -> Demonstration:

@@ -63,7 +63,7 @@ def _win_rates(
 
 def _replace(trajectory: Trajectory, score: Score) -> None:
     trajectory.score, trajectory.score_error = score.value, score.error
-    trajectory.parts = {**trajectory.parts, **score.parts}
+    trajectory.parts = {**score.parts, **trajectory.parts}
     for reply in trajectory.replies:
         reply.reward = 0.0
     trajectory.replies[-1].reward = score.value or 0.0

@@ -20,6 +20,7 @@ from llmgym.agents import GRPO
 from llmgym.agents.grpo import main
 from llmgym.agents.loop import Result
 from llmgym.data.trajectories import read_trajectories
+from llmgym.errors import ConfigError
 from llmgym.models.tiny import CHATML
 
 SMALL: dict[str, Any] = {"prompts_per_step": 2, "group_size": 4, "eval_episodes": 0, "max_tokens": 48}
@@ -284,7 +285,7 @@ def test_unknown_arguments_of_the_environment_are_refused(capsys: pytest.Capture
 
 def test_a_group_of_one_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--group-size", "1"]) == 2
-    assert "group_size: Input should be greater than or equal to 2, got 1" in capsys.readouterr().err
+    assert "a group of one has nothing to be compared with" in capsys.readouterr().err
 
 
 def test_a_dual_clip_of_cispo_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -408,3 +409,19 @@ def test_dynamic_sampling_replaces_groups_whose_scores_are_all_equal(tmp_path: P
     assert [len(scores) for scores in groups] == [4, 4, 4]
     assert all(len(set(scores)) > 1 for scores in groups)
     assert {t.group for t in played} == set(range(len(played) // 4))
+
+
+def test_a_group_without_signal_is_counted_by_what_the_estimator_compares(tmp_path: Path) -> None:
+    def constant(episode: llmgym.Episode) -> float:
+        return 1.0
+
+    options = {"scorer": constant, "output_dir": tmp_path, **SMALL}
+    for advantage, expected in (("group_std", 2), ("reinforce_plus_plus", 0)):
+        (metrics,) = GRPO(advantage=advantage, **options).train(steps=1).metrics
+        assert metrics["groups_without_signal"] == expected
+
+
+def test_a_group_of_one_needs_an_estimator_that_compares_with_the_batch() -> None:
+    assert GRPO(group_size=1, advantage="reinforce_plus_plus").config.group_size == 1
+    with pytest.raises(ConfigError, match="nothing to be compared with"):
+        GRPO(group_size=1)

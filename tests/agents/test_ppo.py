@@ -277,3 +277,22 @@ def test_options_out_of_range_are_refused(option: str) -> None:
 def test_a_target_for_a_coefficient_of_zero_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--kl-target", "0.1"]) == 2
     assert "kl_target: Value error, steers kl_coef, which is 0" in capsys.readouterr().err
+
+
+def test_with_a_correction_the_penalty_is_the_training_policys_not_the_samplers() -> None:
+    trajectories = [episode([0, 1, 1], {2: 1.0})]
+    agent = PPO(kl_coef=0.5, gamma=1.0, lam=1.0, **SMALL)
+    loss = agent.training.learner.loss
+    assert loss is agent._loss
+    agent._loss.critic_network = ValueTable(torch.zeros(1, 3))  # type: ignore[assignment]
+    batch = agent.prepare(trajectories)
+    batch["ref_log_probs"] = torch.tensor([[0.0, -2.0, -2.0]])
+    batch["old_log_probs"] = torch.tensor([[0.0, -2.0, -2.0]])  # the sampler had -1: it left some tokens out
+    agent.complete(batch)
+    assert batch["value_target"][0, 1:].tolist() == [1.0, 1.0]
+
+
+def test_equal_siblings_teach_a_critic_and_count_as_such() -> None:
+    agent = PPO(**SMALL)
+    assert agent.teaches([episode([0, 1], {1: 1.0}), episode([0, 1], {1: 1.0})])
+    assert not agent.teaches([episode([0, 1], {}, scored=False)])

@@ -126,3 +126,46 @@ def test_the_command_explains_what_is_wrong(
 ) -> None:
     assert main([*arguments, "--out", str(tmp_path / "x")]) == 2
     assert message in capsys.readouterr().err
+
+
+class Dice(Sums):
+    """Whatever is said, the environment then says a number that nobody knows."""
+
+    def begin(self) -> str:
+        return "Say ok."
+
+    def respond(self, action: str) -> str | None:
+        return f"Now {self.np_random.integers(1000)}." if len(self.episode.turns) == 1 else None
+
+    def score(self, episode: llmgym.Episode) -> float:
+        return float(episode.actions[-1] == "ok")
+
+    def expert(self) -> Iterator[str]:
+        yield from ("ok", "ok")
+
+    def mistake(self) -> Iterator[str]:
+        yield from ("ok", "no")
+
+
+class ShiftedDice(Dice):
+    """Its mistakes draw before the environment does."""
+
+    def mistake(self) -> Iterator[str]:
+        self.np_random.integers(1000)
+        yield from ("ok", "no")
+
+
+@pytest.mark.parametrize(("cls", "refused"), [(Dice, False), (ShiftedDice, True)])
+def test_both_sides_answer_what_stands_in_the_prompt(cls: type[Dice], refused: bool) -> None:
+    llmgym.register_env("Dice-test-v0")(cls)
+    try:
+        if refused:
+            with pytest.raises(DataError, match="gave no pair"):
+                generate_preferences("Dice-test-v0", 5)
+        else:
+            for pair in generate_preferences("Dice-test-v0", 5):
+                assert pair.prompt[-1].content.startswith("Now ")
+                assert (pair.chosen[0].content, pair.rejected[0].content) == ("ok", "no")
+    finally:
+        gymnasium.registry.pop("Dice-test-v0")
+        llmgym.registry._IDS.remove("Dice-test-v0")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tensordict import TensorDict
 from transformers import PreTrainedModel
 
 from llmgym.errors import EngineError
@@ -31,3 +32,18 @@ def test_an_engine_with_other_weights_is_noticed_and_one_with_the_same_is_not(mo
         next(model.parameters()).mul_(1.1)
     with pytest.raises(EngineError, match="other weights"):
         check_log_probs(log_probs_of(Policy(model, temperature=0.7), batch, 1000), batch, 1e-4)
+
+
+def test_rows_that_no_engine_sampled_are_left_out_and_a_reply_without_log_probs_is_not() -> None:
+    ours = torch.full((3, 4), -1.0)
+    batch = TensorDict({"mask": torch.ones(3, 4, dtype=torch.bool), "log_probs": ours.clone()}, batch_size=[3])
+    batch["log_probs"][1] = torch.nan
+    check_log_probs(ours, batch, 1e-6)
+    far = batch.clone()
+    far["log_probs"][0] -= 1.0
+    with pytest.raises(EngineError, match="differ"):
+        check_log_probs(ours, far, 1e-6)
+    broken = batch.clone()
+    broken["log_probs"][0, 2] = torch.nan
+    with pytest.raises(EngineError, match="nan"):
+        check_log_probs(ours, broken, 1e-6)

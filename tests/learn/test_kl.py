@@ -141,3 +141,12 @@ def test_a_fixed_coefficient_stays() -> None:
 def test_a_target_or_horizon_of_zero_is_refused(target: float, horizon: int) -> None:
     with pytest.raises(ConfigError, match="above 0"):
         AdaptiveKL(0.1, target, horizon)
+
+
+def test_an_adaptive_coefficient_never_changes_its_sign_however_short_its_horizon() -> None:
+    controller = AdaptiveKL(0.1, target=0.05, horizon=1)
+    for _ in range(50):
+        controller.update(0.0, episodes=128)
+    assert 0 < controller.coefficient < 0.1 * 0.81**50
+    controller.update(1.0, episodes=0)  # nothing was measured
+    assert controller.coefficient < 0.1 * 0.81**50

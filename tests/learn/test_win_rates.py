@@ -75,3 +75,20 @@ def test_a_threshold_takes_what_wins_or_loses_that_often() -> None:
     assert is_clear(rate, 2 / 3).tolist() == [True, True, True, False, True, True, True, False]
     assert is_clear(rate, 0.7).tolist() == [True, True, False, False, False, True, True, False]
     assert is_clear(rate, 1.0).tolist() == [True, False, False, False, False, False, True, False]
+
+
+def test_a_reward_model_beats_as_often_as_bradley_and_terry_have_it() -> None:
+    score, group = torch.tensor([2.0, 0.5, 0.4, 9.0]), torch.tensor([0, 0, 0, 1])
+    rates = win_rates(score, group, torch.tensor([True] * 4), "logistic")
+    sigma = lambda x: 1 / (1 + math.exp(-x))  # noqa: E731  # one line
+    assert rates[:3].tolist() == pytest.approx(
+        [(sigma(1.5) + sigma(1.6)) / 2, (sigma(-1.5) + sigma(0.1)) / 2, (sigma(-1.6) + sigma(-0.1)) / 2]
+    )
+    assert rates[:3].mean() == pytest.approx(0.5)
+    assert rates[3].isnan()
+
+
+def test_scores_that_are_nearly_equal_win_half_of_the_time_or_always() -> None:
+    score, group, scored = torch.tensor([1.0, 1.001]), torch.zeros(2), torch.tensor([True, True])
+    assert win_rates(score, group, scored).tolist() == [0.0, 1.0]
+    assert win_rates(score, group, scored, "logistic").tolist() == pytest.approx([0.5, 0.5], abs=1e-3)

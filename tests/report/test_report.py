@@ -104,3 +104,23 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunDirectoryError, match=r"file'.*expected a directory that can be written to"):
         RunDirectory(tmp_path / "file", "x", "", {})
+
+
+def test_a_metric_that_comes_later_gets_its_column_and_one_that_is_not_a_number_is_left_out_of_means() -> None:
+    console = log()
+    progress = Progress(2, console)
+    progress.add(1, {"kl": math.nan, "seconds": 1.0})
+    progress.add(2, {"kl": 0.5, "accuracy": 0.25, "seconds": 1.0})
+    first, _, second, row = printed(console)
+    assert "accuracy" not in first
+    assert "accuracy" in second
+    assert row.split()[:4] == ["2/2", "0.250", "0.500", "1.00"]
+
+
+def test_numbers_that_are_not_finite_are_null_in_every_file(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path, "x", "", {})
+    run.add_metrics({"kl": math.nan})
+    run.add_evaluations({"before": {"reward": math.nan, "success": 0.5}})
+    assert json.loads((run.path / "metrics.jsonl").read_text()) == {"kl": None}
+    evaluations = (run.path / "evaluations.json").read_text()
+    assert json.loads(evaluations, parse_constant=pytest.fail) == {"before": {"reward": None, "success": 0.5}}

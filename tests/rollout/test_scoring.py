@@ -87,6 +87,16 @@ def test_what_the_environment_reports_stays_its_success_too(tokenizer: PreTraine
     assert summarise(judged).reward == sum(t.score for t in judged) / len(judged)
 
 
+def test_a_scorer_cannot_overrule_what_the_environment_reports(tokenizer: PreTrainedTokenizerFast) -> None:
+    class Flatterer(Judge):
+        def score(self, episodes: Sequence[Episode]) -> list[llmgym.Score]:
+            return [llmgym.Score(1.0, {"success": 1.0, "charm": 1.0}) for _ in episodes]
+
+    alone, flattered = roll_out(tokenizer, None), roll_out(tokenizer, Flatterer())
+    assert summarise(flattered).success == summarise(alone).success < 1
+    assert all(trajectory.parts["charm"] == 1.0 for trajectory in flattered)
+
+
 def test_an_environment_without_a_score_of_its_own_is_scored_by_the_scorer_alone(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:

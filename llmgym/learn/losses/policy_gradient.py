@@ -101,9 +101,9 @@ class PolicyGradientLoss(LanguageModelLoss):
         return int(batch["mask"].sum())
 
     def teaches(self, batch: TensorDictBase) -> Tensor:
-        """Tell which rows have an advantage, or a divergence to hold them back.  [B]"""
+        """Tell which rows, or with a ratio by sequence which episodes' rows, have an advantage or a divergence.  [B]"""
         teaches: Tensor = batch["advantage"].any(dim=1) | (self.kl_coef > 0)
-        return teaches
+        return sum_by_episode(teaches.int(), batch["episode"]) > 0 if self.unit == "episode" else teaches
 
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
         """Return the losses, weighted and summed, and the metrics as means over sampled tokens."""
