@@ -82,7 +82,7 @@ def resolve_env(name: str) -> str:
     wanted = re.compile(rf"(llmgym/)?{re.escape(short)}(-v(?P<version>\d+))?")
     matches = [(int(match["version"] or 0), id) for id in known if (match := wanted.fullmatch(id))]
     if not matches:
-        names = {id.removeprefix("llmgym/").rpartition("-v")[0]: id for id in known} | {id: id for id in known}
+        names = {id.removeprefix("llmgym/").rpartition("-v")[0]: id for id in _IDS} | {id: id for id in _IDS}
         hint = did_you_mean(short, names)
         raise UnknownNameError(f"No environment is registered as {name!r}.{hint} Text environments: {', '.join(_IDS)}.")
     return max(matches)[1]

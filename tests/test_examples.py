@@ -20,3 +20,12 @@ def test_the_reward_model_example_goes_from_preferences_to_a_policy(
     result = example["learn_from_rewards"](rewards, **small)
     assert "acc_main" in result.after.parts
     assert result.metrics[0]["scores_missing"] == 0
+
+
+def test_a_loss_learns_in_a_loop_of_ones_own_and_the_docs_show_that_loop(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(EXAMPLES / "own_loop.py"))
+    losses = [float(line.split()[3].rstrip(",")) for line in capsys.readouterr().out.splitlines()]
+    assert len(losses) == 5
+    assert losses == sorted(losses, reverse=True)
+    code = (EXAMPLES / "own_loop.py").read_text(encoding="utf-8").split("\n", 2)[2]
+    assert code in (EXAMPLES.parent / "docs" / "algorithms" / "README.md").read_text(encoding="utf-8")

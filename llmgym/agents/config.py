@@ -23,6 +23,9 @@ class LearningConfig(Config):
     bundled_learning_rate: ClassVar[float] = 5e-4
     """The learning rate for the bundled model unless one is given."""
 
+    usual_learning_rate: ClassVar[float] = 1e-6
+    """The same for any other model."""
+
     env: str = "AIOpsTriage"
     """Environment: a registered id, with or without its version, or `package.module:Id`."""
 
@@ -36,7 +39,7 @@ class LearningConfig(Config):
     """Training steps."""
 
     learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Of AdamW, after warm-up. None: the algorithm's own for the bundled model, 1e-6 for any other."""
+    """Of AdamW, after warm-up. None: the algorithm's own, one for the bundled model and one for others."""
 
     warmup_steps: Annotated[int, Field(ge=0)] = 3
     """Optimiser steps over which the learning rate rises linearly."""
@@ -64,6 +67,11 @@ class LearningConfig(Config):
 
     output_dir: Path = Path("runs")
     """Where run directories are made; one that exists is never written to."""
+
+    @property
+    def own_learning_rate(self) -> float:
+        """The learning rate where none is given."""
+        return self.bundled_learning_rate if self.bundled else self.usual_learning_rate
 
     @property
     def bundled(self) -> bool:

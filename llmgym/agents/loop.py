@@ -61,6 +61,7 @@ class Loop(ABC):
 
     def run(self, steps: int) -> Result:
         """Train for `steps`, and write a run directory that is complete even if this is interrupted."""
+        self.check()
         console = make_console()
         label = f"{self.name}-{self.env_id.rpartition('/')[2]}"
         facts = {
@@ -116,6 +117,10 @@ class Loop(ABC):
     @abstractmethod
     def save(self, path: Path) -> None:
         """Write the model and its tokenizer to a new directory."""
+
+    def check(self) -> None:
+        """Refuse what cannot be trained on, before anything is written."""
+        return
 
     def facts(self) -> dict[str, object]:
         """Return what else the run directory should note."""

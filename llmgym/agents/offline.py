@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,6 +36,15 @@ class OfflineTraining(Training):
         if not self.examples:
             raise DataError(f"{agent.name} expects at least one example to learn from, got none.")
 
+    def check(self) -> None:
+        """Refuse an example that does not fit the context."""
+        for number, example in enumerate(self.examples):
+            if _most_tokens(example) > self.context_length:  # only what may be too long is encoded here
+                try:
+                    self.agent.prepare([example])
+                except DataError as error:
+                    raise DataError(f"Example {number}, counted from 0: {error}") from None
+
     def _step(self, step: int) -> tuple[Sequence[Trajectory], dict[str, float]]:
         begun = time.perf_counter()
         indices = drawn(step, self.config.batch_size, len(self.examples), self.config.seed)
@@ -50,6 +59,12 @@ class OfflineTraining(Training):
         loss = sum(value for name, value in update.items() if name.startswith("loss_"))
         epoch = step * self.config.batch_size / len(self.examples)
         return [], {"step": step, "epoch": epoch, "loss": loss, "seconds": seconds, **found, **update}
+
+
+def _most_tokens(example: Any) -> int:
+    """Return a bound of an example's tokens: none is less than a byte, and a template puts a few around a message."""
+    sides = [value for name in example.__slots__ if isinstance(value := getattr(example, name), tuple)]
+    return sum(len(message.content.encode("utf-8", "replace")) + 64 for side in sides for message in side)
 
 
 def drawn(step: int, size: int, count: int, seed: int) -> list[int]:

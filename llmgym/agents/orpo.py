@@ -36,6 +36,7 @@ class ORPOConfig(OfflineConfig):
     """Train a language model on preference pairs with ORPO."""
 
     bundled_learning_rate: ClassVar[float] = 5e-4
+    usual_learning_rate: ClassVar[float] = 8e-6
 
     beta: Annotated[float, Field(ge=0)] = 0.1
     """Weight of the odds ratio loss, which the paper calls lambda; 0 is fine-tuning alone."""

@@ -55,10 +55,9 @@ def write_down(
     """
     from llmgym.rollout.transcript import transcribe
 
-    trajectory = transcribe(training.codec, prompt, completion)
-    trajectory.score = score
+    trajectory = transcribe(training.codec, prompt, completion, score=score)
     longest = max(row.stop - row.start for row in trajectory.rows)
-    room = min(training.config.context_length, int(training.model.config.max_position_embeddings))
+    room = training.context_length
     if longest > room:
         raise DataError(
             f"An example of {longest} tokens does not fit a context of {room}: leave it out of the data, or raise "

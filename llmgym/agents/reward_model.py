@@ -18,7 +18,7 @@ from __future__ import annotations  # torch is imported when an agent is used, s
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 class RewardModelConfig(LearningConfig):
     """Train a reward model on preferences."""
+
+    usual_learning_rate: ClassVar[float] = 1e-5
 
     model: str = "tiny"
     """What it starts from: `tiny` (the bundled model), a directory, or a hub name, of a causal LM or a reward model."""

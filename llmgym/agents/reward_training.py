@@ -50,8 +50,8 @@ class RewardTraining(Loop):
         self.held_out, self.examples = examples[: config.held_out], examples[config.held_out :]
         if not self.examples:
             raise DataError(
-                f"{agent.name} expects more than the {config.held_out} preferences that are held out, "
-                f"got {len(examples)}."
+                f"{agent.name} expects more than the {config.held_out} preferences that are held out "
+                f"(--held-out), got {len(examples)}."
             )
         torch.manual_seed(config.seed)  # of the head's first weights
         self.rewards = Rewards.load(TINY_PATH if config.bundled else config.model, fresh_head=True)
@@ -63,7 +63,7 @@ class RewardTraining(Loop):
             add_adapters(self.model, config.lora_rank, config.lora_alpha, config.seed)
         self.learner = Learner(
             agent.loss(self.rewards),
-            learning_rate=config.learning_rate or (config.bundled_learning_rate if config.bundled else 1e-5),
+            learning_rate=config.learning_rate or config.own_learning_rate,
             warmup_steps=config.warmup_steps,
             weight_decay=config.weight_decay,
             max_grad_norm=config.max_grad_norm,

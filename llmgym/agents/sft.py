@@ -39,6 +39,7 @@ class SFTConfig(OfflineConfig):
     """Fine-tune a language model on conversations: those of a file, or of the environment's expert."""
 
     bundled_learning_rate: ClassVar[float] = 5e-4
+    usual_learning_rate: ClassVar[float] = 1e-5
 
 
 class SFT(OfflineAgent):

@@ -85,9 +85,9 @@ class SPIN(OnlineAgent):
         with contextlib.closing(self.training.make_envs(1)) as envs:
             shown = demonstrate(envs.envs[0], dict.fromkeys(own.seed for own in trajectories))
         expert = {one.seed: transcribe(codec, one.prompt, one.completion) for one in shown}
-        # Nothing here is scored, and what has no score is left out of losses.
+        # An own answer counts whether it could be scored or not.
         return collate_pairs(
-            [(replace(expert[own.seed], group=own.group, score=0.0), replace(own, score=0.0)) for own in trajectories]
+            [(replace(expert[own.seed], group=own.group), replace(own, score=0.0)) for own in trajectories]
         )
 
     def loss(self, policy: Policy) -> DPOLoss:

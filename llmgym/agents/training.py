@@ -74,13 +74,18 @@ class Training(Loop):
         )
         self.learner = Learner(
             agent.loss(self.policy),
-            learning_rate=config.learning_rate or (config.bundled_learning_rate if config.bundled else 1e-6),
+            learning_rate=config.learning_rate or config.own_learning_rate,
             learning_rates=agent.learning_rates,
             warmup_steps=config.warmup_steps,
             weight_decay=config.weight_decay,
             max_grad_norm=config.max_grad_norm,
             micro_batch_tokens=config.micro_batch_tokens,
         )
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of the longest conversation that there is room for."""
+        return min(self.config.context_length, int(self.model.config.get_text_config().max_position_embeddings))
 
     @functools.cached_property
     def reference(self) -> Reference:

@@ -132,7 +132,8 @@ def as_rows(messages: Sequence[Message]) -> list[Mapping[str, str]]:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     if not path.is_file():
-        raise DataError(f"{str(path)!r}: no such file.")
+        what = "expected a file, got a directory" if path.is_dir() else "no such file"
+        raise DataError(f"{str(path)!r}: {what}.")
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield file

@@ -41,7 +41,12 @@ def read_conversations(path: Path) -> list[Conversation]:
             conversation. The message names column and row.
     """
     columns = choose_columns(path, ("messages",), ("prompt", "completion"), ("prompt", "chosen"))
-    table, _ = read_table(path, columns)
+    table, _ = read_table(path, columns, optional=("label",))
+    if "label" in table.column_names:
+        raise DataError(
+            f"{str(path)!r}: expected demonstrations, got answers marked good and bad (column 'label'): the agent kto "
+            "learns from both; for imitation leave the bad ones and the column out."
+        )
     if not len(table):
         raise DataError(f"{str(path)!r}: expected conversations, got a table without rows.")
     try:

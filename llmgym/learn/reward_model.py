@@ -1,6 +1,7 @@
 """A reward model: from conversations to rewards; what the agent `reward_model` trains and a scorer asks."""
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -135,6 +136,8 @@ class RewardModelScorer:
     """
 
     def __init__(self, path: str | Path) -> None:
+        if not os.path.isdir(os.path.expanduser(path)) and str(path).count("/") != 1:
+            raise ModelError(f"reward_model:{path}: no such directory, and no name on the hub such as 'owner/model'.")
         self.model = RewardModel.load(path)
         self.model.to("cuda" if torch.cuda.is_available() else "cpu")
 

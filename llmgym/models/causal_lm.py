@@ -17,6 +17,7 @@ from transformers import (
 from transformers.utils import logging
 
 from llmgym.errors import ModelError
+from llmgym.models.lora import base_of, has_adapters, load_merged
 
 # Without any of these transformers makes an empty tokenizer up.
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
@@ -27,6 +28,8 @@ def load_causal_lm(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model and its tokenizer from a local directory or, by its name, from the hub.
 
+    Adapters are merged into the model that they were trained on.
+
     Raises:
         ModelError: There is no such model, it has no tokenizer or no chat template, or its
             vocabulary is smaller than its tokenizer's.
@@ -36,6 +39,10 @@ def load_causal_lm(
     what = "a causal language model with safetensors weights"
     model, info = _load(AutoModelForCausalLM, name, what, dtype=dtype, use_safetensors=True, output_loading_info=True)
     _check(name, model, tokenizer, info["missing_keys"])
+    if has_adapters(model):  # a checkpoint of adapters beside the model that they were trained on
+        plain = _load(AutoModelForCausalLM, base_of(model), what, dtype=dtype, use_safetensors=True)
+        load_merged(plain, model)
+        return plain, tokenizer
     return model, tokenizer
 
 

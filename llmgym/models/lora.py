@@ -49,7 +49,7 @@ def add_adapters(model: PreTrainedModel, rank: int, alpha: float, seed: int = 0)
 
 def merged_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     """Yield the weights of a model by their names, adapters added to what they adapt."""
-    if not getattr(model, "_hf_peft_config_loaded", False):
+    if not has_adapters(model):
         yield from model.named_parameters()
         return
     from peft.tuners.lora import LoraLayer
@@ -63,6 +63,16 @@ def merged_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     for name, parameter in model.named_parameters():
         if not any(name.startswith(f"{layer}.") for layer in adapted):
             yield name, parameter
+
+
+def has_adapters(model: PreTrainedModel) -> bool:
+    """Tell whether a model has adapters, its own or those of a checkpoint."""
+    return bool(getattr(model, "_hf_peft_config_loaded", False))
+
+
+def base_of(model: PreTrainedModel) -> str:
+    """Return the directory or hub name of the model that adapters were trained on."""
+    return str(model.peft_config[_ADAPTER].base_model_name_or_path)
 
 
 def load_merged(plain: PreTrainedModel, model: PreTrainedModel) -> None:

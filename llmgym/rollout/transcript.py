@@ -11,7 +11,13 @@ from llmgym.types import Message
 
 
 def transcribe(
-    codec: ChatCodec, prompt: Sequence[Message], completion: Sequence[Message], *, seed: int = 0, group: int = 0
+    codec: ChatCodec,
+    prompt: Sequence[Message],
+    completion: Sequence[Message],
+    *,
+    seed: int = 0,
+    group: int = 0,
+    score: float = 0.0,
 ) -> Trajectory:
     """Write a conversation down as the tokens that sampling it would have given.
 
@@ -21,16 +27,17 @@ def transcribe(
         completion: The agent's replies, and between them what it was answered.
         seed: Of the trajectory.
         group: Of the trajectory.
+        score: Of the trajectory; without one it would be left out of losses.
 
     Returns:
         A trajectory whose mask covers the replies of `completion`, end tokens included. Their
-        log-probabilities are NaN, for nobody sampled them. It has no score.
+        log-probabilities are NaN, for nobody sampled them.
 
     Raises:
         DataError: The messages do not take turns.
     """
     _check_turns(prompt, completion)
-    trajectory = Trajectory(seed, group, messages=[*prompt], ending="terminated")
+    trajectory = Trajectory(seed, group, messages=[*prompt], score=score, ending="terminated")
     trajectory.observe(codec.prompt(prompt))
     for message in completion:
         trajectory.messages.append(message)

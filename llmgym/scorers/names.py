@@ -47,7 +47,8 @@ def resolve_scorer(scorer: AnyScorer | ScoreFunction | str) -> AnyScorer:
     """Find a scorer: one that is one already, a function of an episode, or what a name stands for.
 
     Args:
-        scorer: Names are those of registered scorers, ``"module:name"`` to import the module
+        scorer: A function is taken to score an episode, unless it is registered as one that compares
+            two. Names are those of registered scorers, ``"module:name"`` to import the module
             first, and ``"class:argument"`` such as ``"reward_model:PATH"``.
 
     Raises:
@@ -57,7 +58,9 @@ def resolve_scorer(scorer: AnyScorer | ScoreFunction | str) -> AnyScorer:
     if isinstance(scorer, Scorer | PairwiseScorer):
         return scorer
     if callable(scorer):
-        return FunctionScorer(scorer)
+        function: object = scorer
+        pairwise = (one for one in _SCORERS.values() if isinstance(one, PairwiseFunctionScorer))
+        return next((one for one in pairwise if one.function is function), FunctionScorer(scorer))
     if not isinstance(scorer, str):
         raise ConfigError(f"scorer: expected a scorer, a function or a name, got {scorer!r:.80}")
     kind, _, argument = scorer.partition(":")

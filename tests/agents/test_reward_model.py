@@ -128,7 +128,11 @@ def test_adapters_learn_and_are_merged_into_what_is_saved(tmp_path: Path) -> Non
     [
         ({"center_coeff": 0.1}, ConfigError, "Did you mean 'center_coef'"),
         ({"center_coef": -1}, ConfigError, "greater than or equal to 0"),
-        ({"examples": 10, "held_out": 10}, DataError, "more than the 10 preferences that are held out, got 10"),
+        (
+            {"examples": 10, "held_out": 10},
+            DataError,
+            r"more than the 10 preferences that are held out \(--held-out\), got 10",
+        ),
         ({"data": Path("nowhere.parquet")}, DataError, "no such file"),
         ({"model": "./nowhere"}, ModelError, "no such directory"),
     ],

@@ -68,3 +68,10 @@ def test_what_is_wrong_is_named(tmp_path: Path, columns: dict[str, Any], message
         read_conversations(file_of(tmp_path, columns))
     assert message in str(error.value)
     assert "data.parquet" in str(error.value)
+
+
+def test_answers_marked_good_and_bad_are_no_demonstrations(tmp_path: Path) -> None:
+    path = tmp_path / "feedback.parquet"
+    pq.write_table(pa.table({"prompt": ["a", "b"], "completion": ["c", "d"], "label": [True, False]}), path)
+    with pytest.raises(DataError, match="marked good and bad"):
+        read_conversations(path)

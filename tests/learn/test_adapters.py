@@ -1,6 +1,7 @@
 """Adapters: they alone learn, and what samples has them merged."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,12 +9,13 @@ from conftest import random_model
 from test_clipped_policy import real_batch
 
 from llmgym.errors import ModelError
+from llmgym.learn.checkpoint import save_checkpoint
 from llmgym.learn.learner import Learner
 from llmgym.learn.losses import ClippedPolicyLoss
 from llmgym.learn.policy import Policy
 from llmgym.learn.reference import Reference
 from llmgym.models import TINY_PATH
-from llmgym.models.causal_lm import load_reward_model
+from llmgym.models.causal_lm import load_causal_lm, load_reward_model
 from llmgym.models.lora import add_adapters, load_merged, merged_weights
 
 
@@ -78,3 +80,18 @@ def test_without_peft_the_error_says_what_to_install(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"llmgym\[lora\]"):
         add_adapters(random_model("qwen2"), rank=4, alpha=8.0)
+
+
+def test_a_checkpoint_of_adapters_loads_as_the_merged_model_and_can_take_new_ones(tmp_path: Path) -> None:
+    model, tokenizer = load_causal_lm(TINY_PATH)
+    add_adapters(model, rank=4, alpha=8.0)
+    with torch.no_grad():
+        for value in model.parameters():
+            if value.requires_grad:
+                value.add_(0.1 * torch.randn(value.shape, generator=torch.Generator().manual_seed(0)))
+    save_checkpoint(tmp_path / "checkpoint", model, tokenizer)
+    loaded, _ = load_causal_lm(tmp_path / "checkpoint")
+    tokens = torch.arange(5, 20)[None]
+    torch.testing.assert_close(loaded(tokens).logits, model(tokens).logits, atol=1e-4, rtol=1e-4)
+    assert all(value.requires_grad for value in loaded.parameters())
+    add_adapters(loaded, rank=2, alpha=8.0)

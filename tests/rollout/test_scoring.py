@@ -17,6 +17,8 @@ from llmgym.rollout.engines.scripted import ScriptedEngine
 from llmgym.rollout.scoring import episode_of, score_again
 from llmgym.rollout.trajectory import Reply, Trajectory
 from llmgym.scorers import AnyScorer
+from llmgym.scorers.names import resolve_scorer
+from llmgym.scorers.pairwise import PairwiseScorer
 from llmgym.scorers.pointwise import Unscored
 from llmgym.types import Episode, Message, Score, Turn
 
@@ -232,3 +234,11 @@ def test_a_conversation_becomes_an_episode_again() -> None:
     assert episode_of(episode.messages) == episode
     episode.system_prompt = None
     assert episode_of(episode.messages) == episode
+
+
+def test_a_registered_comparison_is_found_by_its_function_too() -> None:
+    @llmgym.register_pairwise_scorer("shorter-test")
+    def shorter(first: Episode, second: Episode) -> float:
+        return float(len(first.actions[-1]) < len(second.actions[-1]))
+
+    assert isinstance(resolve_scorer(shorter), PairwiseScorer)

@@ -33,7 +33,7 @@ def test_only_replies_of_the_completion_are_learnt_from_with_their_end(tokenizer
     masked = [token for token, sampled in zip(trajectory.tokens, trajectory.mask, strict=True) if sampled]
     assert tokenizer.decode(masked) == "Yes.<|im_end|>"
     assert all(math.isnan(p) == sampled for p, sampled in zip(trajectory.log_probs, trajectory.mask, strict=True))
-    assert trajectory.score is None
+    assert trajectory.score == 0.0
 
 
 @pytest.mark.parametrize(
