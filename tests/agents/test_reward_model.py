@@ -131,7 +131,7 @@ def test_adapters_learn_and_are_merged_into_what_is_saved(tmp_path: Path) -> Non
         (
             {"examples": 10, "held_out": 10},
             DataError,
-            r"more than the 10 preferences that are held out \(--held-out\), got 10",
+            r"more than the 10 preferences .*\(--held-out\), got 10",
         ),
         ({"data": Path("nowhere.parquet")}, DataError, "no such file"),
         ({"model": "./nowhere"}, ModelError, "no such directory"),
