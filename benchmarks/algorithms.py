@@ -61,7 +61,7 @@ PROMISES = (
     Promise("kl_dpo", "kl_dpo", PREFERENCES),
     Promise("reward_mle", "reward_mle", PREFERENCES),
     Promise("sft", "sft", "demonstrations"),
-    Promise("reward_model", "reward_model", PREFERENCES, at_least=0.9),
+    Promise("reward_model", "reward_model", "6,600 preference pairs", at_least=0.9),
     Promise("opo, reward model", "opo", "a reward model's scores", at_least=0.7, scored_by="reward_model"),
     Promise("sppo, reward model", "sppo", "a reward model's scores", at_least=0.7, scored_by="reward_model"),
 )
@@ -151,6 +151,10 @@ def table(runs: Sequence[Run], promises: Sequence[Promise]) -> str:
             minutes = f"{int(run.training_seconds) // 60} min {int(run.training_seconds) % 60:02d} s"
             numbers = f"{run.seed} | {run.steps} | {run.before:.3f} | {run.after:.3f} | {minutes}"
             lines.append(f"| {promise.name} | {promise.learns_from} | {numbers} | {wanted} | {verdict} |")
+    lines += [
+        "",
+        "Before and after: held-out success, of reward_model the share of held-out pairs that it orders rightly.",
+    ]
     return "\n".join(lines)
 
 
