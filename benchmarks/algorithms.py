@@ -145,7 +145,7 @@ def table(runs: Sequence[Run], promises: Sequence[Promise]) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for promise in promises:
-        for run in (run for run in runs if run.name == promise.name):
+        for run in sorted((run for run in runs if run.name == promise.name), key=lambda run: run.seed):
             wanted = f"{promise.at_least}" if promise.at_least else f"+{promise.gain}" if promise.gain else ""
             verdict = ("PASS" if run.keeps(promise) else "miss") if wanted else ""
             minutes = f"{int(run.training_seconds) // 60} min {int(run.training_seconds) % 60:02d} s"
