@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from tensordict import TensorDict
-from test_reward_model import make, some_episodes
+from test_reward_model_forward import make, some_episodes
 from transformers import PreTrainedTokenizerFast
 
 from llmgym.learn.learner import Learner
