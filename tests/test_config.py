@@ -62,7 +62,7 @@ def test_what_is_printed_can_be_read_again(tmp_path: Path, capsys: pytest.Captur
     ("text", "message"),
     [
         ("grup_size: 3", "Unknown option 'grup_size'. Did you mean 'group_size'"),
-        ("group_size: 1", "group_size: .*nothing to be compared with.*got 1"),
+        ("group_size: 1", "advantage: .*nothing to be compared with"),
         ("steps: many", "steps: .*integer.*got 'many'"),
         ("temperature: true", "temperature: .*true or false.*got True"),
         ("learning_rate: .inf", "learning_rate: .*finite number"),

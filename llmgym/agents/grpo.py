@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 class GRPOConfig(PolicyGradientConfig):
     """Train a language model in a text environment with GRPO."""
 
-    advantage: Estimator = "group_std"
+    advantage: Annotated[Estimator, Field(validate_default=True)] = "group_std"
     """What an episode is compared with, and by what the difference is divided; see `llmgym.learn.advantages`."""
 
     group_size: Positive = 8
@@ -75,12 +75,15 @@ class GRPOConfig(PolicyGradientConfig):
             raise ValueError("bounds the objective of surrogate 'clip', and cispo has none; expected no dual_clip")
         return dual_clip
 
-    @field_validator("group_size")
+    @field_validator("advantage")
     @classmethod
-    def _has_siblings_to_compare(cls, group_size: int, info: ValidationInfo) -> int:
-        if group_size == 1 and info.data.get("advantage") != "reinforce_plus_plus":
-            raise ValueError("a group of one has nothing to be compared with; expected at least 2")
-        return group_size
+    def _has_siblings_to_compare(cls, advantage: Estimator, info: ValidationInfo) -> Estimator:
+        if info.data.get("group_size") == 1 and advantage != "reinforce_plus_plus":
+            raise ValueError(
+                "with group_size 1 an episode has nothing to be compared with; expected 'reinforce_plus_plus', or a "
+                "larger group"
+            )
+        return advantage
 
 
 class GRPO(OnlineAgent):
