@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from llmgym.agents.config import LearningConfig
 from llmgym.errors import ConfigError
 from llmgym.evaluate import Evaluation
 from llmgym.learn.learner import Learner
+from llmgym.learn.losses import LanguageModelLoss
 from llmgym.report.console import Progress, make_console, print_evaluations
 from llmgym.report.curve import draw_learning_curve
 from llmgym.report.run_directory import RunDirectory
@@ -134,6 +135,21 @@ class Loop(ABC):
         if self.evaluates:
             evaluations[label] = self.evaluate()
             run.add_evaluations({name: dataclasses.asdict(evaluation) for name, evaluation in evaluations.items()})
+
+
+def make_learner(
+    loss: LanguageModelLoss, config: LearningConfig, learning_rates: Mapping[str, float] | None = None
+) -> Learner:
+    """Return what takes optimiser steps as a configuration says; parts of the loss may have rates of their own."""
+    return Learner(
+        loss,
+        learning_rate=config.learning_rate or config.own_learning_rate,
+        learning_rates=learning_rates,
+        warmup_steps=config.warmup_steps,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        micro_batch_tokens=config.micro_batch_tokens,
+    )
 
 
 def mean_of_updates(updates: Sequence[dict[str, float]]) -> dict[str, float]:

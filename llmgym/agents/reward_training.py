@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,16 +10,15 @@ from typing import TYPE_CHECKING
 import torch
 import transformers
 
-from llmgym.agents.loop import Loop, device_of
+from llmgym.agents.loop import Loop, device_of, make_learner
 from llmgym.agents.offline import drawn
 from llmgym.agents.reward_model import encode_pairs
 from llmgym.errors import ConfigError, DataError
 from llmgym.evaluate import Evaluation, wilson_interval
 from llmgym.learn.checkpoint import save_checkpoint
-from llmgym.learn.learner import Learner
 from llmgym.learn.reward_model import RewardModel as Rewards
 from llmgym.models import TINY_PATH
-from llmgym.models.lora import add_adapters, load_merged
+from llmgym.models.lora import adapt, load_merged
 from llmgym.models.threads import use_available_processors
 from llmgym.registry import resolve_env
 from llmgym.rollout.trajectory import Trajectory
@@ -56,19 +54,9 @@ class RewardTraining(Loop):
         torch.manual_seed(config.seed)  # of the head's first weights
         self.rewards = Rewards.load(TINY_PATH if config.bundled else config.model, fresh_head=True)
         self.model = self.rewards.model.to(device_of(config.device))
-        self._plain = self.model
+        self._plain = adapt(self.model, config.lora_rank, config.lora_alpha, config.seed)
         """What is saved: the model, or beside adapters a plain one that takes the merged weights."""
-        if config.lora_rank:
-            self._plain = copy.deepcopy(self.model)
-            add_adapters(self.model, config.lora_rank, config.lora_alpha, config.seed)
-        self.learner = Learner(
-            agent.loss(self.rewards),
-            learning_rate=config.learning_rate or config.own_learning_rate,
-            warmup_steps=config.warmup_steps,
-            weight_decay=config.weight_decay,
-            max_grad_norm=config.max_grad_norm,
-            micro_batch_tokens=config.micro_batch_tokens,
-        )
+        self.learner = make_learner(agent.loss(self.rewards), config)
 
     def _step(self, step: int) -> tuple[Sequence[Trajectory], dict[str, float]]:
         begun = time.perf_counter()

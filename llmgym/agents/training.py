@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 import inspect
 from pathlib import Path
@@ -13,18 +12,17 @@ import torch
 import transformers
 
 from llmgym.agents.config import AgentConfig
-from llmgym.agents.loop import Loop, device_of
+from llmgym.agents.loop import Loop, device_of, make_learner
 from llmgym.envs.text_env import TextEnv
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import ConfigError
 from llmgym.evaluate import Evaluation, evaluate
 from llmgym.learn.checkpoint import save_checkpoint
-from llmgym.learn.learner import Learner
 from llmgym.learn.policy import Policy
 from llmgym.learn.reference import Reference
 from llmgym.models import TINY_PATH
 from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
-from llmgym.models.lora import add_adapters, load_merged, merged_weights
+from llmgym.models.lora import adapt, load_merged, merged_weights
 from llmgym.models.threads import use_available_processors
 from llmgym.registry import load_env_creator, make_env, resolve_env
 from llmgym.report.console import make_console
@@ -57,11 +55,8 @@ class Training(Loop):
         self.env_id = resolve_env(config.env)
         self.model, self.tokenizer = load_causal_lm(self._model_path)
         self.model.to(device_of(config.device))
-        self.sampling_model = self.model
+        self.sampling_model = adapt(self.model, config.lora_rank, config.lora_alpha, config.seed)
         """What replies are sampled with: the model, or beside adapters a plain one that takes the merged weights."""
-        if config.lora_rank:
-            self.sampling_model = copy.deepcopy(self.model).requires_grad_(False)
-            add_adapters(self.model, config.lora_rank, config.lora_alpha, config.seed)
         self.codec = ChatCodec(self.tokenizer, stop_token_ids_of(self.model), config.history)
         self._notify = functools.partial(make_console().print, style="yellow", soft_wrap=True, markup=False)
         if self.codec.notice:
@@ -72,15 +67,7 @@ class Training(Loop):
             dtype=getattr(torch, config.dtype),
             gradient_checkpointing=config.gradient_checkpointing,
         )
-        self.learner = Learner(
-            agent.loss(self.policy),
-            learning_rate=config.learning_rate or config.own_learning_rate,
-            learning_rates=agent.learning_rates,
-            warmup_steps=config.warmup_steps,
-            weight_decay=config.weight_decay,
-            max_grad_norm=config.max_grad_norm,
-            micro_batch_tokens=config.micro_batch_tokens,
-        )
+        self.learner = make_learner(agent.loss(self.policy), config, agent.learning_rates)
 
     @property
     def context_length(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations  # torch is not imported here: configurations
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from tensordict import TensorDictBase
     from torch import Tensor
 
 Aggregation = Literal["token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm"]
@@ -49,6 +50,21 @@ def token_weights(
     if aggregation == "seq-mean-token-mean":
         return by_episode / episodes
     return weights / (episodes * (loss_scale_factor if aggregation == "seq-mean-token-sum-norm" else 1.0))
+
+
+def corrected_weights(batch: TensorDictBase, aggregation: Aggregation, loss_scale_factor: float = 1.0) -> Tensor:
+    """Return the weights of a batch's tokens, times ``importance_weight`` where it is corrected for who sampled it.
+
+    Args:
+        batch: ``mask`` [B, T] and ``episode`` [B] of a whole optimiser batch, and maybe ``importance_weight`` [B, T].
+        aggregation: As for `token_weights`.
+        loss_scale_factor: As for `token_weights`.
+
+    Returns:
+        Weights.  [B, T]
+    """
+    weights = token_weights(batch["mask"], aggregation, batch["episode"], loss_scale_factor)
+    return weights * batch["importance_weight"] if "importance_weight" in batch else weights
 
 
 def sum_by_episode(values: Tensor, episode: Tensor) -> Tensor:

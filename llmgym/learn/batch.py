@@ -64,7 +64,7 @@ def split_by_group(batch: TensorDict, parts: int, order: np.random.Generator | N
 
     There are fewer parts if there are fewer groups. With `order` the groups are shuffled first.
     """
-    starts = [0, *(1 + (batch["group"][1:] != batch["group"][:-1]).nonzero()[:, 0]).tolist(), len(batch)]
+    starts = [*_starts(batch["group"][1:] == batch["group"][:-1]), len(batch)]
     groups = [torch.arange(start, stop) for start, stop in itertools.pairwise(starts)]
     if order is not None:
         groups = [groups[i] for i in order.permutation(len(groups))]
@@ -92,10 +92,7 @@ def micro_batches(batch: TensorDict, max_tokens: int, unit: str = "row") -> Iter
     lengths, prompts = batch["length"].tolist(), batch["prompt_length"].tolist()
     new_prompt = set(_starts(_same_prompt(batch)))
     new_unit = set(range(len(batch))) if unit == "row" else set(_starts(batch[unit][1:] == batch[unit][:-1]))
-    runs = [
-        *sorted(new_prompt & new_unit),
-        len(batch),
-    ]  # siblings: between them neither prompt nor unit changes
+    runs = [*sorted(new_prompt & new_unit), len(batch)]  # of siblings: neither prompt nor unit changes between them
 
     def size(first: int, behind: int, *, fresh: bool) -> int:  # tokens that the rows add
         total = 0

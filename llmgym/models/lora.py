@@ -1,5 +1,6 @@
 """LoRA: low-rank adapters beside frozen weights (Hu et al. 2021, arXiv:2106.09685), by peft."""
 
+import copy
 import importlib.util
 from collections.abc import Iterator
 
@@ -45,6 +46,15 @@ def add_adapters(model: PreTrainedModel, rank: int, alpha: float, seed: int = 0)
         raise ModelError(
             f"lora_rank: models of type {model.config.model_type!r} take no adapters ({error})."
         ) from error
+
+
+def adapt(model: PreTrainedModel, rank: int, alpha: float, seed: int) -> PreTrainedModel:
+    """Give a model adapters, and return a plain copy that takes their merged weights; with rank 0 the model itself."""
+    if not rank:
+        return model
+    plain = copy.deepcopy(model).requires_grad_(False)
+    add_adapters(model, rank, alpha, seed)
+    return plain
 
 
 def merged_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:

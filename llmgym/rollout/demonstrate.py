@@ -36,7 +36,8 @@ def demonstrate(env: gymnasium.Env[str, str], seeds: Iterable[int]) -> list[Demo
         ConfigError: The environment has no expert.
         EnvironmentContractError: The expert has no more replies, but the episode goes on.
     """
-    return [_play(expert_env(env), seed) for seed in seeds]
+    inner = expert_env(env)
+    return [_play(inner, seed) for seed in seeds]
 
 
 def expert_env(env: gymnasium.Env[str, str]) -> TextEnv:

@@ -7,7 +7,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
-from llmgym.learn.aggregation import Aggregation, sum_by_episode, token_weights
+from llmgym.learn.aggregation import Aggregation, corrected_weights, sum_by_episode
 from llmgym.learn.kl import KLEstimator, kl_estimate
 from llmgym.learn.losses.base import LanguageModelLoss
 from llmgym.learn.mismatch import Level, effective_share
@@ -93,8 +93,7 @@ class PolicyGradientLoss(LanguageModelLoss):
 
     def weights(self, batch: TensorDictBase) -> Tensor:
         """Return how much each token counts in a whole optimiser batch.  [B, T]"""
-        weight = token_weights(batch["mask"], self.aggregation, batch["episode"], self.loss_scale_factor)
-        return weight * batch["importance_weight"] if "importance_weight" in batch else weight
+        return corrected_weights(batch, self.aggregation, self.loss_scale_factor)
 
     def count(self, batch: TensorDictBase) -> int:
         """Return how many tokens were sampled."""

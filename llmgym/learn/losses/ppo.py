@@ -7,7 +7,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 from torchrl.objectives import ClipPPOLoss
 
-from llmgym.learn.aggregation import Aggregation, token_weights
+from llmgym.learn.aggregation import Aggregation, corrected_weights
 from llmgym.learn.critic import Critic
 from llmgym.learn.kl import KLEstimator, kl_estimate
 from llmgym.learn.losses.base import LanguageModelLoss
@@ -89,8 +89,7 @@ class PPOLoss(ClipPPOLoss, LanguageModelLoss):
 
     def weights(self, batch: TensorDictBase) -> Tensor:
         """Return how much each token counts in a whole optimiser batch.  [B, T]"""
-        weight = token_weights(batch["mask"], self.aggregation, batch["episode"], self.loss_scale_factor)
-        return weight * batch["importance_weight"] if "importance_weight" in batch else weight
+        return corrected_weights(batch, self.aggregation, self.loss_scale_factor)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Return the losses, weighted and summed, and the metrics as means over sampled tokens."""
