@@ -10,7 +10,7 @@ from llmgym.learn.aggregation import Aggregation
 from llmgym.learn.kl import KLEstimator
 from llmgym.learn.mismatch import Correction, Level
 from llmgym.rollout.chat import History
-from llmgym.rollout.engines.base import EngineKind
+from llmgym.rollout.engines.base import EngineKind, WeightTransfer
 
 BUNDLED_MODEL = "tiny"
 
@@ -135,6 +135,9 @@ class AgentConfig(LearningConfig):
 
     engine_weights_dir: Path | None = None
     """Where weights are written for SGLang servers to read; those on other machines have to see it too."""
+
+    engine_transfer: WeightTransfer = "directory"
+    """How weights reach SGLang servers: in that directory, or over a process `group`, NCCL between GPUs."""
 
     engine_check: Annotated[float, Field(gt=0)] | None = None
     """Stop if the engine's log-probabilities differ from the learner's by more nats a token, on average."""

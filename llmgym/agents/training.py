@@ -95,6 +95,7 @@ class Training(Loop):
             servers=config.engine_servers,
             options=config.engine_kwargs,
             weights_dir=config.engine_weights_dir,
+            transfer=config.engine_transfer,
             seed=config.seed,
             notify=self._notify,
         )

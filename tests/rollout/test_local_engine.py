@@ -27,9 +27,10 @@ from llmgym.errors import ContextOverflowError, ModelError
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.engines import local
 from llmgym.rollout.engines.base import Completion, GenerationRequest
+from llmgym.rollout.engines.decode_graphs import DecodeGraphs, DecodeStep
 from llmgym.rollout.engines.decoders import FusedDecoder, TransformersDecoder
-from llmgym.rollout.engines.forward_pass import ForwardPass
-from llmgym.rollout.engines.kv_cache import bytes_per_token
+from llmgym.rollout.engines.forward_pass import ForwardPass, Span
+from llmgym.rollout.engines.kv_cache import Store, bytes_per_token
 from llmgym.rollout.engines.local import LocalEngine
 
 STOP = 2
@@ -59,19 +60,27 @@ def drain(engine: LocalEngine) -> dict[int, Completion]:
 def plain_log_probs(model: PreTrainedModel, tokens: list[int], temperature: float = 1.0) -> torch.Tensor:
     """The log-probability of every token given those before it, by a plain forward pass: [T-1]."""
     with torch.no_grad():
-        logits = model(torch.tensor([tokens])).logits[0, :-1] / temperature
-    return logits.log_softmax(-1).gather(1, torch.tensor(tokens[1:])[:, None])[:, 0]
+        logits = model(torch.tensor([tokens], device=model.device)).logits[0, :-1] / temperature
+    return logits.log_softmax(-1).gather(1, torch.tensor(tokens[1:], device=model.device)[:, None])[:, 0]
 
 
 @pytest.mark.parametrize("max_running", [64, 5], ids=["roomy", "under pressure"])
 @pytest.mark.parametrize("chunk", [512, 7], ids=["whole", "chunked"])
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
+@pytest.mark.parametrize("steps", ["of any shape", "of fixed shapes"])
 def test_log_probs_equal_a_plain_forward_pass_over_three_ragged_turns(
-    model: PreTrainedModel, max_running: int, chunk: int, temperature: float, monkeypatch: pytest.MonkeyPatch
+    model: PreTrainedModel,
+    max_running: int,
+    chunk: int,
+    temperature: float,
+    steps: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(local, "_CHUNK", chunk)
     monkeypatch.setattr(local, "_PREFILL_TOKENS", 4 * chunk)
     engine = LocalEngine(model, max_running=max_running, context_length=600)
+    if steps == "of fixed shapes":  # those that a GPU captures
+        engine._graphs = DecodeGraphs(engine._decoder, engine._slots.episode_store, engine._slots.prompt_store)
     rng = random.Random(0)
     episodes = {i: [rng.randrange(3, 300) for _ in range(rng.randrange(3, 90))] for i in range(12)}
     episodes[7] = list(episodes[3])  # siblings share a prompt
@@ -311,6 +320,39 @@ def test_the_fused_decoder_is_chosen_and_equals_the_general_one(family: str) -> 
         torch.testing.assert_close(
             torch.tensor(completion.log_probs), torch.tensor(expected[i].log_probs), atol=1e-4, rtol=1e-4
         )
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama", "qwen3", "mistral"])
+def test_a_decoding_step_of_fixed_shape_never_waits_for_a_result(family: str) -> None:
+    device = torch.device("meta")  # where there are shapes and no values: whatever asks for one fails
+    with device:
+        model = random_model(family)
+    store, prompts = (Store(model.config, torch.float32, device) for _ in range(2))
+    store.resize(9, 64)
+    prompts.resize(2, 40)
+    step = DecodeStep(8, store, prompts)
+    step.fill([Span(0, 3, [5], 1), Span(1, 4, [5])], [12, 20])
+    decoder = FusedDecoder(model)
+    with torch.inference_mode():
+        logits = step.logits(decoder)
+    assert logits.shape == (8, model.config.vocab_size)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU here")
+def test_a_gpu_replays_captured_steps_and_follows_new_weights() -> None:
+    model = random_model("qwen2").cuda()
+    engine = LocalEngine(model)
+    for version in (1, 2):
+        requests = [request(i, range(3 + i // 2, 40), max_tokens=30) for i in range(5)]
+        engine.submit(requests)
+        for i, completion in drain(engine).items():
+            prompt = list(requests[i].tokens)
+            expected = plain_log_probs(model, [*prompt, *completion.tokens])[len(prompt) - 1 :]
+            torch.testing.assert_close(torch.tensor(completion.log_probs), expected.cpu(), atol=1e-3, rtol=0)
+        assert engine._graphs is not None
+        assert engine._graphs._captures
+        assert 8 in engine._graphs._steps
+        engine.load_weights([(name, value * 1.1) for name, value in model.named_parameters()], version)
 
 
 def test_a_learner_that_trains_the_module_trains_the_engine(model: PreTrainedModel) -> None:

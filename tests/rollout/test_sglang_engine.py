@@ -210,6 +210,19 @@ def test_what_is_aborted_never_comes_back(sglang: Setup) -> None:
     assert list(sglang.answer([ask(77, range(3, 30))])) == [77]
 
 
+def test_a_server_takes_weights_over_a_process_group_and_in_a_new_one_when_it_was_lost(sglang: Setup) -> None:
+    if not isinstance(sglang.worker, OwnServer):
+        pytest.skip("an SGLang in this process is given tensors")
+    sglang.worker.transfer = "group"
+    for seed in (7, 8):
+        sglang.train(seed)
+        sglang.engine.load_weights(sglang.model.named_parameters(), sglang.engine.weight_version + 1)
+        assert_three_ragged_turns_agree(sglang, 1.0, 500 + 10 * seed)
+    os.kill(sglang.process, signal.SIGKILL)
+    assert_three_ragged_turns_agree(sglang, 1.0, 600)  # with weights that travelled over another group
+    sglang.worker.transfer = "directory"
+
+
 def test_memory_can_be_lent_to_the_learner_until_the_next_weights(sglang: Setup) -> None:
     sglang.engine.lend_memory()
     sglang.train(seed=5)

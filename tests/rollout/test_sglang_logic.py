@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from aiohttp import web
 from conftest import random_model
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.distributed import Backend, BroadcastOptions
+from torch.distributed.distributed_c10d import PrefixStore, _new_process_group_helper, rendezvous
 
 from llmgym.errors import ConfigError, ContextOverflowError, EngineError
 from llmgym.rollout.engines import make
-from llmgym.rollout.engines.base import Completion, GenerationRequest
+from llmgym.rollout.engines.base import Completion, GenerationRequest, WeightTransfer
 from llmgym.rollout.engines.local import LocalEngine
 from llmgym.rollout.engines.make import make_engine
 from llmgym.rollout.engines.sglang import engine as sglang_engine
@@ -38,6 +41,8 @@ class FakeServer:
         hold: Requests that have to be under way before any is answered.
         weight_version: What it says its weights are.
         weights: What was in the directory that it last read.
+        refusals: How often it will refuse weights over a group.
+        knows: What its documentation lists.
         odd: Answers to the next requests, instead of the usual one.
     """
 
@@ -51,6 +56,9 @@ class FakeServer:
         self.under_way = self.most_under_way = 0
         self.odd: list[tuple[int, dict[str, Any]]] = []
         self.flushes = True
+        self.refusals = 0
+        self.knows = ["/generate"]
+        self.group: Any = None
         self.loop = asyncio.new_event_loop()
         self.port = 0
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
@@ -125,9 +133,40 @@ class FakeServer:
             self.weights = load_file(file)
             self.weight_version = body["weight_version"]
             answer = {"success": True, "message": ""}
+        elif request.path == "/openapi.json":
+            answer = {"paths": {path: {} for path in self.knows}}
+        elif request.path == "/init_weights_update_group":
+            await asyncio.to_thread(self._join, body)
+            answer = {"success": True, "message": ""}
+        elif request.path == "/update_weights_from_distributed":
+            if self.refusals:
+                self.refusals -= 1
+                return web.json_response({"success": False, "message": "no"}, status=400)
+            await asyncio.to_thread(self._receive, body)
+            self.weight_version = body["weight_version"]
+            answer = {"success": True, "message": ""}
+        elif request.path in ("/begin_weight_update", "/end_weight_update", "/destroy_weights_update_group"):
+            answer = {"success": True, "message": ""}
         elif request.path == "/generate":
             return await self._generate(body)
         return web.json_response(answer)
+
+    def _join(self, body: dict[str, Any]) -> None:
+        """Join a group as SGLang does: by torch's way to make groups."""
+        address = f"tcp://{body['master_address']}:{body['master_port']}"
+        patience = timedelta(seconds=20)
+        store, rank, size = next(rendezvous(address, body["rank_offset"], body["world_size"], timeout=patience))
+        name, backend = body["group_name"], Backend(body["backend"])
+        self.group, _ = _new_process_group_helper(
+            size, rank, [], backend, PrefixStore(name, store), group_name=name, timeout=patience
+        )
+
+    def _receive(self, body: dict[str, Any]) -> None:
+        """Take the tensors that were announced."""
+        for name, dtype, shape in zip(body["names"], body["dtypes"], body["shapes"], strict=True):
+            tensor = torch.empty(shape, dtype=getattr(torch, dtype))
+            self.group.broadcast([tensor], BroadcastOptions()).wait()
+            self.weights[name] = tensor
 
     async def _generate(self, body: dict[str, Any]) -> web.Response:
         self.prompts.append(body["input_ids"])
@@ -160,8 +199,13 @@ def fakes() -> Iterator[list[FakeServer]]:
         fake.close()
 
 
-def connect(*fakes: FakeServer, patience: float = 5.0, messages: list[str] | None = None) -> SGLangEngine:
-    workers = [Server(fake.url, KEY, patience=patience) for fake in fakes]
+def connect(
+    *fakes: FakeServer,
+    patience: float = 5.0,
+    messages: list[str] | None = None,
+    transfer: WeightTransfer = "directory",
+) -> SGLangEngine:
+    workers = [Server(fake.url, KEY, patience, transfer) for fake in fakes]
     return SGLangEngine(workers, notify=[].append if messages is None else messages.append)
 
 
@@ -225,6 +269,48 @@ def test_an_update_pauses_flushes_sends_goes_on_and_is_checked(fakes: list[FakeS
     assert drain(engine)[0].weight_version == 2
     engine.close()
     assert not engine._directory.exists()
+
+
+@pytest.mark.parametrize("with_sessions", [True, False])
+def test_weights_travel_over_a_group_of_learner_and_server(with_sessions: bool, fakes: list[FakeServer]) -> None:
+    session = ["/begin_weight_update"], ["/end_weight_update"]
+    begin, end = session if with_sessions else ([], [])
+    for fake in fakes:
+        fake.knows += begin
+    engine = connect(*fakes, transfer="group")
+    for version in (1, 2):
+        for fake in fakes:
+            fake.calls.clear()
+            fake.weights.clear()
+        engine.load_weights(WEIGHTS.items(), version)
+        for fake in fakes:
+            calls = [call for call in fake.calls if call not in ("/init_weights_update_group", "/openapi.json")]
+            assert calls == [
+                *("/pause_generation", "/flush_cache", *begin, "/update_weights_from_distributed", *end),
+                *("/continue_generation", "/model_info"),
+            ]
+            assert ("/init_weights_update_group" in fake.calls) == (version == 1)  # the group stays
+            torch.testing.assert_close(fake.weights, WEIGHTS)
+    assert not list(engine._directory.iterdir())  # nothing is written
+    engine.submit([ask(0)])
+    assert drain(engine)[0].weight_version == 2
+    engine.close()
+    assert all(fake.calls[-1] == "/destroy_weights_update_group" for fake in fakes)
+
+
+def test_a_server_that_refuses_weights_over_a_group_is_lost_and_asked_in_a_new_one(fakes: list[FakeServer]) -> None:
+    messages: list[str] = []
+    engine = connect(fakes[0], transfer="group", messages=messages)
+    engine.load_weights(WEIGHTS.items(), 1)
+    group = fakes[0].group
+    fakes[0].refusals = 1
+    engine.load_weights(WEIGHTS.items(), 2)
+    assert "does not take weights" in messages[0]
+    assert "is back" in messages[-1]
+    assert fakes[0].group is not group
+    engine.submit([ask(0)])
+    assert drain(engine)[0].weight_version == 2
+    engine.close()
 
 
 def test_a_stale_reply_is_asked_for_again_with_the_current_weights(fakes: list[FakeServer]) -> None:

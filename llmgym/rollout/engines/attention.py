@@ -25,12 +25,13 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, softcap: f
         The attended values [B, K, Q, D], and the logarithm of the sum of the exponentials of
         the scores [B, K, Q, 1].
     """
-    numpy = query.device.type == "cpu" and query.dtype == torch.float32 and torch.get_num_threads() == 1
+    on_cpu = query.device.type == "cpu"
+    numpy = on_cpu and query.dtype == torch.float32 and torch.get_num_threads() == 1
     scores = _product(query, keys.transpose(2, 3), numpy=numpy and query.shape[2] < _NARROW).float()  # [B, K, Q, L]
     if softcap is not None:
         scores = scores.div_(softcap).tanh_().mul_(softcap)
     largest = scores.add_(mask).amax(dim=-1, keepdim=True)
-    weights = torch.softmax(scores, dim=-1, out=scores)
+    weights = torch.softmax(scores, dim=-1, out=scores if on_cpu else None)
     # exp(score - logsumexp) is the weight; read at the largest, where it is most exact.
     log_sum = largest - weights.amax(dim=-1, keepdim=True).log()
     return _product(weights.to(values.dtype), values, numpy=numpy), log_sum

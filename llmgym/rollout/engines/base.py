@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 EngineKind = Literal["auto", "local", "sglang"]
 """Which engine to sample with."""
 
+WeightTransfer = Literal["directory", "group"]
+"""How weights reach an SGLang server: as safetensors that it reads, or over a process group with the learner."""
+
 FinishReason = Literal["stop", "length"]
 """Why sampling stopped: behind a stop token or a stop string, or at `max_tokens`."""
 

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from llmgym.models.causal_lm import logits_of
-from llmgym.rollout.engines.forward_pass import ForwardPass
+from llmgym.rollout.engines.forward_pass import Pass
 
 _ROWS = 16  # bfloat16 products on a processor have a multiple of so many
 _ATTENTION = "llmgym_cache"  # the name under which `_attend` is registered with transformers
@@ -27,7 +27,7 @@ _ATTENTION = "llmgym_cache"  # the name under which `_attend` is registered with
 class Decoder(Protocol):
     """A model's trunk, run over packed tokens."""
 
-    def hidden(self, forward_pass: ForwardPass) -> Tensor:
+    def hidden(self, forward_pass: Pass) -> Tensor:
         """Run the tokens, their keys and values going to the cache; return their last hidden states.  [N, C]"""
         ...
 
@@ -55,7 +55,7 @@ class TransformersDecoder:
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
 
-    def hidden(self, forward_pass: ForwardPass) -> Tensor:
+    def hidden(self, forward_pass: Pass) -> Tensor:
         """See `Decoder`."""
         with _cached_attention(self._model):
             output = self._model.base_model(
@@ -96,7 +96,7 @@ def _attend(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float,
-    forward_pass: ForwardPass,
+    forward_pass: Pass,
     sliding_window: int | None = None,
     softcap: float | None = None,
     **kwargs: Any,
@@ -169,7 +169,7 @@ class FusedDecoder:
             for layer in self._trunk.layers
         ]
 
-    def hidden(self, forward_pass: ForwardPass) -> Tensor:
+    def hidden(self, forward_pass: Pass) -> Tensor:
         """See `Decoder`."""
         count = len(forward_pass.tokens)
         hidden = self._padded(self._trunk.embed_tokens(forward_pass.tokens))  # [N, C]

@@ -1,7 +1,8 @@
-"""`ForwardPass`: the tokens of one forward pass, and what of the cache each of them sees."""
+"""`ForwardPass`: any tokens of one forward pass, and what of the cache each of them sees."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -25,6 +26,46 @@ class Span:
     start: int
     tokens: Sequence[int]
     prompt: int | None = None
+
+
+class Pass(Protocol):
+    """What a decoder runs: N new tokens, whose keys and values go to a cache that each of them sees some of."""
+
+    @property
+    def tokens(self) -> Tensor:
+        """The tokens.  [N]"""
+        ...
+
+    @property
+    def positions(self) -> Tensor:
+        """Where each stands in its conversation.  [N]"""
+        ...
+
+    def attend(
+        self,
+        layer: int,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        scaling: float,
+        window: int | None = None,
+        softcap: float | None = None,
+    ) -> Tensor:
+        """Write a layer's new keys and values, and let every new token look at all that it sees.
+
+        Args:
+            layer: Index of the layer.
+            query: [N, H, D]
+            keys: [N, K, D], with H a multiple of K.
+            values: [N, K, D]
+            scaling: Factor of the scores.
+            window: Tokens that a token sees, itself included; None for all.
+            softcap: Bound of the scores, if the model has one.
+
+        Returns:
+            The attended values.  [N, H, D]
+        """
+        ...
 
 
 class ForwardPass:
@@ -83,20 +124,7 @@ class ForwardPass:
         window: int | None = None,
         softcap: float | None = None,
     ) -> Tensor:
-        """Write a layer's new keys and values, and let every new token look at all that it sees.
-
-        Args:
-            layer: Index of the layer.
-            query: [N, H, D]
-            keys: [N, K, D], with H a multiple of K.
-            values: [N, K, D]
-            scaling: Factor of the scores.
-            window: Tokens that a token sees, itself included; None for all.
-            softcap: Bound of the scores, if the model has one.
-
-        Returns:
-            The attended values.  [N, H, D]
-        """
+        """See `Pass`."""
         self._store.write(layer, self._places, keys, values)
         (n, width), (_, heads, head_dim), kv_heads = self._columns.shape, query.shape, keys.shape[1]
         query = query.to(self._store.dtype) * scaling
@@ -116,7 +144,7 @@ class ForwardPass:
         """Which tokens of its row each new token sees, as a bias to the scores.  [n, 1, H/K * T, L]"""
         if window not in self._masks:
             ahead = torch.arange(self._length, device=self._columns.device) - self._columns[..., None]  # [n, T, L]
-            self._masks[window] = _bias(ahead, window, self._store.dtype)[:, None].repeat(1, 1, repeats, 1)
+            self._masks[window] = bias(ahead, window, self._store.dtype)[:, None].repeat(1, 1, repeats, 1)
         return self._masks[window]
 
 
@@ -171,17 +199,17 @@ class _Siblings:
         """Which tokens of its prompt each sibling sees.  [P, 1, 1 or S * Q, L]"""
         if window not in self._masks:
             column = torch.arange(self._length, device=self._lengths.device)
-            inside = _bias(column - (self._lengths[:, None] - 1), None, self._store.dtype)  # [P, L]
+            inside = bias(column - (self._lengths[:, None] - 1), None, self._store.dtype)  # [P, L]
             mask = inside[:, None, None]
             if window is not None:
                 ahead = column - self._positions[self._members][..., None]  # [P, S, T, L]
-                near = _bias(ahead, window, self._store.dtype)[:, :, None].expand(-1, -1, repeats, -1, -1)
+                near = bias(ahead, window, self._store.dtype)[:, :, None].expand(-1, -1, repeats, -1, -1)
                 mask = torch.minimum(mask, near.reshape(len(inside), 1, -1, self._length))
             self._masks[window] = mask
         return self._masks[window]
 
 
-def _bias(ahead: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:
+def bias(ahead: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:
     """Return 0 where a token is seen from `-ahead` tokens further on, and a very low number elsewhere."""
     seen = ahead <= 0 if window is None else (ahead <= 0) & (ahead > -window)
     return torch.where(seen, 0.0, torch.finfo(dtype).min).to(dtype)

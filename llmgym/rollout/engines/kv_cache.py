@@ -16,10 +16,11 @@ class Store:
     Attributes:
         rows: How many there are.
         length: Tokens that each of them can hold.
+        resized: How often that changed, and keys and values moved.
     """
 
     def __init__(self, config: PretrainedConfig, dtype: torch.dtype, device: torch.device) -> None:
-        self.rows, self.length = 0, 0
+        self.rows, self.length, self.resized = 0, 0, 0
         self.dtype, self.device = dtype, device
         self._heads, self._head_dim = _kv_heads(config), _head_dim(config)
         empty = torch.empty((2, 0, self._heads, 0, self._head_dim), dtype=dtype, device=device)
@@ -39,6 +40,7 @@ class Store:
             new[kept] = old[kept]
             self._layers[i] = new
         self.rows, self.length = rows, length
+        self.resized += 1
 
     def places(self, rows: Tensor, columns: Tensor) -> Tensor:
         """Return where the keys of the tokens in these rows and columns [N] stand.  [N*K]"""
@@ -51,6 +53,11 @@ class Store:
         for store, new in zip(self._layers[layer], (keys, values), strict=True):
             flat = new.reshape(-1, self._head_dim).to(store.dtype)  # [N*K, D]
             store.view(-1, self._head_dim).index_copy_(0, places, flat)
+
+    def at(self, layer: int, places: Tensor) -> Tensor:
+        """Return the keys and values at the places of N tokens.  [2, N, K, D]"""
+        flat = self._layers[layer].view(2, -1, self._head_dim)
+        return flat[:, places].view(2, -1, self._heads, self._head_dim)
 
     def read(self, layer: int, rows: slice | Tensor, length: int) -> tuple[Tensor, Tensor]:
         """Return the first `length` keys and values of rows, as views if `rows` is a slice.  [R, K, L, D] each"""

@@ -12,7 +12,8 @@ from transformers import PreTrainedModel
 
 from llmgym.errors import ModelError
 from llmgym.rollout.engines.base import Completion, FinishReason, GenerationRequest, require_room
-from llmgym.rollout.engines.decoders import make_decoder
+from llmgym.rollout.engines.decode_graphs import DecodeGraphs
+from llmgym.rollout.engines.decoders import FusedDecoder, make_decoder
 from llmgym.rollout.engines.forward_pass import ForwardPass, Span
 from llmgym.rollout.engines.kv_cache import Store, bytes_per_token
 from llmgym.rollout.engines.sampling import sample, uniforms
@@ -111,6 +112,11 @@ class LocalEngine:
             max_rows=max_running,
             context_length=self.context_length,
         )
+        self._graphs = (
+            DecodeGraphs(self._decoder, self._slots.episode_store, self._slots.prompt_store)
+            if model.device.type == "cuda" and isinstance(self._decoder, FusedDecoder)
+            else None
+        )
         self._waiting: list[_Run] = []
         self._held = 0  # steps that the oldest waiting request has been held back
         self._running: list[_Run] = []  # when a step runs, the i-th is in row i
@@ -166,6 +172,8 @@ class LocalEngine:
                 if parameters[name] is not value:
                     parameters[name].copy_(value)
         self._decoder.refresh()
+        if self._graphs is not None:
+            self._graphs.follow(self.model.parameters())
         self._slots.clear()
         self.weight_version = version
 
@@ -226,6 +234,8 @@ class LocalEngine:
     def _step(self) -> Tensor:
         """Run what the running requests' rows lack, mostly the newest token; return what comes after it.  [B, V]"""
         spans = [self._lacking(run) for run in self._running]
+        if self._graphs is not None and all(len(span.tokens) == 1 for span in spans):
+            return self._graphs.logits(spans, self._slots.prompt_lengths)
         hidden = self._run(spans, self._slots.episode_store)
         if len(hidden) > len(spans):
             ends = torch.tensor([len(span.tokens) for span in spans], device=hidden.device).cumsum(0)
@@ -242,8 +252,8 @@ class LocalEngine:
 
     def _run(self, spans: Sequence[Span], store: Store) -> Tensor:
         """Run spans; return their last hidden states, packed.  [N, C]"""
-        lengths = [len(prompt.tokens) for prompt in self._slots.prompts]
-        return self._decoder.hidden(ForwardPass(spans, store, self._slots.prompt_store, lengths))
+        prompts = self._slots.prompt_store, self._slots.prompt_lengths
+        return self._decoder.hidden(ForwardPass(spans, store, *prompts))
 
     def _sample(self, logits: Tensor) -> list[Completion]:
         """Sample a token for every running request; return those that this finished."""

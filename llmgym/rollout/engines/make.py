@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from llmgym.errors import ConfigError
-from llmgym.rollout.engines.base import Engine, EngineKind
+from llmgym.rollout.engines.base import Engine, EngineKind, WeightTransfer
 from llmgym.rollout.engines.local import LocalEngine
 from llmgym.rollout.engines.sglang.versions import installed_version
 
@@ -31,6 +31,7 @@ def make_engine(
     servers: int = 0,
     options: Mapping[str, Any] | None = None,
     weights_dir: Path | None = None,
+    transfer: WeightTransfer = "directory",
     seed: int = 0,
     notify: Callable[[str], object],
 ) -> Engine:
@@ -49,6 +50,7 @@ def make_engine(
         servers: SGLang servers to start; 0 for one SGLang in this process.
         options: Arguments of SGLang.
         weights_dir: Where servers read weights from.
+        transfer: How servers are given weights.
         seed: Of the sampling of SGLangs that are started here.
         notify: Is given a sentence when an SGLang is lost or back.
 
@@ -60,8 +62,10 @@ def make_engine(
     if kind == "auto":
         kind = "sglang" if urls or (installed_version() and torch.cuda.is_available()) else "local"
     if kind == "local":
-        if urls or servers or options:
-            raise ConfigError("engine_url, engine_servers and engine_kwargs are SGLang's: expected --engine sglang.")
+        if urls or servers or options or transfer == "group":
+            raise ConfigError(
+                "engine_url, engine_servers, engine_kwargs and engine_transfer are SGLang's: expected --engine sglang."
+            )
         if dtype is not None and getattr(torch, dtype) != model.dtype:
             model = copy.deepcopy(model).to(getattr(torch, dtype)).requires_grad_(False)
         return LocalEngine(model, memory_gib=kv_cache_gib, context_length=context_length, text_of=text_of)
@@ -71,6 +75,12 @@ def make_engine(
         raise ConfigError(
             "engine_servers, engine_kwargs and engine_dtype are for starting SGLang, "
             "engine_url is for one that runs: expected one or the other."
+        )
+
+    if transfer == "group" and not (urls or servers):
+        raise ConfigError(
+            "engine_transfer: expected engine_servers or engine_url beside 'group': "
+            "an SGLang in this process is given the tensors themselves."
         )
 
     from llmgym.rollout.engines.sglang.engine import SGLangEngine
@@ -84,8 +94,8 @@ def make_engine(
         from llmgym.rollout.engines.sglang.server import OwnServer, Server
 
         gpus = 0 if common.get("device") == "cpu" else int(common.get("tp_size", 1))
-        workers = [Server(url, os.environ.get(KEY_VARIABLE)) for url in urls] or [
-            OwnServer(model_path, {"random_seed": seed + i, "base_gpu_id": i * gpus, **common}, i)
+        workers = [Server(url, os.environ.get(KEY_VARIABLE), transfer=transfer) for url in urls] or [
+            OwnServer(model_path, {"random_seed": seed + i, "base_gpu_id": i * gpus, **common}, i, transfer)
             for i in range(servers)
         ]
     else:

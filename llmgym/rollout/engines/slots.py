@@ -83,6 +83,11 @@ class Slots:
 
     # Prompts.
 
+    @property
+    def prompt_lengths(self) -> list[int]:
+        """Tokens of each prompt, by row."""
+        return [len(prompt.tokens) for prompt in self.prompts]
+
     def prompt_of(self, tokens: Sequence[int]) -> Prompt | None:
         """Return the longest cached prompt that `tokens` begin with and go beyond."""
         fitting = (

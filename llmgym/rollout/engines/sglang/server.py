@@ -12,15 +12,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
 from llmgym.errors import EngineError
+from llmgym.rollout.engines.base import WeightTransfer
+from llmgym.rollout.engines.sglang.group import WeightsGroup
 from llmgym.rollout.engines.sglang.versions import installed_version, require_version
-from llmgym.rollout.engines.sglang.weights import Weights
+from llmgym.rollout.engines.sglang.weights import Bucket, Weights
 from llmgym.rollout.engines.sglang.wire import TransientError
 from llmgym.rollout.engines.sglang.worker import Worker, WorkerLostError, refused, succeeded
 
@@ -32,20 +36,27 @@ _HEALTH_EVERY = 10.0  # seconds
 _HEALTH_TIMEOUT = 30.0  # seconds; SGLang itself gives up after 20
 _HEALTH_MISSES = 3  # in a row, and a server counts as lost
 _FLUSH_TIMEOUT = 30.0  # seconds
+_FAREWELL_TIMEOUT = 5.0  # seconds
 
 
 class Server(Worker):
-    """An SGLang server, spoken to over HTTP. Weights go to it as a directory of safetensors.
+    """An SGLang server, spoken to over HTTP. Weights go to it in a directory or over a process group.
 
     Args:
         url: Where it is.
         key: Its API key, which has to be its admin key too if it has one; None if it wants none.
         patience: Seconds that it may take to answer when it is first asked, or asked again
             after it was lost: somebody else has to start it.
+        transfer: How weights go to it.
     """
 
-    def __init__(self, url: str, key: str | None = None, patience: float = 60.0) -> None:
+    def __init__(
+        self, url: str, key: str | None = None, patience: float = 60.0, transfer: WeightTransfer = "directory"
+    ) -> None:
         super().__init__()
+        self.transfer = transfer
+        self._processes = 1
+        self._group: WeightsGroup | None = None  # made when first needed
         self.name = f"the SGLang server {url}"
         self._url, self._key, self._patience = url.rstrip("/"), key, patience
         self._session: aiohttp.ClientSession | None = None
@@ -62,7 +73,12 @@ class Server(Worker):
         await self._wait_until_healthy()
 
     async def shut_down(self) -> None:
-        """Close the connections."""
+        """Leave the group, and close the connections."""
+        if self._group is not None:
+            farewell = self._call("POST", "/destroy_weights_update_group", {"group_name": self._group.name})
+            with contextlib.suppress(TransientError, WorkerLostError, EngineError, TimeoutError):
+                await asyncio.wait_for(farewell, _FAREWELL_TIMEOUT)
+            self._leave_group()
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -77,7 +93,9 @@ class Server(Worker):
 
     async def info(self) -> Mapping[str, Any]:
         """Return what the server says about itself."""
-        return await self._call("GET", "/server_info")
+        info = await self._call("GET", "/server_info")
+        self._processes = int(info.get("tp_size") or 1) * int(info.get("pp_size") or 1)
+        return info
 
     async def answer(self, rid: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Ask the server."""
@@ -93,25 +111,74 @@ class Server(Worker):
         await asyncio.gather(*calls, return_exceptions=True)  # what cannot be told so is cut off anyway
 
     async def load(self, weights: Weights) -> None:
-        """Pause, flush the cache and check it, have the server read the directory, check the version, go on."""
+        """Pause, flush the cache and check it, have the server take the weights, go on, check the version."""
         await self.until_lost(self._load(weights))
 
     async def _load(self, weights: Weights) -> None:
-        directory = str(weights.directory)
+        take = (
+            partial(self._read, weights.directory, weights.tag)
+            if self.transfer == "directory"
+            else partial(self._receive, list(weights.buckets()), weights.tag)
+        )
         try:
             # "abort" leaves no request behind that would go on with the old cache.
             await self._call("POST", "/pause_generation", {"mode": "abort"})
             try:
                 await self._call("POST", f"/flush_cache?timeout={_FLUSH_TIMEOUT}")  # any status but 200 is an error
-                update = {"model_path": directory, "weight_version": weights.tag}
-                answer = await self._call("POST", "/update_weights_from_disk", update)
-                succeeded("update_weights_from_disk", answer["success"], answer["message"])
+                await take()
             finally:
                 await self._call("POST", "/continue_generation", {})
             version = (await self._call("GET", "/model_info")).get("weight_version")
         except (TransientError, EngineError) as error:
-            raise WorkerLostError(f"it does not take weights from {directory}: {error}") from error
+            raise WorkerLostError(f"it does not take weights: {error}") from error
         succeeded("the update", version == weights.tag, f"it says its weights are {version!r}")
+
+    async def _read(self, directory: Path, tag: str) -> None:
+        """Have the server read weights from a directory."""
+        await self._update("update_weights_from_disk", model_path=str(directory), weight_version=tag)
+
+    async def _receive(self, buckets: Sequence[Bucket], tag: str) -> None:
+        """Send weights to the server over a process group."""
+        try:
+            if self._group is None:
+                address = await asyncio.to_thread(_address_towards, self._url)
+                self._group = WeightsGroup(address, self._processes, buckets[0][0][1].device)
+                await asyncio.gather(
+                    self._update("init_weights_update_group", **self._group.invitation),
+                    asyncio.to_thread(self._group.join),
+                )
+            # Later versions want to know where an update begins and ends.
+            has_sessions = await self._has("/begin_weight_update")
+            if has_sessions:
+                await self._update("begin_weight_update")
+            for bucket in buckets:
+                described = {**self._group.description(bucket), "weight_version": tag, "flush_cache": False}
+                await asyncio.gather(
+                    self._update("update_weights_from_distributed", **described),
+                    asyncio.to_thread(self._group.send, bucket),
+                )
+            if has_sessions:
+                await self._update("end_weight_update")
+        except RuntimeError as error:  # of the group
+            self._leave_group()
+            raise TransientError(f"the process group failed: {error}") from error
+        except BaseException:
+            self._leave_group()
+            raise
+
+    def _leave_group(self) -> None:
+        if self._group is not None:
+            self._group.leave()
+            self._group = None
+
+    async def _update(self, call: str, **arguments: Any) -> None:
+        """Make one of the calls that say whether they succeeded."""
+        answer = await self._call("POST", f"/{call}", arguments)
+        succeeded(call, answer["success"], answer["message"])
+
+    async def _has(self, path: str) -> bool:
+        """Whether this version of SGLang knows a call."""
+        return path in (await self._call("GET", "/openapi.json"))["paths"]
 
     async def release_memory(self) -> None:
         """Release weights and cache."""
@@ -175,14 +242,17 @@ class OwnServer(Server):
         model_path: The directory or hub name of the weights to start with.
         options: Arguments of SGLang's server.
         number: Which server of ours it is.
+        transfer: How weights go to it.
 
     Raises:
         EngineError: SGLang is not installed, or too old.
     """
 
-    def __init__(self, model_path: str, options: Mapping[str, Any], number: int) -> None:
+    def __init__(
+        self, model_path: str, options: Mapping[str, Any], number: int, transfer: WeightTransfer = "directory"
+    ) -> None:
         require_version(installed_version(), "in this environment")
-        super().__init__("http://127.0.0.1", secrets.token_urlsafe(32))
+        super().__init__("http://127.0.0.1", secrets.token_urlsafe(32), transfer=transfer)
         self.name = f"SGLang server {number}"
         self._options = {"model_path": model_path, "log_level": "error", "host": "127.0.0.1", **options}
         self._log = Path(tempfile.gettempdir()) / f"llmgym-sglang-{os.getpid()}-{number}.log"
@@ -255,6 +325,15 @@ class OwnServer(Server):
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines() if self._log.exists() else []
         cause = next((f": {line.strip()}" for line in reversed(lines) if "Error" in line), "")
         return f"its process ended with exit code {code}{cause:.300} (log: {self._log})"
+
+
+def _address_towards(url: str) -> str:
+    """Return the address that this machine has on the way to a server. Nothing is sent."""
+    parts = urlsplit(url)
+    family, kind, _, _, there = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, kind) as probe:
+        probe.connect(there)
+        return str(probe.getsockname()[0])
 
 
 def _free_port() -> int:

@@ -11,6 +11,9 @@ from torch import Tensor
 from llmgym.errors import EngineError
 from llmgym.files import whole_or_absent
 
+Bucket = list[tuple[str, Tensor]]
+"""Names and tensors."""
+
 _BUCKET_BYTES = 512 * 2**20  # of tensors that are handed over at once
 
 
@@ -33,14 +36,14 @@ class Weights:
         self._tensors = [(name, tensor.detach()) for name, tensor in tensors]
         self._written = [tensor._version for _, tensor in self._tensors]  # counts writes in place
 
-    def buckets(self) -> Iterator[list[tuple[str, Tensor]]]:
+    def buckets(self) -> Iterator[Bucket]:
         """Yield names and tensors, as many at once as fit in half a GiB.
 
         Raises:
             EngineError: The learner has written to them since.
         """
         self._check_unwritten()
-        bucket: list[tuple[str, Tensor]] = []
+        bucket: Bucket = []
         size = 0
         for name, tensor in self._tensors:
             if bucket and size + tensor.nbytes > _BUCKET_BYTES:
