@@ -65,7 +65,7 @@ class SPIN(OnlineAgent):
     needs_reference = True
 
     def _make_training(self) -> Training:
-        from llmgym.rollout.demonstrate import expert_env
+        from llmgym.envs.experts import expert_env
 
         training = super()._make_training()
         with contextlib.closing(training.make_envs(1)) as envs:

@@ -10,12 +10,11 @@ is rejected. The environment's own score tells that it is the worse one.
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import gymnasium
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,12 +30,12 @@ from llmgym.data.conversations import (
     column_of_numbers,
     read_table,
 )
+from llmgym.envs.experts import expert_env, has_mistakes, play, play_expert
 from llmgym.envs.seeds import training_seeds
-from llmgym.envs.text_env import TextEnv
-from llmgym.errors import ConfigError, DataError, LLMGymError
+from llmgym.errors import DataError, LLMGymError
 from llmgym.files import whole_or_absent
 from llmgym.registry import make_env
-from llmgym.types import Message, Turn
+from llmgym.types import Episode, Message
 
 SCHEMA_VERSION = 1
 
@@ -139,21 +138,18 @@ def generate_preferences(env: str, n: int, seed: int = 0, **env_kwargs: Any) -> 
         ConfigError: The environment has no expert.
         DataError: Episodes upon episodes give no pair.
     """
-    playing = make_env(env, **env_kwargs)
-    inner = playing.unwrapped
-    if not isinstance(inner, TextEnv) or type(inner).expert is TextEnv.expert:
-        raise ConfigError(f"{env} has no expert(), which is what preferences are made of.")
-    has_mistakes = type(inner).mistake is not TextEnv.mistake
+    playing = expert_env(make_env(env, **env_kwargs))
+    replies: Callable[[], Iterable[str]] = playing.mistake if has_mistakes(playing) else lambda: elsewhere
     preferences: list[Preference] = []
     elsewhere: list[str] = []  # the expert's replies to the task before
     futile = 0
     rng = np.random.default_rng(seed)
     while len(preferences) < n:
         (task,) = training_seeds(rng, 1)
-        expert, high = _play(playing, task, inner.expert)
-        other, low = _play(playing, task, inner.mistake if has_mistakes else elsewhere.__iter__)
-        elsewhere = [turn.action for turn in expert]
-        pair = _pair(inner.system_prompt, expert, other, high, low)
+        expert, high = play_expert(playing, task)
+        other, low = play(playing, task, replies) or (None, None)
+        elsewhere = expert.actions
+        pair = _pair(expert, other, high, low)
         if pair is not None:
             preferences.append(pair)
             futile = 0
@@ -162,47 +158,26 @@ def generate_preferences(env: str, n: int, seed: int = 0, **env_kwargs: Any) -> 
     return preferences
 
 
-def _play(
-    env: gymnasium.Env[str, str], seed: int, replies: Callable[[], Iterator[str]]
-) -> tuple[list[Turn], float | None]:
-    """Play an episode; return its turns and its score, None if it has none or did not come to its end."""
-    observation, _ = env.reset(seed=seed)
-    turns: list[Turn] = []
-    total = 0.0
-    for action in replies():
-        turns.append(Turn(observation, action))
-        observation, reward, terminated, truncated, info = env.step(action)
-        total += float(reward)
-        if terminated or truncated:
-            return turns, None if "score_missing" in info else total
-    return turns, None
-
-
-def _pair(
-    system: str | None, expert: list[Turn], other: list[Turn], high: float | None, low: float | None
-) -> Preference | None:
+def _pair(expert: Episode, other: Episode | None, high: float | None, low: float | None) -> Preference | None:
     """Divide two episodes of one task where they part; the observation that both then answer ends the prompt.
 
     None if the other one is not worse, or if they part because the environment said something else.
     """
-    if high is None or low is None or not low < high:
+    if other is None or high is None or low is None or not low < high:
         return None
-    alike = sum(1 for _ in itertools.takewhile(lambda turns: turns[0] == turns[1], zip(expert, other, strict=False)))
-    if expert[alike].observation != other[alike].observation:
+    turns = zip(expert.turns, other.turns, strict=False)
+    alike = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], turns))
+    right, wrong = expert.turns[alike:], other.turns[alike:]
+    if right[0].observation != wrong[0].observation:
         return None
-    before = [Message("system", system)] if system else []
+    begun = Episode(expert.system_prompt, expert.turns[:alike])
     return Preference(
-        prompt=(*before, *_messages(expert[:alike]), Message("user", expert[alike].observation)),
-        chosen=_messages(expert[alike:])[1:],
-        rejected=_messages(other[alike:])[1:],
+        prompt=(*begun.messages, Message("user", right[0].observation)),
+        chosen=tuple(Episode(turns=right).messages[1:]),
+        rejected=tuple(Episode(turns=wrong).messages[1:]),
         score_chosen=high,
         score_rejected=low,
     )
-
-
-def _messages(turns: Sequence[Turn]) -> tuple[Message, ...]:
-    said = ((Message("user", turn.observation), Message("assistant", turn.action)) for turn in turns)
-    return tuple(itertools.chain.from_iterable(said))
 
 
 class PreferencesConfig(Config):

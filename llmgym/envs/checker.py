@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 
+from llmgym.envs.experts import has_expert, has_mistakes
 from llmgym.envs.text_env import TextEnv
 from llmgym.errors import EnvironmentContractError
 from llmgym.spaces import UnicodeText
@@ -39,13 +40,13 @@ def check_env(env: gymnasium.Env[str, str], *, seeds: int = 20) -> None:
     for seed in range(seeds):
         _play_twice(env, seed, partial(_random_replies, seed))
     inner = env.unwrapped
-    if not isinstance(inner, TextEnv) or type(inner).expert is TextEnv.expert:
+    if not isinstance(inner, TextEnv) or not has_expert(inner):
         return
     for seed in range(seeds):
         total = _total(inner, seed, "expert")
         if inner.top_score is not None and abs(total - inner.top_score) > 1e-6:
             raise EnvironmentContractError(f"The expert earned {total} on seed {seed}, expected {inner.top_score}.")
-        if type(inner).mistake is not TextEnv.mistake and (wrong := _total(inner, seed, "mistake")) >= total:
+        if has_mistakes(inner) and (wrong := _total(inner, seed, "mistake")) >= total:
             raise EnvironmentContractError(
                 f"The mistake earned {wrong} on seed {seed}, expected less than the expert's {total}."
             )

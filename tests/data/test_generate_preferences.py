@@ -98,7 +98,7 @@ def test_an_environment_in_which_nothing_is_worse_gives_up_and_says_so() -> None
 @pytest.mark.usefixtures("sums")
 def test_an_environment_without_an_expert_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(Sums, "expert")
-    with pytest.raises(ConfigError, match=r"has no expert\(\)"):
+    with pytest.raises(ConfigError, match="Sums has no expert to learn from"):
         generate_preferences("Sums-test-v0", 1)
 
 

@@ -1,0 +1,61 @@
+"""Who has an expert, and how replies that are known beforehand are played."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import gymnasium
+
+from llmgym.envs.text_env import TextEnv
+from llmgym.errors import ConfigError, EnvironmentContractError
+from llmgym.types import Episode
+
+
+def has_expert(env: gymnasium.Env[Any, Any]) -> bool:
+    """Whether an environment, or what its wrappers are around, tells what an expert would reply."""
+    inner = env.unwrapped
+    return isinstance(inner, TextEnv) and type(inner).expert is not TextEnv.expert
+
+
+def has_mistakes(env: TextEnv) -> bool:
+    """Whether an environment tells what a wrong episode is like."""
+    return type(env).mistake is not TextEnv.mistake
+
+
+def expert_env(env: gymnasium.Env[Any, Any]) -> TextEnv:
+    """Return an environment without its wrappers, if it has an expert.
+
+    Raises:
+        ConfigError: It has none.
+    """
+    inner: Any = env.unwrapped
+    if not has_expert(inner):
+        raise ConfigError(
+            f"{type(inner).__name__} has no expert to learn from: expected a TextEnv with an expert() that yields a "
+            "reply per turn."
+        )
+    assert isinstance(inner, TextEnv)
+    return inner
+
+
+def play(env: TextEnv, seed: int, replies: Callable[[], Iterable[str]]) -> tuple[Episode, float | None] | None:
+    """Play one episode; return it and its score, which may be missing; None if the replies ran out before its end."""
+    env.reset(seed=seed)
+    total = 0.0
+    for reply in replies():
+        _, reward, terminated, truncated, info = env.step(reply)
+        total += float(reward)
+        if terminated or truncated:
+            return env.episode, None if "score_missing" in info else total
+    return None
+
+
+def play_expert(env: TextEnv, seed: int) -> tuple[Episode, float | None]:
+    """Play the expert; return its episode and the score.
+
+    Raises:
+        EnvironmentContractError: The expert has no more replies, but the episode goes on.
+    """
+    played = play(env, seed, env.expert)
+    if played is None:
+        raise EnvironmentContractError(f"The expert ran out of replies on seed {seed} before the episode was over.")
+    return played
