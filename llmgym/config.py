@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
@@ -117,6 +118,11 @@ class _CommandLine:
     """Print every option as YAML and stop."""
 
 
+def _introduces(cls: type[Config], name: str) -> type[Config]:
+    """Return the configuration, of `cls` and those that it is derived from, that has an option first."""
+    return next(base for base in reversed(cls.mro()) if name in getattr(base, "model_fields", {}))
+
+
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
@@ -139,18 +145,34 @@ def parse_command_line(cls: type[AnyConfig], arguments: Sequence[str] | None, pr
     early.add_argument("--config", type=Path)
     path = early.parse_known_args(arguments)[0].config
     default = cls.of(read_yaml(path) if path else {})
-    # tyro parses into a plain dataclass, so that what is allowed is said once, by the configuration.
-    fields = [
-        (
+    # tyro parses into plain dataclasses, so that what is allowed is said once, by the configuration.
+    groups: dict[type[Config], list[Any]] = {}
+    for name, field in cls.model_fields.items():
+        option = (
             name,
             Annotated[field.rebuild_annotation(), tyro.conf.arg(help=field.description)],
             dataclasses.field(default_factory=functools.partial(getattr, default, name)),
         )
-        for name, field in cls.model_fields.items()
-    ]
-    command: Any = dataclasses.make_dataclass(cls.__name__, fields, bases=(_CommandLine,), kw_only=True)
+        groups.setdefault(_introduces(cls, name), []).append(option)
+    parts = {group: dataclasses.make_dataclass(group.__name__, fields) for group, fields in groups.items()}
+    for group, part in parts.items():
+        part.__doc__ = group.__doc__ if group is not cls else ""
+    titles = {
+        group: re.sub("(?<=[a-z])(?=[A-Z])", "_", group.__name__.removesuffix("Config")).lower() for group in parts
+    }
+    command: Any = dataclasses.make_dataclass(
+        cls.__name__,
+        [
+            (titles[group], Annotated[part, tyro.conf.OmitArgPrefixes], dataclasses.field(default_factory=part))
+            for group, part in parts.items()
+        ],
+        bases=(_CommandLine,),
+        kw_only=True,
+    )
     options = tyro.cli(command, args=arguments, prog=prog, description=cls.__doc__)
-    values = {name: getattr(options, name) for name in cls.model_fields}
+    values = {
+        name: getattr(getattr(options, titles[group]), name) for group, part in parts.items() for name in vars(part())
+    }
     for name, value in values.items():
         if isinstance(value, dict):  # key=value words add to those of the file
             values[name] = {**getattr(default, name), **value}

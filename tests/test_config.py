@@ -1,6 +1,7 @@
 """Configurations refuse what they do not know, and the command line wins over the file."""
 
 import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,19 @@ def parse(*words: str) -> GRPOConfig:
 
 def test_every_option_has_a_help_text() -> None:
     assert all(field.description for field in GRPOConfig.model_fields.values())
+
+
+def test_help_shows_every_option_once_among_others_of_its_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse("--help")
+    printed = capsys.readouterr().out
+    boxes = re.split(r"\n ([a-z-]+) options +\n", printed)
+    found = dict(zip(boxes[1::2], boxes[2::2], strict=True))
+    assert list(found) == ["learning", "sampling", "engine", "agent", "online", "policy-gradient", "grpo"]
+    assert "--temperature" in found["sampling"]
+    assert "--clip-epsilon" in found["grpo"]
+    for name in GRPOConfig.model_fields:
+        assert len(re.findall(rf"^ +--{name.replace('_', '-')}[ ,]", printed, re.MULTILINE)) == 1
 
 
 def test_options_on_the_command_line_win_over_those_in_the_file(tmp_path: Path) -> None:

@@ -79,8 +79,8 @@ class LearningConfig(Config):
         return self.model == BUNDLED_MODEL
 
 
-class AgentConfig(LearningConfig):
-    """What every agent needs to know."""
+class SamplingConfig(LearningConfig):
+    """How replies are sampled."""
 
     max_tokens: Positive = 128
     """Tokens of one reply at the most."""
@@ -103,26 +103,21 @@ class AgentConfig(LearningConfig):
     history: History = "append"
     """What the model sees of earlier turns: what was said, token by token, or what the chat template makes of it."""
 
-    lora_merge: bool = False
-    """Save a checkpoint with the adapters merged into the weights, instead of the adapters alone."""
-
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """What the learner's matrix products are computed in, where the hardware can; weights stay float32."""
-
-    gradient_checkpointing: bool = False
-    """Compute each layer again in the backward pass instead of keeping it: less memory, more time."""
-
     context_length: Positive = 4096
     """Tokens of prompt and replies together; no more than the model's own limit is used."""
 
-    kv_cache_gib: Annotated[float, Field(gt=0)] = 4.0
-    """Bound of the embedded engine's KV cache."""
+
+class EngineConfig(SamplingConfig):
+    """What samples them."""
 
     engine: EngineKind = "auto"
     """What samples: the embedded engine (`local`) or SGLang. `auto`: SGLang where it and a CUDA GPU are there."""
 
     engine_dtype: Literal["float32", "bfloat16"] | None = None
     """What replies are sampled in. None: as the weights are. In another type the engine holds a copy of them."""
+
+    kv_cache_gib: Annotated[float, Field(gt=0)] = 4.0
+    """Bound of the embedded engine's KV cache."""
 
     engine_url: tuple[str, ...] = ()
     """SGLang servers that run already; their key stands in the environment variable LLMGYM_ENGINE_KEY."""
@@ -141,6 +136,19 @@ class AgentConfig(LearningConfig):
 
     engine_check: Annotated[float, Field(gt=0)] | None = None
     """Stop if the engine's log-probabilities differ from the learner's by more nats a token, on average."""
+
+
+class AgentConfig(EngineConfig):
+    """What every agent needs to know besides."""
+
+    lora_merge: bool = False
+    """Save a checkpoint with the adapters merged into the weights, instead of the adapters alone."""
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What the learner's matrix products are computed in, where the hardware can; weights stay float32."""
+
+    gradient_checkpointing: bool = False
+    """Compute each layer again in the backward pass instead of keeping it: less memory, more time."""
 
     eval_episodes: Annotated[int, Field(ge=0)] = 500
     """Held-out episodes before and after training; 0 for none."""
