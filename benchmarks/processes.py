@@ -17,7 +17,10 @@ ROOT = Path(__file__).parent.parent
 PEERS = ROOT / "benchmarks" / ".peers"
 
 # Sides that run in an environment of setup_peers.sh; the others run in this one.
-ENVIRONMENTS = {"trl_grpo": "trl", "trl_grpo_plain": "trl", "generate_batch": "trl", "sglang_cpu": "sglang"}
+ENVIRONMENTS = {
+    **dict.fromkeys(("trl_grpo", "trl_grpo_plain", "generate_batch"), "trl"),
+    **dict.fromkeys(("sglang_cpu", "sglang_llmgym"), "sglang"),
+}
 
 _DISTINCT = 640  # half the vocabulary: a random model that samples fewer different tokens is not sampled from
 

@@ -23,6 +23,7 @@ SIDES = {
     "generate": "transformers `generate`",
     "trl_grpo": "TRL GRPOTrainer",
     "sglang_cpu": "SGLang on CPU",
+    "sglang_llmgym": "the same through llmgym",
     "generate_batch": "transformers continuous batching",
     "collector": "llmgym, with environments",
 }
@@ -43,6 +44,7 @@ def sections() -> dict[str, tuple[str, list[str], list[Work]]]:
             [model.triage(f"even, {8 * n} episodes", (48, 48), prompts=n) for n in (16, 64)],
         ),
         "turns": ("float32", ["ours"], [model.many_turns(4), model.many_turns(32)]),
+        "through": ("float32", ["sglang_cpu", "sglang_llmgym"], [replace(ragged, name="ragged, SGLang")]),
         "collector": ("float32", ["ours", "collector"], [replace(even, name="even, collected")]),
     }
 
@@ -109,6 +111,9 @@ def claims(found: Measurements) -> list[Claim]:
         if more and less:
             text = f"llmgym's time by token, {text}"
             answers.append(by_token(text, factor, more, less, at_least=False))
+    ours, theirs = (found.get(("ragged, SGLang", "float32", side)) for side in ("sglang_llmgym", "sglang_cpu"))
+    if ours and theirs:
+        answers.append(by_token("SGLang's time by its time through llmgym", 0.95, theirs, ours, at_least=True))
     ours, theirs = (found.get(("ragged", "float32", side)) for side in ("ours", "trl_grpo"))
     if ours and theirs:
         text = "llmgym's peak memory by TRL GRPOTrainer's, sampling alone"

@@ -28,8 +28,8 @@ SIDES = {
     "loop": "transformers, a plain loop",
     "trl_grpo": "TRL GRPOTrainer",
     "trl_grpo_plain": "TRL GRPOTrainer without checkpointing",
-    "torchrl_grpo": "TorchRL, 8 rows at once",
-    "torchrl_grpo_defaults": "TorchRL, its defaults",
+    "torchrl_grpo": "TorchRL with 8 rows at once",
+    "torchrl_grpo_defaults": "TorchRL with its defaults",
 }
 
 
@@ -146,13 +146,13 @@ def claims(measurements: list[Measurement], loss_tolerance: float = 1e-5) -> lis
         if ours is None or side == "ours":
             continue
         if side in bounds:
-            text = f"llmgym's time by {SIDES[side]}'s, {episodes}"
+            text = f"llmgym's time by that of {SIDES[side]}, {episodes}"
             answers.append(Claim(text, bounds[side], ours.seconds / theirs.seconds, False))
         if side.startswith("trl"):
-            text = f"llmgym's peak memory by {SIDES[side]}'s, {episodes}"
+            text = f"llmgym's peak memory by that of {SIDES[side]}, {episodes}"
             answers.append(Claim(text, 1.0, ours.peak_mib / theirs.peak_mib, False))
         difference = abs(ours.steps[0].loss - theirs.steps[0].loss)
-        text = f"loss minus {SIDES[side]}'s in {loss_tolerance:g}, {episodes}"
+        text = f"loss minus that of {SIDES[side]} in {loss_tolerance:g}, {episodes}"
         answers.append(Claim(text, 1.0, difference / loss_tolerance, False))
     return answers
 

@@ -1,50 +1,17 @@
-"""llmgym's embedded engine, asked as the collector asks it: submit, wait, submit what goes on.
-
-It returns tokens and their log-probabilities as Python lists, each request with its own seed.
-"""
+"""llmgym's embedded engine."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from benchmarks.sides.rollout import rollout
 from benchmarks.work import Work
 from llmgym.models.causal_lm import load_causal_lm
-from llmgym.rollout.engines.base import GenerationRequest
 from llmgym.rollout.engines.local import LocalEngine
 
 
 def load(model: str, dtype: str) -> Callable[[Work], list[list[list[int]]]]:
     """Return the engine's rollout."""
     engine = LocalEngine(load_causal_lm(Path(model), getattr(torch, dtype))[0])
-
-    def rollout(work: Work) -> list[list[list[int]]]:
-        contexts = [list(prompt) for prompt in work.prompts]
-        replies: list[list[list[int]]] = [[] for _ in contexts]
-
-        def request(episode: int) -> GenerationRequest:
-            turn = len(replies[episode])
-            seed = (work.seed << 64) + (episode << 16) + turn
-            length = work.lengths[episode][turn]
-            return GenerationRequest(episode, episode, list(contexts[episode]), length, (), 1.0, seed)
-
-        engine.submit([request(episode) for episode in range(len(contexts))])
-        over = 0
-        while over < len(contexts):
-            alive, done = [], []
-            for completion in engine.wait():
-                episode = completion.request_id
-                assert len(completion.log_probs) == len(completion.tokens)
-                replies[episode].append(completion.tokens)
-                contexts[episode] += completion.tokens
-                if len(replies[episode]) < work.turns:
-                    contexts[episode] += work.bridge
-                    alive.append(episode)
-                else:
-                    done.append(episode)
-            engine.submit([request(episode) for episode in alive])
-            engine.release(done)
-            over += len(done)
-        return replies
-
-    return rollout
+    return lambda work: rollout(engine, work)

@@ -6,28 +6,29 @@ and out without text.
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import sglang
 
 from benchmarks.work import Work
 
+OPTIONS: dict[str, Any] = {
+    "device": "cpu",
+    "attention_backend": "torch_native",
+    "sampling_backend": "pytorch",
+    "grammar_backend": "none",
+    "disable_overlap_schedule": True,
+    "disable_cuda_graph": True,
+    "skip_server_warmup": True,
+    "skip_tokenizer_init": True,
+    "max_total_tokens": 200_000,
+    "max_running_requests": 512,
+}
+
 
 def load(model: str, dtype: str) -> Callable[[Work], list[list[list[int]]]]:
     """Start the engine and return its rollout."""
-    engine = sglang.Engine(
-        model_path=model,
-        device="cpu",
-        dtype=dtype,
-        attention_backend="torch_native",
-        sampling_backend="pytorch",
-        grammar_backend="none",
-        disable_overlap_schedule=True,
-        disable_cuda_graph=True,
-        skip_server_warmup=True,
-        skip_tokenizer_init=True,
-        max_total_tokens=200_000,
-        max_running_requests=512,
-    )
+    engine = sglang.Engine(model_path=model, dtype=dtype, **OPTIONS)
 
     async def play(work: Work, episode: int) -> list[list[int]]:
         context = list(work.prompts[episode])
