@@ -36,6 +36,7 @@ CPU: dict[str, Any] = {
     "disable_overlap_schedule": True,
     "disable_cuda_graph": True,
     "skip_server_warmup": True,
+    "sleep_on_idle": True,  # an idle scheduler would poll, and take a core from the test that runs
     "max_total_tokens": 20000,
 }
 STOP = 2
