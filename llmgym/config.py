@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import functools
+import keyword
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -157,9 +158,11 @@ def parse_command_line(cls: type[AnyConfig], arguments: Sequence[str] | None, pr
     parts = {group: dataclasses.make_dataclass(group.__name__, fields) for group, fields in groups.items()}
     for group, part in parts.items():
         part.__doc__ = group.__doc__ if group is not cls else ""
-    titles = {
-        group: re.sub("(?<=[a-z])(?=[A-Z])", "_", group.__name__.removesuffix("Config")).lower() for group in parts
-    }
+    titles: dict[type[Config], str] = {}
+    for number, group in enumerate(parts):
+        title = re.sub("(?<=[a-z])(?=[A-Z])", "_", group.__name__.removesuffix("Config")).lower()
+        fits = title.isidentifier() and not keyword.iskeyword(title) and title not in titles.values()
+        titles[group] = title if fits else f"{title}_{number}"
     command: Any = dataclasses.make_dataclass(
         cls.__name__,
         [

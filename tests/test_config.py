@@ -9,7 +9,7 @@ import pytest
 from llmgym.agents.base import Agent
 from llmgym.agents.grpo import GRPOConfig
 from llmgym.cli import AGENTS
-from llmgym.config import parse_command_line, read_yaml
+from llmgym.config import Config, parse_command_line, read_yaml
 from llmgym.errors import ConfigError
 
 
@@ -34,6 +34,14 @@ def test_help_shows_every_option_once_among_others_of_its_kind(capsys: pytest.Ca
     assert "--clip-epsilon" in found["grpo"]
     for name in GRPOConfig.model_fields:
         assert len(re.findall(rf"^ +--{name.replace('_', '-')}[ ,]", printed, re.MULTILINE)) == 1
+
+
+def test_a_configuration_of_a_users_own_may_have_the_name_of_another() -> None:
+    own = type("GRPOConfig", (GRPOConfig,), {"__annotations__": {"patience": int}, "patience": 3, "__doc__": "Mine."})
+    config = parse_command_line(own, ["--patience", "5", "--steps", "2"], "test")
+    assert (config.patience, config.steps) == (5, 2)
+    nameless = type("Config", (Config,), {"__annotations__": {"many": int}, "many": 3})
+    assert parse_command_line(nameless, ["--many", "4"], "test").many == 4
 
 
 def test_options_on_the_command_line_win_over_those_in_the_file(tmp_path: Path) -> None:

@@ -136,10 +136,12 @@ def generate_preferences(env: str, n: int, seed: int = 0, **env_kwargs: Any) -> 
 
     Raises:
         ConfigError: The environment has no expert.
+        EnvironmentContractError: Its expert has no more replies, but the episode goes on.
         DataError: Episodes upon episodes give no pair.
     """
-    playing = expert_env(make_env(env, **env_kwargs))
-    replies: Callable[[], Iterable[str]] = playing.mistake if has_mistakes(playing) else lambda: elsewhere
+    playing = make_env(env, **env_kwargs)
+    inner = expert_env(playing)
+    replies: Callable[[], Iterable[str]] = inner.mistake if has_mistakes(inner) else lambda: elsewhere
     preferences: list[Preference] = []
     elsewhere: list[str] = []  # the expert's replies to the task before
     futile = 0

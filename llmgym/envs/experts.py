@@ -37,25 +37,33 @@ def expert_env(env: gymnasium.Env[Any, Any]) -> TextEnv:
     return inner
 
 
-def play(env: TextEnv, seed: int, replies: Callable[[], Iterable[str]]) -> tuple[Episode, float | None] | None:
-    """Play one episode; return it and its score, which may be missing; None if the replies ran out before its end."""
+def play(
+    env: gymnasium.Env[str, str], seed: int, replies: Callable[[], Iterable[str]]
+) -> tuple[Episode, float | None] | None:
+    """Play one episode of a `TextEnv`, through its wrappers.
+
+    Returns:
+        The episode and its score, which may be missing; None if the replies ran out before its end.
+    """
+    inner: Any = env.unwrapped
     env.reset(seed=seed)
     total = 0.0
     for reply in replies():
         _, reward, terminated, truncated, info = env.step(reply)
         total += float(reward)
         if terminated or truncated:
-            return env.episode, None if "score_missing" in info else total
+            return inner.episode, None if "score_missing" in info else total
     return None
 
 
-def play_expert(env: TextEnv, seed: int) -> tuple[Episode, float | None]:
+def play_expert(env: gymnasium.Env[str, str], seed: int) -> tuple[Episode, float | None]:
     """Play the expert; return its episode and the score.
 
     Raises:
-        EnvironmentContractError: The expert has no more replies, but the episode goes on.
+        ConfigError: There is none.
+        EnvironmentContractError: It has no more replies, but the episode goes on.
     """
-    played = play(env, seed, env.expert)
+    played = play(env, seed, expert_env(env).expert)
     if played is None:
         raise EnvironmentContractError(f"The expert ran out of replies on seed {seed} before the episode was over.")
     return played

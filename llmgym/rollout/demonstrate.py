@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import gymnasium
 
-from llmgym.envs.experts import expert_env, play_expert
+from llmgym.envs.experts import play_expert
 from llmgym.types import Episode, Message
 
 
@@ -34,8 +34,7 @@ def demonstrate(env: gymnasium.Env[str, str], seeds: Iterable[int]) -> list[Demo
         ConfigError: The environment has no expert.
         EnvironmentContractError: The expert has no more replies, but the episode goes on.
     """
-    inner = expert_env(env)
-    return [_demonstration(seed, *play_expert(inner, seed)) for seed in seeds]
+    return [_demonstration(seed, *play_expert(env, seed)) for seed in seeds]
 
 
 def _demonstration(seed: int, episode: Episode, score: float | None) -> Demonstration:

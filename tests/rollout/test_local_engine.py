@@ -27,7 +27,7 @@ from llmgym.errors import ContextOverflowError, ModelError
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.engines import local
 from llmgym.rollout.engines.base import Completion, GenerationRequest
-from llmgym.rollout.engines.decode_graphs import DecodeGraphs, DecodeStep
+from llmgym.rollout.engines.decode_graphs import CaptureError, DecodeGraphs, DecodeStep
 from llmgym.rollout.engines.decoders import FusedDecoder, TransformersDecoder
 from llmgym.rollout.engines.forward_pass import ForwardPass, Span
 from llmgym.rollout.engines.kv_cache import Store, bytes_per_token
@@ -338,6 +338,23 @@ def test_a_decoding_step_of_fixed_shape_never_waits_for_a_result(family: str) ->
     assert logits.shape == (8, model.config.vocab_size)
 
 
+def test_an_engine_whose_steps_cannot_be_captured_says_so_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model("qwen2")
+    engine, expected = LocalEngine(model), LocalEngine(model)
+    engine._graphs = DecodeGraphs(engine._decoder, engine._slots.episode_store, engine._slots.prompt_store)
+
+    def fail(self: DecodeGraphs, step: DecodeStep) -> None:
+        raise CaptureError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(DecodeGraphs, "_capture", fail)
+    requests = [request(i, range(3 + i, 40), max_tokens=9) for i in range(5)]
+    engine.submit(requests)
+    expected.submit(requests)
+    with pytest.warns(UserWarning, match="without CUDA graphs.*not permitted"):
+        completions = drain(engine)
+    assert {i: one.tokens for i, one in completions.items()} == {i: one.tokens for i, one in drain(expected).items()}
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU here")
 def test_a_gpu_replays_captured_steps_and_follows_new_weights() -> None:
     model = random_model("qwen2").cuda()
@@ -350,7 +367,7 @@ def test_a_gpu_replays_captured_steps_and_follows_new_weights() -> None:
             expected = plain_log_probs(model, [*prompt, *completion.tokens])[len(prompt) - 1 :]
             torch.testing.assert_close(torch.tensor(completion.log_probs), expected.cpu(), atol=1e-3, rtol=0)
         assert engine._graphs is not None
-        assert engine._graphs._captures
+        assert engine._graphs.captures
         assert 8 in engine._graphs._steps
         engine.load_weights([(name, value * 1.1) for name, value in model.named_parameters()], version)
 

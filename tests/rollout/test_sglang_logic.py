@@ -15,8 +15,8 @@ from aiohttp import web
 from conftest import random_model
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.distributed import Backend, BroadcastOptions
-from torch.distributed.distributed_c10d import PrefixStore, _new_process_group_helper, rendezvous
+from torch.distributed import Backend, BroadcastOptions, destroy_process_group
+from torch.distributed.distributed_c10d import PrefixStore, _new_process_group_helper, _world, rendezvous
 
 from llmgym.errors import ConfigError, ContextOverflowError, EngineError
 from llmgym.rollout.engines import make
@@ -42,7 +42,7 @@ class FakeServer:
         weight_version: What it says its weights are.
         weights: What was in the directory that it last read.
         refusals: How often it will refuse weights over a group.
-        knows: What its documentation lists.
+        has_sessions: Whether an update has to be begun and ended.
         odd: Answers to the next requests, instead of the usual one.
     """
 
@@ -57,7 +57,7 @@ class FakeServer:
         self.odd: list[tuple[int, dict[str, Any]]] = []
         self.flushes = True
         self.refusals = 0
-        self.knows = ["/generate"]
+        self.has_sessions, self.in_session = True, False
         self.group: Any = None
         self.loop = asyncio.new_event_loop()
         self.port = 0
@@ -133,19 +133,28 @@ class FakeServer:
             self.weights = load_file(file)
             self.weight_version = body["weight_version"]
             answer = {"success": True, "message": ""}
-        elif request.path == "/openapi.json":
-            answer = {"paths": {path: {} for path in self.knows}}
         elif request.path == "/init_weights_update_group":
             await asyncio.to_thread(self._join, body)
             answer = {"success": True, "message": ""}
         elif request.path == "/update_weights_from_distributed":
+            assert self.in_session or not self.has_sessions
             if self.refusals:
                 self.refusals -= 1
                 return web.json_response({"success": False, "message": "no"}, status=400)
             await asyncio.to_thread(self._receive, body)
             self.weight_version = body["weight_version"]
             answer = {"success": True, "message": ""}
-        elif request.path in ("/begin_weight_update", "/end_weight_update", "/destroy_weights_update_group"):
+        elif request.path in ("/begin_weight_update", "/end_weight_update"):
+            begins = request.path.startswith("/begin")
+            if not self.has_sessions:
+                return web.Response(status=404)
+            if begins == self.in_session:
+                return web.json_response({"success": False, "message": "a session is, or none is"}, status=400)
+            self.in_session = begins
+            answer = {"success": True, "message": ""}
+        elif request.path == "/destroy_weights_update_group":
+            destroy_process_group(self.group)
+            self.group = None
             answer = {"success": True, "message": ""}
         elif request.path == "/generate":
             return await self._generate(body)
@@ -160,6 +169,7 @@ class FakeServer:
         self.group, _ = _new_process_group_helper(
             size, rank, [], backend, PrefixStore(name, store), group_name=name, timeout=patience
         )
+        _world.pg_group_ranks[self.group] = {member: member for member in range(size)}
 
     def _receive(self, body: dict[str, Any]) -> None:
         """Take the tensors that were announced."""
@@ -273,10 +283,9 @@ def test_an_update_pauses_flushes_sends_goes_on_and_is_checked(fakes: list[FakeS
 
 @pytest.mark.parametrize("with_sessions", [True, False])
 def test_weights_travel_over_a_group_of_learner_and_server(with_sessions: bool, fakes: list[FakeServer]) -> None:
-    session = ["/begin_weight_update"], ["/end_weight_update"]
-    begin, end = session if with_sessions else ([], [])
+    end = ["/end_weight_update"] if with_sessions else []
     for fake in fakes:
-        fake.knows += begin
+        fake.has_sessions = with_sessions
     engine = connect(*fakes, transfer="group")
     for version in (1, 2):
         for fake in fakes:
@@ -284,12 +293,17 @@ def test_weights_travel_over_a_group_of_learner_and_server(with_sessions: bool, 
             fake.weights.clear()
         engine.load_weights(WEIGHTS.items(), version)
         for fake in fakes:
-            calls = [call for call in fake.calls if call not in ("/init_weights_update_group", "/openapi.json")]
-            assert calls == [
-                *("/pause_generation", "/flush_cache", *begin, "/update_weights_from_distributed", *end),
-                *("/continue_generation", "/model_info"),
+            join = ["/init_weights_update_group", "/end_weight_update"] if version == 1 else []  # the group stays
+            assert fake.calls == [
+                *(
+                    "/pause_generation",
+                    "/flush_cache",
+                    *join,
+                    "/begin_weight_update",
+                    "/update_weights_from_distributed",
+                ),
+                *(*end, "/continue_generation", "/model_info"),
             ]
-            assert ("/init_weights_update_group" in fake.calls) == (version == 1)  # the group stays
             torch.testing.assert_close(fake.weights, WEIGHTS)
     assert not list(engine._directory.iterdir())  # nothing is written
     engine.submit([ask(0)])
@@ -302,12 +316,13 @@ def test_a_server_that_refuses_weights_over_a_group_is_lost_and_asked_in_a_new_o
     messages: list[str] = []
     engine = connect(fakes[0], transfer="group", messages=messages)
     engine.load_weights(WEIGHTS.items(), 1)
-    group = fakes[0].group
+    joined = fakes[0].calls.count("/init_weights_update_group")
     fakes[0].refusals = 1
     engine.load_weights(WEIGHTS.items(), 2)
     assert "does not take weights" in messages[0]
+    assert "refuses" in messages[0]
     assert "is back" in messages[-1]
-    assert fakes[0].group is not group
+    assert fakes[0].calls.count("/init_weights_update_group") == joined + 1
     engine.submit([ask(0)])
     assert drain(engine)[0].weight_version == 2
     engine.close()

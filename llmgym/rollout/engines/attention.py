@@ -4,10 +4,13 @@ Query heads that share a key head stand beside each other as further queries, so
 never repeated.
 """
 
+import os
+
 import numpy as np
 import torch
 from torch import Tensor
 
+_ONE_THREAD = os.environ.get("OPENBLAS_NUM_THREADS", os.environ.get("OMP_NUM_THREADS")) == "1"  # for NumPy's BLAS
 _NARROW = 16  # queries of a head: with fewer, NumPy multiplies them with keys faster than torch
 
 
@@ -26,7 +29,7 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, softcap: f
         the scores [B, K, Q, 1].
     """
     on_cpu = query.device.type == "cpu"
-    numpy = on_cpu and query.dtype == torch.float32 and torch.get_num_threads() == 1
+    numpy = on_cpu and query.dtype == torch.float32 and _ONE_THREAD and torch.get_num_threads() == 1
     scores = _product(query, keys.transpose(2, 3), numpy=numpy and query.shape[2] < _NARROW).float()  # [B, K, Q, L]
     if softcap is not None:
         scores = scores.div_(softcap).tanh_().mul_(softcap)
@@ -40,8 +43,8 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, softcap: f
 def _product(left: Tensor, right: Tensor, *, numpy: bool) -> Tensor:
     """Return the product of batches of matrices.
 
-    With `numpy` on one thread: of many small products NumPy's BLAS takes half to three quarters
-    of the time of torch's. It does not share them among threads.
+    With `numpy`, on one thread: of many small products NumPy's BLAS takes half to three quarters
+    of the time of torch's. On several threads torch shares the products among them, NumPy does not.
     """
     return torch.from_numpy(np.matmul(left.numpy(), right.numpy())) if numpy else left @ right
 

@@ -1,6 +1,5 @@
 """`DecodeGraphs`: decoding steps of fixed shapes, which a GPU replays without being told each operation again."""
 
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -91,6 +90,10 @@ class DecodeStep:
         return self._masks[window]
 
 
+class CaptureError(Exception):
+    """A step asks for what a CUDA graph cannot hold."""
+
+
 class DecodeGraphs:
     """Decoding steps for every number of rows, to the next power of two; on a CUDA GPU each is captured as a graph.
 
@@ -105,7 +108,10 @@ class DecodeGraphs:
 
     def __init__(self, decoder: Decoder, store: Store, prompts: Store) -> None:
         self._decoder, self._store, self._prompts = decoder, store, prompts
-        self._captures = store.device.type == "cuda"
+        self.captures = store.device.type == "cuda"
+        if self.captures:  # one of each for all graphs, which run one after the other
+            self._pool = torch.cuda.graph_pool_handle()
+            self._stream = torch.cuda.Stream(store.device)  # type: ignore[no-untyped-call]  # torch does not say
         self._capacity = (0, 0)
         self._parameters: list[int] = []
         self._steps: dict[int, tuple[DecodeStep, Callable[[], Tensor]]] = {}
@@ -121,6 +127,9 @@ class DecodeGraphs:
         """Run one token for each of the first rows; return what comes after it.  [B, V]
 
         What is returned is overwritten by the next call.
+
+        Raises:
+            CaptureError: The step cannot be captured; nothing is lost.
         """
         capacity = self._store.resized, self._prompts.resized
         if capacity != self._capacity:
@@ -141,21 +150,22 @@ class DecodeGraphs:
         def run() -> Tensor:
             return step.logits(self._decoder)
 
-        if not self._captures:
+        if not self.captures:
             return run
+        current = torch.cuda.current_stream(self._store.device)
+        graph = torch.cuda.CUDAGraph()
         try:
-            side = torch.cuda.Stream(self._store.device)  # type: ignore[no-untyped-call]  # torch does not say
-            side.wait_stream(torch.cuda.current_stream(self._store.device))
-            with torch.cuda.stream(side):
+            self._stream.wait_stream(current)
+            with torch.cuda.stream(self._stream):
                 run()  # libraries set themselves up, which a graph cannot hold
-            torch.cuda.current_stream(self._store.device).wait_stream(side)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                output = run()
+                graph.capture_begin(pool=self._pool)
+                try:
+                    output = run()
+                finally:
+                    graph.capture_end()
+            current.wait_stream(self._stream)
         except RuntimeError as error:
-            self._captures = False
-            warnings.warn(f"Decoding is slower than it could be, because it cannot be captured: {error}", stacklevel=2)
-            return run
+            raise CaptureError(str(error)) from error
 
         def replay() -> Tensor:
             graph.replay()

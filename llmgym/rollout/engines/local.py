@@ -1,5 +1,6 @@
 """`LocalEngine`: continuous batching over a transformers model in this process."""
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from transformers import PreTrainedModel
 
 from llmgym.errors import ModelError
 from llmgym.rollout.engines.base import Completion, FinishReason, GenerationRequest, require_room
-from llmgym.rollout.engines.decode_graphs import DecodeGraphs
+from llmgym.rollout.engines.decode_graphs import CaptureError, DecodeGraphs
 from llmgym.rollout.engines.decoders import FusedDecoder, make_decoder
 from llmgym.rollout.engines.forward_pass import ForwardPass, Span
 from llmgym.rollout.engines.kv_cache import Store, bytes_per_token
@@ -235,7 +236,11 @@ class LocalEngine:
         """Run what the running requests' rows lack, mostly the newest token; return what comes after it.  [B, V]"""
         spans = [self._lacking(run) for run in self._running]
         if self._graphs is not None and all(len(span.tokens) == 1 for span in spans):
-            return self._graphs.logits(spans, self._slots.prompt_lengths)
+            try:
+                return self._graphs.logits(spans, self._slots.prompt_lengths)
+            except CaptureError as error:
+                self._graphs = None
+                warnings.warn(f"Decoding without CUDA graphs, because a step cannot be captured: {error}", stacklevel=2)
         hidden = self._run(spans, self._slots.episode_store)
         if len(hidden) > len(spans):
             ends = torch.tensor([len(span.tokens) for span in spans], device=hidden.device).cumsum(0)

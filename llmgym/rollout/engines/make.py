@@ -94,8 +94,10 @@ def make_engine(
         from llmgym.rollout.engines.sglang.server import OwnServer, Server
 
         gpus = 0 if common.get("device") == "cpu" else int(common.get("tp_size", 1))
+        # NCCL has no two members on one GPU, and the learner is on the first.
+        first = int(common.pop("base_gpu_id", 1 if transfer == "group" and model.device.type == "cuda" else 0))
         workers = [Server(url, os.environ.get(KEY_VARIABLE), transfer=transfer) for url in urls] or [
-            OwnServer(model_path, {"random_seed": seed + i, "base_gpu_id": i * gpus, **common}, i, transfer)
+            OwnServer(model_path, {"random_seed": seed + i, **common, "base_gpu_id": first + i * gpus}, i, transfer)
             for i in range(servers)
         ]
     else:

@@ -26,7 +26,7 @@ from llmgym.rollout.engines.sglang.group import WeightsGroup
 from llmgym.rollout.engines.sglang.versions import installed_version, require_version
 from llmgym.rollout.engines.sglang.weights import Bucket, Weights
 from llmgym.rollout.engines.sglang.wire import TransientError
-from llmgym.rollout.engines.sglang.worker import Worker, WorkerLostError, refused, succeeded
+from llmgym.rollout.engines.sglang.worker import UnknownCallError, Worker, WorkerLostError, refused, succeeded
 
 MAX_IN_FLIGHT = 4096
 """Requests that one server is sent at once; others wait here."""
@@ -74,11 +74,7 @@ class Server(Worker):
 
     async def shut_down(self) -> None:
         """Leave the group, and close the connections."""
-        if self._group is not None:
-            farewell = self._call("POST", "/destroy_weights_update_group", {"group_name": self._group.name})
-            with contextlib.suppress(TransientError, WorkerLostError, EngineError, TimeoutError):
-                await asyncio.wait_for(farewell, _FAREWELL_TIMEOUT)
-            self._leave_group()
+        await self._leave_group()
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -94,7 +90,12 @@ class Server(Worker):
     async def info(self) -> Mapping[str, Any]:
         """Return what the server says about itself."""
         info = await self._call("GET", "/server_info")
-        self._processes = int(info.get("tp_size") or 1) * int(info.get("pp_size") or 1)
+        self._processes = int(info.get("tp_size") or 1)
+        parallel = {name: int(info.get(name) or 1) for name in ("pp_size", "dp_size")}
+        if self.transfer == "group" and max(parallel.values()) > 1:
+            raise EngineError(
+                f"{self.name} takes no weights over a group: expected pp_size and dp_size 1, got {parallel}."
+            )
         return info
 
     async def answer(self, rid: str, payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,41 +145,42 @@ class Server(Worker):
                 address = await asyncio.to_thread(_address_towards, self._url)
                 self._group = WeightsGroup(address, self._processes, buckets[0][0][1].device)
                 await asyncio.gather(
-                    self._update("init_weights_update_group", **self._group.invitation),
-                    asyncio.to_thread(self._group.join),
+                    self._update("init_weights_update_group", **self._group.invitation), self._group.join()
                 )
-            # Later versions want to know where an update begins and ends.
-            has_sessions = await self._has("/begin_weight_update")
-            if has_sessions:
+                with contextlib.suppress(
+                    EngineError, WorkerLostError
+                ):  # an update that was broken off goes on otherwise
+                    await self._update("end_weight_update")
+            has_sessions = True  # later versions want to know where an update begins and ends
+            try:
                 await self._update("begin_weight_update")
+            except UnknownCallError:
+                has_sessions = False
             for bucket in buckets:
                 described = {**self._group.description(bucket), "weight_version": tag, "flush_cache": False}
                 await asyncio.gather(
-                    self._update("update_weights_from_distributed", **described),
-                    asyncio.to_thread(self._group.send, bucket),
+                    self._update("update_weights_from_distributed", **described), self._group.send(bucket)
                 )
             if has_sessions:
                 await self._update("end_weight_update")
-        except RuntimeError as error:  # of the group
-            self._leave_group()
-            raise TransientError(f"the process group failed: {error}") from error
-        except BaseException:
-            self._leave_group()
+        except BaseException as error:
+            await self._leave_group()
+            if isinstance(error, RuntimeError | OSError) and not isinstance(error, EngineError):
+                raise TransientError(f"the process group failed: {error}") from error
             raise
 
-    def _leave_group(self) -> None:
-        if self._group is not None:
-            self._group.leave()
-            self._group = None
+    async def _leave_group(self) -> None:
+        group, self._group = self._group, None
+        if group is not None:
+            group.leave()
+            with contextlib.suppress(Exception):  # whatever hinders it: the group is left
+                farewell = self._call("POST", "/destroy_weights_update_group", {"group_name": group.name})
+                await asyncio.wait_for(farewell, _FAREWELL_TIMEOUT)
 
     async def _update(self, call: str, **arguments: Any) -> None:
         """Make one of the calls that say whether they succeeded."""
         answer = await self._call("POST", f"/{call}", arguments)
         succeeded(call, answer["success"], answer["message"])
-
-    async def _has(self, path: str) -> bool:
-        """Whether this version of SGLang knows a call."""
-        return path in (await self._call("GET", "/openapi.json"))["paths"]
 
     async def release_memory(self) -> None:
         """Release weights and cache."""
@@ -202,6 +204,8 @@ class Server(Worker):
             raise await self._cut_off(error) from error
         if status in (401, 403):
             raise EngineError(f"{self.name} wants another key: expected it in LLMGYM_ENGINE_KEY (status {status}).")
+        if status == 404:
+            raise UnknownCallError(f"{self.name} does not know {path}.")
         if 400 <= status < 500:
             raise refused(self.name, f"{path}: {text}")
         if status != 200:

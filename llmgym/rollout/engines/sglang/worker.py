@@ -17,6 +17,10 @@ class WorkerLostError(Exception):
     """An SGLang is gone, or does not do what it is told; it has to be started again."""
 
 
+class UnknownCallError(EngineError):
+    """This version of SGLang does not know a call."""
+
+
 class Worker(ABC):
     """One SGLang: started, asked, given weights, watched.
 
