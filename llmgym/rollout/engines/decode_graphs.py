@@ -163,9 +163,10 @@ class DecodeGraphs:
                     output = run()
                 finally:
                     graph.capture_end()
-            current.wait_stream(self._stream)
         except RuntimeError as error:
             raise CaptureError(str(error)) from error
+        finally:
+            current.wait_stream(self._stream)
 
         def replay() -> Tensor:
             graph.replay()
