@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -486,6 +487,31 @@ def test_auto_is_the_embedded_engine_unless_sglang_and_a_gpu_or_a_url_are_there(
     engine.close()
 
 
+@pytest.mark.parametrize(
+    ("device", "transfer", "options", "first"),
+    [
+        ("cuda", "directory", {}, 0),
+        ("cuda", "directory", {"base_gpu_id": 3}, 3),
+        ("cuda", "group", {}, 1),  # the learner's own cannot be in a group with itself
+        ("cpu", "group", {}, 0),
+    ],
+)
+def test_servers_stand_on_gpus_of_their_own(
+    device: str,
+    transfer: WeightTransfer,
+    options: dict[str, int],
+    first: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[server.OwnServer] = []
+    monkeypatch.setattr(server, "installed_version", lambda: "0.5.21")
+    monkeypatch.setattr(sglang_engine, "SGLangEngine", lambda workers, **_: started.extend(workers))
+    common: dict[str, Any] = {"context_length": 100, "kv_cache_gib": 1.0, "notify": print, "servers": 2}
+    model: Any = SimpleNamespace(device=torch.device(device))
+    make_engine("sglang", model, "path", options={"tp_size": 2, **options}, transfer=transfer, **common)
+    assert [one._options["base_gpu_id"] for one in started] == [first, first + 2]
+
+
 def test_options_that_fit_no_engine_are_refused() -> None:
     model = random_model("llama")
     common: dict[str, Any] = {"context_length": 64, "kv_cache_gib": 0.1, "notify": print, "text_of": str}
@@ -493,6 +519,10 @@ def test_options_that_fit_no_engine_are_refused() -> None:
         make_engine("local", model, "x", urls=["http://localhost:1"], **common)
     with pytest.raises(ConfigError, match="expected one"):
         make_engine("sglang", model, "x", urls=["http://localhost:1"], options={"tp_size": 2}, **common)
+    with pytest.raises(ConfigError, match="expected --engine sglang"):
+        make_engine("local", model, "x", transfer="group", **common)
+    with pytest.raises(ConfigError, match="expected engine_servers or engine_url beside 'group'"):
+        make_engine("sglang", model, "x", transfer="group", **common)
     with pytest.raises(ConfigError, match="engine_weights_dir: expected a directory"):
         make_engine("sglang", model, "x", weights_dir=Path("/nowhere"), **common)
 
