@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import random
 import signal
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -261,16 +262,20 @@ def test_killing_sglang_in_the_middle_of_a_batch_loses_no_request_and_says_so(sg
 
 
 def test_grpo_trains_through_sglang_and_survives_its_death(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answer = InProcess.answer
-    sent = 0
+    sent = killed = 0
 
     async def kill_in_the_second_step(self: InProcess, rid: str, payload: Mapping[str, Any]) -> dict[str, Any]:
-        nonlocal sent
+        nonlocal sent, killed
         sent += 1
         if sent == 32 + 20:
-            os.kill(self._children[0].pid or 0, signal.SIGKILL)
+            killed = self._children[0].pid or 0
+            os.kill(killed, signal.SIGKILL)
         return await answer(self, rid, payload)
 
     monkeypatch.setattr(InProcess, "answer", kill_in_the_second_step)
@@ -290,3 +295,5 @@ def test_grpo_trains_through_sglang_and_survives_its_death(
     assert "Lost the embedded SGLang" in printed
     assert "unfinished requests are sent again" in printed
     assert not multiprocessing.active_children()  # closed with the run
+    time.sleep(2)  # SGLang's own watchdog looks once a second, and has nothing to say of that
+    assert all(f"pid={killed}" in line for line in caplog.messages if "crashed" in line)

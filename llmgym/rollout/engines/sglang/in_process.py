@@ -71,6 +71,9 @@ class InProcess(Worker):
 
     async def shut_down(self) -> None:
         """End the child processes."""
+        watchdog = getattr(getattr(self._engine, "tokenizer_manager", None), "_subprocess_watchdog", None)
+        if watchdog is not None:
+            watchdog.stop()  # it would report their end as a crash
         for child in self._children:
             child.kill()
         for child in self._children:
