@@ -93,9 +93,7 @@ class Server(Worker):
         self._processes = int(info.get("tp_size") or 1)
         parallel = {name: int(info.get(name) or 1) for name in ("pp_size", "dp_size")}
         if self.transfer == "group" and max(parallel.values()) > 1:
-            raise EngineError(
-                f"{self.name} takes no weights over a group: expected pp_size and dp_size 1, got {parallel}."
-            )
+            raise EngineError(f"{self.name} cannot join a group: expected pp_size and dp_size of 1, got {parallel}.")
         return info
 
     async def answer(self, rid: str, payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,9 +145,8 @@ class Server(Worker):
                 await asyncio.gather(
                     self._update("init_weights_update_group", **self._group.invitation), self._group.join()
                 )
-                with contextlib.suppress(
-                    EngineError, WorkerLostError
-                ):  # an update that was broken off goes on otherwise
+                # An update that was broken off is still open there.
+                with contextlib.suppress(EngineError, WorkerLostError):
                     await self._update("end_weight_update")
             has_sessions = True  # later versions want to know where an update begins and ends
             try:
