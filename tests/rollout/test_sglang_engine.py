@@ -54,6 +54,7 @@ class Setup:
 
     def __init__(self, worker: Worker, model: PreTrainedModel) -> None:
         self.worker, self.model = worker, model
+        self._start = [parameter.detach().clone() for parameter in model.parameters()]
         self.replies: list[Mapping[str, Any]] = []
         self.messages: list[str] = []
         self.before_answer: Callable[[], None] = lambda: None
@@ -73,11 +74,11 @@ class Setup:
         return drain(self.engine)
 
     def train(self, seed: int) -> None:
-        """Change the learner's weights, as an optimiser does."""
+        """Change the learner's weights in place, as an optimiser does, always as far from those of the start."""
         torch.manual_seed(seed)
         with torch.no_grad():
-            for parameter in self.model.parameters():
-                parameter.add_(0.05 * torch.randn_like(parameter))
+            for parameter, start in zip(self.model.parameters(), self._start, strict=True):
+                parameter.copy_(start + 0.05 * torch.randn_like(start))
 
     @property
     def process(self) -> int:
