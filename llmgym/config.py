@@ -174,7 +174,7 @@ def parse_command_line(cls: type[AnyConfig], arguments: Sequence[str] | None, pr
     )
     options = tyro.cli(command, args=arguments, prog=prog, description=cls.__doc__)
     values = {
-        name: getattr(getattr(options, titles[group]), name) for group, part in parts.items() for name in vars(part())
+        name: getattr(getattr(options, titles[group]), name) for group, fields in groups.items() for name, *_ in fields
     }
     for name, value in values.items():
         if isinstance(value, dict):  # key=value words add to those of the file

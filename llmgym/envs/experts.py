@@ -1,7 +1,7 @@
 """Who has an expert, and how replies that are known beforehand are played."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
 import gymnasium
 
@@ -10,10 +10,9 @@ from llmgym.errors import ConfigError, EnvironmentContractError
 from llmgym.types import Episode
 
 
-def has_expert(env: gymnasium.Env[Any, Any]) -> bool:
-    """Whether an environment, or what its wrappers are around, tells what an expert would reply."""
-    inner = env.unwrapped
-    return isinstance(inner, TextEnv) and type(inner).expert is not TextEnv.expert
+def has_expert(env: object) -> TypeGuard[TextEnv]:
+    """Whether an environment without its wrappers tells what an expert would reply."""
+    return isinstance(env, TextEnv) and type(env).expert is not TextEnv.expert
 
 
 def has_mistakes(env: TextEnv) -> bool:
@@ -27,13 +26,12 @@ def expert_env(env: gymnasium.Env[Any, Any]) -> TextEnv:
     Raises:
         ConfigError: It has none.
     """
-    inner: Any = env.unwrapped
+    inner: object = env.unwrapped
     if not has_expert(inner):
         raise ConfigError(
             f"{type(inner).__name__} has no expert to learn from: expected a TextEnv with an expert() that yields a "
             "reply per turn."
         )
-    assert isinstance(inner, TextEnv)
     return inner
 
 

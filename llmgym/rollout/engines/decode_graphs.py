@@ -136,12 +136,11 @@ class DecodeGraphs:
             self._capacity = capacity
             self._steps.clear()
         size = min(self._store.rows, 1 << (len(spans) - 1).bit_length())
-        if size not in self._steps:
-            step = DecodeStep(size, self._store, self._prompts)
-            step.fill(spans, prompt_lengths)
-            self._steps[size] = step, self._capture(step)
-        step, run = self._steps[size]
+        step, run = self._steps.get(size) or (DecodeStep(size, self._store, self._prompts), None)
         step.fill(spans, prompt_lengths)
+        if run is None:
+            run = self._capture(step)
+            self._steps[size] = step, run
         return run()[: len(spans)]
 
     def _capture(self, step: DecodeStep) -> Callable[[], Tensor]:
