@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from llmgym.agents.config import AgentConfig, LearningConfig, OfflineConfig, OnlineConfig
 from llmgym.config import parse_command_line
 from llmgym.errors import ConfigError, LLMGymError
+from llmgym.learn.signal import differ
 from llmgym.scorers import AnyScorer, PairwiseScorer, ScoreFunction, resolve_scorer
 
 if TYPE_CHECKING:
@@ -171,8 +172,8 @@ class OnlineAgent(Agent):
 
     def teaches(self, siblings: Sequence[Trajectory]) -> bool:
         """Tell whether there is something to learn from a group: scores that differ, if siblings are compared."""
-        scores = {trajectory.score for trajectory in siblings if trajectory.score is not None}
-        return len(scores) > self.compares_siblings
+        scores = [trajectory.score for trajectory in siblings if trajectory.score is not None]
+        return differ(scores) if self.compares_siblings else bool(scores)
 
     def _make_training(self) -> Training:
         from llmgym.agents.online import OnlineTraining
