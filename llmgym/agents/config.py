@@ -106,6 +106,9 @@ class SamplingConfig(LearningConfig):
     context_length: Positive = 4096
     """Tokens of prompt and replies together; no more than the model's own limit is used."""
 
+    max_overlong: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """Largest share of tasks that may not fit the context: they are left out, and more of them end the run."""
+
 
 class EngineConfig(SamplingConfig):
     """What samples them."""

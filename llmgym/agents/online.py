@@ -19,7 +19,7 @@ from llmgym.learn import mismatch
 from llmgym.learn.batch import split_by_group
 from llmgym.learn.engine_check import check_log_probs
 from llmgym.learn.reference import kl_from, log_probs_of
-from llmgym.rollout.collector import Collector, Task
+from llmgym.rollout.collector import Task
 from llmgym.rollout.engines.base import LendsMemory
 from llmgym.rollout.trajectory import Trajectory
 
@@ -44,7 +44,7 @@ class OnlineTraining(Training):
         super().__init__(agent)
         self.agent = agent
         self.envs = self.make_envs(self.config.prompts_per_step * self.config.group_size)
-        self.collector = Collector(self.envs, self.codec, self.engine, agent.scorer)
+        self.collector = self.make_collector(self.envs, agent.scorer)
         self._told_of_missing = False
 
     def _step(self, step: int) -> tuple[Sequence[Trajectory], dict[str, float]]:
@@ -160,8 +160,9 @@ def _summary(trajectories: Sequence[Trajectory]) -> dict[str, float]:
         "reward": seen.reward,
         "success": seen.success,
         **{f"part/{name}": value for name, value in seen.parts.items() if name != "success"},
-        "reply_tokens": sum(reply.stop - reply.start for reply in replies) / len(replies),
-        "replies_cut_off": sum(reply.finish_reason == "length" for reply in replies) / len(replies),
+        "reply_tokens": sum(reply.stop - reply.start for reply in replies) / max(1, len(replies)),
+        "replies_cut_off": sum(reply.finish_reason == "length" for reply in replies) / max(1, len(replies)),
         "scores_missing": seen.missing,
+        "prompts_overlong": sum(trajectory.overlong for trajectory in trajectories),
         "entropy": -sum(log_probs) / max(1, sum(trajectory.sampled_tokens for trajectory in trajectories)),
     }

@@ -30,7 +30,7 @@ from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector, Sampling
 from llmgym.rollout.engines.base import Engine
 from llmgym.rollout.engines.make import make_engine
-from llmgym.scorers import Scorer
+from llmgym.scorers import AnyScorer, Scorer
 from llmgym.scorers.pointwise import Unscored
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Training(Loop):
         envs = self.make_envs(min(256, self.config.eval_episodes), split="eval")
         with contextlib.closing(envs):
             scorer = self._agent.scorer  # one that compares siblings has nothing to say of single episodes
-            collector = Collector(envs, self.codec, self.engine, scorer if isinstance(scorer, Scorer) else None)
+            collector = self.make_collector(envs, scorer if isinstance(scorer, Scorer) else None)
             return evaluate(collector, range(self.config.eval_episodes), self.sampling(seed=0))
 
     @property
@@ -153,6 +153,10 @@ class Training(Loop):
         if split is not None and _takes_split(self.env_id):
             options["split"] = split
         return TextVectorEnv([lambda: make_env(self.env_id, **options)] * count)
+
+    def make_collector(self, envs: TextVectorEnv, scorer: AnyScorer | None) -> Collector:
+        """Return what plays environments with the policy."""
+        return Collector(envs, self.codec, self.engine, scorer, self.config.max_overlong)
 
     def _hand_over(self, step: int) -> None:
         """Give the engine the weights that a step ended with."""

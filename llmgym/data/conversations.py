@@ -126,7 +126,7 @@ def check_prompt(messages: Sequence[Message], where: str) -> None:
 
 def as_rows(messages: Sequence[Message]) -> list[Mapping[str, str]]:
     """Return messages as a row of a column of type `CONVERSATION` holds them."""
-    return [{"role": message.role, "content": _valid(message.content)} for message in messages]
+    return [{"role": message.role, "content": message.content} for message in messages]
 
 
 @contextlib.contextmanager
@@ -139,11 +139,6 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
             yield file
     except (pa.ArrowException, OSError) as error:  # OSError: a checksum that does not match
         raise DataError(f"{str(path)!r} cannot be read as Parquet: {error}") from error
-
-
-def _valid(text: str) -> str:
-    """Replace lone surrogates, which no UTF-8 file can hold."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _as_messages(value: pa.Scalar, role: Role, where: str) -> tuple[Message, ...]:
