@@ -187,8 +187,12 @@ class OfflineAgent(Agent):
     config: OfflineConfig
 
     @abstractmethod
-    def examples(self) -> Sequence[Any]:
-        """Return everything there is to learn from."""
+    def examples(self, skipped: list[str] | None = None) -> Sequence[Any]:
+        """Return everything there is to learn from.
+
+        Args:
+            skipped: Is given what is wrong with rows of `data` that cannot be read; None to raise it.
+        """
 
     @abstractmethod
     def prepare(self, examples: Sequence[Any]) -> TensorDict:

@@ -239,6 +239,9 @@ class OfflineConfig(AgentConfig):
     data: Path | None = None
     """A Parquet file to learn from. None: examples are made from the environment, by its expert."""
 
+    skip_bad_rows: bool = False
+    """Leave out rows of `data` that cannot be read, do not fit the context, or that the chat template refuses."""
+
     examples: Positive = 1000
     """How many examples are made from the environment where there is no `data`."""
 

@@ -19,6 +19,7 @@ from llmgym.learn import mismatch
 from llmgym.learn.batch import split_by_group
 from llmgym.learn.engine_check import check_log_probs
 from llmgym.learn.reference import kl_from, log_probs_of
+from llmgym.report.console import notify
 from llmgym.rollout.collector import Task
 from llmgym.rollout.engines.base import LendsMemory
 from llmgym.rollout.trajectory import Trajectory
@@ -135,9 +136,7 @@ class OnlineTraining(Training):
         if reasons and not self._told_of_missing:
             self._told_of_missing = True
             reason = reasons[0] or "its environment does not say why"
-            self._notify(
-                f"Step {step}: {len(reasons)} of {len(trajectories)} episodes have no score, one since {reason}."
-            )
+            notify(f"Step {step}: {len(reasons)} of {len(trajectories)} episodes have no score, one since {reason}.")
 
 
 def _rows_of_groups(batch: TensorDict, groups: int) -> int:

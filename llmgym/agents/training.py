@@ -25,7 +25,7 @@ from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
 from llmgym.models.lora import adapt, load_merged, merged_weights
 from llmgym.models.threads import use_available_processors
 from llmgym.registry import load_env_creator, make_env, resolve_env
-from llmgym.report.console import make_console
+from llmgym.report.console import notify
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector, Sampling
 from llmgym.rollout.engines.base import Engine
@@ -58,9 +58,8 @@ class Training(Loop):
         self.sampling_model = adapt(self.model, config.lora_rank, config.lora_alpha, config.seed)
         """What replies are sampled with: the model, or beside adapters a plain one that takes the merged weights."""
         self.codec = ChatCodec(self.tokenizer, stop_token_ids_of(self.model), config.history)
-        self._notify = functools.partial(make_console().print, style="yellow", soft_wrap=True, markup=False)
         if self.codec.notice:
-            self._notify(self.codec.notice)
+            notify(self.codec.notice)
         self.policy = Policy(
             self.model,
             config.temperature,
@@ -97,7 +96,7 @@ class Training(Loop):
             weights_dir=config.engine_weights_dir,
             transfer=config.engine_transfer,
             seed=config.seed,
-            notify=self._notify,
+            notify=notify,
         )
 
     def evaluate(self) -> Evaluation:
