@@ -110,6 +110,11 @@ class Agent(Trainable):
         return {}
 
     @property
+    def settled(self) -> Mapping[str, object]:
+        """What the algorithm's own options came to that are None by default, by their names."""
+        return {}
+
+    @property
     def scorer(self) -> AnyScorer | None:
         """What scores episodes in the place of the environment; None if nothing does."""
         return None

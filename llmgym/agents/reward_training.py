@@ -96,4 +96,4 @@ class RewardTraining(Loop):
         """Write the reward model, adapters merged into it, and its tokenizer to a new directory."""
         if self._plain is not self.model:
             load_merged(self._plain, self.model)
-        save_checkpoint(path, self._plain, self.rewards.tokenizer)
+        save_checkpoint(path, self._plain, self.rewards.tokenizer, self.origin)

@@ -29,7 +29,7 @@ from llmgym.report.console import notify
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector, Sampling
 from llmgym.rollout.engines.base import Engine
-from llmgym.rollout.engines.make import make_engine
+from llmgym.rollout.engines.make import engine_kind, make_engine
 from llmgym.scorers import AnyScorer, Scorer
 from llmgym.scorers.pointwise import Unscored
 
@@ -114,6 +114,15 @@ class Training(Loop):
         """Whether there are held-out episodes."""
         return self.config.eval_episodes > 0
 
+    def settled(self) -> dict[str, object]:
+        """Return what options came to that are left to llmgym."""
+        return {
+            **super().settled(),
+            "context_length": self.context_length,
+            "engine": engine_kind(self.config.engine, self.config.engine_url),
+            **self._agent.settled,
+        }
+
     def facts(self) -> dict[str, object]:
         """Return what the chat template does to earlier turns, if anything."""
         return {"template": self.codec.notice}
@@ -127,9 +136,9 @@ class Training(Loop):
         """Write the model, or its adapters, and its tokenizer to a new directory."""
         if self.config.lora_merge and self.config.lora_rank:
             load_merged(self.sampling_model, self.model)
-            save_checkpoint(path, self.sampling_model, self.tokenizer)
+            save_checkpoint(path, self.sampling_model, self.tokenizer, self.origin)
         else:
-            save_checkpoint(path, self.model, self.tokenizer)
+            save_checkpoint(path, self.model, self.tokenizer, self.origin)
 
     def sampling(self, seed: int) -> Sampling:
         """Return how replies are sampled."""
