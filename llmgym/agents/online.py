@@ -26,6 +26,7 @@ from llmgym.rollout.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
+    from torch import Tensor
 
     from llmgym.agents.base import OnlineAgent
 
@@ -92,7 +93,7 @@ class OnlineTraining(Training):
             for part in split_by_group(batch, config.updates_per_step, order if epoch else None):
                 updates.append(self.learner.update(part))
                 # In the first forward pass the policy has the weights that sampled: its log-probs come for free.
-                off = off or mismatch.measure(part["policy_log_probs"], part)
+                off = off or self._mismatch(part["policy_log_probs"], part)
         return {"kl": kl, **off, **found, **mean_of_updates(updates)}
 
     def _correct(self, batch: TensorDict) -> dict[str, float]:
@@ -104,7 +105,11 @@ class OnlineTraining(Training):
         batch["importance_weight"], beyond = mismatch.importance_weights(
             batch["old_log_probs"], batch, config.mismatch_correction, config.mismatch_level, config.mismatch_threshold
         )
-        return {**mismatch.measure(batch["old_log_probs"], batch), "mismatch/corrected": beyond}
+        return {**self._mismatch(batch["old_log_probs"], batch), "mismatch/corrected": beyond}
+
+    def _mismatch(self, log_probs: Tensor, batch: TensorDict) -> dict[str, float]:
+        full_support = self.config.top_p == 1 and self.config.top_k == 0
+        return mismatch.measure(log_probs, batch, full_support=full_support)
 
     def _roll_out(self, step: int) -> tuple[list[Trajectory], list[Trajectory]]:
         """Play a step's groups; return all episodes, and those to learn from.
