@@ -138,10 +138,10 @@ class Loop(ABC):
         config, rate = self.config, learning_rate_of(self.config)
         return (
             f"{config.model!r} is a checkpoint of llmgym: {origin.algorithm} on {origin.env}, {origin.steps} steps "
-            f"with a learning rate of {origin.learning_rate:g} and seed {origin.seed}. Only its weights are taken: this "
-            f"run begins anew, with a learning rate of {rate:g} after {config.warmup_steps} steps of warm-up, a fresh "
-            f"optimiser, these weights as its reference, and the tasks of seed {config.seed}. To come close to going "
-            f"on, give --learning-rate {origin.learning_rate:g} --warmup-steps 0 --seed {origin.seed + 1}."
+            f"with a learning rate of {origin.learning_rate:g} and seed {origin.seed}. Only its weights are taken: "
+            f"this run begins anew, with a learning rate of {rate:g} after {config.warmup_steps} steps of warm-up, a "
+            f"fresh optimiser, these weights as its reference, and the tasks of seed {config.seed}. To come close to "
+            f"going on, give --learning-rate {origin.learning_rate:g} --warmup-steps 0 --seed {origin.seed + 1}."
         )
 
     def settled(self) -> dict[str, object]:
