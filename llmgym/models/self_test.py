@@ -24,7 +24,7 @@ _TOKENS = 30, 600  # of a test, at least and at most
 _WIDENED = 2**18  # weights of a matrix that are widened at once: 2 MiB, which stay in a processor's cache
 
 _NARROW = torch.float32, torch.bfloat16, torch.float16
-_LOOKS_AT_A_PART = F.embedding, Tensor.__getitem__, Tensor.size, Tensor.dim, Tensor.numel
+_VIEWS = Tensor.__getitem__, Tensor.transpose, Tensor.t, Tensor.split, torch.split, Tensor.chunk, Tensor.size
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,13 @@ class float64(TorchFunctionMode):  # noqa: N801  # as torch names what changes h
         kwargs = kwargs or {}
         if func is F.linear:
             return _linear(*args, **kwargs)
-        if func in _LOOKS_AT_A_PART or getattr(func, "__name__", "") == "__get__":
+        if func is torch._grouped_mm:
+            return _grouped_mm(*args, **kwargs)
+        if func is F.embedding:
             return _wide(func(*args, **kwargs))
+        if func in _VIEWS or getattr(func, "__name__", "") == "__get__":  # of what is widened when it is used
+            value = func(*args, **kwargs)
+            return _wide(value) if isinstance(value, torch.dtype) else value
         if func is Tensor.float or func is Tensor.bfloat16 or func is Tensor.half:
             func = Tensor.double
         return _wide(func(*_wide(tuple(args)), **_wide(dict(kwargs))))
@@ -151,6 +156,13 @@ def _linear(hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     rows = max(1, _WIDENED // weight.shape[1])
     product = torch.cat([F.linear(hidden, _wide(part)) for part in torch.split(weight, rows)], dim=-1)
     return product if bias is None else product + _wide(bias)
+
+
+def _grouped_mm(hidden: Tensor, weights: Tensor, *, offs: Tensor, bias: None = None, out_dtype: Any = None) -> Tensor:
+    """`F.grouped_mm` in float64, which torch does not have: the matrix of one expert after another."""
+    assert bias is None  # transformers adds it afterwards
+    groups = torch.tensor_split(_wide(hidden), offs[:-1].long().cpu())
+    return torch.cat([group @ _wide(weight) for group, weight in zip(groups, weights, strict=True)])
 
 
 def _wide(value: Any) -> Any:
