@@ -31,6 +31,7 @@ from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector, Sampling
 from llmgym.rollout.engines.base import Engine
 from llmgym.rollout.engines.make import engine_kind, make_engine
+from llmgym.rollout.run_time import set_run_time
 from llmgym.scorers import AnyScorer, Scorer
 from llmgym.scorers.pointwise import Unscored
 
@@ -58,6 +59,7 @@ class Training(Loop):
         self.model.to(device_of(config.device))
         self.sampling_model = adapt(self.model, config.lora_rank, config.lora_alpha, config.seed)
         """What replies are sampled with: the model, or beside adapters a plain one that takes the merged weights."""
+        set_run_time(config.date)
         self.codec = ChatCodec(self.tokenizer, stop_token_ids_of(self.model), config.history)
         if self.codec.notice:
             notify(self.codec.notice)
@@ -90,7 +92,7 @@ class Training(Loop):
             context_length=self.context_length,
             kv_cache_gib=config.kv_cache_gib,
             dtype=config.engine_dtype,
-            text_of=self.codec.text if config.stop else None,
+            text_of=self.codec.spell if config.stop else None,
             urls=config.engine_url,
             servers=config.engine_servers,
             options=config.engine_kwargs,
@@ -120,13 +122,14 @@ class Training(Loop):
         return {
             **super().settled(),
             "context_length": self.context_length,
+            "date": self.codec.template.now,
             "engine": engine_kind(self.config.engine, self.config.engine_url),
             **self._agent.settled,
         }
 
     def facts(self) -> dict[str, object]:
-        """Return what the chat template does to earlier turns, if anything."""
-        return {"template": self.codec.notice}
+        """Return what the chat template does to earlier turns, if anything, and what time it is told."""
+        return {"template": self.codec.notice, "date": self.codec.template.now.isoformat()}
 
     def close(self) -> None:
         """Give back what the engine holds."""
