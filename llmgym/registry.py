@@ -21,7 +21,8 @@ def register_env(name: str, *, max_episode_steps: int | None = None, **kwargs: A
 
     Args:
         name: The environment's id, such as ``"Rhyme-v0"`` or ``"acme/Rhyme-v0"``.
-        max_episode_steps: Replies after which Gymnasium truncates an episode; None for no limit.
+        max_episode_steps: Replies after which an unfinished episode is truncated and scored, as by the class's own
+            `max_turns`; None for no limit.
         kwargs: Arguments that `gymnasium.make` passes to the class unless it is given others.
 
     Examples:

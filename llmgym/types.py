@@ -7,12 +7,23 @@ from typing import Any, Literal
 Role = Literal["system", "user", "assistant"]
 
 
+def well_formed(text: str) -> str:
+    """Return a text with question marks for its lone surrogates, which UTF-8 has no bytes for."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a conversation, as chat templates know it."""
+    """One message of a conversation, as chat templates know it.
+
+    Lone surrogates, which neither a tokenizer nor a UTF-8 file takes, become question marks.
+    """
 
     role: Role
     content: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "content", well_formed(self.content))
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,19 +74,3 @@ def test_a_module_that_does_not_import_says_why(source: str, tmp_path: Path, mon
     for find in (llmgym.resolve_env, llmgym.scorers.resolve_scorer):
         with pytest.raises(UnknownNameError, match=r"cannot import 'broken_module' \(\w+: "):
             find("broken_module:Thing-v0")
-
-
-def test_max_episode_steps_is_gymnasiums() -> None:
-    @llmgym.register_env("Endless-test-v0", max_episode_steps=3)
-    class Endless(llmgym.TextEnv):
-        def begin(self) -> str:
-            return "go on"
-
-        def respond(self, action: str) -> str | None:
-            return "go on"
-
-    env = gymnasium.make("Endless-test-v0")
-    env.reset(seed=0)
-    assert [env.step("x")[3] for _ in range(3)] == [False, False, True]
-    gymnasium.registry.pop("Endless-test-v0")
-    llmgym.registry._IDS.remove("Endless-test-v0")

@@ -106,6 +106,9 @@ class SamplingConfig(LearningConfig):
     context_length: Positive = 4096
     """Tokens of prompt and replies together; no more than the model's own limit is used."""
 
+    max_overlong: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """Largest share of tasks that may not fit the context: they are left out, and more of them end the run."""
+
 
 class EngineConfig(SamplingConfig):
     """What samples them."""
@@ -181,6 +184,10 @@ class OnlineConfig(AgentConfig):
     reference_every: Annotated[int, Field(ge=0)] = 0
     """Training steps after which the reference policy becomes the current one; 0 keeps the one of the start."""
 
+    measure_kl: Literal["auto", "always", "never"] = "auto"
+    """Whether each step's divergence from the reference is reported, which needs a frozen copy of what is trained.
+    `auto`: where the loss reads one anyway, or it is small: that of adapters, or of the bundled model."""
+
 
 class PolicyGradientConfig(OnlineConfig):
     """What an agent needs to know that weighs each sampled token's likelihood by an advantage."""
@@ -235,6 +242,9 @@ class OfflineConfig(AgentConfig):
 
     data: Path | None = None
     """A Parquet file to learn from. None: examples are made from the environment, by its expert."""
+
+    skip_bad_rows: bool = False
+    """Leave out rows of `data` that cannot be read, do not fit the context, or that the chat template refuses."""
 
     examples: Positive = 1000
     """How many examples are made from the environment where there is no `data`."""

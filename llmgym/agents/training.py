@@ -25,12 +25,12 @@ from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
 from llmgym.models.lora import adapt, load_merged, merged_weights
 from llmgym.models.threads import use_available_processors
 from llmgym.registry import load_env_creator, make_env, resolve_env
-from llmgym.report.console import make_console
+from llmgym.report.console import notify
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector, Sampling
 from llmgym.rollout.engines.base import Engine
-from llmgym.rollout.engines.make import make_engine
-from llmgym.scorers import Scorer
+from llmgym.rollout.engines.make import engine_kind, make_engine
+from llmgym.scorers import AnyScorer, Scorer
 from llmgym.scorers.pointwise import Unscored
 
 if TYPE_CHECKING:
@@ -58,9 +58,8 @@ class Training(Loop):
         self.sampling_model = adapt(self.model, config.lora_rank, config.lora_alpha, config.seed)
         """What replies are sampled with: the model, or beside adapters a plain one that takes the merged weights."""
         self.codec = ChatCodec(self.tokenizer, stop_token_ids_of(self.model), config.history)
-        self._notify = functools.partial(make_console().print, style="yellow", soft_wrap=True, markup=False)
         if self.codec.notice:
-            self._notify(self.codec.notice)
+            notify(self.codec.notice)
         self.policy = Policy(
             self.model,
             config.temperature,
@@ -97,7 +96,7 @@ class Training(Loop):
             weights_dir=config.engine_weights_dir,
             transfer=config.engine_transfer,
             seed=config.seed,
-            notify=self._notify,
+            notify=notify,
         )
 
     def evaluate(self) -> Evaluation:
@@ -107,13 +106,22 @@ class Training(Loop):
         envs = self.make_envs(min(256, self.config.eval_episodes), split="eval")
         with contextlib.closing(envs):
             scorer = self._agent.scorer  # one that compares siblings has nothing to say of single episodes
-            collector = Collector(envs, self.codec, self.engine, scorer if isinstance(scorer, Scorer) else None)
+            collector = self.make_collector(envs, scorer if isinstance(scorer, Scorer) else None)
             return evaluate(collector, range(self.config.eval_episodes), self.sampling(seed=0))
 
     @property
     def evaluates(self) -> bool:
         """Whether there are held-out episodes."""
         return self.config.eval_episodes > 0
+
+    def settled(self) -> dict[str, object]:
+        """Return what options came to that are left to llmgym."""
+        return {
+            **super().settled(),
+            "context_length": self.context_length,
+            "engine": engine_kind(self.config.engine, self.config.engine_url),
+            **self._agent.settled,
+        }
 
     def facts(self) -> dict[str, object]:
         """Return what the chat template does to earlier turns, if anything."""
@@ -128,9 +136,9 @@ class Training(Loop):
         """Write the model, or its adapters, and its tokenizer to a new directory."""
         if self.config.lora_merge and self.config.lora_rank:
             load_merged(self.sampling_model, self.model)
-            save_checkpoint(path, self.sampling_model, self.tokenizer)
+            save_checkpoint(path, self.sampling_model, self.tokenizer, self.origin)
         else:
-            save_checkpoint(path, self.model, self.tokenizer)
+            save_checkpoint(path, self.model, self.tokenizer, self.origin)
 
     def sampling(self, seed: int) -> Sampling:
         """Return how replies are sampled."""
@@ -153,6 +161,10 @@ class Training(Loop):
         if split is not None and _takes_split(self.env_id):
             options["split"] = split
         return TextVectorEnv([lambda: make_env(self.env_id, **options)] * count)
+
+    def make_collector(self, envs: TextVectorEnv, scorer: AnyScorer | None) -> Collector:
+        """Return what plays environments with the policy."""
+        return Collector(envs, self.codec, self.engine, scorer, self.config.max_overlong)
 
     def _hand_over(self, step: int) -> None:
         """Give the engine the weights that a step ended with."""

@@ -1,5 +1,6 @@
 """`TextEnv`: a conversation as a Gymnasium environment, in three methods."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,7 +22,8 @@ class TextEnv(gymnasium.Env[str, str]):
 
     Class attributes:
         system_prompt: What the agent is told before the first observation, if anything.
-        max_turns: Replies after which an unfinished episode is truncated; None for no limit.
+        max_turns: Replies after which an unfinished episode is truncated, and scored as it is; None for no limit.
+            ``max_episode_steps`` of its registration is the same limit; the smaller one counts.
         top_score: The highest reward of an episode; its expert earns it. None if there is none.
 
     Args:
@@ -66,7 +68,10 @@ class TextEnv(gymnasium.Env[str, str]):
         raise NotImplementedError(f"{type(self).__name__} has to implement score(episode), or be given a scorer.")
 
     def succeeded(self, score: Score) -> bool:
-        """Tell whether a scored episode counts as a success; by default one with the top score does."""
+        """Tell whether a scored episode counts as a success; by default one with the top score does.
+
+        It is not asked where the score has a part called ``success``, which is then the success.
+        """
         return self.top_score is not None and score.value is not None and score.value >= self.top_score - 1e-6
 
     def expert(self) -> Iterator[str]:
@@ -97,7 +102,8 @@ class TextEnv(gymnasium.Env[str, str]):
         Returns:
             The next observation (empty once the episode is over), the reward, terminated,
             truncated, and at the end an info with every part of the score and ``success``, all
-            floats. A score that is missing gives reward 0 and ``info["score_missing"] == 1.0``.
+            floats; a part that is called ``success`` is the success. A score that is missing
+            gives reward 0 and ``info["score_missing"] == 1.0``.
         """
         if not isinstance(action, str):
             raise EnvironmentContractError(f"An action is a string, got {type(action).__name__}: {action!r:.80}")
@@ -108,16 +114,35 @@ class TextEnv(gymnasium.Env[str, str]):
         self.episode.turns.append(Turn(self._awaiting, action))
         answer = self.respond(action)
         terminated = answer is None
-        truncated = not terminated and self.max_turns is not None and len(self.episode.turns) >= self.max_turns
+        truncated = not terminated and len(self.episode.turns) >= self._turn_limit
         if not (terminated or truncated):
             self._awaiting = self._text("respond", answer)
             return self._awaiting, 0.0, False, False, {}
+        reward, info = self.finish()
+        return answer or "", reward, terminated, truncated, info
+
+    def finish(self) -> tuple[float, dict[str, Any]]:
+        """End the episode under way and score it as it is; `step` does so, and whoever else cuts an episode off.
+
+        Returns:
+            The reward and the info of the last step.
+        """
         self._awaiting = None
         self.scored = score = self._score_episode()
         if score.value is None:
-            return answer or "", 0.0, terminated, truncated, {"score_missing": 1.0}
-        info = {**score.parts, "success": float(self.succeeded(score))}
-        return answer or "", score.value, terminated, truncated, info
+            return 0.0, {"score_missing": 1.0}
+        return score.value, {"success": float(self.succeeded(score)), **score.parts}
+
+    @property
+    def under_way(self) -> bool:
+        """Whether an episode has begun and is not over."""
+        return self._awaiting is not None
+
+    @property
+    def _turn_limit(self) -> float:
+        """Replies of an episode at most, by the class and by its registration."""
+        registered = None if self.spec is None else gymnasium.spec(self.spec.id).max_episode_steps
+        return min((limit for limit in (self.max_turns, registered) if limit is not None), default=math.inf)
 
     def render(self) -> str | None:
         """Return the conversation so far as text, in render mode ``"ansi"``."""

@@ -1,6 +1,5 @@
 """`TextVectorEnv`: many text environments, of which any subset can be stepped."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from llmgym.envs.text_env import TextEnv
 from llmgym.errors import EnvironmentContractError
+from llmgym.scorers.pointwise import finite
 from llmgym.types import Episode
 
 Infos = dict[str, Any]
@@ -71,21 +71,27 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
 
     def reset_one(self, index: int, seed: int | None = None, options: Infos | None = None) -> tuple[str, Infos]:
         """Reset environment `index`."""
-        observation, info = self.envs[index].reset(seed=seed, options=options)
-        return self._text(observation, index, "reset"), info
+        name = f"{self._name(index)}.reset"
+        observation, info = _unpacked(self.envs[index].reset(seed=seed, options=options), 2, name)
+        return _text(observation, name), _info(info, name)
 
     def step_some(self, actions: Mapping[int, str]) -> dict[int, StepResult]:
         """Step the environments whose indices are given, each with its action."""
-        results = {}
-        for index, action in actions.items():
-            observation, reward, terminated, truncated, info = self.envs[index].step(action)
-            if isinstance(reward, str) or reward is None or not math.isfinite(reward):
-                raise EnvironmentContractError(
-                    f"{self._name(index)}.step has to return a finite number as reward, got {reward!r}."
-                )
-            observation = self._text(observation, index, "step")
-            results[index] = StepResult(observation, float(reward), bool(terminated), bool(truncated), info)
-        return results
+        return {index: self._step_one(index, action) for index, action in actions.items()}
+
+    def _step_one(self, index: int, action: str) -> StepResult:
+        name = f"{self._name(index)}.step"
+        observation, reward, terminated, truncated, info = _unpacked(self.envs[index].step(action), 5, name)
+        inner = self.envs[index].unwrapped
+        if truncated and isinstance(inner, TextEnv) and inner.under_way:  # a wrapper cut it off
+            reward, info = inner.finish()
+        return StepResult(
+            _text(observation, name),
+            finite(reward, name, what="reward"),
+            bool(terminated),
+            bool(truncated) and not terminated,  # Gymnasium's TimeLimit says both of an end at the limit
+            _info(info, name),
+        )
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: Infos | None = None
@@ -135,13 +141,29 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
         for env in self.envs:
             env.close()
 
-    def _text(self, observation: object, index: int, method: str) -> str:
-        if not isinstance(observation, str):
-            raise EnvironmentContractError(
-                f"{self._name(index)}.{method} has to return a string as observation, "
-                f"got {type(observation).__name__}: {observation!r:.80}"
-            )
-        return observation
-
     def _name(self, index: int) -> str:
         return type(self.envs[index].unwrapped).__name__
+
+
+def _unpacked(returned: object, count: int, name: str) -> tuple[Any, ...]:
+    if not isinstance(returned, tuple) or len(returned) != count:
+        expected = "observation and info" if count == 2 else "observation, reward, terminated, truncated and info"
+        got = (
+            f"{len(returned)} values" if isinstance(returned, tuple) else f"{type(returned).__name__}: {returned!r:.80}"
+        )
+        raise EnvironmentContractError(f"{name} has to return {expected}, got {got}.")
+    return returned
+
+
+def _text(observation: object, name: str) -> str:
+    if not isinstance(observation, str):
+        raise EnvironmentContractError(
+            f"{name} has to return a string as observation, got {type(observation).__name__}: {observation!r:.80}"
+        )
+    return observation
+
+
+def _info(info: object, name: str) -> Infos:
+    if not isinstance(info, dict):
+        raise EnvironmentContractError(f"{name} has to return a dict as info, got {type(info).__name__}: {info!r:.80}")
+    return info

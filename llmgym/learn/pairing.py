@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
+from llmgym.learn.signal import ranks
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
@@ -21,8 +21,8 @@ def pair_by_score(trajectories: "Sequence[Trajectory]", strategy: PairStrategy) 
 
     A tie makes no pair, and a trajectory without a score is in none, so a group with fewer
     than two distinct scores gives nothing. Which of several with equal scores is taken is
-    decided by their order, and everything else by the scores alone. Scores are compared in
-    single precision: sums that differ by rounding are equal.
+    decided by their order, and everything else by the scores alone. Scores that differ by rounding
+    (`llmgym.learn.signal`) tie.
 
     Args:
         trajectories: With `group` and `score`, in any order.
@@ -31,16 +31,17 @@ def pair_by_score(trajectories: "Sequence[Trajectory]", strategy: PairStrategy) 
     Returns:
         Indices (chosen, rejected), groups in the order in which they first appear.
     """
-    score = np.array([np.nan if t.score is None else t.score for t in trajectories], dtype=np.float32)
     groups: dict[int, list[int]] = {}
     for index, trajectory in enumerate(trajectories):
         if trajectory.score is not None:
             groups.setdefault(trajectory.group, []).append(index)
     pairs = []
     for members in groups.values():
-        ranked = sorted(members, key=lambda index: -score[index])
+        scores = [score for index in members if (score := trajectories[index].score) is not None]
+        rank = dict(zip(members, ranks(scores), strict=True))
+        ranked = sorted(members, key=rank.__getitem__)
         candidates = [(ranked[0], ranked[-1])] if strategy == "best_worst" else itertools.pairwise(ranked)
-        pairs += [(chosen, rejected) for chosen, rejected in candidates if score[chosen] > score[rejected]]
+        pairs += [(chosen, rejected) for chosen, rejected in candidates if rank[chosen] < rank[rejected]]
     return pairs
 
 

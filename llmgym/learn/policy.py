@@ -10,9 +10,9 @@ from torch.distributions import Distribution
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from llmgym.errors import ModelError
 from llmgym.learn.trunk import Trunk
 from llmgym.models.causal_lm import logits_of
+from llmgym.models.self_test import Probe, self_test
 
 _LOGITS = 2**24  # logits that exist at once: 64 MiB in float32
 
@@ -44,7 +44,11 @@ class Policy(nn.Module):
         super().__init__()
         self.trunk = Trunk(model, dtype=dtype, gradient_checkpointing=gradient_checkpointing)
         self.temperature = temperature
-        self._self_test()
+        self_test(
+            model,
+            self._packed_logits,
+            f"Models of type {model.config.model_type!r} cannot be trained on packed rows",
+        )
 
     @property
     def model(self) -> PreTrainedModel:
@@ -67,28 +71,16 @@ class Policy(nn.Module):
         """Return the log-probability of every sampled token, 0 elsewhere.  [B, T]"""
         return self.get_dist(batch).log_prob(batch["tokens"])
 
-    @torch.no_grad()
-    def _self_test(self) -> None:
-        """Compare two rows with a common prompt with the model's own forward pass."""
-        kind = self.model.config.model_type
-        tokens = (
-            torch.arange(3, 15, device=self.model.device).view(2, 6) % self.model.get_input_embeddings().num_embeddings
-        )
-        tokens[1, :3] = tokens[0, :3]
-        sampled = torch.arange(6, device=tokens.device).expand(2, -1) >= 3
-        batch = TensorDict({"tokens": tokens, "mask": sampled, "prompt_length": torch.tensor([3, 3])}, batch_size=[2])
-        expected = self.model(tokens, use_cache=False).logits[:, :-1].float().log_softmax(-1)[sampled[:, 1:]]
-        try:
-            actual = logits_of(self.model, Trunk(self.model).states(batch)).float().log_softmax(-1)
-        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise ModelError(f"Models of type {kind!r} cannot be trained on packed rows ({error})") from error
-        difference = float((actual - expected).abs().max())
-        tolerance = 1e-3 if self.model.dtype == torch.float32 else 0.1
-        if not difference < tolerance:
-            raise ModelError(
-                f"Models of type {kind!r} cannot be trained on packed rows: in a self-test their log-probabilities "
-                f"differed from the model's own by {difference:.2g}, expected less than {tolerance}."
-            )
+    def _packed_logits(self, probe: Probe) -> list[Tensor]:
+        """Return what packed rows make of the last token of a prompt and of every token after it.  [n, V] each"""
+        length = torch.tensor([len(tokens) for tokens in probe.conversations])[:, None]
+        column = torch.arange(int(length.max()) + 1)
+        mask = (column >= probe.prompt) & (column <= length)  # what comes after the last token is sampled, too
+        tokens = [[*tokens, *[0] * (len(column) - len(tokens))] for tokens in probe.conversations]
+        prompts = torch.full((len(tokens),), probe.prompt)
+        batch = TensorDict({"tokens": torch.tensor(tokens), "mask": mask, "prompt_length": prompts})
+        trunk = Trunk(self.model, gradient_checkpointing=self.trunk.gradient_checkpointing)
+        return list(torch.split(logits_of(self.model, trunk.states(batch)), mask.sum(1).tolist()))
 
     def _logits(self, states: Tensor) -> Tensor:
         """Return the logits [..., V] behind hidden states [..., D], as the sampler had them."""

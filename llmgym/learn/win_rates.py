@@ -17,14 +17,16 @@ from __future__ import annotations  # torch is imported when it is used: configu
 
 from typing import TYPE_CHECKING, Literal
 
+from llmgym.learn.signal import rounding_of
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 Preference = Literal["strict", "logistic"]
-"""With which probability one response beats another, by their scores. ``strict``: the larger one wins, a tie
-is half a win. ``logistic``: sigma of the difference, which is what the scores of a reward model mean (Bradley and
-Terry 1952); where two differ little, neither wins much."""
+"""With which probability one response beats another, by their scores. ``strict``: the larger one wins, a tie,
+up to rounding, is half a win. ``logistic``: sigma of the difference, which is what the scores of a reward model
+mean (Bradley and Terry 1952); where two differ little, neither wins much."""
 
 
 def win_rates(score: Tensor, group: Tensor, scored: Tensor, preference: Preference = "strict") -> Tensor:
@@ -43,10 +45,14 @@ def win_rates(score: Tensor, group: Tensor, scored: Tensor, preference: Preferen
     import torch
 
     rates = torch.full_like(score, torch.nan)
-    for members in ((group == one) & scored for one in torch.unique(group)):
+    for members in ((group == one) & scored for one in torch.unique(group[scored])):
         own = score[members]
         difference = own[:, None] - own  # [K, K]
-        wins = difference.sigmoid() if preference == "logistic" else (1 + difference.sign()) / 2  # itself: one half
+        if preference == "logistic":
+            wins = difference.sigmoid()
+        else:
+            tied = difference.abs() <= rounding_of(own.abs().amax())
+            wins = (1 + difference.sign().masked_fill(tied, 0.0)) / 2  # against itself: one half
         rates[members] = (wins.sum(dim=1) - 0.5) / (len(own) - 1)  # 0 / 0 is NaN
     return rates
 

@@ -3,9 +3,6 @@
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
-
-import numpy as np
 
 from llmgym.envs.vector import StepResult, TextVectorEnv
 from llmgym.errors import ContextOverflowError, EnvironmentContractError, StaleCompletionError
@@ -14,6 +11,7 @@ from llmgym.rollout.engines.base import Completion, Engine, GenerationRequest
 from llmgym.rollout.scoring import episode_of, score_again
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.scorers.names import AnyScorer
+from llmgym.scorers.pointwise import as_number
 from llmgym.types import Episode, Message
 
 
@@ -53,6 +51,8 @@ class Sampling:
     max_episode_tokens: int | None = None
 
 
+_FEW_TASKS = 20  # a share of fewer says little
+
 _CUT_OFF = {"context": "the episode outgrew the context", "max_tokens": "the episode used its tokens up"}
 
 
@@ -63,22 +63,35 @@ class Collector:
     still alive are submitted again at once, so a slow episode delays nobody. Where there are
     more tasks than environments, an environment that is free takes the next task.
 
+    A task whose first observation leaves no room for a reply gives an episode without replies
+    and without a score, which ends as one that outgrew the context does.
+
     Args:
         envs: The environments.
         codec: Turns their texts into tokens.
         engine: Samples the replies.
         scorer: Scores the episodes of a rollout in the place of the environments.
+        max_overlong: Largest share of tasks that may not fit the context, of all so far and at least `_FEW_TASKS`.
     """
 
-    def __init__(self, envs: TextVectorEnv, codec: ChatCodec, engine: Engine, scorer: AnyScorer | None = None) -> None:
+    def __init__(
+        self,
+        envs: TextVectorEnv,
+        codec: ChatCodec,
+        engine: Engine,
+        scorer: AnyScorer | None = None,
+        max_overlong: float = 0.25,
+    ) -> None:
         self.envs, self.codec, self.engine, self.scorer = envs, codec, engine, scorer
+        self.max_overlong = max_overlong
+        self._tasks = self._overlong = 0  # so far
         self._stop_token_ids = codec.stop_token_ids
 
     def collect(self, tasks: Sequence[Task], sampling: Sampling) -> list[Trajectory]:
         """Play one episode per task; returns them in the order of the tasks.
 
         Raises:
-            ContextOverflowError: A first observation leaves no room for a reply.
+            ContextOverflowError: More first observations leave no room for a reply than may do so.
             EnvironmentContractError: Siblings of a group differ in their first observation.
             StaleCompletionError: A reply was sampled by other weights than the engine's current ones.
         """
@@ -88,9 +101,24 @@ class Collector:
         except BaseException:
             self.engine.abort()
             raise
+        self._count_overlong(trajectories)
         if self.scorer is not None:
             score_again(self.scorer, trajectories, episodes)
         return trajectories
+
+    def _count_overlong(self, trajectories: Sequence[Trajectory]) -> None:
+        """Stop where too many tasks do not fit: then the context is too short, or the task is another one."""
+        overlong = {trajectory.group: trajectory for trajectory in trajectories if trajectory.overlong}
+        self._tasks += len({trajectory.group for trajectory in trajectories})
+        self._overlong += len(overlong)
+        if overlong and self._overlong > self.max_overlong * max(self._tasks, _FEW_TASKS):
+            example = next(iter(overlong.values()))
+            raise ContextOverflowError(
+                f"The first observations of {self._overlong} of {self._tasks} tasks leave no room for a reply in a "
+                f"context of {self.engine.context_length} tokens, that of seed {example.seed} takes "
+                f"{len(example.tokens)}: expected a share of at most {self.max_overlong:g} (max_overlong). "
+                "Raise context_length, if the model can take more, or shorten the task."
+            )
 
     def _play(self, trajectories: list[Trajectory], sampling: Sampling) -> dict[int, Episode]:
         """Play all episodes; return what was said in those that their environments ended, by index."""
@@ -105,7 +133,10 @@ class Collector:
                 episode = waiting.popleft()
                 env_of[episode] = free.pop()
                 self._begin(trajectories[episode], env_of[episode], first_of)
-                ready.append(episode)
+                if trajectories[episode].ending is None:
+                    ready.append(episode)
+                else:
+                    free.append(env_of.pop(episode))
             self.engine.submit([self._request(episode, trajectories[episode], sampling) for episode in ready])
 
             completions = self.engine.wait()
@@ -128,9 +159,10 @@ class Collector:
         _check_sibling(trajectory, first_of.setdefault(trajectory.group, trajectory))
         trajectory.observe(self.codec.prompt(trajectory.messages))
         if len(trajectory.tokens) >= self.engine.context_length:
-            raise ContextOverflowError(
-                f"The first observation of seed {trajectory.seed} takes {len(trajectory.tokens)} tokens and leaves no "
-                f"room for a reply in a context of {self.engine.context_length} tokens."
+            trajectory.ending = "context"
+            trajectory.score_error = (
+                f"the first observation of seed {trajectory.seed} takes {len(trajectory.tokens)} tokens and leaves no "
+                f"room for a reply in a context of {self.engine.context_length}"
             )
 
     def _check_version(self, completion: Completion) -> None:
@@ -183,13 +215,13 @@ class Collector:
         trajectory.replies[-1].reward = result.reward
         if result.terminated or result.truncated:
             trajectory.ending = "terminated" if result.terminated else "truncated"
-            numbers = {key: part for key, part in result.info.items() if isinstance(part, Real | np.generic)}
-            trajectory.parts = {key: float(part) for key, part in numbers.items()}
+            numbers = {str(key): as_number(part) for key, part in result.info.items()}
+            trajectory.parts = {key: part for key, part in numbers.items() if part is not None}
             missing = trajectory.parts.pop("score_missing", None)
             trajectory.score = None if missing else sum(reply.reward for reply in trajectory.replies)
             return
-        bridge = self.codec.bridge(result.observation, trajectory.tokens[-1])
         trajectory.messages.append(Message("user", result.observation))
+        bridge = self.codec.bridge(trajectory.messages[-1].content, trajectory.tokens[-1])
         rewritten = self.codec.rewritten(trajectory.messages)
         length = trajectory.context_length + len(bridge) if rewritten is None else len(rewritten)
         if length >= self.engine.context_length:

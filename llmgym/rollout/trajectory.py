@@ -102,6 +102,11 @@ class Trajectory:
         return any(reply.finish_reason == "length" for reply in self.replies)
 
     @property
+    def overlong(self) -> bool:
+        """Whether its first observation left no room for a reply."""
+        return self.ending == "context" and not self.replies
+
+    @property
     def context(self) -> list[int]:
         """The newest row: the tokens that the next reply is sampled after."""
         return self.tokens[self.row_starts[-1] :]

@@ -78,22 +78,58 @@ def as_score(value: ScoreLike, *, name: str) -> Score:
     if isinstance(value, Score):
         if value.value is None:
             return value
-        parts = {key: finite(part, f"{name}[{key!r}]") for key, part in value.parts.items()}
+        parts = _named(value.parts, name)
         return Score(finite(value.value, name), parts)
     if isinstance(value, Mapping):
-        parts = {key: finite(part, f"{name}[{key!r}]") for key, part in value.items()}
-        return Score(sum(parts.values()), parts)
+        parts = _named(value, name)
+        return Score(finite(sum(parts.values()), f"the sum of {name}"), parts)
     return Score(finite(value, name))
 
 
-def finite(value: object, name: str) -> float:
-    """Return `value`, which `name` returned, as a float; an error if it is not a finite number."""
-    try:
-        number = float(value)  # type: ignore[arg-type]  # anything that is a number will do, numpy's included
-    except (TypeError, ValueError):
-        number = math.nan
-    if isinstance(value, str) or not math.isfinite(number):
-        raise EnvironmentContractError(
-            f"{name} has to return a finite number, got {type(value).__name__}: {value!r:.80}"
-        )
+def _named(parts: Mapping[str, float], name: str) -> dict[str, float]:
+    """Return parts under names that are text, as files hold them, with values that are finite numbers."""
+    return {str(key): finite(part, f"{name}[{key!r}]") for key, part in parts.items()}
+
+
+def finite(value: object, name: str, what: str = "") -> float:
+    """Return a number, of Python, NumPy or torch, as a float.
+
+    Args:
+        value: What `name` returned.
+        name: Who returned it, for the error message.
+        what: Which of several things it returned, for the error message.
+
+    Raises:
+        EnvironmentContractError: It is no real number, or not a finite one.
+    """
+    number = as_number(value)
+    if number is None or not math.isfinite(number):
+        expected = f"a finite number as {what}" if what else "a finite number"
+        raise EnvironmentContractError(f"{name} has to return {expected}, got {type(value).__name__}: {_shown(value)}")
     return number
+
+
+def as_number(value: object) -> float | None:
+    """Return a real number of any kind as a float; None if it is something else, such as text that spells one.
+
+    Examples:
+        >>> as_number(True), as_number(0.5), as_number("0.5"), as_number(b"0.5"), as_number(1j), as_number([1.0])
+        (1.0, 0.5, None, None, None, None)
+    """
+    kind = getattr(getattr(value, "dtype", None), "kind", "f")  # NumPy's: b, i, u and f are numbers
+    if isinstance(value, str | bytes | bytearray) or kind not in "biuf" or getattr(value, "ndim", 0) != 0:
+        return None
+    try:
+        return float(value)  # type: ignore[arg-type]  # this is the question
+    except (TypeError, ValueError, RuntimeError):  # the last: of a complex tensor
+        return None
+    except OverflowError:
+        return math.inf
+
+
+def _shown(value: object) -> str:
+    """Return how a value looks, unless that takes more than it is worth."""
+    try:
+        return f"{value!r:.80}"
+    except ValueError:  # an integer of thousands of digits
+        return "a number too large to show"

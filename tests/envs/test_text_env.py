@@ -47,6 +47,20 @@ def test_an_episode_that_is_too_long_is_truncated_and_still_scored() -> None:
     assert reward == pytest.approx(2 / 3)
 
 
+def test_a_part_called_success_is_the_success() -> None:
+    class Judge(Count):
+        top_score = 1.0
+
+        def score(self, episode: llmgym.Episode) -> llmgym.Score:
+            return llmgym.Score(0.2, {"success": 1.0, "style": 0.2})
+
+    env = Judge()
+    env.reset(seed=0)
+    env.step("1")
+    env.step("2")
+    assert env.step("3")[4] == {"success": 1.0, "style": 0.2}
+
+
 def test_stepping_behind_the_end_asks_for_a_reset() -> None:
     env = Count()
     with pytest.raises(gymnasium.error.ResetNeeded):
@@ -73,7 +87,9 @@ def test_an_answer_that_is_no_text_is_named(answer: object) -> None:
         env.step("1")
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, None, "0.5", {"part": math.nan}])
+@pytest.mark.parametrize(
+    "value", [math.nan, math.inf, None, "0.5", b"0.5", [0.5], 1j, 10**400, {"part": math.nan}, {"a": 1e308, "b": 1e308}]
+)
 def test_a_score_that_is_no_finite_number_is_named(value: object) -> None:
     class Wrong(Count):
         def score(self, episode: llmgym.Episode) -> Any:

@@ -1,11 +1,15 @@
 """`TextVectorEnv` follows Gymnasium's vector API and steps any subset."""
 
 import math
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium.vector import SyncVectorEnv
 
 import llmgym
@@ -61,27 +65,157 @@ class Broken(gymnasium.Env[str, str]):
 
     observation_space = action_space = llmgym.UnicodeText()
 
-    def __init__(self, observation: Any, reward: Any) -> None:
-        self.returned = (observation, reward, True, False, {})
+    def __init__(self, stepped: Any = ("", 1.0, True, False, {}), begun: Any = ("hello", {})) -> None:
+        self.stepped, self.begun = stepped, begun
 
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[str, dict[str, Any]]:
-        return "hello", {}
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return self.begun
 
     def step(self, action: str) -> Any:
-        return self.returned
+        return self.stepped
 
 
 @pytest.mark.parametrize(
-    ("observation", "reward", "message"),
+    ("stepped", "message"),
     [
-        (7, 0.0, r"Broken\.step has to return a string as observation, got int: 7"),
-        ("fine", math.nan, r"Broken\.step has to return a finite number as reward, got nan"),
-        ("fine", "1", r"Broken\.step has to return a finite number as reward, got '1'"),
-        ("fine", None, r"Broken\.step has to return a finite number as reward, got None"),
+        ((7, 0.0, True, False, {}), "a string as observation, got int: 7"),
+        ((None, 0.0, True, False, {}), "a string as observation, got NoneType: None"),
+        (("", 0.0, True, {}), "observation, reward, terminated, truncated and info, got 4 values"),
+        (None, "observation, reward, terminated, truncated and info, got NoneType: None"),
+        (("", 0.0, True, False, None), "a dict as info, got NoneType: None"),
+        (("", 0.0, True, False, [1.0]), r"a dict as info, got list: \[1.0\]"),
     ],
+    ids=str,
 )
-def test_what_a_broken_environment_returns_is_named(observation: Any, reward: Any, message: str) -> None:
-    envs = llmgym.TextVectorEnv([lambda: Broken(observation, reward)])
+def test_a_step_of_another_shape_is_named(stepped: Any, message: str) -> None:
+    envs = llmgym.TextVectorEnv([lambda: Broken(stepped)])
     envs.reset(seed=0)
-    with pytest.raises(EnvironmentContractError, match=message):
+    with pytest.raises(EnvironmentContractError, match=rf"Broken\.step has to return {message}"):
         envs.step_some({0: "x"})
+
+
+@pytest.mark.parametrize(
+    ("begun", "message"),
+    [
+        (None, "observation and info, got NoneType: None"),
+        ("hello", "observation and info, got str: 'hello'"),
+        (("hello", None), "a dict as info, got NoneType: None"),
+        ((b"hello", {}), "a string as observation, got bytes: b'hello'"),
+    ],
+    ids=str,
+)
+def test_a_reset_of_another_shape_is_named(begun: Any, message: str) -> None:
+    envs = llmgym.TextVectorEnv([lambda: Broken(begun=begun)])
+    with pytest.raises(EnvironmentContractError, match=rf"Broken\.reset has to return {message}"):
+        envs.reset(seed=0)
+
+
+NO_NUMBERS = [
+    math.nan,
+    -math.inf,
+    "1",
+    b"1.5",
+    None,
+    1j,
+    [1.0],
+    {"a": 1.0},
+    np.array([1.0]),
+    np.array([1.0, 2.0]),
+    np.complex64(1),
+    np.str_("1"),
+    np.datetime64("2026-01-01"),
+    np.timedelta64(1, "s"),
+    torch.tensor([1.0]),
+    torch.tensor(1 + 1j),
+    10**400,
+    10**5000,
+]
+
+
+@pytest.mark.parametrize("reward", NO_NUMBERS, ids=lambda reward: type(reward).__name__)
+def test_a_reward_that_is_no_finite_number_is_named(reward: Any) -> None:
+    envs = llmgym.TextVectorEnv([lambda: Broken(("", reward, True, False, {}))])
+    envs.reset(seed=0)
+    kind = type(reward).__name__
+    with pytest.raises(
+        EnvironmentContractError, match=rf"Broken\.step has to return a finite number as reward, got {kind}: "
+    ):
+        envs.step_some({0: "x"})
+
+
+@pytest.mark.parametrize(
+    "reward",
+    [1, True, 1.0, np.float32(1), np.int64(1), np.bool_(True), np.array(1.0), torch.tensor(1), Fraction(1), Decimal(1)],
+    ids=lambda reward: type(reward).__name__,
+)
+def test_a_reward_is_a_number_of_any_kind(reward: Any) -> None:
+    envs = llmgym.TextVectorEnv([lambda: Broken(("", reward, True, False, {}))])
+    envs.reset(seed=0)
+    found = envs.step_some({0: "x"})[0].reward
+    assert (found, type(found)) == (1.0, float)
+
+
+class Endless(llmgym.TextEnv):
+    """Goes on for ever, unless the agent says stop, and pays for every turn."""
+
+    def begin(self) -> str:
+        return "go on"
+
+    def respond(self, action: str) -> str | None:
+        return None if action == "stop" else "go on"
+
+    def score(self, episode: llmgym.Episode) -> dict[str, float]:
+        return {"turns": 0.25 * len(episode.turns)}
+
+
+def limited_by_itself() -> gymnasium.Env[str, str]:
+    env = Endless()
+    env.max_turns = 3
+    return env
+
+
+def limited_by_its_registration() -> gymnasium.Env[str, str]:
+    return gymnasium.make("EndlessLimited-test-v0")
+
+
+def limited_when_made() -> gymnasium.Env[str, str]:
+    return gymnasium.make("Endless-test-v0", max_episode_steps=3)
+
+
+def limited_by_a_wrapper() -> gymnasium.Env[str, str]:
+    return gymnasium.wrappers.TimeLimit(Endless(), max_episode_steps=3)
+
+
+@pytest.fixture
+def endless() -> Iterator[None]:
+    llmgym.register_env("EndlessLimited-test-v0", max_episode_steps=3)(Endless)
+    llmgym.register_env("Endless-test-v0")(Endless)
+    yield
+    for name in ("EndlessLimited-test-v0", "Endless-test-v0"):
+        gymnasium.registry.pop(name)
+        llmgym.registry._IDS.remove(name)
+
+
+@pytest.mark.usefixtures("endless")
+@pytest.mark.parametrize(
+    "make", [limited_by_itself, limited_by_its_registration, limited_when_made, limited_by_a_wrapper]
+)
+def test_an_episode_is_scored_whoever_limits_its_turns(make: Callable[[], gymnasium.Env[str, str]]) -> None:
+    for last in ("x", "stop"):
+        envs = llmgym.TextVectorEnv([make])
+        envs.reset_one(0, seed=0)
+        results = [envs.step_some({0: action})[0] for action in ("x", "x", last)]
+        assert [result.terminated or result.truncated for result in results] == [False, False, True]
+        assert (results[-1].terminated, results[-1].truncated) == (last == "stop", last != "stop")
+        assert results[-1].reward == 0.75
+        assert results[-1].info == {"turns": 0.75, "success": 0.0}
+
+
+@pytest.mark.usefixtures("endless")
+def test_gymnasium_alone_scores_an_episode_that_its_registration_limits() -> None:
+    env = limited_by_its_registration()
+    env.reset(seed=0)
+    env.step("x")
+    env.step("x")
+    assert env.step("x")[1:] == (0.75, False, True, {"turns": 0.75, "success": 0.0})
+    llmgym.check_env(limited_by_its_registration(), seeds=3)

@@ -1,5 +1,6 @@
 """The collector plays whole episodes without barriers, and tokens are the record."""
 
+import math
 import random
 from typing import Any
 
@@ -137,10 +138,57 @@ def test_a_reply_of_other_weights_than_the_engines_own_ends_the_rollout(tokenize
     assert not engine.wait()  # nothing is left under way
 
 
-def test_a_first_observation_that_fills_the_context_is_an_error(tokenizer: PreTrainedTokenizerFast) -> None:
+class Rambling(Chatter):
+    """Begins one task in twelve with more text than fits."""
+
+    def begin(self) -> str:
+        self.episode.task = 1
+        return "talk" + " and talk" * (100 if self.np_random.integers(12) == 0 else 0)
+
+
+def test_a_task_that_does_not_fit_has_no_score_and_the_others_are_played(tokenizer: PreTrainedTokenizerFast) -> None:
+    codec = ChatCodec(tokenizer)
+    tasks = [Task(seed, seed) for seed in range(60) for _ in range(2)]
+    trajectories = Collector(envs(7, Rambling), codec, talkative(tokenizer, context_length=300)).collect(
+        tasks, Sampling(max_tokens=8)
+    )
+    fits = [len(codec.prompt(trajectory.messages[:2])) < 300 for trajectory in trajectories]
+    assert 0 < fits.count(False) < 30
+    assert [trajectory.seed for trajectory in trajectories] == [task.seed for task in tasks]
+    for trajectory, fit in zip(trajectories, fits, strict=True):
+        assert trajectory.overlong == (not fit)
+        assert (trajectory.score is not None) == bool(trajectory.replies) == fit
+        assert trajectory.ending == ("terminated" if fit else "context")
+        assert fit or f"the first observation of seed {trajectory.seed} takes" in str(trajectory.score_error)
+
+
+def test_more_tasks_that_do_not_fit_than_may_are_an_error_over_the_rollouts_so_far(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
     engine = talkative(tokenizer, context_length=20)
-    with pytest.raises(ContextOverflowError, match=r"takes \d+ tokens .* context of 20 tokens"):
-        Collector(envs(1), ChatCodec(tokenizer), engine).collect([Task(0, 0)], Sampling(max_tokens=8))
+    collector = Collector(envs(1), ChatCodec(tokenizer), engine, max_overlong=0.1)
+    assert collector.collect([Task(0, 0), Task(0, 0)], Sampling(max_tokens=8))[0].overlong
+    assert collector.collect([Task(1, 0)], Sampling(max_tokens=8))[0].overlong
+    with pytest.raises(ContextOverflowError, match=r"3 of 3 tasks leave no room .* context of 20 tokens.*at most 0.1"):
+        collector.collect([Task(2, 0)], Sampling(max_tokens=8))
+
+
+def test_what_an_environment_reports_beside_numbers_is_left_aside(tokenizer: PreTrainedTokenizerFast) -> None:
+    class Talker(gymnasium.Env[str, str]):
+        observation_space = action_space = llmgym.UnicodeText()
+
+        def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[str, dict[str, Any]]:
+            return "hello \ud800", {}
+
+        def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+            reported = {"name": np.str_("x"), "raw": np.bytes_(b"1.5"), "day": np.datetime64("2026-01-01"), 3: 4}
+            return "", 1.0, True, False, {**reported, "list": [1], "steps": np.int32(2), "big": 10**400, "ok": True}
+
+    (trajectory,) = Collector(envs(1, Talker), ChatCodec(tokenizer), talkative(tokenizer)).collect(
+        [Task(0, 0)], Sampling(max_tokens=8)
+    )
+    assert trajectory.parts == {"3": 4.0, "steps": 2.0, "big": math.inf, "ok": 1.0}
+    assert trajectory.messages[0].content == "hello ?"  # no tokenizer takes a lone surrogate
 
 
 def test_an_episode_that_outgrows_the_context_ends_there_without_a_score(tokenizer: PreTrainedTokenizerFast) -> None:

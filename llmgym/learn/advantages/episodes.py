@@ -8,14 +8,18 @@ Every estimator maps, over the episodes of a batch,
 - ``length`` [E], how many tokens were sampled in it
 
 to advantages [E]. An episode without a score has advantage 0 and no part in any mean or
-deviation. A group in which fewer than two episodes are scored, or all earned the same, says
-nothing about which of its episodes was better: its advantages are 0, never the raw reward.
+deviation. A group in which fewer than two episodes are scored, or all earned the same up to rounding
+(`llmgym.learn.signal`), says nothing about which of its episodes was better: its advantages are 0,
+never the raw reward.
 """
 
 from __future__ import annotations  # torch is not imported here: configurations name an estimator
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
+
+from llmgym.learn.signal import rounding_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,12 +45,25 @@ class _Groups:
         self.mean = self.sum(self.reward) / self.count.clamp(min=1)
         self.centred = (self.reward - self.mean).masked_fill(~scored, 0.0)
         self.std = (self.sum(self.centred**2) / (self.count - 1).clamp(min=1)).sqrt()
-        self.informative = scored & _differ(self.std, self.mean)
+        self.informative = scored & self._differ()
 
     def sum(self, values: Tensor) -> Tensor:
         """Return for each episode the sum over its group.  [E] -> [E]"""
         sums: Tensor = values.new_zeros(len(values)).index_add_(0, self._member, values)[self._member]
         return sums
+
+    def _differ(self) -> Tensor:
+        """Return for each episode whether the rewards of its group differ by more than rounding.  [E]"""
+        largest = self._extreme(self.reward.abs().masked_fill(~self.scored, 0.0))
+        spread = self._extreme(self.reward.masked_fill(~self.scored, -math.inf)) + self._extreme(
+            (-self.reward).masked_fill(~self.scored, -math.inf)
+        )
+        return spread > rounding_of(largest)
+
+    def _extreme(self, values: Tensor) -> Tensor:
+        """Return for each episode the largest value in its group.  [E] -> [E]"""
+        start = values.new_full((len(values),), -math.inf)
+        return start.scatter_reduce(0, self._member, values, "amax")[self._member]
 
     def where_informative(self, advantage: Tensor, like: Tensor) -> Tensor:
         """Return an advantage as `like`'s type, 0 where the group carries no signal.  [E]"""
@@ -114,9 +131,9 @@ def reinforce_plus_plus(reward: Tensor, group: Tensor, scored: Tensor, length: T
 
     The whole batch is what an episode is compared with, so a group may have one member.
     """
-    known = reward.double().masked_fill(~scored, 0.0)
-    standard = _standardised(known, length.double().masked_fill(~scored, 0.0))
-    return standard.masked_fill(~scored, 0.0).to(reward.dtype)
+    batch = _Groups(reward, group.new_zeros(len(group)), scored & (length > 0))  # one group
+    standard = _standardised(batch.reward, length.double().masked_fill(~scored, 0.0))
+    return batch.where_informative(standard, reward)
 
 
 def reinforce_plus_plus_baseline(reward: Tensor, group: Tensor, scored: Tensor, length: Tensor) -> Tensor:
@@ -132,9 +149,9 @@ def reinforce_plus_plus_baseline(reward: Tensor, group: Tensor, scored: Tensor, 
 
 
 def _standardised(values: Tensor, weight: Tensor) -> Tensor:
-    """Return values less their mean, by their deviation; 0 if they are equal.  [E], [E] -> [E]"""
+    """Return values less their mean, by their deviation; 0 if that is 0.  [E], [E] -> [E]"""
     mean, std = _moments(values, weight)
-    return ((values - mean) / std).masked_fill(~_differ(std, mean), 0.0)
+    return ((values - mean) / std).masked_fill(std == 0, 0.0)
 
 
 def _moments(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -142,11 +159,6 @@ def _moments(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     total = weight.sum()
     mean = (weight * values).sum() / total.clamp(min=1)
     return mean, ((weight * (values - mean) ** 2).sum() / (total - 1).clamp(min=1)).sqrt()
-
-
-def _differ(std: Tensor, mean: Tensor) -> Tensor:
-    """Whether a deviation is more than the rounding of the float32 rewards it was computed from."""
-    return std > 1e-6 * mean.abs().clamp(min=1)
 
 
 ESTIMATORS: dict[Estimator, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
