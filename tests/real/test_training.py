@@ -14,23 +14,25 @@ from llmgym.agents.base import Agent, OnlineAgent
 
 pytestmark = pytest.mark.slow
 
+PLAYED: dict[str, Any] = {"env": "AIOpsTriage", "prompts_per_step": 2, "group_size": 2, "max_tokens": 12}
+WRITTEN: dict[str, Any] = {"env": "benchmarks.real_model:WhereIs", "examples": 6, "batch_size": 3}
 SMALL: dict[type, dict[str, Any]] = {
-    GRPO: {"prompts_per_step": 2, "group_size": 2, "max_tokens": 24},
-    PPO: {"prompts_per_step": 2, "group_size": 2, "max_tokens": 24, "kl_coef": 0.01},
-    DPO: {"examples": 4, "batch_size": 2},
-    SFT: {"examples": 4, "batch_size": 2},
-    RewardModel: {"examples": 6, "held_out": 2, "batch_size": 2},
+    GRPO: PLAYED,
+    PPO: {**PLAYED, "kl_coef": 0.01},
+    DPO: WRITTEN,
+    SFT: WRITTEN,
+    RewardModel: {**WRITTEN, "held_out": 2},
 }
 with_and_without_lora = pytest.mark.parametrize("lora_rank", [0, 8], ids=["weights", "lora"])
 
 
 def variety(episode: llmgym.Episode) -> float:
-    """A score that siblings differ in, also where a model solves nothing: how many different characters it says."""
+    """How many different characters are said: siblings differ in it, also where they solve nothing."""
     return len(set("".join(episode.actions))) / 26
 
 
 def trained(agent_class: type, real_model: Path, tmp_path: Path, lora_rank: int) -> tuple[Any, Path]:
-    """An agent after two steps, of which each found a gradient, and its checkpoint."""
+    """An agent after two steps, which both found a gradient, and its checkpoint."""
     options = {"model": str(real_model), "lora_rank": lora_rank, "output_dir": tmp_path, **SMALL[agent_class]}
     if issubclass(agent_class, Agent):
         options["eval_episodes"] = 0
