@@ -1,5 +1,6 @@
 """The options that all agents share."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -61,6 +62,9 @@ class LearningConfig(Config):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model learns, and the embedded engine samples. `auto`: on a CUDA GPU where there is one."""
+
+    date: datetime | None = None
+    """The date, such as 2026-11-28, that chat templates are told which ask for it. None: when the run starts."""
 
     seed: Annotated[int, Field(ge=0)] = 0
     """Of tasks and sampling: the same seed on the same machine gives the same run."""

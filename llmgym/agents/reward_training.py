@@ -22,6 +22,7 @@ from llmgym.models import TINY_PATH
 from llmgym.models.lora import adapt, load_merged
 from llmgym.models.threads import use_available_processors
 from llmgym.registry import resolve_env
+from llmgym.rollout.run_time import set_run_time
 from llmgym.rollout.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class RewardTraining(Loop):
         self.name, self.agent = agent.name, agent
         self.env_id = resolve_env(config.env)
         torch.manual_seed(config.seed)  # of the head's first weights
+        set_run_time(config.date)
         self.rewards = Rewards.load(TINY_PATH if config.bundled else config.model, fresh_head=True)
         skipped: list[str] | None = [] if config.skip_bad_rows else None
         examples = usable(
@@ -91,6 +93,14 @@ class RewardTraining(Loop):
     def evaluates(self) -> bool:
         """Whether preferences are held out."""
         return bool(self.held_out)
+
+    def settled(self) -> dict[str, object]:
+        """Return what options came to that are left to llmgym."""
+        return {**super().settled(), "date": self.rewards.template.now}
+
+    def facts(self) -> dict[str, object]:
+        """Return what time the chat template is told."""
+        return {"date": self.rewards.template.now.isoformat()}
 
     def save(self, path: Path) -> None:
         """Write the reward model, adapters merged into it, and its tokenizer to a new directory."""

@@ -22,6 +22,7 @@ from llmgym.learn.policy import Policy
 from llmgym.learn.reference import Reference
 from llmgym.models import TINY_PATH
 from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
+from llmgym.models.context import longest_context
 from llmgym.models.lora import adapt, load_merged, merged_weights
 from llmgym.models.threads import use_available_processors
 from llmgym.registry import load_env_creator, make_env, resolve_env
@@ -30,6 +31,7 @@ from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector, Sampling
 from llmgym.rollout.engines.base import Engine
 from llmgym.rollout.engines.make import engine_kind, make_engine
+from llmgym.rollout.run_time import set_run_time
 from llmgym.scorers import AnyScorer, Scorer
 from llmgym.scorers.pointwise import Unscored
 
@@ -57,6 +59,7 @@ class Training(Loop):
         self.model.to(device_of(config.device))
         self.sampling_model = adapt(self.model, config.lora_rank, config.lora_alpha, config.seed)
         """What replies are sampled with: the model, or beside adapters a plain one that takes the merged weights."""
+        set_run_time(config.date)
         self.codec = ChatCodec(self.tokenizer, stop_token_ids_of(self.model), config.history)
         if self.codec.notice:
             notify(self.codec.notice)
@@ -71,7 +74,7 @@ class Training(Loop):
     @property
     def context_length(self) -> int:
         """Tokens of the longest conversation that there is room for."""
-        return min(self.config.context_length, int(self.model.config.get_text_config().max_position_embeddings))
+        return min(self.config.context_length, longest_context(self.model.config))
 
     @functools.cached_property
     def reference(self) -> Reference:
@@ -86,10 +89,10 @@ class Training(Loop):
             config.engine,
             self.sampling_model,
             self._model_path,
-            context_length=config.context_length,
+            context_length=self.context_length,
             kv_cache_gib=config.kv_cache_gib,
             dtype=config.engine_dtype,
-            text_of=self.codec.text if config.stop else None,
+            text_of=self.codec.spell if config.stop else None,
             urls=config.engine_url,
             servers=config.engine_servers,
             options=config.engine_kwargs,
@@ -119,13 +122,14 @@ class Training(Loop):
         return {
             **super().settled(),
             "context_length": self.context_length,
+            "date": self.codec.template.now,
             "engine": engine_kind(self.config.engine, self.config.engine_url),
             **self._agent.settled,
         }
 
     def facts(self) -> dict[str, object]:
-        """Return what the chat template does to earlier turns, if anything."""
-        return {"template": self.codec.notice}
+        """Return what the chat template does to earlier turns, if anything, and what time it is told."""
+        return {"template": self.codec.notice, "date": self.codec.template.now.isoformat()}
 
     def close(self) -> None:
         """Give back what the engine holds."""

@@ -4,8 +4,7 @@ Both ways run in float64, where rounding is far below any fault, so the verdict 
 on the precision of the weights. The weights stay as they are: each is widened where it is used, and dropped again.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
 from llmgym.errors import ModelError
+from llmgym.models.attention import attention
 from llmgym.models.context import longest_context
 
 _TOLERANCE = 1e-6  # of logits in float64, which agree to about 1e-12 where nothing is wrong
@@ -23,8 +23,10 @@ _WORK = 2**33  # parameters times tokens of a test: about a second per pass on o
 _TOKENS = 30, 600  # of a test, at least and at most
 _WIDENED = 2**18  # weights of a matrix that are widened at once: 2 MiB, which stay in a processor's cache
 
+_STATEFUL = "it has layers that carry a state from token to token, which packed and cached rows would mix"
+
 _NARROW = torch.float32, torch.bfloat16, torch.float16
-_LOOKS_AT_A_PART = F.embedding, Tensor.__getitem__, Tensor.size, Tensor.dim, Tensor.numel
+_VIEWS = Tensor.__getitem__, Tensor.transpose, Tensor.t, Tensor.split, torch.split, Tensor.chunk, Tensor.size
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ def self_test(model: PreTrainedModel, run: Callable[[Probe], Sequence[Tensor]], 
     Raises:
         ModelError: The other way fails, or computes something else.
     """
+    if model._is_stateful:  # and needs very much memory for long rows
+        raise ModelError(f"{refusal}: {_STATEFUL}")
     probe = _probe(model)
     try:
         with torch.no_grad(), float64():
@@ -59,14 +63,24 @@ def self_test(model: PreTrainedModel, run: Callable[[Probe], Sequence[Tensor]], 
     except ModelError as error:
         raise ModelError(f"{refusal}: {error}") from error
     except Exception as error:  # a model that is driven in a way it was not written for can raise anything
-        raise ModelError(f"{refusal} ({str(error) or type(error).__name__})") from error
+        what = str(error).splitlines() or [type(error).__name__]
+        raise ModelError(f"{refusal}: {_reason(model)} ({what[0]:.200})") from error
     differences = [float((a - e[-len(a) :]).abs().max()) for a, e in zip(actual, expected, strict=True)]
     largest = max(1.0, *(float(e.abs().max()) for e in expected))
     if not sum(differences) <= _TOLERANCE * largest:  # a sum, so that NaN is noticed
         raise ModelError(
-            f"{refusal}: in a self-test in float64 the logits differed from the model's own by "
-            f"{max(differences, key=lambda d: (d != d, d)):.2g}, expected less than {_TOLERANCE * largest:.1g}."
+            f"{refusal}: {_reason(model)} (in a self-test in float64 the logits differed from the model's own by "
+            f"{max(differences, key=lambda d: (d != d, d)):.2g}, expected less than {_TOLERANCE * largest:.1g})"
         )
+
+
+def _reason(model: PreTrainedModel) -> str:
+    """Return the likely reason for a model that does something else, when it is driven another way."""
+    if not model._supports_attention_backend:
+        return "its layers attend in a way of their own, which transformers lets nobody replace"
+    if {"conv", "linear_attention", "mamba", "hybrid"} & set(getattr(model.config, "layer_types", None) or []):
+        return _STATEFUL
+    return "it computes something else than causal attention of tokens at their positions"
 
 
 def _probe(model: PreTrainedModel) -> Probe:
@@ -101,18 +115,6 @@ def _logits(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Tensor:
     return logits
 
 
-@contextmanager
-def attention(model: PreTrainedModel, name: str) -> Iterator[None]:
-    """Let a model attend by the implementation of this name, for the time of a ``with`` block."""
-    config = model.config
-    before = config._attn_implementation
-    config._attn_implementation = name
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
-
-
 class float64(TorchFunctionMode):  # noqa: N801  # as torch names what changes how operations run
     """Computes everything in float64, for the time of a ``with`` block; parameters are widened as they are used.
 
@@ -138,8 +140,13 @@ class float64(TorchFunctionMode):  # noqa: N801  # as torch names what changes h
         kwargs = kwargs or {}
         if func is F.linear:
             return _linear(*args, **kwargs)
-        if func in _LOOKS_AT_A_PART or getattr(func, "__name__", "") == "__get__":
+        if func is torch._grouped_mm:
+            return _grouped_mm(*args, **kwargs)
+        if func is F.embedding:
             return _wide(func(*args, **kwargs))
+        if func in _VIEWS or getattr(func, "__name__", "") == "__get__":  # of what is widened when it is used
+            value = func(*args, **kwargs)
+            return _wide(value) if isinstance(value, torch.dtype) else value
         if func is Tensor.float or func is Tensor.bfloat16 or func is Tensor.half:
             func = Tensor.double
         return _wide(func(*_wide(tuple(args)), **_wide(dict(kwargs))))
@@ -151,6 +158,13 @@ def _linear(hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     rows = max(1, _WIDENED // weight.shape[1])
     product = torch.cat([F.linear(hidden, _wide(part)) for part in torch.split(weight, rows)], dim=-1)
     return product if bias is None else product + _wide(bias)
+
+
+def _grouped_mm(hidden: Tensor, weights: Tensor, *, offs: Tensor, bias: None = None, out_dtype: Any = None) -> Tensor:
+    """`F.grouped_mm` in float64, which torch does not have: the matrix of one expert after another."""
+    assert bias is None  # transformers adds it afterwards
+    groups = torch.tensor_split(_wide(hidden), offs[:-1].long().cpu())
+    return torch.cat([group @ _wide(weight) for group, weight in zip(groups, weights, strict=True)])
 
 
 def _wide(value: Any) -> Any:

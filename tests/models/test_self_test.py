@@ -14,8 +14,10 @@ from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
     MistralConfig,
+    MixtralConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    Qwen3MoeConfig,
 )
 
 from llmgym.errors import ModelError
@@ -55,6 +57,15 @@ def rounding(kind: str, *, dtype: torch.dtype) -> PreTrainedModel:
         for parameter in model.parameters():
             parameter.mul_(16.0)
     return model.to(dtype)
+
+
+@DTYPES
+@pytest.mark.parametrize("config_class", [MixtralConfig, Qwen3MoeConfig])
+def test_a_sound_mixture_of_experts_is_accepted(config_class: Any, dtype: torch.dtype) -> None:
+    experts = {"num_experts_per_tok": 2, "num_local_experts": 4, "num_experts": 4, "moe_intermediate_size": 16}
+    model = AutoModelForCausalLM.from_config(config_class(**SHAPE, **IDS, **experts)).to(dtype).eval()
+    Policy(model)
+    LocalEngine(model, context_length=512)
 
 
 @DTYPES

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from llmgym.errors import ModelError
-from llmgym.models.context import longest_context
+from llmgym.models.context import longest_context, rope_switch
 from llmgym.models.self_test import self_test
 from llmgym.rollout.engines.base import Completion, FinishReason, GenerationRequest, require_room
 from llmgym.rollout.engines.decode_graphs import CaptureError, DecodeGraphs
@@ -23,6 +23,7 @@ from llmgym.rollout.engines.kv_cache import Store, bytes_per_token
 from llmgym.rollout.engines.probe import cached_logits
 from llmgym.rollout.engines.sampling import sample, uniforms
 from llmgym.rollout.engines.slots import Slots
+from llmgym.rollout.engines.stop_strings import completes
 
 _CHUNK = 512  # tokens of a sequence that run at once
 _PREFILL_TOKENS = 1280  # tokens of several sequences that run at once
@@ -78,7 +79,7 @@ class LocalEngine:
         memory_gib: Bound of the KV cache.
         max_running: Episodes in flight at the most.
         context_length: Tokens of prompt and replies that fit; the model's own length if None.
-        text_of: Returns the text of tokens; needed for requests that have stop strings.
+        text_of: Returns the text of some of a reply's tokens; needed for requests that have stop strings.
 
     Raises:
         ModelError: The cache is too small for one context, or the model is of a kind that
@@ -104,6 +105,12 @@ class LocalEngine:
         self.model = model
         limit = longest_context(model.config)
         self.context_length = min(context_length or limit, limit)
+        if self.context_length == rope_switch(model.config) and self.context_length < config.max_position_embeddings:
+            warnings.warn(
+                f"The context ends at {limit} tokens, for beyond these the rotary frequencies of this model depend on "
+                "the longest conversation, and what is cached of it would no longer be right.",
+                stacklevel=2,
+            )
         self.weight_version = 0
         # A processor multiplies small float32 matrices faster than small bfloat16 ones.
         dtype = torch.float32 if model.device.type == "cpu" else model.dtype
@@ -255,11 +262,8 @@ class LocalEngine:
         request = run.request
         if run.tokens[-1] in request.stop_token_ids:
             return "stop"
-        if request.stop and self._text_of is not None:
-            # A token is at least a byte, so this many hold any of the strings.
-            tail = self._text_of(run.tokens[-max(len(stop.encode()) for stop in request.stop) :])
-            if any(stop in tail for stop in request.stop):
-                return "stop"
+        if request.stop and self._text_of is not None and completes(run.tokens, request.stop, self._text_of):
+            return "stop"
         full = run.length >= self.context_length
         return "length" if full or len(run.tokens) >= request.max_tokens else None
 

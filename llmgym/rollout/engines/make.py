@@ -55,7 +55,7 @@ def make_engine(
         context_length: Tokens of prompt and replies at the most.
         kv_cache_gib: Bound of the embedded engine's cache.
         dtype: ``float32`` or ``bfloat16``; None for that of `model`.
-        text_of: Returns the text of tokens; needed if requests have stop strings.
+        text_of: Returns the text of some of a reply's tokens; needed if requests have stop strings.
         urls: SGLang servers that are there already.
         servers: SGLang servers to start; 0 for one SGLang in this process.
         options: Arguments of SGLang.
@@ -110,7 +110,7 @@ def make_engine(
         ]
     else:
         workers = [InProcess(model_path, {"random_seed": seed, **common})]
-    engine = SGLangEngine(workers, context_length=context_length, directory=weights_dir, notify=notify)
+    engine = SGLangEngine(workers, context_length=context_length, directory=weights_dir, text_of=text_of, notify=notify)
     if urls:  # whatever they have: the learner's weights are the ones to sample with
         engine.load_weights(model.named_parameters(), version=0)
     return engine
