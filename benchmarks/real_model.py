@@ -15,6 +15,7 @@ import math
 import multiprocessing
 import os
 import resource
+import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -27,7 +28,7 @@ from benchmarks.paired import PairedDifference
 from benchmarks.results import processor
 
 RISE, P_VALUE, MINUTES = 0.3, 0.01, 40
-SHOWN = 8  # conversations
+SHOWN, BEGUN = 8, 50  # held-out tasks: quoted, and with a reply that is begun
 
 PEOPLE = {
     "train": ("Anna", "Tom", "Ben", "Lucy", "Mary", "John", "Sam", "Kate"),
@@ -58,9 +59,9 @@ class WhereIs(llmgym.TextEnv):
         people = [str(name) for name in self.np_random.permutation(PEOPLE[self.split])[:3]]
         self.places = [str(name) for name in self.np_random.permutation(PLACES[self.split])[:3]]
         asked = int(self.np_random.integers(3))
-        self.episode.task = self.places[asked]
+        self.person, self.episode.task = people[asked], self.places[asked]
         said = " ".join(f"{who} is in the {where}." for who, where in zip(people, self.places, strict=True))
-        return f"{said} Where is {people[asked]}?"
+        return f"{said} Where is {self.person}?"
 
     def score(self, episode: llmgym.Episode) -> dict[str, float]:
         """Give 0.9 for the right place, and 0.1 for naming one place at all."""
@@ -102,11 +103,13 @@ class Played:
     Attributes:
         successes: Whether the right place was named, by episode.
         one_place: Share of replies that name one place.
+        begun: Mean probability of the right place in a reply that begins with "<person> is in the".
         conversations: Some of them: what the user asked, and the reply.
     """
 
     successes: list[bool]
     one_place: float
+    begun: float
     conversations: list[tuple[str, str]]
 
     @property
@@ -185,8 +188,29 @@ def held_out(agent: Any, episodes: int) -> Played:
     return Played(
         [trajectory.parts["success"] == 1 for trajectory in played],
         sum(trajectory.parts["one_place"] > 0 for trajectory in played) / episodes,
+        statistics.mean(probability_when_begun(agent, seed) for seed in range(min(BEGUN, episodes))),
         [(trajectory.messages[-2].content, trajectory.messages[-1].content) for trajectory in played[:SHOWN]],
     )
+
+
+def probability_when_begun(agent: Any, seed: int) -> float:
+    """Return how likely the right place is in a held-out task if the reply begins with "<person> is in the"."""
+    import torch
+
+    from llmgym.types import Message
+
+    env = WhereIs(split="eval")
+    observation, _ = env.reset(seed=seed)
+    training = agent.training
+    messages = [Message("system", env.system_prompt or ""), Message("user", observation)]
+    beginning = f"{env.person} is in the"
+    begun, whole = (
+        training.tokenizer(text, add_special_tokens=False)["input_ids"]
+        for text in (beginning, f"{beginning} {env.episode.task}")
+    )
+    with torch.no_grad():
+        logits = training.model(torch.tensor([[*training.codec.prompt(messages), *begun]])).logits[0, -1]
+    return float((logits / training.config.temperature).softmax(-1)[whole[len(begun)]])
 
 
 def table(runs: Sequence[Run]) -> str:
@@ -211,11 +235,15 @@ def table(runs: Sequence[Run]) -> str:
             "PASS" if run.passes else "FAIL",
         )
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "| replies | name one place | of these, the right one |", "|---|---|---|"]
+    lines += [
+        "",
+        "| replies | name one place | of these, the right one | right if it begins right |",
+        "|---|---|---|---|",
+    ]
     for run in runs:
         for when, played in (("before", run.before), ("after", run.after)):
             right = played.success / played.one_place if played.one_place else math.nan
-            lines.append(f"| {run.name}, {when} | {played.one_place:.3f} | {right:.3f} |")
+            lines.append(f"| {run.name}, {when} | {played.one_place:.3f} | {right:.3f} | {played.begun:.3f} |")
     return "\n".join(lines)
 
 

@@ -60,7 +60,7 @@ def test_the_interval_is_that_of_a_mean_of_differences_with_half_a_task_more_in_
 
 
 def run(before: int, after: int, seconds: float = 60.0) -> Run:
-    played = [Played([i < right for i in range(100)], 0.9, [("Where?", "There.")]) for right in (before, after)]
+    played = [Played([i < right for i in range(100)], 0.9, 0.5, [("Where?", "There.")]) for right in (before, after)]
     return Run("weights", *played, curve=[0.1, 0.5], seconds=seconds, training_seconds=50.0, peak_gib=3.0)
 
 
@@ -68,7 +68,7 @@ def test_a_run_passes_if_it_rises_enough_for_sure_and_in_time(tmp_path: Path) ->
     assert run(20, 50).passes
     assert not run(20, 49).passes  # too little
     assert not run(20, 90, seconds=2401).passes  # too late
-    swapped = replace(run(0, 0), before=Played([True] * 33 + [False] * 67, 1.0, []))
+    swapped = replace(run(0, 0), before=Played([True] * 33 + [False] * 67, 1.0, 0.5, []))
     assert not swapped.passes  # the wrong way
     assert "PASS" in table([run(20, 50)])
     assert Run.from_json(json.dumps(asdict(run(20, 50)))).paired == run(20, 50).paired

@@ -27,12 +27,12 @@ class Replayed(llmgym.TextEnv):
         return 0.0
 
 
-def play(engine: Engine, codec: ChatCodec, temperature: float) -> list[Trajectory]:
-    """Let an engine reply in all of them."""
-    numbers = range(len(CONVERSATIONS))
+def play(engine: Engine, codec: ChatCodec, temperature: float, count: int = len(CONVERSATIONS)) -> list[Trajectory]:
+    """Let an engine reply in the first `count` of them."""
+    numbers = range(count)
     collector = Collector(TextVectorEnv([Replayed] * len(numbers)), codec, engine)
     played = collector.collect([Task(number, number) for number in numbers], Sampling(24, temperature))
-    assert sum(len(trajectory.replies) for trajectory in played) == sum(map(len, CONVERSATIONS)) // 2
+    assert sum(len(trajectory.replies) for trajectory in played) == sum(map(len, CONVERSATIONS[:count])) // 2
     return played
 
 

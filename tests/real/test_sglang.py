@@ -24,7 +24,7 @@ def test_what_sglang_sampled_has_the_log_probs_of_transformers_which_are_the_emb
     model, tokenizer = load_causal_lm(real_model)
     engine = SGLangEngine([InProcess(str(real_model), CPU)], notify=print)
     try:
-        played = play(engine, ChatCodec(tokenizer, stop_token_ids_of(model)), temperature=0.7)
+        played = play(engine, ChatCodec(tokenizer, stop_token_ids_of(model)), temperature=0.7, count=8)
     finally:
         engine.close()
     for trajectory in played:
@@ -40,9 +40,10 @@ def test_grpo_trains_through_sglang_which_follows_the_learner(real_model: Path, 
         engine_kwargs=CPU,
         engine_check=1e-4,  # nats, on average, between what sampled and what learns
         learning_rate=1e-5,
+        measure_kl="always",
         prompts_per_step=2,
         group_size=2,
-        max_tokens=24,
+        max_tokens=12,
         eval_episodes=0,
         output_dir=tmp_path,
     )
