@@ -14,7 +14,8 @@ RUN = """
 import json, resource, sys
 from llmgym.agents import GRPO
 
-agent = GRPO(model=sys.argv[1], output_dir=sys.argv[2], prompts_per_step=8, group_size=4, max_tokens=24, eval_episodes=0)
+small = {"prompts_per_step": 8, "group_size": 4, "max_tokens": 24, "eval_episodes": 0}
+agent = GRPO(model=sys.argv[1], output_dir=sys.argv[2], **small)
 needs = agent.training.needs()
 agent.train(steps=1)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
