@@ -188,6 +188,10 @@ class OnlineConfig(AgentConfig):
     reference_every: Annotated[int, Field(ge=0)] = 0
     """Training steps after which the reference policy becomes the current one; 0 keeps the one of the start."""
 
+    measure_kl: Literal["auto", "always", "never"] = "auto"
+    """Whether each step's divergence from the reference is reported, which needs a frozen copy of what is trained.
+    `auto`: where the loss reads one anyway, or it is small: that of adapters, or of the bundled model."""
+
 
 class PolicyGradientConfig(OnlineConfig):
     """What an agent needs to know that weighs each sampled token's likelihood by an advantage."""

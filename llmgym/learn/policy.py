@@ -1,20 +1,16 @@
 """`Policy`: a causal language model as the actor that TorchRL's losses expect."""
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
-from torch.distributions import Distribution
-from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from llmgym.errors import ModelError
+from llmgym.learn.sampled_tokens import SampledTokens
 from llmgym.learn.trunk import Trunk
-from llmgym.models.causal_lm import logits_of
-
-_LOGITS = 2**24  # logits that exist at once: 64 MiB in float32
+from llmgym.models.causal_lm import Head, logits_of
+from llmgym.models.self_test import Probe, self_test
 
 
 class Policy(nn.Module):
@@ -44,14 +40,18 @@ class Policy(nn.Module):
         super().__init__()
         self.trunk = Trunk(model, dtype=dtype, gradient_checkpointing=gradient_checkpointing)
         self.temperature = temperature
-        self._self_test()
+        self_test(
+            model,
+            self._packed_logits,
+            f"Models of type {model.config.model_type!r} cannot be trained on packed rows",
+        )
 
     @property
     def model(self) -> PreTrainedModel:
         """The causal LM."""
         return self.trunk.model
 
-    def get_dist(self, batch: TensorDictBase, **kwargs: Any) -> "SampledTokens":
+    def get_dist(self, batch: TensorDictBase, **kwargs: Any) -> SampledTokens:
         """Return the distribution of every sampled token given what stands before it.
 
         Args:
@@ -60,93 +60,20 @@ class Policy(nn.Module):
             kwargs: What TorchRL passes besides; without effect.
         """
         states = self.trunk.states(batch)
-        vocabulary = self.model.get_input_embeddings().num_embeddings
-        return SampledTokens(states, self._logits, batch["mask"], rows_at_once=max(1, _LOGITS // vocabulary))
+        head = Head.of(self.model, self.temperature)
+        return SampledTokens(states, head, batch["mask"], dtype=self.trunk.product_dtype)
 
     def log_probs(self, batch: TensorDictBase) -> Tensor:
         """Return the log-probability of every sampled token, 0 elsewhere.  [B, T]"""
         return self.get_dist(batch).log_prob(batch["tokens"])
 
-    @torch.no_grad()
-    def _self_test(self) -> None:
-        """Compare two rows with a common prompt with the model's own forward pass."""
-        kind = self.model.config.model_type
-        tokens = (
-            torch.arange(3, 15, device=self.model.device).view(2, 6) % self.model.get_input_embeddings().num_embeddings
-        )
-        tokens[1, :3] = tokens[0, :3]
-        sampled = torch.arange(6, device=tokens.device).expand(2, -1) >= 3
-        batch = TensorDict({"tokens": tokens, "mask": sampled, "prompt_length": torch.tensor([3, 3])}, batch_size=[2])
-        expected = self.model(tokens, use_cache=False).logits[:, :-1].float().log_softmax(-1)[sampled[:, 1:]]
-        try:
-            actual = logits_of(self.model, Trunk(self.model).states(batch)).float().log_softmax(-1)
-        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise ModelError(f"Models of type {kind!r} cannot be trained on packed rows ({error})") from error
-        difference = float((actual - expected).abs().max())
-        tolerance = 1e-3 if self.model.dtype == torch.float32 else 0.1
-        if not difference < tolerance:
-            raise ModelError(
-                f"Models of type {kind!r} cannot be trained on packed rows: in a self-test their log-probabilities "
-                f"differed from the model's own by {difference:.2g}, expected less than {tolerance}."
-            )
-
-    def _logits(self, states: Tensor) -> Tensor:
-        """Return the logits [..., V] behind hidden states [..., D], as the sampler had them."""
-        with self.trunk.autocast():
-            logits = logits_of(self.model, states)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return logits if self.temperature == 1.0 else logits / self.temperature
-
-
-class SampledTokens(Distribution):
-    """Categorical distributions over the vocabulary, at the sampled tokens of a batch.
-
-    Logits are computed when something is asked of them, some rows at once, and again in the
-    backward pass if they are too many to keep.
-
-    Args:
-        states: The hidden state before each sampled token, in the order of `mask`.  [N, D]
-        logits_of: Gives the logits [n, V] of some of them.
-        mask: Where tokens were sampled.  [B, T]
-        rows_at_once: Of logits.
-    """
-
-    arg_constraints: ClassVar[dict[str, Any]] = {}
-
-    def __init__(
-        self, states: Tensor, logits_of: Callable[[Tensor], Tensor], mask: Tensor, *, rows_at_once: int
-    ) -> None:
-        super().__init__(batch_shape=mask.shape, validate_args=False)
-        self.states = states
-        self.logits_of = logits_of
-        self.mask = mask
-        self.rows_at_once = rows_at_once
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-probability of tokens [B, T]; 0 where none was sampled.  [B, T]"""
-
-        def of_chosen(states: Tensor, chosen: Tensor) -> Tensor:
-            return -nn.functional.cross_entropy(self.logits_of(states), chosen, reduction="none")
-
-        return self._by_rows(of_chosen, value[self.mask])
-
-    def entropy(self) -> Tensor:
-        """Return the entropy in nats; 0 where nothing was sampled.  [B, T]"""
-
-        def of_all(states: Tensor) -> Tensor:
-            log_probs = self.logits_of(states).log_softmax(dim=-1)
-            return -(log_probs.exp() * log_probs).sum(dim=-1)
-
-        return self._by_rows(of_all)
-
-    def _by_rows(self, function: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
-        """Apply a function to the states and more, as many rows at once as may be; spread what it gives.  [B, T]"""
-        starts = range(0, max(1, len(self.states)), self.rows_at_once)
-        parts = [[rows[start : start + self.rows_at_once] for rows in (self.states, *arguments)] for start in starts]
-        if len(parts) == 1:
-            values = function(*parts[0])
-        else:
-            values = torch.cat(
-                [checkpoint(function, *part, use_reentrant=False, preserve_rng_state=False) for part in parts]
-            )
-        return values.new_zeros(self.mask.shape).masked_scatter(self.mask, values)
+    def _packed_logits(self, probe: Probe) -> list[Tensor]:
+        """Return what packed rows make of the last token of a prompt and of every token after it.  [n, V] each"""
+        length = torch.tensor([len(tokens) for tokens in probe.conversations])[:, None]
+        column = torch.arange(int(length.max()) + 1)
+        mask = (column >= probe.prompt) & (column <= length)  # what comes after the last token is sampled, too
+        tokens = [[*tokens, *[0] * (len(column) - len(tokens))] for tokens in probe.conversations]
+        prompts = torch.full((len(tokens),), probe.prompt)
+        batch = TensorDict({"tokens": torch.tensor(tokens), "mask": mask, "prompt_length": prompts})
+        trunk = Trunk(self.model, gradient_checkpointing=self.trunk.gradient_checkpointing)
+        return list(torch.split(logits_of(self.model, trunk.states(batch)), mask.sum(1).tolist()))

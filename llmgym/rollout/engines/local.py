@@ -4,6 +4,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,11 +13,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from llmgym.errors import ModelError
+from llmgym.models.context import longest_context, rope_switch
+from llmgym.models.self_test import self_test
 from llmgym.rollout.engines.base import Completion, FinishReason, GenerationRequest, require_room
 from llmgym.rollout.engines.decode_graphs import CaptureError, DecodeGraphs
 from llmgym.rollout.engines.decoders import FusedDecoder, make_decoder
 from llmgym.rollout.engines.forward_pass import ForwardPass, Span
 from llmgym.rollout.engines.kv_cache import Store, bytes_per_token
+from llmgym.rollout.engines.probe import cached_logits
 from llmgym.rollout.engines.sampling import sample, uniforms
 from llmgym.rollout.engines.slots import Slots
 from llmgym.rollout.engines.stop_strings import completes
@@ -79,7 +83,7 @@ class LocalEngine:
 
     Raises:
         ModelError: The cache is too small for one context, or the model is of a kind that
-            the engine cannot run: a short self-test compares it with the model itself.
+            the engine cannot run: a self-test compares it with the model itself.
     """
 
     def __init__(
@@ -92,8 +96,21 @@ class LocalEngine:
         text_of: Callable[[Sequence[int]], str] | None = None,
     ) -> None:
         config = model.config.get_text_config(decoder=True)
+        self._decoder = make_decoder(model)
+        self_test(
+            model,
+            partial(cached_logits, self._decoder, config, model.device),
+            f"The embedded engine cannot run models of type {model.config.model_type!r}",
+        )
         self.model = model
-        self.context_length = min(context_length or config.max_position_embeddings, config.max_position_embeddings)
+        limit = longest_context(model.config)
+        self.context_length = min(context_length or limit, limit)
+        if self.context_length == rope_switch(model.config) and self.context_length < config.max_position_embeddings:
+            warnings.warn(
+                f"The context ends at {limit} tokens, for beyond these the rotary frequencies of this model depend on "
+                "the longest conversation, and what is cached of it would no longer be right.",
+                stacklevel=2,
+            )
         self.weight_version = 0
         # A processor multiplies small float32 matrices faster than small bfloat16 ones.
         dtype = torch.float32 if model.device.type == "cpu" else model.dtype
@@ -106,7 +123,6 @@ class LocalEngine:
                 "raise kv_cache_gib, or lower context_length."
             )
         self._text_of = text_of
-        self._decoder = make_decoder(model)
         self._slots = Slots(
             Store(config, dtype, model.device),
             Store(config, dtype, model.device),
@@ -122,7 +138,6 @@ class LocalEngine:
         self._waiting: list[_Run] = []
         self._held = 0  # steps that the oldest waiting request has been held back
         self._running: list[_Run] = []  # when a step runs, the i-th is in row i
-        self._self_test()
 
     # The protocol.
 
@@ -184,52 +199,6 @@ class LocalEngine:
         self.abort()
         self._slots.episode_store.resize(0, 0)
         self._slots.prompt_store.resize(0, 0)
-
-    def _self_test(self) -> None:
-        """Play two siblings and a stranger through two turns, and compare with the model's own forward pass."""
-        vocabulary = self.model.get_input_embeddings().num_embeddings
-        kind = self.model.config.model_type
-        prompts = [[(3 + i) % vocabulary for i in range(length)] for length in (6, 6, 4)]
-        conversations = {i: prompt[: self.context_length - 1] for i, prompt in enumerate(prompts)}
-        sampled: list[tuple[int, int, list[float]]] = []  # episode, start, log-probabilities
-        try:
-            for turn in range(2):
-                requests = [
-                    GenerationRequest(i, i, list(tokens), 2 + i, (), 1.0, seed=10 * turn + i)
-                    for i, tokens in conversations.items()
-                    if len(tokens) < self.context_length
-                ]
-                self.submit(requests)
-                while done := self.wait():
-                    for completion in done:
-                        tokens = conversations[completion.request_id]
-                        sampled.append((completion.request_id, len(tokens), completion.log_probs))
-                        tokens += [*completion.tokens, 5 % vocabulary]
-            expected = {i: self._plain_log_probs(tokens) for i, tokens in conversations.items()}
-        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise ModelError(f"The embedded engine cannot run models of type {kind!r} ({error})") from error
-        tolerance = 1e-3 if self.model.dtype == torch.float32 else 0.1
-        differences = [
-            abs(actual - float(expected[episode][start - 1 + i]))
-            for episode, start, log_probs in sampled
-            for i, actual in enumerate(log_probs)
-        ]
-        if not max(differences) < tolerance:
-            raise ModelError(
-                f"The embedded engine cannot run models of type {kind!r}: in a self-test its log-probabilities "
-                f"differed from the model's own by {max(differences):.2g}, expected less than {tolerance}."
-            )
-        self._slots.clear()
-
-    @torch.inference_mode()
-    def _plain_log_probs(self, tokens: list[int]) -> Tensor:
-        """The log-probability of every token but the first, from the model's own forward pass.  [T-1]"""
-        ids = torch.tensor(tokens, device=self.model.device)
-        training = self.model.training
-        logits = self.model.eval()(ids[None], use_cache=False).logits[0, :-1].float()
-        self.model.train(training)
-        log_probs: Tensor = logits.log_softmax(-1).gather(1, ids[1:, None])[:, 0]
-        return log_probs
 
     # A step.
 
