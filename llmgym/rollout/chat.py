@@ -110,7 +110,7 @@ class ChatCodec:
         return self._encode(self.template.render(messages))
 
     def text(self, tokens: Sequence[int]) -> str:
-        """Return what a reply says, special tokens spelled out, but not the one that ends it.
+        """Return what a reply says, special tokens spelled out, but none that ends a reply.
 
         What the template and the tokenizer put around whatever is said is left out: spaces, or
         a thought that is empty.
@@ -127,7 +127,7 @@ class ChatCodec:
     def _parts(self, reply: Sequence[int]) -> tuple[str, str, str]:
         """Return what stands before whatever a reply says, if it is there, what this one says, and what follows it."""
         ended = len(reply) > 0 and reply[-1] in self.stop_token_ids
-        text = self.spell(reply[:-1] if ended else reply)
+        text = self.spell([token for token in reply if token not in self.stop_token_ids])
         left, right = self._around
         left = left if text.startswith(left) else ""
         right = right if ended and text.endswith(right) else ""

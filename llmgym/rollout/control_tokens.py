@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_WORD_JOINER = "\N{WORD JOINER}"  # keeps what stands on its two sides apart, and is no white space
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,11 @@ class ControlTokens:
         }
         """The control tokens."""
 
+    def include(self, stop_token_ids: Iterable[int], end_token: int | None) -> None:
+        """Count among them what ends a reply: `end_token` whatever it is, others unless they are text."""
+        self.ids |= {i for i in stop_token_ids if i in self._added and not _is_text(self._added[i].content)}
+        self.ids |= {i for i in (end_token,) if i in self._added}
+
     def find(self, text: str, wanted: Collection[int] | None = None) -> list[Spelling]:
         """Return where control tokens stand in a text, in order.
 
@@ -88,9 +94,15 @@ class ControlTokens:
                 raise ModelError(f"The tokenizer makes control tokens of {text!r:.80}, however it is broken up.")
         return text
 
-    def may_begin_with(self, character: str) -> bool:
-        """Whether a control token begins with a character, as it is or normalized."""
-        return unicodedata.normalize("NFKC", character)[:1] in {self._added[i].content.strip()[0] for i in self.ids}
+    def keep_apart(self, text: str) -> str:
+        """Let a text be part of no control token, whatever is cut out of it or put beside it."""
+        core = text.strip()
+        if not core:
+            return text
+        first = {self._added[i].content.strip()[0] for i in self.ids}
+        begins = {c for c in set(core) if unicodedata.normalize("NFKC", c)[:1] in first}
+        parts = (f"{c}{_WORD_JOINER}" if c in begins else c for c in core)
+        return text.replace(core, f"{_WORD_JOINER}{''.join(parts)}{_WORD_JOINER}", 1)
 
     def _wanted(self, finder: Tokenizer, text: str, wanted: Collection[int] | None) -> list[Spelling]:
         ids = self.ids if wanted is None else wanted

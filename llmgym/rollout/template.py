@@ -6,20 +6,14 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from jinja2 import TemplateError
-
 from llmgym.errors import ModelError
 from llmgym.rollout.control_tokens import ControlTokens
+from llmgym.rollout.rendering import Renderer, mark, marks
 from llmgym.rollout.rewrites import alike, find_rewrites
-from llmgym.rollout.run_time import run_time
 from llmgym.types import Message, Role
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-_WORD_JOINER = "\N{WORD JOINER}"  # keeps what stands on its two sides apart, and is no white space
-_MARK = "\N{OBJECT REPLACEMENT CHARACTER}"
-_SPLIT = re.compile(f"{_MARK}(\\d){_MARK}")
 
 
 class ChatTemplate:
@@ -42,18 +36,16 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", stop_token_ids: Iterable[int] = ()) -> None:
         self.tokenizer = tokenizer
-        self.name = tokenizer.name_or_path
-        self.now = run_time()
-        """What it is told if it asks for the time."""
-        self.control = ControlTokens(tokenizer, self._source())
+        self._renderer = Renderer(tokenizer)
+        self.name, self.now = self._renderer.name, self._renderer.now
+        self.control = ControlTokens(tokenizer, self._renderer.source)
         self._turn_tokens: Collection[int] = self.control.ids
         self._template_counts: dict[tuple[tuple[Role, ...], bool], Counter[int]] = {}
         self._takes_system = self._shows_system()
         self._check_replies()
         self.end_token = self._find_end()
         """The token with which it ends a reply, special or not; None if it does so with plain text."""
-        if self.end_token is not None:
-            self.control.ids.add(self.end_token)
+        self.control.include(stop_token_ids, self.end_token)
         self._turn_tokens = self._find_turn_tokens(stop_token_ids)
         self.rewrites = find_rewrites(self)
         """What it does to earlier messages, in words; empty if a conversation only ever grows."""
@@ -65,14 +57,14 @@ class ChatTemplate:
             messages = [first, *messages[2:]]
         roles = tuple(message.role for message in messages)
         said = [self.harmless(message.content, message.role) for message in messages]
-        text = self._rendered(roles, said, generate)
+        text = self._renderer.render(roles, said, generate)
         # By itself nothing that was said is a control token. What the template makes of it and puts beside it may be.
         replies = [content for role, content in zip(roles, said, strict=True) if role == "assistant"]
         spoken = {found.token for content in replies for found in self.control.find(content)}
         shown = self._count(text, spoken)
         if shown == self._template_count(roles, generate, spoken):
             return text
-        guarded = self._rendered(roles, [self._guarded(content) for content in said], generate)
+        guarded = self._renderer.render(roles, [self.control.keep_apart(content) for content in said], generate)
         return text if shown == self._count(guarded, spoken) else guarded
 
     def harmless(self, content: str, role: Role = "user") -> str:
@@ -85,9 +77,9 @@ class ChatTemplate:
 
     def around_reply(self, content: str) -> tuple[str, str]:
         """Return the text up to where a reply has said all, and after that, if the environment answers `content`."""
-        chat = [Message("user", "."), Message("assistant", _mark(1)), Message("user", content)]
-        before, mark, after = self.render(chat).partition(_mark(1))
-        return before + mark, after
+        chat = [Message("user", "."), Message("assistant", mark(1)), Message("user", content)]
+        before, found, after = self.render(chat).partition(mark(1))
+        return before + found, after
 
     def reply(self, content: str) -> str:
         """Return a written reply as text, from where the generation prompt ends to where the reply has said all.
@@ -116,36 +108,10 @@ class ChatTemplate:
                 if it is as it would be written.
         """
         *before, reply, answer = messages
-        newest = self.reply(reply.content) + self.padding[1] if said is None else self.harmless(said, "assistant")
-        return self.render(messages) == self.render(before) + newest + self.bridge(answer.content).removeprefix(
-            self.padding[1]
-        )
-
-    # Rendering.
-
-    def _source(self) -> str:
-        """Return the template's source."""
-        if self.tokenizer.chat_template is None:
-            raise ModelError(
-                f"The tokenizer of {self.name!r} has no chat template: "
-                "expected a chat_template.jinja or a chat_template in its tokenizer_config.json."
-            )
-        try:
-            return str(self.tokenizer.get_chat_template())
-        except Exception as error:  # several templates, none of them the default
-            raise ModelError(f"The tokenizer of {self.name!r} has no chat template that fits: {error}") from error
-
-    def _rendered(self, roles: Sequence[Role], said: Sequence[str], generate: bool = True) -> str:
-        """Let the template render a conversation as it is."""
-        chat = [{"role": role, "content": content} for role, content in zip(roles, said, strict=True)]
-        try:
-            text = self.tokenizer.apply_chat_template(
-                chat, tokenize=False, add_generation_prompt=generate, strftime_now=self.now.strftime
-            )
-        except Exception as error:  # a template is a program that can raise anything
-            what = "" if isinstance(error, TemplateError) else f"{type(error).__name__}: "
-            raise ModelError(f"The chat template of {self.name!r} does not render: {what}{error}") from error
-        return str(text)
+        padding = self.padding[1]
+        newest = self.reply(reply.content) + padding if said is None else self.harmless(said, "assistant")
+        grown = self.render(before) + newest + self.bridge(answer.content).removeprefix(padding)
+        return self.render(messages) == grown
 
     def _count(self, text: str, spoken: Collection[int]) -> Counter[int]:
         """Count a conversation's control tokens, without those that its replies may hold and do."""
@@ -155,49 +121,30 @@ class ChatTemplate:
         """Count the control tokens that the template puts around such messages by itself."""
         key = (roles, generate)
         if key not in self._template_counts:
-            self._template_counts[key] = self._count(self._rendered(roles, ["."] * len(roles), generate), ())
+            self._template_counts[key] = self._count(self._renderer.render(roles, ["."] * len(roles), generate), ())
         return Counter({token: n for token, n in self._template_counts[key].items() if token not in spoken})
 
-    def _guarded(self, content: str) -> str:
-        """Let a message be part of no control token, whatever the template cuts out of it or puts beside it."""
-        core = content.strip()
-        parts = (f"{c}{_WORD_JOINER}" if self.control.may_begin_with(c) else c for c in core)
-        return content.replace(core, f"{_WORD_JOINER}{''.join(parts)}{_WORD_JOINER}", 1) if core else content
-
     # What the template puts around messages.
-
-    def _pieces(self, roles: Sequence[Role], *, generate: bool = True) -> tuple[list[str], list[int]]:
-        """Render a conversation and cut it at its contents.
-
-        Returns:
-            What stands before, between and after them, and which message each is: a system
-            message need not be where it was given.
-        """
-        pieces = _SPLIT.split(self._rendered(roles, _marks(roles), generate))
-        shown = [int(i) for i in pieces[1::2]]
-        hidden = {role for i, role in enumerate(roles) if i not in shown}
-        if hidden:
-            whose = "assistant's replies" if "assistant" in hidden else "user's messages"
-            raise ModelError(f"The chat template of {self.name!r} does not show the {whose}.")
-        return pieces[::2], shown
 
     @cached_property
     def opening(self) -> str:
         """A short conversation up to where its first reply begins: what `reply` goes on from."""
-        return self._rendered(("user",), ["."])
+        return self._renderer.render(("user",), ["."])
 
     @cached_property
     def _around_last_reply(self) -> tuple[str, str]:
         """The same conversation with a reply that ends it: up to what the reply says, and after that."""
         try:
-            before, found, after = self._rendered(("user", "assistant"), [".", _mark(1)], generate=False).partition(
-                _mark(1)
-            )
+            before, found, after = self._renderer.render(
+                ("user", "assistant"), [".", mark(1)], generate=False
+            ).partition(mark(1))
         except ModelError:
             found = ""
         if found:
             return before, after
-        before, after, _ = self._rendered(("user", "assistant", "user"), [".", _mark(1), _mark(2)]).partition(_mark(1))
+        before, after, _ = self._renderer.render(("user", "assistant", "user"), [".", mark(1), mark(2)]).partition(
+            mark(1)
+        )
         return before, ""
 
     @cached_property
@@ -226,13 +173,13 @@ class ChatTemplate:
     def _shown_reply(self, content: str) -> str | None:
         """Return what the template shows of a reply that ends the conversation; None if it does not show all of it."""
         try:
-            shown = self._rendered(("user", "assistant"), [".", content], generate=False)
+            shown = self._renderer.render(("user", "assistant"), [".", content], generate=False)
         except ModelError:  # it may have an opinion on what a reply is
             return None
         after = self._around_last_reply[1]
         if not (shown.startswith(self.opening) and shown.endswith(after)):
             return None
-        asked = self._rendered(("user",), ["."], generate=False)
+        asked = self._renderer.render(("user",), ["."], generate=False)
         header_and_reply = shown[alike(shown, asked) : len(shown) - len(after)]
         if _squeezed(content) not in _squeezed(header_and_reply):
             return None
@@ -242,7 +189,7 @@ class ChatTemplate:
         """Whether a system message is shown, also in a conversation of several turns."""
         chats: list[tuple[Role, ...]] = [("system", "user"), ("system", "user", "assistant", "user")]
         try:
-            return all(_mark(0) in self._rendered(roles, _marks(roles)) for roles in chats)
+            return all(mark(0) in self._renderer.render(roles, marks(roles)) for roles in chats)
         except ModelError:
             return False
 
@@ -252,9 +199,9 @@ class ChatTemplate:
         if self._takes_system:
             chats.append(["system", "user"])
         for roles in chats:
-            pieces, shown = self._pieces([*roles, "assistant", "user"])
+            pieces, shown = self._renderer.pieces([*roles, "assistant", "user"])
             header = pieces[shown.index(len(roles))]
-            asked, closed = (self._pieces(roles, generate=generate)[0][-1] for generate in (True, False))
+            asked, closed = (self._renderer.pieces(roles, generate=generate)[0][-1] for generate in (True, False))
             as_asked = asked.startswith(header.rstrip()) or header.startswith(asked.rstrip())
             if asked == closed and header.strip() != closed.strip():
                 raise ModelError(
@@ -272,7 +219,7 @@ class ChatTemplate:
         """Return the added token that follows a reply, last in the conversation or not; None for plain text."""
         if ends := self.control.find_added(self._around_last_reply[1]):
             return ends[0].token
-        after = self._pieces(("user", "assistant", "user"))[0][2]
+        after = self._renderer.pieces(("user", "assistant", "user"))[0][2]
         ends = self.control.find_added(after)
         return ends[0].token if ends and not after[: ends[0].start].strip() else None
 
@@ -284,13 +231,13 @@ class ChatTemplate:
         """
         system: list[Role] = ["system"] if self._takes_system else []
         roles: list[Role] = [*system, "user", "assistant", "user"]
-        pieces, shown = self._pieces(roles)
+        pieces, shown = self._renderer.pieces(roles)
         found = [[spelling.token for spelling in self.control.find(piece)] for piece in pieces]
         reply = shown.index(len(roles) - 2)
         tokens = {token for i, piece in enumerate(found[:-1]) if i != reply for token in piece}
         tokens |= {token for piece in (found[reply], found[-1]) for token in piece[:1]}
         opened, closed = (
-            [spelling.token for spelling in self.control.find(self._rendered(("user",), ["."], generate))]
+            [spelling.token for spelling in self.control.find(self._renderer.render(("user",), ["."], generate))]
             for generate in (True, False)
         )
         tokens |= set(opened[alike(opened, closed) :][:1])
@@ -299,15 +246,6 @@ class ChatTemplate:
             tokens -= {spelling.token for spelling in self.control.find(before.removeprefix(self.opening))}
         named = {self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
         return self.control.ids & (tokens | named | {*stop_token_ids, self.end_token})
-
-
-def _mark(i: int) -> str:
-    """Return what stands for the content of the i-th message where a template is looked at."""
-    return f"{_MARK}{i}{_MARK}"
-
-
-def _marks(roles: Sequence[Role]) -> list[str]:
-    return [_mark(i) for i in range(len(roles))]
 
 
 def _new(text: str, before: str) -> str:

@@ -53,6 +53,11 @@ def test_text_leaves_special_tokens_out(tokenizer: PreTrainedTokenizerFast) -> N
     assert codec.text([*tokenizer("日志 é\n")["input_ids"], tokenizer.eos_token_id]) == "日志 é\n"
 
 
+def test_the_text_of_several_replies_holds_none_of_their_ends(tokenizer: PreTrainedTokenizerFast) -> None:
+    codec = ChatCodec(tokenizer)
+    assert codec.text([*codec.reply("one"), *codec.reply("two")]) == "onetwo"
+
+
 def test_a_tokenizer_without_a_chat_template_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
     bare = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, eos_token="<|im_end|>")
     with pytest.raises(ModelError, match="no chat template"):

@@ -176,3 +176,15 @@ def test_looking_for_control_tokens_costs_less_than_encoding() -> None:
 
     plain = seconds(lambda: tokenizer(message.content, add_special_tokens=False))
     assert seconds(lambda: codec.template.render([message])) < plain
+
+
+def test_what_the_models_own_settings_stop_at_is_broken_up_in_replies_and_in_text() -> None:
+    tokenizer = bytes_tokenizer(
+        CHATML, token("<|im_start|>"), token("<|im_end|>"), token("<over>", special=False), eos_token="<|im_end|>"
+    )
+    over = tokenizer.get_vocab()["<over>"]
+    assert over in ChatCodec(tokenizer).reply("a<over>b")
+    codec = ChatCodec(tokenizer, [over])
+    assert over in codec.stop_token_ids
+    assert over not in codec.reply("a<over>b")
+    assert over not in codec.prompt([Message("user", "a<over>b")])

@@ -409,6 +409,22 @@ def test_weights_that_were_trained_on_since_are_not_handed_over_as_the_old_ones(
 ABORTED = {"meta_info": {"finish_reason": {"type": "abort", "message": "paused"}, "output_token_logprobs": []}}
 
 
+def test_a_reply_that_was_sampled_past_a_stop_string_is_cut_where_the_string_is_complete(
+    fakes: list[FakeServer],
+) -> None:
+    sampled = [[-0.1 * i, token, None] for i, token in enumerate((97, 98, 99, 100))]
+    meta = {"finish_reason": {"type": "length"}, "output_token_logprobs": sampled, "weight_version": "default"}
+    fakes[0].odd = [(200, {"meta_info": meta})] * 2
+    engine = SGLangEngine([Server(fakes[0].url, KEY)], text_of=lambda tokens: "".join(map(chr, tokens)))
+    engine.submit([ask(0, max_tokens=4, stop=("bc",))])
+    (completion,) = engine.wait()
+    assert (completion.tokens, completion.finish_reason) == ([97, 98, 99], "stop")
+    assert completion.log_probs == pytest.approx([0.0, -0.1, -0.2])
+    engine.submit([ask(0, max_tokens=4)])
+    assert engine.wait()[0].tokens == [97, 98, 99, 100]
+    engine.close()
+
+
 @pytest.mark.parametrize("odd", [(200, ABORTED), (200, {}), (503, {"error": "busy"})])
 def test_a_request_that_came_to_nothing_is_sent_again(odd: tuple[int, dict[str, Any]], fakes: list[FakeServer]) -> None:
     engine = connect(fakes[0])

@@ -1,0 +1,84 @@
+"""`Renderer`: a tokenizer's chat template as it is, and what it puts around what is said."""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from jinja2 import TemplateError
+
+from llmgym.errors import ModelError
+from llmgym.rollout.run_time import run_time
+from llmgym.types import Role
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_MARK = "\N{OBJECT REPLACEMENT CHARACTER}"
+_SPLIT = re.compile(f"{_MARK}(\\d){_MARK}")
+
+
+class Renderer:
+    """A tokenizer's chat template, applied to roles and contents as they are.
+
+    Args:
+        tokenizer: Its owner.
+
+    Raises:
+        ModelError: There is no template, or several and none of them is the default.
+    """
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+        self.tokenizer = tokenizer
+        self.name = tokenizer.name_or_path
+        self.now = run_time()
+        """What the template is told if it asks for the time."""
+        self.source = self._source()
+
+    def render(self, roles: Sequence[Role], said: Sequence[str], generate: bool = True) -> str:
+        """Return a conversation as text, up to where the next reply begins if `generate`."""
+        chat = [{"role": role, "content": content} for role, content in zip(roles, said, strict=True)]
+        try:
+            text = self.tokenizer.apply_chat_template(
+                chat, tokenize=False, add_generation_prompt=generate, strftime_now=self.now.strftime
+            )
+        except Exception as error:  # a template is a program that can raise anything
+            what = "" if isinstance(error, TemplateError) else f"{type(error).__name__}: "
+            raise ModelError(f"The chat template of {self.name!r} does not render: {what}{error}") from error
+        return str(text)
+
+    def pieces(self, roles: Sequence[Role], *, generate: bool = True) -> tuple[list[str], list[int]]:
+        """Render a conversation and cut it at its contents.
+
+        Returns:
+            What stands before, between and after them, and which message each is: a system
+            message need not be where it was given.
+        """
+        pieces = _SPLIT.split(self.render(roles, marks(roles), generate))
+        shown = [int(i) for i in pieces[1::2]]
+        hidden = {role for i, role in enumerate(roles) if i not in shown}
+        if hidden:
+            whose = "assistant's replies" if "assistant" in hidden else "user's messages"
+            raise ModelError(f"The chat template of {self.name!r} does not show the {whose}.")
+        return pieces[::2], shown
+
+    def _source(self) -> str:
+        """Return the template's source."""
+        if self.tokenizer.chat_template is None:
+            raise ModelError(
+                f"The tokenizer of {self.name!r} has no chat template: "
+                "expected a chat_template.jinja or a chat_template in its tokenizer_config.json."
+            )
+        try:
+            return str(self.tokenizer.get_chat_template())
+        except Exception as error:  # several templates, none of them the default
+            raise ModelError(f"The tokenizer of {self.name!r} has no chat template that fits: {error}") from error
+
+
+def mark(i: int) -> str:
+    """Return what stands for the content of the i-th message where a template is looked at."""
+    return f"{_MARK}{i}{_MARK}"
+
+
+def marks(roles: Sequence[Role]) -> list[str]:
+    """Return what stands for the contents of a conversation where a template is looked at."""
+    return [mark(i) for i in range(len(roles))]
