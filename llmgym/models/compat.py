@@ -115,7 +115,7 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     "qwen3_moe": _WINDOWS,
     "recurrent_gemma": {"head_dim": 8, "lru_width": 32},
     "youtu": _LATENT,
-    "zamba": {"num_hidden_layers": 12, "mamba_d_state": 8},
+    "zamba": {"num_hidden_layers": 12, "mamba_d_state": 8, "use_mamba_kernels": False},
     "zamba2": {"layer_types": ["mamba", "hybrid"] * 2, "hybrid_layer_ids": [1, 3], "mamba_ngroups": 1},
 }
 
