@@ -7,8 +7,9 @@ SGLANG_VENV := .venv-sglang
 SGLANG_INSTALLED := $(SGLANG_VENV)/.installed
 ORACLES_VENV := .venv-oracles
 ORACLES_INSTALLED := $(ORACLES_VENV)/.installed
+REAL_MODEL := .real-model
 
-.PHONY: demo test test-fast test-sglang oracles lint install clean
+.PHONY: demo test test-fast test-sglang test-real oracles lint install clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m llmgym.agents.grpo --env AIOpsTriage $(ARGS)
@@ -23,6 +24,12 @@ test-fast: $(INSTALLED)
 # The real SGLang on a CPU; tests/sglang_cpu/README.md says how.
 test-sglang: $(SGLANG_INSTALLED)
 	SGLANG_USE_CPU_ENGINE=1 $(SGLANG_VENV)/bin/python -m pytest -q tests/rollout/test_sglang_engine.py $(ARGS)
+
+# Everything with a real pretrained model, which is made once; the second half samples with the real SGLang.
+test-real: export LLMGYM_REAL_MODEL := $(CURDIR)/$(REAL_MODEL)
+test-real: $(REAL_MODEL)/model.safetensors $(SGLANG_INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile tests/real $(ARGS)
+	SGLANG_USE_CPU_ENGINE=1 $(SGLANG_VENV)/bin/python -m pytest -q tests/real/test_sglang.py $(ARGS)
 
 # Losses and advantages beside those of verl and TRL.
 oracles: $(ORACLES_INSTALLED)
@@ -52,6 +59,10 @@ $(SGLANG_INSTALLED): $(INSTALLED) tests/sglang_cpu/requirements.txt
 		sglang -r tests/sglang_cpu/requirements.txt
 	touch $@
 
+# Made once: newer packages are no reason to make it again.
+$(REAL_MODEL)/model.safetensors: tests/real/make_model.py | $(INSTALLED)
+	$(BIN)/python tests/real/make_model.py $(REAL_MODEL)
+
 # verl asks for much that its functions do not import.
 $(ORACLES_INSTALLED): $(INSTALLED) tests/oracles/requirements.txt
 	$(PYTHON) -m venv --clear $(ORACLES_VENV)
@@ -62,4 +73,4 @@ $(ORACLES_INSTALLED): $(INSTALLED) tests/oracles/requirements.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(SGLANG_VENV) $(ORACLES_VENV) build dist *.egg-info
+	rm -rf $(VENV) $(SGLANG_VENV) $(ORACLES_VENV) $(REAL_MODEL) $(REAL_MODEL).partial build dist *.egg-info

@@ -1,6 +1,7 @@
 """What several tests stand on: tiny random models with a byte-level tokenizer."""
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test asks a hub
 
@@ -23,6 +24,14 @@ from transformers import (
 from llmgym.models.tiny import CHATML
 
 collect_ignore = ["sglang_cpu"]  # stand-ins for GPU libraries: on the path of SGLang's own environment only
+
+
+@pytest.fixture(scope="session")
+def real_model() -> Path:
+    """The directory of a real pretrained model, in float32."""
+    if "LLMGYM_REAL_MODEL" not in os.environ:
+        pytest.skip("needs a real model: make test-real")
+    return Path(os.environ["LLMGYM_REAL_MODEL"])
 
 
 @pytest.fixture(scope="session")

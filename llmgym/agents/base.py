@@ -110,6 +110,11 @@ class Agent(Trainable):
         return {}
 
     @property
+    def settled(self) -> Mapping[str, object]:
+        """What the algorithm's own options came to that are None by default, by their names."""
+        return {}
+
+    @property
     def scorer(self) -> AnyScorer | None:
         """What scores episodes in the place of the environment; None if nothing does."""
         return None
@@ -149,6 +154,11 @@ class OnlineAgent(Agent):
         super().__init__(env, scorer=name, **options)
         self._given = scorer
         self._scorer: AnyScorer | None = None
+        if self.config.reference_every and not (self.needs_reference or self.measures_kl):
+            raise ConfigError(
+                "reference_every: expected a reference that becomes the current policy, and nothing in this run reads "
+                "one; kl_coef above 0 or measure_kl 'always' does."
+            )
 
     @property
     def scorer(self) -> AnyScorer | None:
@@ -156,6 +166,14 @@ class OnlineAgent(Agent):
         if self._scorer is None and self._given is not None:
             self._scorer = resolve_scorer(self._given)
         return self._scorer
+
+    @property
+    def measures_kl(self) -> bool:
+        """Whether each step's divergence from the reference is reported."""
+        config = self.config
+        if config.measure_kl == "auto":
+            return self.needs_reference or config.lora_rank > 0 or config.bundled
+        return config.measure_kl == "always"
 
     @property
     def pairwise(self) -> bool:
@@ -187,8 +205,12 @@ class OfflineAgent(Agent):
     config: OfflineConfig
 
     @abstractmethod
-    def examples(self) -> Sequence[Any]:
-        """Return everything there is to learn from."""
+    def examples(self, skipped: list[str] | None = None) -> Sequence[Any]:
+        """Return everything there is to learn from.
+
+        Args:
+            skipped: Is given what is wrong with rows of `data` that cannot be read; None to raise it.
+        """
 
     @abstractmethod
     def prepare(self, examples: Sequence[Any]) -> TensorDict:

@@ -1,5 +1,6 @@
 """The options that all agents share."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -61,6 +62,9 @@ class LearningConfig(Config):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model learns, and the embedded engine samples. `auto`: on a CUDA GPU where there is one."""
+
+    date: datetime | None = None
+    """The date, such as 2026-11-28, that chat templates are told which ask for it. None: when the run starts."""
 
     seed: Annotated[int, Field(ge=0)] = 0
     """Of tasks and sampling: the same seed on the same machine gives the same run."""
@@ -184,6 +188,10 @@ class OnlineConfig(AgentConfig):
     reference_every: Annotated[int, Field(ge=0)] = 0
     """Training steps after which the reference policy becomes the current one; 0 keeps the one of the start."""
 
+    measure_kl: Literal["auto", "always", "never"] = "auto"
+    """Whether each step's divergence from the reference is reported, which needs a frozen copy of what is trained.
+    `auto`: where the loss reads one anyway, or it is small: that of adapters, or of the bundled model."""
+
 
 class PolicyGradientConfig(OnlineConfig):
     """What an agent needs to know that weighs each sampled token's likelihood by an advantage."""
@@ -238,6 +246,9 @@ class OfflineConfig(AgentConfig):
 
     data: Path | None = None
     """A Parquet file to learn from. None: examples are made from the environment, by its expert."""
+
+    skip_bad_rows: bool = False
+    """Leave out rows of `data` that cannot be read, do not fit the context, or that the chat template refuses."""
 
     examples: Positive = 1000
     """How many examples are made from the environment where there is no `data`."""

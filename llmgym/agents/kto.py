@@ -73,11 +73,11 @@ class KTO(OfflineAgent):
 
     needs_reference = True
 
-    def examples(self) -> Sequence[Feedback]:
+    def examples(self, skipped: list[str] | None = None) -> Sequence[Feedback]:
         """Return the answers of ``data``; those of a pair are a good one and a bad one."""
         config = self.config
         if config.data is not None:
-            return read_feedback(config.data)
+            return read_feedback(config.data, skipped)
         pairs = generate_preferences(config.env, math.ceil(config.examples / 2), config.seed, **config.env_kwargs)
         return feedback_of(pairs)[: config.examples]
 

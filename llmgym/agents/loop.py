@@ -14,9 +14,10 @@ from transformers import PreTrainedModel
 from llmgym.agents.config import LearningConfig
 from llmgym.errors import ConfigError
 from llmgym.evaluate import Evaluation
+from llmgym.learn.checkpoint import Origin, origin_of
 from llmgym.learn.learner import Learner
 from llmgym.learn.losses import LanguageModelLoss
-from llmgym.report.console import Progress, make_console, print_evaluations
+from llmgym.report.console import Progress, make_console, notify, print_evaluations
 from llmgym.report.curve import draw_learning_curve
 from llmgym.report.run_directory import RunDirectory
 from llmgym.rollout.trajectory import Trajectory
@@ -63,6 +64,8 @@ class Loop(ABC):
     def run(self, steps: int) -> Result:
         """Train for `steps`, and write a run directory that is complete even if this is interrupted."""
         self.check()
+        if (origin := origin_of(self.config.model)) is not None:
+            notify(self._begins_anew(origin))
         console = make_console()
         label = f"{self.name}-{self.env_id.rpartition('/')[2]}"
         facts = {
@@ -73,7 +76,8 @@ class Loop(ABC):
             "threads": torch.get_num_threads(),
             **self.facts(),
         }
-        run = RunDirectory(self.config.output_dir, label, self.config.to_yaml(), facts)
+        config = self.config.model_copy(update={"steps": steps, **self.settled()})
+        run = RunDirectory(self.config.output_dir, label, config.to_yaml(), facts)
         self.learner.skipped_batches = run.path / "skipped_batches"
         console.print(f"[bold]{label}[/bold]: {self.config.model}, {facts['parameters']:,} parameters, {steps} steps")
         evaluations: dict[str, Evaluation] = {}
@@ -123,6 +127,31 @@ class Loop(ABC):
         """Refuse what cannot be trained on, before anything is written."""
         return
 
+    @property
+    def origin(self) -> Origin:
+        """What a checkpoint notes of this run."""
+        config = self.config
+        return Origin(self.name, self.env_id, config.model, self.steps_done, learning_rate_of(config), config.seed)
+
+    def _begins_anew(self, origin: Origin) -> str:
+        """Say what training from a checkpoint takes over from the run that wrote it, and what it does not."""
+        config, rate = self.config, learning_rate_of(self.config)
+        return (
+            f"{config.model!r} is a checkpoint of llmgym: {origin.algorithm} on {origin.env}, {origin.steps} steps "
+            f"with a learning rate of {origin.learning_rate:g} and seed {origin.seed}. Only its weights are taken: "
+            f"this run begins anew, with a learning rate of {rate:g} after {config.warmup_steps} steps of warm-up, a "
+            f"fresh optimiser, these weights as its reference, and the tasks of seed {config.seed}. To come close to "
+            f"going on, give --learning-rate {origin.learning_rate:g} --warmup-steps 0 --seed {origin.seed + 1}."
+        )
+
+    def settled(self) -> dict[str, object]:
+        """Return what options came to that are left to llmgym, None or ``auto``, by their names."""
+        return {
+            "learning_rate": learning_rate_of(self.config),
+            "micro_batch_tokens": self.learner.micro_batch_tokens,
+            "device": self.model.device.type,
+        }
+
     def facts(self) -> dict[str, object]:
         """Return what else the run directory should note."""
         return {}
@@ -137,13 +166,18 @@ class Loop(ABC):
             run.add_evaluations({name: dataclasses.asdict(evaluation) for name, evaluation in evaluations.items()})
 
 
+def learning_rate_of(config: LearningConfig) -> float:
+    """Return the learning rate that a configuration asks for, or leaves to the algorithm."""
+    return config.learning_rate or config.own_learning_rate
+
+
 def make_learner(
     loss: LanguageModelLoss, config: LearningConfig, learning_rates: Mapping[str, float] | None = None
 ) -> Learner:
     """Return what takes optimiser steps as a configuration says; parts of the loss may have rates of their own."""
     return Learner(
         loss,
-        learning_rate=config.learning_rate or config.own_learning_rate,
+        learning_rate=learning_rate_of(config),
         learning_rates=learning_rates,
         warmup_steps=config.warmup_steps,
         weight_decay=config.weight_decay,

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmgym.agents.config import OfflineConfig
+from llmgym.agents.rows import conversations_of, tell_of_skipped, usable
 from llmgym.agents.training import Training
 from llmgym.errors import DataError
 from llmgym.rollout.trajectory import Trajectory
+from llmgym.types import Message
 
 if TYPE_CHECKING:
     from llmgym.agents.base import OfflineAgent
@@ -32,18 +34,24 @@ class OfflineTraining(Training):
     def __init__(self, agent: OfflineAgent) -> None:
         super().__init__(agent)
         self.agent = agent
-        self.examples = agent.examples()
+        self._skipped: list[str] | None = [] if self.config.skip_bad_rows else None
+        self.examples = agent.examples(self._skipped)
         if not self.examples:
             raise DataError(f"{agent.name} expects at least one example to learn from, got none.")
 
     def check(self) -> None:
-        """Refuse an example that does not fit the context."""
-        for number, example in enumerate(self.examples):
-            if _most_tokens(example) > self.context_length:  # only what may be too long is encoded here
-                try:
-                    self.agent.prepare([example])
-                except DataError as error:
-                    raise DataError(f"Example {number}, counted from 0: {error}") from None
+        """Refuse, or leave out, examples that the chat template refuses or that do not fit the context."""
+        self.examples = usable(self.examples, self._check_example, self.config.data, self._skipped)
+        tell_of_skipped(self._skipped, len(self.examples))
+        if not self.examples:
+            raise DataError(f"{self.agent.name} expects an example that can be learnt from, got none.")
+
+    def _check_example(self, example: Any) -> None:
+        conversations = conversations_of(example)
+        for conversation in conversations:
+            self.codec.template.render(conversation)
+        if any(_most_tokens(conversation) > self.context_length for conversation in conversations):
+            self.agent.prepare([example])  # which says what does not fit; most are short enough not to be encoded here
 
     def _step(self, step: int) -> tuple[Sequence[Trajectory], dict[str, float]]:
         begun = time.perf_counter()
@@ -61,10 +69,9 @@ class OfflineTraining(Training):
         return [], {"step": step, "epoch": epoch, "loss": loss, "seconds": seconds, **found, **update}
 
 
-def _most_tokens(example: Any) -> int:
-    """Return a bound of an example's tokens: none is less than a byte, and a template puts a few around a message."""
-    sides = [value for name in example.__slots__ if isinstance(value := getattr(example, name), tuple)]
-    return sum(len(message.content.encode("utf-8", "replace")) + 64 for side in sides for message in side)
+def _most_tokens(conversation: Sequence[Message]) -> int:
+    """Return a bound of a conversation's tokens: none is less than a byte, and a template adds a few per message."""
+    return sum(len(message.content.encode()) + 64 for message in conversation)
 
 
 def drawn(step: int, size: int, count: int, seed: int) -> list[int]:

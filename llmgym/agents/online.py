@@ -19,16 +19,18 @@ from llmgym.learn import mismatch
 from llmgym.learn.batch import split_by_group
 from llmgym.learn.engine_check import check_log_probs
 from llmgym.learn.reference import kl_from, log_probs_of
+from llmgym.report.console import notify
 from llmgym.rollout.collector import Task
 from llmgym.rollout.engines.base import LendsMemory
 from llmgym.rollout.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
+    from torch import Tensor
 
     from llmgym.agents.base import OnlineAgent
 
-_KL_GROUPS = 2  # groups per step on which the KL from the reference is measured
+_MEASURED_GROUPS = 2  # groups per step on which a forward pass measures something that the update does not
 
 
 class OnlineTraining(Training):
@@ -55,7 +57,7 @@ class OnlineTraining(Training):
         if isinstance(self.engine, LendsMemory) and self.config.engine_kwargs.get("enable_memory_saver"):
             self.engine.lend_memory()  # until load_weights
         batch = self.agent.prepare(kept) if kept else None
-        learnt = {"kl": math.nan} if batch is None else self._learn(step, batch.to(self.model.device))
+        learnt = self._learn(step, batch.to(self.model.device)) if batch is not None else self._learnt_nothing
         if self.config.reference_every and step % self.config.reference_every == 0:
             self.reference.refresh()
         self._hand_over(step)
@@ -75,15 +77,10 @@ class OnlineTraining(Training):
     def _learn(self, step: int, batch: TensorDict) -> dict[str, float]:
         """Complete a batch and take its optimiser steps; return what was measured."""
         config = self.config
-        few = _rows_of_groups(batch, _KL_GROUPS)
-        if config.engine_check is not None:
-            ours = log_probs_of(self.policy, batch[:few], self.learner.micro_batch_tokens)
-            check_log_probs(ours, batch[:few], config.engine_check)
-        reference = self.reference.log_probs(batch if self.agent.needs_reference else batch[:few])
-        kl = kl_from(reference[:few], batch[:few])
-        if self.agent.needs_reference:
-            batch["ref_log_probs"] = reference
         off = self._correct(batch)
+        if self.agent.needs_reference:
+            batch["ref_log_probs"] = self.reference.log_probs(batch)
+        measured = self._measure(batch[: _rows_of_groups(batch, _MEASURED_GROUPS)])
         found = self.agent.complete(batch) or {}
         order = np.random.default_rng([config.seed, step])
         updates = []
@@ -91,8 +88,30 @@ class OnlineTraining(Training):
             for part in split_by_group(batch, config.updates_per_step, order if epoch else None):
                 updates.append(self.learner.update(part))
                 # In the first forward pass the policy has the weights that sampled: its log-probs come for free.
-                off = off or mismatch.measure(part["policy_log_probs"], part)
-        return {"kl": kl, **off, **found, **mean_of_updates(updates)}
+                off = off or self._mismatch(part["policy_log_probs"], part)
+        return {**measured, **off, **found, **mean_of_updates(updates)}
+
+    @property
+    def _learnt_nothing(self) -> dict[str, float]:
+        """What is reported of a step whose episodes teach nothing."""
+        return {"kl": math.nan} if self.agent.measures_kl else {}
+
+    def _measure(self, batch: TensorDict) -> dict[str, float]:
+        """Compare the policy, before it is updated, with the engine and the reference, where that is asked for."""
+        bound, measures_kl = self.config.engine_check, self.agent.measures_kl
+        if bound is None and not measures_kl:
+            return {}
+        ours = batch.get("old_log_probs")
+        if ours is None:
+            ours = log_probs_of(self.policy, batch, self.learner.micro_batch_tokens)
+        if bound is not None:
+            check_log_probs(ours, batch, bound)
+        if not measures_kl:
+            return {}
+        reference = batch.get("ref_log_probs")
+        if reference is None:
+            reference = self.reference.log_probs(batch)
+        return {"kl": kl_from(ours, reference, batch)}
 
     def _correct(self, batch: TensorDict) -> dict[str, float]:
         """Weigh a batch, if asked to, for the difference between who sampled it and who learns; return its measures."""
@@ -103,7 +122,11 @@ class OnlineTraining(Training):
         batch["importance_weight"], beyond = mismatch.importance_weights(
             batch["old_log_probs"], batch, config.mismatch_correction, config.mismatch_level, config.mismatch_threshold
         )
-        return {**mismatch.measure(batch["old_log_probs"], batch), "mismatch/corrected": beyond}
+        return {**self._mismatch(batch["old_log_probs"], batch), "mismatch/corrected": beyond}
+
+    def _mismatch(self, log_probs: Tensor, batch: TensorDict) -> dict[str, float]:
+        full_support = self.config.top_p == 1 and self.config.top_k == 0
+        return mismatch.measure(log_probs, batch, full_support=full_support)
 
     def _roll_out(self, step: int) -> tuple[list[Trajectory], list[Trajectory]]:
         """Play a step's groups; return all episodes, and those to learn from.
@@ -135,9 +158,7 @@ class OnlineTraining(Training):
         if reasons and not self._told_of_missing:
             self._told_of_missing = True
             reason = reasons[0] or "its environment does not say why"
-            self._notify(
-                f"Step {step}: {len(reasons)} of {len(trajectories)} episodes have no score, one since {reason}."
-            )
+            notify(f"Step {step}: {len(reasons)} of {len(trajectories)} episodes have no score, one since {reason}.")
 
 
 def _rows_of_groups(batch: TensorDict, groups: int) -> int:

@@ -135,6 +135,11 @@ class PPO(OnlineAgent):
         return self._loss
 
     @property
+    def settled(self) -> dict[str, object]:
+        """The critic's learning rate."""
+        return {"critic_learning_rate": self.learning_rates["critic_network"]}
+
+    @property
     def learning_rates(self) -> dict[str, float]:
         """The critic has one of its own."""
         return {"critic_network": self.config.critic_learning_rate or (1e-3 if self.config.bundled else 1e-5)}

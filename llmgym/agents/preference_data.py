@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 class PreferenceAgent(OfflineAgent):
     """The base of agents that learn from pairs of a chosen and a rejected answer."""
 
-    def examples(self) -> Sequence[Preference]:
+    def examples(self, skipped: list[str] | None = None) -> Sequence[Preference]:
         """Return the pairs of ``data``, or as many as ``examples`` says from the environment."""
         config = self.config
         if config.data is not None:
-            return read_preferences(config.data)
+            return read_preferences(config.data, skipped)
         return generate_preferences(config.env, config.examples, config.seed, **config.env_kwargs)
 
     def prepare(self, examples: Sequence[Preference]) -> TensorDict:

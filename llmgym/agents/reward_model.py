@@ -55,6 +55,9 @@ class RewardModelConfig(LearningConfig):
     data: Path | None = None
     """A Parquet file of preferences. None: they are made from the environment, by its expert."""
 
+    skip_bad_rows: bool = False
+    """Leave out rows of `data` that cannot be read, are too long, or that the chat template refuses."""
+
     examples: Positive = 6600
     """How many preferences are made from the environment where there is no `data`, those held out among them."""
 
@@ -78,11 +81,11 @@ class RewardModel(Trainable):
     config_class = RewardModelConfig
     config: RewardModelConfig
 
-    def examples(self) -> list[Preference]:
-        """Read preferences, or make them."""
+    def examples(self, skipped: list[str] | None = None) -> list[Preference]:
+        """Read preferences, or make them; see `OfflineAgent.examples`."""
         config = self.config
         if config.data is not None:
-            return read_preferences(config.data)
+            return read_preferences(config.data, skipped)
         return generate_preferences(config.env, config.examples, config.seed, **config.env_kwargs)
 
     def prepare(self, preferences: Sequence[Preference], model: reward_model.RewardModel) -> TensorDict:

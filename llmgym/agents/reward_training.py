@@ -13,6 +13,7 @@ import transformers
 from llmgym.agents.loop import Loop, device_of, make_learner
 from llmgym.agents.offline import drawn
 from llmgym.agents.reward_model import encode_pairs
+from llmgym.agents.rows import tell_of_skipped, usable
 from llmgym.errors import ConfigError, DataError
 from llmgym.evaluate import Evaluation, wilson_interval
 from llmgym.learn.checkpoint import save_checkpoint
@@ -21,6 +22,7 @@ from llmgym.models import TINY_PATH
 from llmgym.models.lora import adapt, load_merged
 from llmgym.models.threads import use_available_processors
 from llmgym.registry import resolve_env
+from llmgym.rollout.run_time import set_run_time
 from llmgym.rollout.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -44,15 +46,20 @@ class RewardTraining(Loop):
         self.config: RewardModelConfig = config
         self.name, self.agent = agent.name, agent
         self.env_id = resolve_env(config.env)
-        examples = agent.examples()
+        torch.manual_seed(config.seed)  # of the head's first weights
+        set_run_time(config.date)
+        self.rewards = Rewards.load(TINY_PATH if config.bundled else config.model, fresh_head=True)
+        skipped: list[str] | None = [] if config.skip_bad_rows else None
+        examples = usable(
+            agent.examples(skipped), lambda pair: encode_pairs([pair], self.rewards), config.data, skipped
+        )
+        tell_of_skipped(skipped, len(examples))
         self.held_out, self.examples = examples[: config.held_out], examples[config.held_out :]
         if not self.examples:
             raise DataError(
                 f"{agent.name} expects more than the {config.held_out} preferences that are held out "
                 f"(--held-out), got {len(examples)}."
             )
-        torch.manual_seed(config.seed)  # of the head's first weights
-        self.rewards = Rewards.load(TINY_PATH if config.bundled else config.model, fresh_head=True)
         self.model = self.rewards.model.to(device_of(config.device))
         self._plain = adapt(self.model, config.lora_rank, config.lora_alpha, config.seed)
         """What is saved: the model, or beside adapters a plain one that takes the merged weights."""
@@ -87,8 +94,16 @@ class RewardTraining(Loop):
         """Whether preferences are held out."""
         return bool(self.held_out)
 
+    def settled(self) -> dict[str, object]:
+        """Return what options came to that are left to llmgym."""
+        return {**super().settled(), "date": self.rewards.template.now}
+
+    def facts(self) -> dict[str, object]:
+        """Return what time the chat template is told."""
+        return {"date": self.rewards.template.now.isoformat()}
+
     def save(self, path: Path) -> None:
         """Write the reward model, adapters merged into it, and its tokenizer to a new directory."""
         if self._plain is not self.model:
             load_merged(self._plain, self.model)
-        save_checkpoint(path, self._plain, self.rewards.tokenizer)
+        save_checkpoint(path, self._plain, self.rewards.tokenizer, self.origin)

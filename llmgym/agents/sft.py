@@ -49,11 +49,11 @@ class SFT(OfflineAgent):
     config_class = SFTConfig
     config: SFTConfig
 
-    def examples(self) -> Sequence[Conversation]:
+    def examples(self, skipped: list[str] | None = None) -> Sequence[Conversation]:
         """Return the conversations of ``data``, or as many as ``examples`` says that the environment's expert has."""
         config = self.config
         if config.data is not None:
-            return read_conversations(config.data)
+            return read_conversations(config.data, skipped)
         seeds = training_seeds(np.random.default_rng(config.seed), config.examples)
         played = demonstrate(make_env(config.env, **config.env_kwargs), seeds)
         return [Conversation(one.prompt, one.completion) for one in played]

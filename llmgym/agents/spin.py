@@ -76,11 +76,14 @@ class SPIN(OnlineAgent):
         """Every task teaches something: what its scores are does not matter."""
         return True
 
-    def prepare(self, trajectories: Sequence[Trajectory]) -> TensorDict:
-        """Pair every episode with the expert's of the same task."""
+    def prepare(self, trajectories: Sequence[Trajectory]) -> TensorDict | None:
+        """Pair every episode in which something was said with the expert's of the same task."""
         from llmgym.rollout.demonstrate import demonstrate
         from llmgym.rollout.transcript import transcribe
 
+        trajectories = [own for own in trajectories if own.replies]
+        if not trajectories:
+            return None
         codec = self.training.codec
         with contextlib.closing(self.training.make_envs(1)) as envs:
             shown = demonstrate(envs.envs[0], dict.fromkeys(own.seed for own in trajectories))

@@ -69,7 +69,6 @@ class SPPO(OnlineAgent):
         import torch
 
         from llmgym.learn.batch import collate, episodes_of
-        from llmgym.learn.reward_model import RewardModelScorer
         from llmgym.learn.win_rates import is_clear, win_rates
 
         batch = collate(trajectories)
@@ -78,12 +77,22 @@ class SPPO(OnlineAgent):
         if self.pairwise:  # a score is a win rate already
             win_rate = torch.where(scored, score, torch.nan)
         else:
-            logistic = isinstance(self.scorer, RewardModelScorer)
-            preference = self.config.preference or ("logistic" if logistic else "strict")
-            win_rate = win_rates(score, episodes["group"], scored, preference)
+            win_rate = win_rates(score, episodes["group"], scored, self._preference)
         batch["win_rate"] = win_rate[batch["episode"]]
         batch = batch[is_clear(batch["win_rate"], self.config.win_rate_threshold)]
         return batch if len(batch) else None
+
+    @property
+    def settled(self) -> dict[str, object]:
+        """How likely one answer beats another."""
+        return {"preference": self._preference}
+
+    @property
+    def _preference(self) -> Preference:
+        from llmgym.learn.reward_model import RewardModelScorer
+
+        logistic = isinstance(self.scorer, RewardModelScorer)
+        return self.config.preference or ("logistic" if logistic else "strict")
 
     def loss(self, policy: Policy) -> SPPOLoss:
         """Return the squared loss with ``eta = 1 / beta``."""

@@ -26,11 +26,12 @@ from llmgym.models.context import longest_context, rope_notice
 from llmgym.models.lora import adapt, load_merged, merged_weights
 from llmgym.models.threads import use_available_processors
 from llmgym.registry import load_env_creator, make_env, resolve_env
-from llmgym.report.console import make_console
+from llmgym.report.console import notify
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector, Sampling
 from llmgym.rollout.engines.base import Engine
-from llmgym.rollout.engines.make import make_engine
+from llmgym.rollout.engines.make import engine_kind, make_engine
+from llmgym.rollout.run_time import set_run_time
 from llmgym.scorers import AnyScorer, Scorer
 from llmgym.scorers.pointwise import Unscored
 
@@ -58,11 +59,11 @@ class Training(Loop):
         self.model.to(device_of(config.device))
         self.sampling_model = adapt(self.model, config.lora_rank, config.lora_alpha, config.seed)
         """What replies are sampled with: the model, or beside adapters a plain one that takes the merged weights."""
+        set_run_time(config.date)
         self.codec = ChatCodec(self.tokenizer, stop_token_ids_of(self.model), config.history)
-        self._notify = functools.partial(make_console().print, style="yellow", soft_wrap=True, markup=False)
         for notice in (self.codec.notice, rope_notice(self.model.config, config.context_length)):
             if notice:
-                self._notify(notice)
+                notify(notice)
         self.policy = Policy(
             self.model,
             config.temperature,
@@ -92,14 +93,14 @@ class Training(Loop):
             context_length=self.context_length,
             kv_cache_gib=config.kv_cache_gib,
             dtype=config.engine_dtype,
-            text_of=self.codec.text if config.stop else None,
+            text_of=self.codec.spell if config.stop else None,
             urls=config.engine_url,
             servers=config.engine_servers,
             options=config.engine_kwargs,
             weights_dir=config.engine_weights_dir,
             transfer=config.engine_transfer,
             seed=config.seed,
-            notify=self._notify,
+            notify=notify,
         )
 
     def evaluate(self) -> Evaluation:
@@ -117,9 +118,19 @@ class Training(Loop):
         """Whether there are held-out episodes."""
         return self.config.eval_episodes > 0
 
+    def settled(self) -> dict[str, object]:
+        """Return what options came to that are left to llmgym."""
+        return {
+            **super().settled(),
+            "context_length": self.context_length,
+            "date": self.codec.template.now,
+            "engine": engine_kind(self.config.engine, self.config.engine_url),
+            **self._agent.settled,
+        }
+
     def facts(self) -> dict[str, object]:
-        """Return what the chat template does to earlier turns, if anything."""
-        return {"template": self.codec.notice}
+        """Return what the chat template does to earlier turns, if anything, and what time it is told."""
+        return {"template": self.codec.notice, "date": self.codec.template.now.isoformat()}
 
     def close(self) -> None:
         """Give back what the engine holds."""
@@ -130,9 +141,9 @@ class Training(Loop):
         """Write the model, or its adapters, and its tokenizer to a new directory."""
         if self.config.lora_merge and self.config.lora_rank:
             load_merged(self.sampling_model, self.model)
-            save_checkpoint(path, self.sampling_model, self.tokenizer)
+            save_checkpoint(path, self.sampling_model, self.tokenizer, self.origin)
         else:
-            save_checkpoint(path, self.model, self.tokenizer)
+            save_checkpoint(path, self.model, self.tokenizer, self.origin)
 
     def sampling(self, seed: int) -> Sampling:
         """Return how replies are sampled."""

@@ -2,15 +2,18 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmgym.errors import DataError, did_you_mean
 from llmgym.types import Message, Role
+
+Row = TypeVar("Row")
 
 CONVERSATION = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 """The type of a column that holds conversations."""
@@ -28,11 +31,13 @@ def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ())
         The table, and what llmgym wrote beside it: ``kind`` and ``version``; empty if another program wrote it.
 
     Raises:
-        DataError: There is no such file, it is damaged or no Parquet, or it lacks a column.
+        DataError: There is no such file, it is damaged or no Parquet, lacks a column, or has no row.
     """
     choose_columns(path, tuple(columns))
     with _opened(path) as file:
         table = file.read([*columns, *(name for name in optional if name in file.schema_arrow.names)])
+        if not len(table):
+            raise DataError(f"{str(path)!r}: expected rows, got a table without rows.")
         return table, json.loads((file.schema_arrow.metadata or {}).get(b"llmgym", b"{}"))
 
 
@@ -55,50 +60,101 @@ def choose_columns(path: Path, *layouts: tuple[str, ...]) -> tuple[str, ...]:
     )
 
 
-def column_of_conversations(table: pa.Table, column: str, role: Role) -> list[tuple[Message, ...]]:
-    """Return a column as conversations; a plain string is one message of `role`.
+Reader = Callable[[int], Row]
+"""Returns what stands in a row of a table, counted from 0; raises a DataError that names column and row."""
+
+
+def read_rows(table: pa.Table, read: Reader[Row], skipped: list[str] | None = None) -> list[Row]:
+    """Read every row of a table.
+
+    Args:
+        table: The table.
+        read: Reads one of its rows.
+        skipped: Is given what is wrong with rows that cannot be read, which are then left out; None to raise it.
 
     Raises:
-        DataError: The column has another type, or a row is empty or has a message without
-            role or content; rows are counted from 0.
+        DataError: A row cannot be read, or none can.
+    """
+    rows = []
+    for row in range(len(table)):
+        try:
+            rows.append(read(row))
+        except DataError as error:
+            if skipped is None:
+                raise
+            skipped.append(str(error))
+    if not rows:
+        raise DataError(
+            f"expected a row that can be read, got none ({skipped[0]})"
+            if skipped
+            else "expected rows, got a table without rows."
+        )
+    return rows
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Name a file in the errors that come up while it is read."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{str(path)!r}: {error}") from None
+
+
+def conversations_in(table: pa.Table, column: str, role: Role) -> Reader[tuple[Message, ...]]:
+    """Return what reads a column as conversations; a plain string is one message of `role`.
+
+    Raises:
+        DataError: The column has another type. Reading one raises it if the row is empty or has a
+            message without role or content.
     """
     kind = table.schema.field(column).type
     if not (_is_text(kind) or _is_conversation(kind)):
         raise DataError(f"Column {column!r}: expected strings or lists of {{role, content}}, got {kind}.")
-    return [_as_messages(value, role, f"Column {column!r}, row {row}") for row, value in enumerate(table[column])]
+    values = table[column].combine_chunks()
+    return lambda row: _as_messages(values[row], role, f"Column {column!r}, row {row}")
 
 
-def column_of_numbers(table: pa.Table, column: str) -> list[float | None]:
-    """Return a column of numbers, None where one is null; all are None if the table has no such column.
+def numbers_in(table: pa.Table, column: str) -> Reader[float | None]:
+    """Return what reads a column of numbers, None where one is null; all are None if the table has no such column.
 
     Raises:
-        DataError: The column has another type, or a number is not finite.
+        DataError: The column has another type. Reading one raises it if the number is not finite.
     """
     if column not in table.column_names:
-        return [None] * len(table)
+        return lambda row: None
     kind = table.schema.field(column).type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
         raise DataError(f"Column {column!r}: expected numbers, got {kind}.")
     values = [None if value is None else float(value) for value in table[column].to_pylist()]
-    for row, value in enumerate(values):
-        if value is not None and not abs(value) < float("inf"):
+
+    def read(row: int) -> float | None:
+        value = values[row]
+        if value is not None and not math.isfinite(value):
             raise DataError(f"Column {column!r}, row {row}: expected a finite number or null, got {value}.")
-    return values
+        return value
+
+    return read
 
 
-def column_of_booleans(table: pa.Table, column: str) -> list[bool]:
-    """Return a column of booleans.
+def booleans_in(table: pa.Table, column: str) -> Reader[bool]:
+    """Return what reads a column of booleans.
 
     Raises:
-        DataError: The column has another type, or a row is null.
+        DataError: The column has another type. Reading one raises it if the row is null.
     """
     kind = table.schema.field(column).type
     if not pa.types.is_boolean(kind):
         raise DataError(f"Column {column!r}: expected true or false, got {kind}.")
     values: list[bool | None] = table[column].to_pylist()
-    if None in values:
-        raise DataError(f"Column {column!r}, row {values.index(None)}: expected true or false, got null.")
-    return [value is True for value in values]
+
+    def read(row: int) -> bool:
+        value = values[row]
+        if value is None:
+            raise DataError(f"Column {column!r}, row {row}: expected true or false, got null.")
+        return value
+
+    return read
 
 
 def check_reply(messages: Sequence[Message], where: str) -> None:

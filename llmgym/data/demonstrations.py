@@ -1,15 +1,17 @@
 """Conversations to imitate, from Parquet in the columns that TRL reads too."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmgym.data.conversations import (
     check_prompt,
     check_reply,
     choose_columns,
-    column_of_conversations,
+    conversations_in,
+    read_rows,
     read_table,
+    reading,
 )
 from llmgym.errors import DataError
 from llmgym.types import Message
@@ -22,19 +24,25 @@ class Conversation:
     Attributes:
         prompt: What stands before the assistant's first reply to learn; the last message is the user's.
         completion: What follows: the assistant's reply, or several turns of which it has the last.
+        row: Its row in the file that it was read from, counted from 0; None if it was made.
     """
 
     prompt: tuple[Message, ...]
     completion: tuple[Message, ...]
+    row: int | None = field(default=None, compare=False)
 
 
-def read_conversations(path: Path) -> list[Conversation]:
+def read_conversations(path: Path, skipped: list[str] | None = None) -> list[Conversation]:
     """Read conversations to imitate.
 
     Columns are ``messages`` (all replies of the assistant are learnt), or ``prompt`` and
     ``completion``, or ``prompt`` and ``chosen``, as in preference data (what follows the
     prompt is learnt). Conversations are lists of ``{role, content}``; a plain string is a
     user's prompt or an assistant's reply.
+
+    Args:
+        path: The file.
+        skipped: Is given what is wrong with rows that cannot be read, which are then left out; None to raise it.
 
     Raises:
         DataError: The file cannot be read, lacks a column, is empty, or holds another kind of
@@ -47,17 +55,13 @@ def read_conversations(path: Path) -> list[Conversation]:
             f"{str(path)!r}: expected demonstrations, got answers marked good and bad (column 'label'): the agent kto "
             "learns from both; for imitation leave the bad ones and the column out."
         )
-    if not len(table):
-        raise DataError(f"{str(path)!r}: expected conversations, got a table without rows.")
-    try:
+    with reading(path):
         if columns == ("messages",):
-            rows = [_divide(messages) for messages in column_of_conversations(table, "messages", "user")]
-            return [_checked(*row, ("messages", "messages"), i) for i, row in enumerate(rows)]
-        prompts = column_of_conversations(table, "prompt", "user")
-        completions = column_of_conversations(table, columns[1], "assistant")
-        return [_checked(*row, columns, i) for i, row in enumerate(zip(prompts, completions, strict=True))]
-    except DataError as error:
-        raise DataError(f"{str(path)!r}: {error}") from None
+            whole = conversations_in(table, "messages", "user")
+            return read_rows(table, lambda row: _checked(*_divide(whole(row)), ("messages", "messages"), row), skipped)
+        prompt = conversations_in(table, "prompt", "user")
+        completion = conversations_in(table, columns[1], "assistant")
+        return read_rows(table, lambda row: _checked(prompt(row), completion(row), columns, row), skipped)
 
 
 def _divide(messages: tuple[Message, ...]) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
@@ -71,4 +75,4 @@ def _checked(
 ) -> Conversation:
     check_prompt(prompt, f"Column {columns[0]!r}, row {row}")
     check_reply(completion, f"Column {columns[1]!r}, row {row}")
-    return Conversation(prompt, completion)
+    return Conversation(prompt, completion, row)

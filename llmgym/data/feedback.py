@@ -1,19 +1,20 @@
 """Answers that somebody found good or bad, from Parquet in TRL's unpaired columns: prompt, completion, label."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmgym.data.conversations import (
+    booleans_in,
     check_prompt,
     check_reply,
     choose_columns,
-    column_of_booleans,
-    column_of_conversations,
+    conversations_in,
+    read_rows,
     read_table,
+    reading,
 )
 from llmgym.data.preferences import Preference, read_preferences
-from llmgym.errors import DataError
 from llmgym.types import Message
 
 
@@ -25,27 +26,33 @@ class Feedback:
         prompt: What was said before; the last message is the user's.
         completion: What follows: the assistant's reply, or several turns of which it has the last.
         desirable: Whether there should be more of this.
+        row: Its row in the file that it was read from, counted from 0; None if it was made.
     """
 
     prompt: tuple[Message, ...]
     completion: tuple[Message, ...]
     desirable: bool
+    row: int | None = field(default=None, compare=False)
 
 
 def feedback_of(preferences: Iterable[Preference]) -> list[Feedback]:
     """Take pairs apart: each is a desirable answer and an undesirable one to the same prompt."""
     return [
-        Feedback(pair.prompt, completion, desirable)
+        Feedback(pair.prompt, completion, desirable, pair.row)
         for pair in preferences
         for completion, desirable in ((pair.chosen, True), (pair.rejected, False))
     ]
 
 
-def read_feedback(path: Path) -> list[Feedback]:
+def read_feedback(path: Path, skipped: list[str] | None = None) -> list[Feedback]:
     """Read feedback; a file of preferences does as well, and each of its pairs gives two answers.
 
     Columns are ``prompt``, ``completion`` and ``label`` (true or false), or ``prompt``,
     ``chosen`` and ``rejected``. Conversations are lists of ``{role, content}``, or plain strings.
+
+    Args:
+        path: The file.
+        skipped: Is given what is wrong with rows that cannot be read, which are then left out; None to raise it.
 
     Raises:
         DataError: The file cannot be read, lacks a column, is empty, or holds another kind of
@@ -53,17 +60,17 @@ def read_feedback(path: Path) -> list[Feedback]:
     """
     columns = choose_columns(path, ("prompt", "completion", "label"), ("prompt", "chosen", "rejected"))
     if "chosen" in columns:
-        return feedback_of(read_preferences(path))
+        return feedback_of(read_preferences(path, skipped))
     table, _ = read_table(path, columns)
-    if not len(table):
-        raise DataError(f"{str(path)!r}: expected answers with a label, got a table without rows.")
-    try:
-        prompts = column_of_conversations(table, "prompt", "user")
-        completions = column_of_conversations(table, "completion", "assistant")
-        for row in range(len(table)):
-            check_prompt(prompts[row], f"Column 'prompt', row {row}")
-            check_reply(completions[row], f"Column 'completion', row {row}")
-        labels = column_of_booleans(table, "label")
-    except DataError as error:
-        raise DataError(f"{str(path)!r}: {error}") from None
-    return [Feedback(*row) for row in zip(prompts, completions, labels, strict=True)]
+    with reading(path):
+        prompt = conversations_in(table, "prompt", "user")
+        completion = conversations_in(table, "completion", "assistant")
+        label = booleans_in(table, "label")
+
+        def read(row: int) -> Feedback:
+            answer = Feedback(prompt(row), completion(row), label(row), row)
+            check_prompt(answer.prompt, f"Column 'prompt', row {row}")
+            check_reply(answer.completion, f"Column 'completion', row {row}")
+            return answer
+
+        return read_rows(table, read, skipped)

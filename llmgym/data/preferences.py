@@ -11,7 +11,7 @@ import itertools
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,9 +26,11 @@ from llmgym.data.conversations import (
     as_rows,
     check_prompt,
     check_reply,
-    column_of_conversations,
-    column_of_numbers,
+    conversations_in,
+    numbers_in,
+    read_rows,
     read_table,
+    reading,
 )
 from llmgym.envs.experts import expert_env, has_mistakes, play, play_expert
 from llmgym.envs.seeds import training_seeds
@@ -54,6 +56,7 @@ class Preference:
         score_chosen: What `chosen` is worth, where that is known.
         score_rejected: What `rejected` is worth.
         margin: By how much the reward of `chosen` should be larger, where that is known.
+        row: Its row in the file that it was read from, counted from 0; None if it was made.
     """
 
     prompt: tuple[Message, ...]
@@ -62,6 +65,7 @@ class Preference:
     score_chosen: float | None = None
     score_rejected: float | None = None
     margin: float | None = None
+    row: int | None = field(default=None, compare=False)
 
 
 def write_preferences(path: Path, preferences: Sequence[Preference]) -> None:
@@ -88,12 +92,16 @@ def write_preferences(path: Path, preferences: Sequence[Preference]) -> None:
         )
 
 
-def read_preferences(path: Path) -> list[Preference]:
+def read_preferences(path: Path, skipped: list[str] | None = None) -> list[Preference]:
     """Read preferences that `write_preferences` or another program wrote.
 
     Columns are ``prompt``, ``chosen``, ``rejected``: lists of ``{role, content}``, or plain
     strings, which are a message of the user and replies of the assistant. ``score_chosen``,
     ``score_rejected`` and ``margin`` are read where they are there, other columns never.
+
+    Args:
+        path: The file.
+        skipped: Is given what is wrong with rows that cannot be read, which are then left out; None to raise it.
 
     Raises:
         DataError: The file cannot be read, lacks a column, holds no pair or another kind of
@@ -105,20 +113,20 @@ def read_preferences(path: Path) -> list[Preference]:
             f"{str(path)!r}: expected preferences of version {SCHEMA_VERSION} or earlier, "
             f"got {label.get('kind', 'something else')} of version {label.get('version', 'unknown')}."
         )
-    if not len(table):
-        raise DataError(f"{str(path)!r}: expected preferences, got a table without rows.")
-    try:
-        prompts = column_of_conversations(table, "prompt", "user")
-        chosen = column_of_conversations(table, "chosen", "assistant")
-        rejected = column_of_conversations(table, "rejected", "assistant")
-        for row in range(len(table)):
-            check_prompt(prompts[row], f"Column 'prompt', row {row}")
-            check_reply(chosen[row], f"Column 'chosen', row {row}")
-            check_reply(rejected[row], f"Column 'rejected', row {row}")
-        numbers = [column_of_numbers(table, name) for name in _NUMBERS]
-    except DataError as error:
-        raise DataError(f"{str(path)!r}: {error}") from None
-    return [Preference(*row) for row in zip(prompts, chosen, rejected, *numbers, strict=True)]
+    with reading(path):
+        prompt = conversations_in(table, "prompt", "user")
+        chosen, rejected = (conversations_in(table, name, "assistant") for name in ("chosen", "rejected"))
+        numbers = [numbers_in(table, name) for name in _NUMBERS]
+
+        def read(row: int) -> Preference:
+            high, low, margin = (number(row) for number in numbers)
+            pair = Preference(prompt(row), chosen(row), rejected(row), high, low, margin, row)
+            check_prompt(pair.prompt, f"Column 'prompt', row {row}")
+            check_reply(pair.chosen, f"Column 'chosen', row {row}")
+            check_reply(pair.rejected, f"Column 'rejected', row {row}")
+            return pair
+
+        return read_rows(table, read, skipped)
 
 
 def generate_preferences(env: str, n: int, seed: int = 0, **env_kwargs: Any) -> list[Preference]:

@@ -1,5 +1,8 @@
-"""Checkpoints: a directory that `transformers` and SGLang open as it is."""
+"""Checkpoints: a directory that `transformers` and SGLang open as it is, and a note of the run that wrote it."""
 
+import dataclasses
+import json
+import os
 import shutil
 from pathlib import Path
 
@@ -8,9 +11,40 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from llmgym.errors import RunDirectoryError
 from llmgym.files import sync
 
+_NOTE = "llmgym.json"
 
-def save_checkpoint(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """The run that a checkpoint comes from.
+
+    Attributes:
+        algorithm: Its name, such as ``grpo``.
+        env: The environment's id.
+        model: What training began with: a directory or a name on the hub.
+        steps: Training steps since then.
+        learning_rate: After warm-up.
+        seed: Of tasks and sampling.
+    """
+
+    algorithm: str
+    env: str
+    model: str
+    steps: int
+    learning_rate: float
+    seed: int
+
+
+def save_checkpoint(
+    path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, origin: Origin | None = None
+) -> None:
     """Write weights (safetensors), configuration and tokenizer to a new directory, whole or not at all.
+
+    Args:
+        path: The directory.
+        model: What to write.
+        tokenizer: What to write beside it.
+        origin: The run that trained it; see `origin_of`.
 
     Raises:
         RunDirectoryError: `path` exists already.
@@ -21,6 +55,16 @@ def save_checkpoint(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTok
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
+    if origin is not None:
+        (partial / _NOTE).write_text(json.dumps(dataclasses.asdict(origin), indent=2) + "\n", encoding="utf-8")
     for file in partial.iterdir():
         sync(file)
     partial.replace(path)
+
+
+def origin_of(model: str) -> Origin | None:
+    """Return the run that a model directory comes from; None if it is no checkpoint of llmgym, or says nothing."""
+    try:
+        return Origin(**json.loads(Path(os.path.expanduser(model), _NOTE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # no such file, no JSON, or not this JSON
+        return None

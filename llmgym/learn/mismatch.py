@@ -74,7 +74,7 @@ def importance_weights(
     return weights * mask, float((beyond & mask).sum() / mask.sum().clamp(min=1))
 
 
-def measure(log_probs: Tensor, batch: TensorDict) -> dict[str, float]:
+def measure(log_probs: Tensor, batch: TensorDict, *, full_support: bool = True) -> dict[str, float]:
     """Return how far the training policy is from the one that sampled; NaN where nothing was sampled.
 
     Tokens that no policy sampled, but a demonstration has, have a log-probability of NaN and are left out, and
@@ -83,13 +83,15 @@ def measure(log_probs: Tensor, batch: TensorDict) -> dict[str, float]:
     Args:
         log_probs: Of the training policy before the update.  [B, T]
         batch: As for `importance_weights`.
+        full_support: Whether the sampling policy may draw every token, as it may without top-p and top-k.
 
     Returns:
         All over sampled tokens, each under the prefix ``mismatch/``:
 
         - ``log_ratio_mean``: mean of log pi - log mu; minus it is the k1 estimate of KL(mu || pi)
         - ``log_ratio_max``: the largest absolute value of it
-        - ``kl``: the k3 estimate of KL(mu || pi), in nats by token
+        - ``kl``: an estimate of KL(mu || pi), in nats per token: k3, which varies least, or k1
+          without full support, where k3 lacks the mass that mu leaves out
         - ``ess``: effective sample size of the tokens' weights, as a share of the tokens
         - ``ess_sequence``: the same of the episodes' weights, as a share of the episodes
     """
@@ -104,7 +106,7 @@ def measure(log_probs: Tensor, batch: TensorDict) -> dict[str, float]:
     values = (
         by_token.mean(),
         by_token.abs().max(),
-        kl_estimate(-by_token, "k3").mean(),
+        kl_estimate(-by_token, "k3" if full_support else "k1").mean(),
         effective_share(by_token),
         effective_share(by_episode[first & sampled]),
     )

@@ -38,11 +38,13 @@ class Reference:
     def __init__(self, policy: Policy, micro_batch_tokens: int) -> None:
         self.policy = policy
         self.micro_batch_tokens = micro_batch_tokens
-        self.refresh()
+        self._weights = [parameter.detach().clone() for parameter in self._trained()]
 
+    @torch.no_grad()
     def refresh(self) -> None:
         """Take the policy as it is now for the reference."""
-        self._weights = [parameter.detach().clone() for parameter in self._trained()]
+        for weight, parameter in zip(self._weights, self._trained(), strict=True):
+            weight.copy_(parameter)
 
     def log_probs(self, batch: TensorDict) -> Tensor:
         """Return the log-probability of every sampled token, 0 elsewhere.  [B, T]"""
@@ -66,11 +68,18 @@ class Reference:
                 parameter.data = weight
 
 
-def kl_from(reference_log_probs: Tensor, batch: TensorDict) -> float:
-    """Return the mean KL divergence of the sampling policy from the reference, in nats by token (k3).
+def kl_from(log_probs: Tensor, reference_log_probs: Tensor, batch: TensorDict) -> float:
+    """Return the mean KL divergence of a policy from the reference, in nats per token (k3).
 
-    Tokens that no policy sampled have a log-probability of NaN and are left out.
+    Tokens that no policy sampled, as those of a demonstration, are left out. With top-p or top-k
+    the mean is over what these let through: 0 where policy and reference agree on that, and
+    otherwise without the tokens that were cut off.
+
+    Args:
+        log_probs: Of the policy, under the weights that sampled.  [B, T]
+        reference_log_probs: Of the reference.  [B, T]
+        batch: ``mask`` and ``log_probs`` [B, T], the latter NaN where no policy sampled.
     """
     sampled = batch["mask"] & batch["log_probs"].isfinite()
-    log_ratio = (batch["log_probs"] - reference_log_probs)[sampled]
-    return float(kl_estimate(log_ratio, "k3").mean()) if len(log_ratio) else 0.0
+    log_ratio = (log_probs - reference_log_probs)[sampled]
+    return float(kl_estimate(log_ratio.detach(), "k3").mean()) if len(log_ratio) else 0.0

@@ -81,6 +81,11 @@ class Trunk(nn.Module):
         states: Tensor = hidden.index_select(0, packed.before)
         return states
 
+    @property
+    def product_dtype(self) -> torch.dtype:
+        """What matrix products are computed in."""
+        return self.dtype if self.dtype == torch.bfloat16 else self.model.dtype
+
     def autocast(self) -> torch.autocast:
         """Matrix products in `dtype`, for the time of a ``with`` block."""
         return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)

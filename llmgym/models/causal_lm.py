@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -132,10 +133,48 @@ def stop_token_ids_of(model: PreTrainedModel) -> list[int]:
     return [ids] if isinstance(ids, int) else list(ids or [])
 
 
+@dataclass(frozen=True)
+class Head:
+    """What a causal LM makes of hidden states: logits, by a linear map, a scale and in some families a cap.
+
+    Attributes:
+        weight: Of the linear map.  [V, D]
+        bias: The same.  [V]
+        scale: What its results are multiplied by.
+        cap: What their absolute values stay below; None for no bound.
+        temperature: What they are divided by at the end.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    scale: float = 1.0
+    cap: float | None = None
+    temperature: float = 1.0
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, temperature: float = 1.0) -> "Head":
+        """Return the head of a model, with its parameters as they are."""
+        linear = model.get_output_embeddings()
+        config = model.config.get_text_config(decoder=True)
+        scale = getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)
+        cap = getattr(config, "final_logit_softcapping", None)
+        return cls(linear.weight, getattr(linear, "bias", None), scale, cap, temperature)
+
+    def shaped(self, products: Tensor) -> Tensor:
+        """Return the logits that results of the linear map become, which may be overwritten."""
+        logits = products if self.scale == 1.0 else products.mul_(self.scale)
+        if self.cap is not None:
+            logits = logits.div_(self.cap).tanh_() * self.cap
+        return logits if self.temperature == 1.0 else logits.div_(self.temperature)
+
+    def slope(self, logits: Tensor) -> Tensor | float:
+        """Return the derivative of logits with respect to the results of the linear map."""
+        slope = self.scale / self.temperature
+        if self.cap is None:
+            return slope
+        return (logits * (self.temperature / self.cap)).square_().mul_(-slope).add_(slope)
+
+
 def logits_of(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     """Apply a causal LM's head to hidden states of its trunk: ``[..., D] -> [..., V]``."""
-    config = model.config.get_text_config(decoder=True)
-    logits: Tensor = model.get_output_embeddings()(hidden)
-    logits = logits * getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)
-    cap = getattr(config, "final_logit_softcapping", None)
-    return logits if cap is None else cap * torch.tanh(logits / cap)
+    return Head.of(model).shaped(model.get_output_embeddings()(hidden))

@@ -36,6 +36,11 @@ def make_console() -> Console:
     return console
 
 
+def notify(sentence: str) -> None:
+    """Print what a user has to know, as it is."""
+    make_console().print(sentence, style="yellow", soft_wrap=True, markup=False)
+
+
 class Progress:
     """Prints a run as it goes on, the same to a terminal and to a log.
 

@@ -10,6 +10,8 @@ from llmgym.types import Message
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_SAID = "Reply"  # what a reply says that is looked at
+
 History = Literal["append", "template"]
 """What the model sees of earlier turns. ``append``: what was said, token by token. ``template``: what
 the chat template makes of it now, such as replies without their thinking."""
@@ -30,7 +32,7 @@ class ChatCodec:
 
     Args:
         tokenizer: A Hugging Face tokenizer with a chat template.
-        stop_token_ids: Tokens that end a reply besides the tokenizer's own.
+        stop_token_ids: Tokens that end a reply besides the tokenizer's own and the template's.
         history: Whether what the template does to earlier turns is followed.
 
     Raises:
@@ -43,14 +45,22 @@ class ChatCodec:
     ) -> None:
         self.tokenizer = tokenizer
         self.history = history
-        self.template = ChatTemplate(tokenizer)
-        if tokenizer.eos_token_id is None:
-            raise ModelError(f"The tokenizer of {tokenizer.name_or_path!r} has no end-of-sequence token.")
-        behind_reply = self._bridge_tokens(".")[0]
-        self.end_token = behind_reply if behind_reply in tokenizer.all_special_ids else int(tokenizer.eos_token_id)
+        eos = tokenizer.eos_token_id
+        self.template = ChatTemplate(tokenizer, stop_token_ids)
+        end = eos if self.template.end_token is None else self.template.end_token
+        if end is None:
+            raise ModelError(
+                f"The chat template of {self.template.name!r} ends a reply with plain text, and its tokenizer has no "
+                "end-of-sequence token: expected one or the other to end a reply with a token."
+            )
+        self.end_token = int(end)
         """The token that a reply ends with."""
-        self.stop_token_ids = tuple(sorted({tokenizer.eos_token_id, *stop_token_ids, self.end_token}))
-        """The tokens that end a reply: the end of sequence, and what the template puts behind a reply."""
+        self.stop_token_ids = tuple(sorted({*stop_token_ids, self.end_token} | ({eos} - {None})))
+        """The tokens that end a reply: the end of sequence, the model's own, and what the template puts after it."""
+        self._anchor = self._encode("a")
+        self._anchor_text = self._decode(self._anchor)
+        self._around = _split(self.spell(self.reply(_SAID)[:-1]))
+        self._shown_before = _split(self.template.reply(_SAID))[0]
         self.notice = self._notice()
         """What a user has to know of the template and its tokens; None if conversations grow as they are rendered."""
 
@@ -64,41 +74,87 @@ class ChatCodec:
         Args:
             content: What the environment answered.
             last_token: The last token of the reply. If it is the one that the template puts
-                behind a reply, it is not repeated.
+                after a reply, it is not repeated.
         """
-        tokens = self._bridge_tokens(content)
+        before, after = self.template.around_reply(content)
+        tokens = self._encode_after(before, after)
         if last_token not in self.stop_token_ids or last_token not in tokens:
             return tokens
-        end = tokens.index(last_token)
-        return tokens if self.text(tokens[:end]).strip() else tokens[end + 1 :]
+        end = tokens.index(last_token) + 1
+        closing = self.template.closing if last_token == self.end_token else ""
+        ends_reply = (closing and after.startswith(closing)) or not self.spell(tokens[: end - 1]).strip()
+        return tokens[end:] if ends_reply else tokens
 
     def reply(self, content: str) -> list[int]:
-        """Return the tokens of a reply that was not sampled, the end token included."""
-        return [*self._encode(self.template.harmless(content)), self.end_token]
+        """Return the tokens of a reply that was not sampled, the end token included.
 
-    def rewritten(self, messages: Sequence[Message]) -> list[int] | None:
+        They are those that a whole conversation which ends with this reply has there.
+        """
+        said, closing = self.template.reply(content), self.template.closing
+        tokens = self._encode_after(self.template.opening, said + closing)
+        return tokens if closing else [*tokens, self.end_token]
+
+    def rewritten(self, messages: Sequence[Message], reply: Sequence[int] | None = None) -> list[int] | None:
         """Return the tokens of the whole conversation if the next reply has to be sampled after them.
 
         Args:
             messages: The conversation; a reply and what the environment answered come last.
+            reply: The tokens of that reply; None if it is as it would be written.
 
         Returns:
             None if the conversation goes on with a `bridge`, as it always does with
             ``history="append"``.
         """
-        if self.history == "append" or self.template.only_grows(messages):
+        if self.history == "append" or self.template.only_grows(messages, self._said(reply) if reply else None):
             return None
         return self._encode(self.template.render(messages))
 
     def text(self, tokens: Sequence[int]) -> str:
-        """Return a reply's tokens as text, special tokens left out."""
-        return str(self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        """Return what a reply says, special tokens spelled out, but not the one that ends it.
 
-    def _bridge_tokens(self, content: str) -> list[int]:
-        return self._encode(self.template.bridge(content))
+        What the template and the tokenizer put around whatever is said is left out: spaces, or
+        a thought that is empty.
+        """
+        return self._parts(tokens)[1]
+
+    def _said(self, reply: Sequence[int]) -> str:
+        """Return a reply as the template would have to show it, up to the token that ends it or would do so."""
+        left, text, right = self._parts(reply)
+        left = self._shown_before if left == self._around[0] else ""
+        closed = right == self._around[1] or reply[-1] not in self.stop_token_ids
+        return left + text + (self.template.padding[1] if closed else right)
+
+    def _parts(self, reply: Sequence[int]) -> tuple[str, str, str]:
+        """Return what stands before whatever a reply says, if it is there, what this one says, and what follows it."""
+        ended = len(reply) > 0 and reply[-1] in self.stop_token_ids
+        text = self.spell(reply[:-1] if ended else reply)
+        left, right = self._around
+        left = left if text.startswith(left) else ""
+        right = right if ended and text.endswith(right) else ""
+        return left, text.removeprefix(left).removesuffix(right), right
+
+    def spell(self, tokens: Sequence[int]) -> str:
+        """Return tokens from anywhere in a conversation as the text that they stand for, special tokens spelled out."""
+        # Some tokenizers leave the first space out of whatever they decode.
+        return self._decode([*self._anchor, *tokens]).removeprefix(self._anchor_text)
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     def _encode(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _encode_after(self, before: str, text: str) -> list[int]:
+        """Return the tokens that a text has after another: a tokenizer may begin a text in another way.
+
+        Where it joins the two at the border, the text begins with tokens of its own.
+        """
+        for context in (before, "\n", "a"):
+            start = self._encode(context)
+            whole = self._encode(context + text)
+            if whole[: len(start)] == start:
+                return whole[len(start) :]
+        return self._encode(text)
 
     def _notice(self) -> str | None:
         notices = []
@@ -111,6 +167,12 @@ class ChatCodec:
             notices.append(
                 f"The chat template of {self.template.name!r} {'; it '.join(rewrites)}. {followed[self.history]}"
             )
+        if self.template.end_token is None:
+            notices.append(
+                f"The chat template of {self.template.name!r} ends a reply with plain text. A reply that is written "
+                f"or stops by itself ends with {self.tokenizer.convert_ids_to_tokens(self.end_token)!r} besides, which "
+                "stays in the conversation."
+            )
         if not self._joins_seamlessly():
             notices.append(
                 f"The tokenizer of {self.template.name!r} joins a reply with the text around it: a conversation that "
@@ -119,9 +181,17 @@ class ChatCodec:
         return " ".join(notices) or None
 
     def _joins_seamlessly(self) -> bool:
-        """Whether the pieces around a reply have the tokens that they have in a whole conversation."""
+        """Whether a conversation that grows piece by piece has the tokens that it has as a whole."""
         chat = [Message("user", "first"), Message("assistant", "one"), Message("user", "second")]
         if not self.template.only_grows(chat):
             return True  # the template rewrites even this: there is no such conversation
-        prompt, bridge, whole = self.prompt(chat[:1]), self._bridge_tokens("second"), self.prompt(chat)
-        return whole[: len(prompt)] == prompt and whole[-len(bridge) :] == bridge
+        reply = self.reply("one")
+        if self.template.end_token is None:
+            del reply[-1]
+        return self.prompt(chat) == [*self.prompt(chat[:1]), *reply, *self.bridge("second", reply[-1])]
+
+
+def _split(reply: str) -> tuple[str, str]:
+    """Return what stands before and after what a reply says."""
+    before, _, after = reply.partition(_SAID)
+    return before, after

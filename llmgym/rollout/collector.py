@@ -199,8 +199,7 @@ class Collector:
         actions = {}
         for episode in episodes:
             trajectory = trajectories[episode]
-            reply = trajectory.replies[-1]
-            action = self.codec.text(trajectory.tokens[reply.start : reply.stop])
+            action = self.codec.text(trajectory.newest_reply)
             trajectory.messages.append(Message("assistant", action))
             actions[env_of[episode]] = action
         results = self.envs.step_some(actions)
@@ -222,7 +221,7 @@ class Collector:
             return
         trajectory.messages.append(Message("user", result.observation))
         bridge = self.codec.bridge(trajectory.messages[-1].content, trajectory.tokens[-1])
-        rewritten = self.codec.rewritten(trajectory.messages)
+        rewritten = self.codec.rewritten(trajectory.messages, trajectory.newest_reply)
         length = trajectory.context_length + len(bridge) if rewritten is None else len(rewritten)
         if length >= self.engine.context_length:
             trajectory.ending = "context"

@@ -1,150 +1,319 @@
-"""`ChatTemplate`: messages to text through a tokenizer's chat template, and what it does to what was said before."""
+"""`ChatTemplate`: messages to text through a tokenizer's chat template, and where in it a reply stands."""
 
-import itertools
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
 
 from llmgym.errors import ModelError
-from llmgym.types import Message
+from llmgym.rollout.control_tokens import ControlTokens
+from llmgym.rollout.rewrites import alike, find_rewrites
+from llmgym.rollout.run_time import run_time
+from llmgym.types import Message, Role
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_REPLY = "\N{OBJECT REPLACEMENT CHARACTER}reply\N{OBJECT REPLACEMENT CHARACTER}"  # marks a reply in a rendered chat
-
-_CHAT = (
-    Message("system", "Be brief."),
-    Message("user", "first"),
-    Message("assistant", "Reply alpha."),
-    Message("user", "second"),
-    Message("assistant", "Reply beta."),
-    Message("user", "third"),
-)
-_PROBES = {
-    "changes white space around replies": ("\n %s \n", "\n %s \n"),
-    "drops or changes the thinking of earlier replies": (
-        "<think>\nHm.\n</think>\n\n%s",
-        "<think>\nOh.\n</think>\n\n%s",
-    ),
-}
-"""What a template may do to replies of a certain kind, and how the replies of `_CHAT` become of that kind."""
+_WORD_JOINER = "\N{WORD JOINER}"  # keeps what stands on its two sides apart, and is no white space
+_MARK = "\N{OBJECT REPLACEMENT CHARACTER}"
+_SPLIT = re.compile(f"{_MARK}(\\d){_MARK}")
 
 
 class ChatTemplate:
     """A tokenizer's chat template.
 
+    What is said cannot structure the conversation: control tokens spelled out in a message
+    are broken up. In a reply only those are that would end it or begin another turn, for a
+    reply may hold calls of tools, channels and thinking.
+
     Args:
-        tokenizer: Its owner. If the template refuses a system message, its text goes before
-            the first user message.
+        tokenizer: Its owner. If the template refuses a system message or does not show it, its
+            text goes before the first user message.
+        stop_token_ids: Tokens that end a reply, besides those that the template shows.
 
     Raises:
         ModelError: There is no template, or it does not fit a conversation of several turns:
-            it does not render one, hides replies, or does not open the next one.
+            it does not render one, hides replies or shows them as somebody else's, or does not
+            open the next one.
     """
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", stop_token_ids: Iterable[int] = ()) -> None:
         self.tokenizer = tokenizer
         self.name = tokenizer.name_or_path
-        if tokenizer.chat_template is None:
-            raise ModelError(
-                f"The tokenizer of {self.name!r} has no chat template: "
-                "expected a chat_template.jinja or a chat_template in its tokenizer_config.json."
-            )
-        self._special = re.compile(
-            "|".join(map(re.escape, sorted(tokenizer.all_special_tokens, key=len, reverse=True)))
-        )
-        self._takes_system = True
-        try:
-            self.render([Message("system", "."), Message("user", ".")])
-        except ModelError:
-            self._takes_system = False
-        self._check_opening()
-        self.rewrites = self._find_rewrites()
+        self.now = run_time()
+        """What it is told if it asks for the time."""
+        self.control = ControlTokens(tokenizer, self._source())
+        self._turn_tokens: Collection[int] = self.control.ids
+        self._template_counts: dict[tuple[tuple[Role, ...], bool], Counter[int]] = {}
+        self._takes_system = self._shows_system()
+        self._check_replies()
+        self.end_token = self._find_end()
+        """The token with which it ends a reply, special or not; None if it does so with plain text."""
+        if self.end_token is not None:
+            self.control.ids.add(self.end_token)
+        self._turn_tokens = self._find_turn_tokens(stop_token_ids)
+        self.rewrites = find_rewrites(self)
         """What it does to earlier messages, in words; empty if a conversation only ever grows."""
 
     def render(self, messages: Sequence[Message], *, generate: bool = True) -> str:
         """Return a conversation as text, up to where the next reply begins if `generate`."""
         if messages[0].role == "system" and not self._takes_system:
-            first = Message("user", f"{messages[0].content}\n\n{messages[1].content}")
+            first = Message(messages[1].role, f"{messages[0].content}\n\n{messages[1].content}")
             messages = [first, *messages[2:]]
-        chat = [{"role": message.role, "content": self.harmless(message.content)} for message in messages]
-        try:
-            return str(self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=generate))
-        except TemplateError as error:
-            raise ModelError(f"The chat template of {self.name!r} does not render: {error}") from error
+        roles = tuple(message.role for message in messages)
+        said = [self.harmless(message.content, message.role) for message in messages]
+        text = self._rendered(roles, said, generate)
+        # By itself nothing that was said is a control token. What the template makes of it and puts beside it may be.
+        replies = [content for role, content in zip(roles, said, strict=True) if role == "assistant"]
+        spoken = {found.token for content in replies for found in self.control.find(content)}
+        shown = self._count(text, spoken)
+        if shown == self._template_count(roles, generate, spoken):
+            return text
+        guarded = self._rendered(roles, [self._guarded(content) for content in said], generate)
+        return text if shown == self._count(guarded, spoken) else guarded
+
+    def harmless(self, content: str, role: Role = "user") -> str:
+        """Break up the control tokens spelled out in a message: in a reply only those that end or begin a turn."""
+        return self.control.break_up(content, self._turn_tokens if role == "assistant" else None)
 
     def bridge(self, content: str) -> str:
         """Return the text between a reply and the next one, if the environment answers `content`."""
-        chat = [Message("user", "."), Message("assistant", _REPLY), Message("user", content)]
-        return self._around_reply(chat)[1]
+        return self.around_reply(content)[1]
 
-    def only_grows(self, messages: Sequence[Message]) -> bool:
-        """Whether the newest reply and its answer stand, as they are, behind what stood before the reply.
+    def around_reply(self, content: str) -> tuple[str, str]:
+        """Return the text up to where a reply has said all, and after that, if the environment answers `content`."""
+        chat = [Message("user", "."), Message("assistant", _mark(1)), Message("user", content)]
+        before, mark, after = self.render(chat).partition(_mark(1))
+        return before + mark, after
+
+    def reply(self, content: str) -> str:
+        """Return a written reply as text, from where the generation prompt ends to where the reply has said all.
+
+        It is what the template shows of a reply that ends the conversation. Where that leaves
+        something of it out, such as its thinking, it is what was written; where the generation
+        prompt opens the thinking, it is closed, and not opened again.
+        """
+        content = self.harmless(content, "assistant")
+        if (shown := self._shown_reply(content)) is not None:
+            return shown
+        if self._thinking is None:
+            return self.padding[0] + content
+        opened, closing = self._thinking
+        text = content.lstrip()
+        if text.startswith(opened.strip()):
+            return text.removeprefix(opened.strip()).removeprefix(opened[len(opened.rstrip()) :])
+        return content if closing.strip() in content else closing + content
+
+    def only_grows(self, messages: Sequence[Message], said: str | None = None) -> bool:
+        """Whether the newest reply and its answer stand, as they are, after what stood before the reply.
 
         Args:
             messages: The conversation; a reply and what the environment answered come last.
+            said: The reply as it stands in the conversation, up to the token that ends it; None
+                if it is as it would be written.
         """
         *before, reply, answer = messages
-        grown = self.render(before) + self.harmless(reply.content) + self.bridge(answer.content)
-        return self.render(messages) == grown
+        newest = self.reply(reply.content) + self.padding[1] if said is None else self.harmless(said, "assistant")
+        return self.render(messages) == self.render(before) + newest + self.bridge(answer.content).removeprefix(
+            self.padding[1]
+        )
 
-    def harmless(self, content: str) -> str:
-        """Break up special tokens spelled out in a message, which would otherwise end it."""
-        return self._special.sub(lambda match: f"{match[0][0]} {match[0][1:]}", content)
+    # Rendering.
 
-    def _around_reply(self, chat: Sequence[Message]) -> tuple[str, str]:
-        """Split a rendered conversation at the reply that `_REPLY` stands for."""
-        before, mark, behind = self.render(chat).partition(_REPLY)
-        if not mark:
-            raise ModelError(f"The chat template of {self.name!r} does not show the assistant's replies.")
-        return before, behind
-
-    def _check_opening(self) -> None:
-        """Refuse a template that puts something before each reply, but not where the next one is asked for."""
-        user = Message("user", ".")
-        shown, _ = self._around_reply([user, Message("assistant", _REPLY), user])
-        closed = self.render([user], generate=False)
-        if shown.strip() != closed.strip() and self.render([user]) == closed:
-            header = shown[_alike(shown, closed) :]
+    def _source(self) -> str:
+        """Return the template's source."""
+        if self.tokenizer.chat_template is None:
             raise ModelError(
-                f"The chat template of {self.name!r} puts {header!r} before a reply, but add_generation_prompt "
-                "does not: expected a template that opens the reply to be sampled."
+                f"The tokenizer of {self.name!r} has no chat template: "
+                "expected a chat_template.jinja or a chat_template in its tokenizer_config.json."
             )
+        try:
+            return str(self.tokenizer.get_chat_template())
+        except Exception as error:  # several templates, none of them the default
+            raise ModelError(f"The tokenizer of {self.name!r} has no chat template that fits: {error}") from error
 
-    def _find_rewrites(self) -> list[str]:
-        """Render conversations of several turns whole and piece by piece; say where the two differ."""
-        found: dict[str, tuple[str, str]] = {}
-        for chat in (_CHAT[:4], _CHAT):
-            whole = self.render(chat)
-            turns = zip(chat[2::2], chat[3::2], strict=True)
-            grown = self.render(chat[:2]) + "".join(
-                reply.content + self.bridge(answer.content) for reply, answer in turns
+    def _rendered(self, roles: Sequence[Role], said: Sequence[str], generate: bool = True) -> str:
+        """Let the template render a conversation as it is."""
+        chat = [{"role": role, "content": content} for role, content in zip(roles, said, strict=True)]
+        try:
+            text = self.tokenizer.apply_chat_template(
+                chat, tokenize=False, add_generation_prompt=generate, strftime_now=self.now.strftime
             )
-            pairs = {"renders earlier messages in another way once others follow": (grown, whole)}
-            for what, kinds in _PROBES.items():
-                replies = {plain.content: kind % plain.content for plain, kind in zip(_CHAT[2::2], kinds, strict=True)}
-                said = [Message(message.role, replies.get(message.content, message.content)) for message in chat]
-                expected = whole
-                for plain, reply in replies.items():
-                    expected = expected.replace(plain, self.harmless(reply))
-                pairs[what] = (expected, self.render(said))
-            for what, (one, other) in pairs.items():
-                if one != other:
-                    found.setdefault(what, _difference(one, other))
-        return [f"{what} ({said!r} becomes {rendered!r})" for what, (said, rendered) in found.items()]
+        except Exception as error:  # a template is a program that can raise anything
+            what = "" if isinstance(error, TemplateError) else f"{type(error).__name__}: "
+            raise ModelError(f"The chat template of {self.name!r} does not render: {what}{error}") from error
+        return str(text)
+
+    def _count(self, text: str, spoken: Collection[int]) -> Counter[int]:
+        """Count a conversation's control tokens, without those that its replies may hold and do."""
+        return Counter(found.token for found in self.control.find(text) if found.token not in spoken)
+
+    def _template_count(self, roles: tuple[Role, ...], generate: bool, spoken: Collection[int]) -> Counter[int]:
+        """Count the control tokens that the template puts around such messages by itself."""
+        key = (roles, generate)
+        if key not in self._template_counts:
+            self._template_counts[key] = self._count(self._rendered(roles, ["."] * len(roles), generate), ())
+        return Counter({token: n for token, n in self._template_counts[key].items() if token not in spoken})
+
+    def _guarded(self, content: str) -> str:
+        """Let a message be part of no control token, whatever the template cuts out of it or puts beside it."""
+        core = content.strip()
+        parts = (f"{c}{_WORD_JOINER}" if self.control.may_begin_with(c) else c for c in core)
+        return content.replace(core, f"{_WORD_JOINER}{''.join(parts)}{_WORD_JOINER}", 1) if core else content
+
+    # What the template puts around messages.
+
+    def _pieces(self, roles: Sequence[Role], *, generate: bool = True) -> tuple[list[str], list[int]]:
+        """Render a conversation and cut it at its contents.
+
+        Returns:
+            What stands before, between and after them, and which message each is: a system
+            message need not be where it was given.
+        """
+        pieces = _SPLIT.split(self._rendered(roles, _marks(roles), generate))
+        shown = [int(i) for i in pieces[1::2]]
+        hidden = {role for i, role in enumerate(roles) if i not in shown}
+        if hidden:
+            whose = "assistant's replies" if "assistant" in hidden else "user's messages"
+            raise ModelError(f"The chat template of {self.name!r} does not show the {whose}.")
+        return pieces[::2], shown
+
+    @cached_property
+    def opening(self) -> str:
+        """A short conversation up to where its first reply begins: what `reply` goes on from."""
+        return self._rendered(("user",), ["."])
+
+    @cached_property
+    def _around_last_reply(self) -> tuple[str, str]:
+        """The same conversation with a reply that ends it: up to what the reply says, and after that."""
+        try:
+            before, found, after = self._rendered(("user", "assistant"), [".", _mark(1)], generate=False).partition(
+                _mark(1)
+            )
+        except ModelError:
+            found = ""
+        if found:
+            return before, after
+        before, after, _ = self._rendered(("user", "assistant", "user"), [".", _mark(1), _mark(2)]).partition(_mark(1))
+        return before, ""
+
+    @cached_property
+    def closing(self) -> str:
+        """What stands between what a reply says and the end of its turn, the token that ends it included."""
+        after = self._around_last_reply[1]
+        ends = [found.stop for found in self.control.find_added(after) if found.token == self.end_token]
+        return after[: ends[0]] if ends else ""
+
+    @cached_property
+    def padding(self) -> tuple[str, str]:
+        """The white space that the template puts before and after what a reply says."""
+        before = self._around_last_reply[0]
+        left = before.removeprefix(self.opening) if before.startswith(self.opening) else ""
+        right = self.closing[: len(self.closing) - len(self.closing.lstrip())]
+        return ("" if left.strip() else left), right
+
+    @cached_property
+    def _thinking(self) -> tuple[str, str] | None:
+        """The tag with which the generation prompt opens a thought, and what closes it without one."""
+        opened = re.search(r"(?:<(\w+)>|\[(\w+)\])\s*\Z", self.opening)
+        if opened is None or self._around_last_reply[0] == self.opening:  # then it is the header of any reply
+            return None
+        return opened[0], f"\n</{opened[1]}>\n\n" if opened[1] else f"\n[/{opened[2]}]\n\n"
+
+    def _shown_reply(self, content: str) -> str | None:
+        """Return what the template shows of a reply that ends the conversation; None if it does not show all of it."""
+        try:
+            shown = self._rendered(("user", "assistant"), [".", content], generate=False)
+        except ModelError:  # it may have an opinion on what a reply is
+            return None
+        after = self._around_last_reply[1]
+        if not (shown.startswith(self.opening) and shown.endswith(after)):
+            return None
+        asked = self._rendered(("user",), ["."], generate=False)
+        header_and_reply = shown[alike(shown, asked) : len(shown) - len(after)]
+        if _squeezed(content) not in _squeezed(header_and_reply):
+            return None
+        return shown[len(self.opening) : len(shown) - len(after)]
+
+    def _shows_system(self) -> bool:
+        """Whether a system message is shown, also in a conversation of several turns."""
+        chats: list[tuple[Role, ...]] = [("system", "user"), ("system", "user", "assistant", "user")]
+        try:
+            return all(_mark(0) in self._rendered(roles, _marks(roles)) for roles in chats)
+        except ModelError:
+            return False
+
+    def _check_replies(self) -> None:
+        """Refuse a template that hides replies, shows them as somebody else's, or does not open the next one."""
+        chats: list[list[Role]] = [["user"], ["user", "assistant", "user"]]
+        if self._takes_system:
+            chats.append(["system", "user"])
+        for roles in chats:
+            pieces, shown = self._pieces([*roles, "assistant", "user"])
+            header = pieces[shown.index(len(roles))]
+            asked, closed = (self._pieces(roles, generate=generate)[0][-1] for generate in (True, False))
+            as_asked = asked.startswith(header.rstrip()) or header.startswith(asked.rstrip())
+            if asked == closed and header.strip() != closed.strip():
+                raise ModelError(
+                    f"The chat template of {self.name!r} puts {_new(header, closed)!r} before a reply, but "
+                    "add_generation_prompt does not: expected a template that opens the reply to be sampled."
+                )
+            if not as_asked:
+                raise ModelError(
+                    f"The chat template of {self.name!r} puts {_new(header, closed)!r} before a reply that was "
+                    f"given and {_new(asked, closed)!r} before one that is asked for: expected a template that shows "
+                    "the assistant's replies as the assistant's."
+                )
+
+    def _find_end(self) -> int | None:
+        """Return the added token that follows a reply, last in the conversation or not; None for plain text."""
+        if ends := self.control.find_added(self._around_last_reply[1]):
+            return ends[0].token
+        after = self._pieces(("user", "assistant", "user"))[0][2]
+        ends = self.control.find_added(after)
+        return ends[0].token if ends and not after[: ends[0].start].strip() else None
+
+    def _find_turn_tokens(self, stop_token_ids: Iterable[int]) -> set[int]:
+        """Return the control tokens that end a turn or begin one.
+
+        They stand around what others say; of those before a reply, the first one begins it, and
+        those that the template puts into the reply do not.
+        """
+        system: list[Role] = ["system"] if self._takes_system else []
+        roles: list[Role] = [*system, "user", "assistant", "user"]
+        pieces, shown = self._pieces(roles)
+        found = [[spelling.token for spelling in self.control.find(piece)] for piece in pieces]
+        reply = shown.index(len(roles) - 2)
+        tokens = {token for i, piece in enumerate(found[:-1]) if i != reply for token in piece}
+        tokens |= {token for piece in (found[reply], found[-1]) for token in piece[:1]}
+        opened, closed = (
+            [spelling.token for spelling in self.control.find(self._rendered(("user",), ["."], generate))]
+            for generate in (True, False)
+        )
+        tokens |= set(opened[alike(opened, closed) :][:1])
+        before = self._around_last_reply[0]
+        if before.startswith(self.opening):
+            tokens -= {spelling.token for spelling in self.control.find(before.removeprefix(self.opening))}
+        named = {self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
+        return self.control.ids & (tokens | named | {*stop_token_ids, self.end_token})
 
 
-def _difference(one: str, other: str) -> tuple[str, str]:
-    """Cut what two texts begin and end with alike off both."""
-    start = _alike(one, other)
-    one, other = one[start:], other[start:]
-    end = _alike(one[::-1], other[::-1])
-    return one[: len(one) - end], other[: len(other) - end]
+def _mark(i: int) -> str:
+    """Return what stands for the content of the i-th message where a template is looked at."""
+    return f"{_MARK}{i}{_MARK}"
 
 
-def _alike(one: str, other: str) -> int:
-    """Return how many characters two texts begin with alike."""
-    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+def _marks(roles: Sequence[Role]) -> list[str]:
+    return [_mark(i) for i in range(len(roles))]
+
+
+def _new(text: str, before: str) -> str:
+    """Return what a text has after what it begins with like another."""
+    return text[alike(text, before) :]
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())

@@ -92,6 +92,12 @@ class Trajectory:
         self.replies.append(Reply(start, len(self.tokens), completion.finish_reason, completion.weight_version))
 
     @property
+    def newest_reply(self) -> list[int]:
+        """The tokens of the reply that came last."""
+        reply = self.replies[-1]
+        return self.tokens[reply.start : reply.stop]
+
+    @property
     def sampled_tokens(self) -> int:
         """How many tokens the agent sampled."""
         return sum(self.mask)

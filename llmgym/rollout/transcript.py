@@ -45,7 +45,7 @@ def transcribe(
             tokens = codec.reply(message.content)
             log_probs = [math.nan] * len(tokens)
             trajectory.act(Completion(0, tokens, log_probs, finish_reason="stop", weight_version=0))
-        elif (rewritten := codec.rewritten(trajectory.messages)) is not None:
+        elif (rewritten := codec.rewritten(trajectory.messages, trajectory.newest_reply)) is not None:
             trajectory.start_row(rewritten)
         else:
             trajectory.observe(codec.bridge(message.content, trajectory.tokens[-1]))

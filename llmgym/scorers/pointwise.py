@@ -78,12 +78,17 @@ def as_score(value: ScoreLike, *, name: str) -> Score:
     if isinstance(value, Score):
         if value.value is None:
             return value
-        parts = {key: finite(part, f"{name}[{key!r}]") for key, part in value.parts.items()}
+        parts = _named(value.parts, name)
         return Score(finite(value.value, name), parts)
     if isinstance(value, Mapping):
-        parts = {key: finite(part, f"{name}[{key!r}]") for key, part in value.items()}
+        parts = _named(value, name)
         return Score(finite(sum(parts.values()), f"the sum of {name}"), parts)
     return Score(finite(value, name))
+
+
+def _named(parts: Mapping[str, float], name: str) -> dict[str, float]:
+    """Return parts under names that are text, as files hold them, with values that are finite numbers."""
+    return {str(key): finite(part, f"{name}[{key!r}]") for key, part in parts.items()}
 
 
 def finite(value: object, name: str, what: str = "") -> float:

@@ -1,5 +1,6 @@
 """GRPO from end to end: it learns, leaves everything behind, and says what is wrong with what it is given."""
 
+import contextlib
 import copy
 import json
 import math
@@ -17,10 +18,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 import llmgym
 from llmgym.agents import GRPO
-from llmgym.agents.grpo import main
+from llmgym.agents.grpo import GRPOConfig, main
 from llmgym.agents.loop import Result
 from llmgym.data.trajectories import read_trajectories
 from llmgym.errors import ConfigError
+from llmgym.learn.checkpoint import Origin, origin_of
 from llmgym.models.tiny import CHATML
 
 SMALL: dict[str, Any] = {"prompts_per_step": 2, "group_size": 4, "eval_episodes": 0, "max_tokens": 48}
@@ -71,8 +73,27 @@ def test_the_run_directory_holds_everything(run: Result) -> None:
     assert {reply.weight_version for t in trajectories for reply in t.replies} == {3}
     facts = json.loads((run.path / "environment.json").read_text())
     assert facts["versions"]["torch"] == torch.__version__
-    assert yaml.safe_load((run.path / "config.yaml").read_text())["env"] == "AIOpsTriage"
+    config = yaml.safe_load((run.path / "config.yaml").read_text())
+    came_to = {"env": "AIOpsTriage", "steps": 14, "learning_rate": 5e-4, "device": "cpu", "engine": "local"}
+    longest = json.loads((run.path / "checkpoint" / "config.json").read_text())["max_position_embeddings"]
+    assert {**config, **came_to, "context_length": longest, "micro_batch_tokens": 2048} == config
+    GRPOConfig.from_yaml(run.path / "config.yaml")  # it reads back
     assert (run.path / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_a_run_from_a_checkpoint_says_that_it_begins_anew(
+    run: Result, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {**SMALL, "model": str(run.path / "checkpoint"), "output_dir": tmp_path}
+    with contextlib.closing(GRPO(**options)) as agent:
+        again = agent.train(steps=1)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "is a checkpoint of llmgym: grpo on llmgym/AIOpsTriage-v0, 14 steps with a learning rate of 0.0005" in said
+    assert "with a learning rate of 1e-06 after 3 steps of warm-up" in said
+    assert "give --learning-rate 0.0005 --warmup-steps 0 --seed 1." in said
+    found = origin_of(str(again.path / "checkpoint"))
+    assert found == Origin("grpo", "llmgym/AIOpsTriage-v0", str(run.path / "checkpoint"), 1, 1e-6, 0)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The agents that learn from data: what they read, what becomes of it, and that they learn."""
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -9,8 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from conftest import random_model
+from transformers import PreTrainedTokenizerFast
 
-from llmgym.agents import DPO, IPO, KLDPO, KTO, ORPO, SFT, RewardMLE, dpo, kto, sft
+from llmgym.agents import DPO, IPO, KLDPO, KTO, ORPO, SFT, RewardMLE, dpo, kto, reward_model, sft
 from llmgym.agents.base import OfflineAgent
 from llmgym.data.feedback import Feedback
 from llmgym.data.preferences import Preference, generate_preferences, write_preferences
@@ -211,6 +214,77 @@ def test_an_example_that_does_not_fit_the_context_is_refused(
 ) -> None:
     message = refusal(capsys, dpo.main, tmp_path, "--data", str(pairs), "--context-length", "100")
     assert "does not fit a context of 100" in message
+
+
+ALTERNATING = """{%- for message in messages %}
+    {%- if (message.role == "user") != (loop.index0 % 2 == 0) %}
+        {{- raise_exception("Roles must alternate.") }}
+    {%- endif %}
+    {{- "<|im_start|>" + message.role + "\\n" + message.content + "<|im_end|>\\n" }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- "<|im_start|>assistant\\n" }}{% endif %}"""
+"""A template that takes no two messages of one role, as Gemma's."""
+
+
+def alternating_model(path: Path, tokenizer: PreTrainedTokenizerFast) -> str:
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.chat_template = ALTERNATING
+    random_model("qwen2").save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return str(path)
+
+
+def said(*contents: str, roles: tuple[str, ...] = ("user",)) -> list[dict[str, str]]:
+    return [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
+
+
+def file_with_bad_rows(path: Path, columns: tuple[str, ...]) -> Path:
+    """Eight rows: the fourth is refused by the template, the sixth does not end with the user, the last is too long."""
+    prompts = [said(f"Question {i}?") for i in range(8)]
+    prompts[3] = said("first", "second", roles=("user", "user"))
+    prompts[5] = said("first", "second", roles=("user", "assistant"))
+    prompts[7] = said("long" * 500)
+    table: dict[str, Any] = {"prompt": prompts, **{name: ["Yes."] * 8 for name in columns}}
+    if "rejected" in columns:
+        table["rejected"] = ["No."] * 8
+    pq.write_table(pa.table(table), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("main", "columns"),
+    [(dpo.main, ("chosen", "rejected")), (sft.main, ("completion",)), (reward_model.main, ("chosen", "rejected"))],
+    ids=["dpo", "sft", "reward_model"],
+)
+def test_every_row_is_looked_at_before_a_run_begins(
+    main: Any,
+    columns: tuple[str, ...],
+    tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = file_with_bad_rows(tmp_path / "data.parquet", columns)
+    model = alternating_model(tmp_path / "model", tokenizer)
+    rate = ["--learning-rate", "1e-5", "--steps", "1", "--batch-size", "2"]
+    words = ["--data", str(data), "--model", model, "--output-dir", str(tmp_path / "runs"), *rate]
+    words += ["--held-out", "1"] if main is reward_model.main else ["--eval-episodes", "0"]
+    assert main(words) == 2
+    assert "Column 'prompt', row 5: expected messages of which the last is the user's" in capsys.readouterr().err
+    table = pq.read_table(data)
+    pq.write_table(pa.concat_tables([table.slice(0, 5), table.slice(6)]), data)
+    assert main(words) == 2
+    assert "row 3: The chat template of" in (message := capsys.readouterr().err)
+    assert "Roles must alternate." in message
+    pq.write_table(pa.concat_tables([table.slice(0, 3), table.slice(4, 1), table.slice(6)]), data)
+    if main is not reward_model.main:  # a reward model reads 2,048 tokens, none of which is cut off by an option
+        assert main([*words, "--context-length", "200"]) == 2
+        assert "row 5: An example of " in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+    pq.write_table(table, data)
+    context = [] if main is reward_model.main else ["--context-length", "200"]
+    assert main([*words, *context, "--skip-bad-rows"]) == 0
+    left_out = 2 if main is reward_model.main else 3
+    assert f"{left_out} of 8 rows are left out, the first since: " in capsys.readouterr().out
 
 
 def test_options_out_of_range_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

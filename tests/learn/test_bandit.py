@@ -9,8 +9,9 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from llmgym.learn.losses import DPOLoss, LanguageModelLoss, SPPOLoss
-from llmgym.learn.policy import SampledTokens
+from llmgym.learn.sampled_tokens import SampledTokens
 from llmgym.learn.win_rates import win_rates
+from llmgym.models.causal_lm import Head
 
 
 class Bandit(nn.Module):
@@ -22,7 +23,7 @@ class Bandit(nn.Module):
 
     def get_dist(self, batch: TensorDict, **kwargs: object) -> SampledTokens:
         states = self.logits.expand(len(batch), 3)
-        return SampledTokens(states, lambda logits: logits, batch["mask"], rows_at_once=3)
+        return SampledTokens(states, Head(torch.eye(3, dtype=states.dtype)), batch["mask"])
 
 
 def expected_batch(policy: Tensor, preference: Tensor) -> TensorDict:

@@ -18,7 +18,9 @@ from llmgym.learn.batch import micro_batches
 from llmgym.learn.losses import CISPOLoss, ClippedPolicyLoss
 from llmgym.learn.losses.clipped_policy import clipped_surrogate
 from llmgym.learn.losses.policy_gradient import PolicyGradientLoss
-from llmgym.learn.policy import Policy, SampledTokens
+from llmgym.learn.policy import Policy
+from llmgym.learn.sampled_tokens import SampledTokens
+from llmgym.models.causal_lm import Head
 
 AGGREGATIONS: tuple[Aggregation, ...] = (
     "token-mean",
@@ -57,7 +59,7 @@ class Table(nn.Module):
     def get_dist(self, batch: TensorDict, **kwargs: object) -> SampledTokens:
         rows = self.logits[batch["table_row"]] if "table_row" in batch else self.logits
         logits = rows[batch["mask"]]
-        return SampledTokens(logits, lambda states: states, batch["mask"], rows_at_once=max(1, len(logits)))
+        return SampledTokens(logits, Head(torch.eye(logits.shape[-1], dtype=logits.dtype)), batch["mask"])
 
 
 def table_batch(width: int = 9, vocabulary: int = 5, seed: int = 0) -> tuple[Table, TensorDict]:

@@ -9,6 +9,7 @@ from tensordict import TensorDict
 from torch import nn
 
 from llmgym.errors import ConfigError
+from llmgym.learn.advantages import gae
 from llmgym.learn.kl import AdaptiveKL, FixedKL, KLEstimator, kl_estimate
 from llmgym.learn.losses import CISPOLoss, ClippedPolicyLoss
 
@@ -55,6 +56,48 @@ def test_the_expected_gradient_of_k1_as_a_loss_is_zero() -> None:
     logits, log_probs = bandit()
     loss = (log_probs.exp().detach() * kl_estimate(log_probs - REFERENCE, "k1")).sum()
     torch.testing.assert_close(gradient(loss, logits), torch.zeros(3, dtype=torch.float64))
+
+
+# Answers of two tokens, all four of them summed up: what a divergence per token, in the loss, leaves out.
+
+FIRST_REFERENCE = torch.tensor([0.5, 0.5], dtype=torch.float64).log()
+SECOND_REFERENCE = torch.tensor([[0.02, 0.98], [0.5, 0.5]], dtype=torch.float64).log()  # by the first token
+REWARD = torch.tensor([5.0, 0.0, 2.0, 2.0], dtype=torch.float64)  # of 00, 01, 10, 11
+OPTIMUM = (FIRST_REFERENCE[:, None] + SECOND_REFERENCE).flatten().add(REWARD).softmax(0)  # beta is 1
+
+
+def log_probs_of_answers(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """The log-probability of each token of each answer.  [4, 2]"""
+    return torch.stack([first.repeat_interleave(2), second.flatten()], dim=1)
+
+
+def settle(penalised: str) -> torch.Tensor:
+    """Follow the exact expected policy gradient to its end; return the probability of each answer."""
+    first, second = (torch.zeros(shape, dtype=torch.float64, requires_grad=True) for shape in ((2,), (2, 2)))
+    reference = log_probs_of_answers(FIRST_REFERENCE, SECOND_REFERENCE)
+    optimiser = torch.optim.SGD([first, second], lr=0.3)
+    for _ in range(3000):
+        log_probs = log_probs_of_answers(first.log_softmax(0), second.log_softmax(1))
+        log_ratio = log_probs - reference
+        probability = log_probs.sum(dim=1).exp().detach()
+        reward = torch.stack([torch.zeros(4, dtype=torch.float64), REWARD], dim=1)
+        loss = 0.0
+        if penalised == "reward":
+            reward = reward - kl_estimate(log_ratio.detach(), "k1")
+        else:
+            loss = (probability[:, None] * kl_estimate(log_ratio, "k2")).sum()
+        everything = torch.ones(4, 2, dtype=torch.bool)
+        advantage, _ = gae(torch.zeros(4, 2, dtype=torch.float64), reward, everything, gamma=1.0, lam=1.0)
+        optimiser.zero_grad()
+        (loss - (probability[:, None] * advantage * log_probs).sum()).backward()
+        optimiser.step()
+    return log_probs_of_answers(first.log_softmax(0), second.log_softmax(1)).sum(dim=1).exp().detach()
+
+
+def test_k1_in_the_reward_settles_at_the_optimum_of_reward_and_divergence_and_k2_in_the_loss_does_not() -> None:
+    torch.testing.assert_close(settle("reward"), OPTIMUM, atol=1e-4, rtol=0)
+    assert float(OPTIMUM[:2].sum()) == pytest.approx(0.348, abs=5e-4)
+    assert float(settle("loss")[:2].sum()) == pytest.approx(0.853, abs=5e-4)
 
 
 def test_the_expected_gradient_of_k3_as_a_loss_is_that_of_the_divergence_the_other_way() -> None:

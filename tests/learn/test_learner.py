@@ -72,11 +72,24 @@ def test_the_reference_stays_where_training_started() -> None:
     policy = Policy(model)
     reference = Reference(policy, micro_batch_tokens=50)
     batch = real_batch(policy)
-    assert kl_from(reference.log_probs(batch), batch) == pytest.approx(0.0, abs=1e-6)
+    before = reference.log_probs(batch)
+    assert kl_from(policy.log_probs(batch), before, batch) == pytest.approx(0.0, abs=1e-6)
     learner(model).update(batch)
-    with torch.no_grad():
-        batch["log_probs"] = policy.log_probs(batch)
-    assert kl_from(reference.log_probs(batch), batch) > 1e-3
+    after = policy.log_probs(batch).detach()
+    torch.testing.assert_close(reference.log_probs(batch), before)
+    log_ratio = (before - after)[batch["mask"]].double()
+    expected = (log_ratio.exp() - 1 - log_ratio).mean()
+    assert kl_from(after, before, batch) == pytest.approx(float(expected), rel=1e-5)
+    assert expected > 1e-3
+
+
+def test_tokens_that_no_policy_sampled_say_nothing_of_a_divergence() -> None:
+    batch = real_batch(Policy(random_model("qwen2")))
+    batch["log_probs"][1:] = math.nan
+    log_probs = torch.zeros_like(batch["log_probs"])
+    far = log_probs.clone()
+    far[1:] = -5.0
+    assert kl_from(log_probs, far, batch) == 0.0
 
 
 def trajectory(group: int, length: int, *, score: float | None = 1.0) -> Trajectory:

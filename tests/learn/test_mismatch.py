@@ -96,6 +96,14 @@ def test_the_measures_are_those_of_the_equations(seed: int) -> None:
     )
 
 
+def test_where_top_p_cuts_tokens_off_the_divergence_is_minus_the_log_of_the_mass_that_is_kept() -> None:
+    kept = 0.8  # of the policy's probability: whatever is drawn, its log-ratio is log 0.8, and so is the mean
+    batch = collate(some_episodes(3))
+    log_probs = batch["log_probs"] + math.log(kept) * batch["mask"]
+    assert measure(log_probs, batch, full_support=False)["mismatch/kl"] == pytest.approx(-math.log(kept), rel=1e-5)
+    assert measure(log_probs, batch)["mismatch/kl"] == pytest.approx(-math.log(kept) - (1 - kept), rel=1e-4)
+
+
 @settings(deadline=None, max_examples=40)
 @given(seed=SEEDS, threshold=st.floats(1.01, 4.0))
 @pytest.mark.parametrize(("correction", "level"), CORRECTIONS)

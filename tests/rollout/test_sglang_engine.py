@@ -18,6 +18,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 pytest.importorskip("sglang", reason="SGLang is not installed here: make test-sglang")
 pytest.importorskip("sgl_kernel", reason="SGLang has no kernels here: make test-sglang")
 
+from cpu_options import CPU
+
 from llmgym.agents.grpo import main
 from llmgym.data.trajectories import read_trajectories
 from llmgym.rollout.engines.base import Completion, GenerationRequest
@@ -28,18 +30,6 @@ from llmgym.rollout.engines.sglang.worker import Worker
 
 pytestmark = pytest.mark.slow
 
-CPU: dict[str, Any] = {
-    "device": "cpu",
-    "dtype": "float32",
-    "attention_backend": "torch_native",
-    "sampling_backend": "pytorch",
-    "grammar_backend": "none",
-    "disable_overlap_schedule": True,
-    "disable_cuda_graph": True,
-    "skip_server_warmup": True,
-    "sleep_on_idle": True,  # an idle scheduler would poll, and take a core from the test that runs
-    "max_total_tokens": 20000,
-}
 STOP = 2
 
 

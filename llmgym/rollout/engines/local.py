@@ -23,6 +23,7 @@ from llmgym.rollout.engines.kv_cache import Store, bytes_per_token
 from llmgym.rollout.engines.probe import cached_logits
 from llmgym.rollout.engines.sampling import sample, uniforms
 from llmgym.rollout.engines.slots import Slots
+from llmgym.rollout.engines.stop_strings import completes
 
 _CHUNK = 512  # tokens of a sequence that run at once
 _PREFILL_TOKENS = 1280  # tokens of several sequences that run at once
@@ -78,7 +79,7 @@ class LocalEngine:
         memory_gib: Bound of the KV cache.
         max_running: Episodes in flight at the most.
         context_length: Tokens of prompt and replies that fit; the model's own length if None.
-        text_of: Returns the text of tokens; needed for requests that have stop strings.
+        text_of: Returns the text of some of a reply's tokens; needed for requests that have stop strings.
 
     Raises:
         ModelError: The cache is too small for one context, or the model is of a kind that
@@ -258,11 +259,8 @@ class LocalEngine:
         request = run.request
         if run.tokens[-1] in request.stop_token_ids:
             return "stop"
-        if request.stop and self._text_of is not None:
-            # A token is at least a byte, so this many hold any of the strings.
-            tail = self._text_of(run.tokens[-max(len(stop.encode()) for stop in request.stop) :])
-            if any(stop in tail for stop in request.stop):
-                return "stop"
+        if request.stop and self._text_of is not None and completes(run.tokens, request.stop, self._text_of):
+            return "stop"
         full = run.length >= self.context_length
         return "length" if full or len(run.tokens) >= request.max_tokens else None
 

@@ -18,6 +18,17 @@ KEY_VARIABLE = "LLMGYM_ENGINE_KEY"
 """The environment variable with the key of servers given by URL."""
 
 
+def engine_kind(kind: EngineKind, urls: Sequence[str] = ()) -> EngineKind:
+    """Return which engine a configuration means.
+
+    ``auto`` stands for SGLang if a URL is given, or if it is installed and a CUDA GPU is
+    there; else for the embedded engine.
+    """
+    if kind != "auto":
+        return kind
+    return "sglang" if urls or (installed_version() and torch.cuda.is_available()) else "local"
+
+
 def make_engine(
     kind: EngineKind,
     model: PreTrainedModel,
@@ -38,14 +49,13 @@ def make_engine(
     """Return an engine with the weights of `model`.
 
     Args:
-        kind: ``auto`` stands for SGLang if a URL is given, or if it is installed and a CUDA
-            GPU is there; else for the embedded engine.
+        kind: See `engine_kind`.
         model: What the learner trains; the embedded engine samples with it as it is.
         model_path: The directory or hub name that `model` was loaded from.
         context_length: Tokens of prompt and replies at the most.
         kv_cache_gib: Bound of the embedded engine's cache.
         dtype: ``float32`` or ``bfloat16``; None for that of `model`.
-        text_of: Returns the text of tokens; needed if requests have stop strings.
+        text_of: Returns the text of some of a reply's tokens; needed if requests have stop strings.
         urls: SGLang servers that are there already.
         servers: SGLang servers to start; 0 for one SGLang in this process.
         options: Arguments of SGLang.
@@ -59,9 +69,7 @@ def make_engine(
             of a start to servers that run.
         EngineError: SGLang is missing, or does not start.
     """
-    if kind == "auto":
-        kind = "sglang" if urls or (installed_version() and torch.cuda.is_available()) else "local"
-    if kind == "local":
+    if engine_kind(kind, urls) == "local":
         if urls or servers or options or transfer == "group":
             raise ConfigError(
                 "engine_url, engine_servers, engine_kwargs and engine_transfer are SGLang's: expected --engine sglang."
@@ -102,7 +110,7 @@ def make_engine(
         ]
     else:
         workers = [InProcess(model_path, {"random_seed": seed, **common})]
-    engine = SGLangEngine(workers, context_length=context_length, directory=weights_dir, notify=notify)
+    engine = SGLangEngine(workers, context_length=context_length, directory=weights_dir, text_of=text_of, notify=notify)
     if urls:  # whatever they have: the learner's weights are the ones to sample with
         engine.load_weights(model.named_parameters(), version=0)
     return engine

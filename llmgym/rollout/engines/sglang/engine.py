@@ -18,6 +18,7 @@ from llmgym.rollout.engines.sglang.loop import LoopThread
 from llmgym.rollout.engines.sglang.weights import Weights
 from llmgym.rollout.engines.sglang.wire import TransientError, completion_of, payload_of
 from llmgym.rollout.engines.sglang.worker import Worker, WorkerLostError
+from llmgym.rollout.engines.stop_strings import cut
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,6 +72,9 @@ class SGLangEngine:
         context_length: Tokens of prompt and reply that fit; as many as SGLang takes if None.
         directory: Where weights are written for servers to read; a temporary one if None.
             Servers on other machines need one that they see too.
+        text_of: Returns the text of some of a reply's tokens. With it a reply ends at the token
+            that completes a stop string: SGLang looks at as many tokens as a string usually
+            has, and samples past one that has more.
         notify: Is given a sentence when a worker is lost or back.
 
     Raises:
@@ -83,9 +87,11 @@ class SGLangEngine:
         *,
         context_length: int | None = None,
         directory: Path | None = None,
+        text_of: Callable[[Sequence[int]], str] | None = None,
         notify: Callable[[str], object] = _log.warning,
     ) -> None:
         self.weight_version = 0
+        self._text_of = text_of
         self._notify = notify
         self._run = secrets.token_hex(4)  # no other run calls its weights by the same name
         self._directory = Path(tempfile.mkdtemp(prefix="llmgym-weights-", dir=directory))
@@ -219,6 +225,8 @@ class SGLangEngine:
             try:
                 reply = await seat.worker.generate(rid, payload)
                 completion = completion_of(request, reply, self.weight_version)
+                if request.stop and self._text_of is not None:
+                    completion = cut(completion, request.stop, self._text_of)
                 if seat.worker.is_stale(reply, self._weights):
                     raise WorkerLostError("it answered with other weights than it was given")
             except TransientError as error:

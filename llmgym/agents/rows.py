@@ -1,0 +1,63 @@
+"""Which examples can be learnt from: all are looked at before a run writes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from llmgym.errors import DataError, ModelError
+from llmgym.report.console import notify
+from llmgym.types import Message
+
+
+class Example(Protocol):
+    """What is learnt from: a prompt and one or more answers to it, each a tuple of messages."""
+
+    @property
+    def row(self) -> int | None:
+        """Its row in the file that it was read from; None if it was made."""
+        ...
+
+
+AnyExample = TypeVar("AnyExample", bound=Example)
+
+
+def usable(
+    examples: Iterable[AnyExample], check: Callable[[AnyExample], object], data: Path | None, skipped: list[str] | None
+) -> list[AnyExample]:
+    """Return the examples that pass a check.
+
+    Args:
+        examples: All of them.
+        check: Raises a DataError or a ModelError of one that cannot be learnt from.
+        data: The file that they come from, if any.
+        skipped: Is given what is wrong with those that are left out; None to raise it.
+
+    Raises:
+        DataError: An example does not pass. The message names its row.
+    """
+    kept = []
+    for number, example in enumerate(examples):
+        try:
+            check(example)
+        except (DataError, ModelError) as error:
+            where = f"Example {number}, counted from 0" if example.row is None else f"{str(data)!r}: row {example.row}"
+            if skipped is None:
+                raise DataError(f"{where}: {error}") from None
+            skipped.append(f"{where}: {error}")
+        else:
+            kept.append(example)
+    return kept
+
+
+def tell_of_skipped(skipped: Sequence[str] | None, kept: int) -> None:
+    """Say how many rows were left out, and why the first was."""
+    if skipped:
+        notify(f"{len(skipped)} of {len(skipped) + kept} rows are left out, the first since: {skipped[0]}")
+
+
+def conversations_of(example: Any) -> list[tuple[Message, ...]]:
+    """Return each answer of an example behind its prompt."""
+    sides = [value for name in example.__slots__ if isinstance(value := getattr(example, name), tuple)]
+    return [(*example.prompt, *side) for side in sides if side is not example.prompt]

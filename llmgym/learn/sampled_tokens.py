@@ -1,0 +1,159 @@
+"""`SampledTokens`: log-probabilities and entropies where tokens were sampled, whose logits never exist all at once."""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.distributions import Distribution
+
+from llmgym.models.causal_lm import Head
+
+_AT_ONCE = 2**22  # numbers: 16 MiB in float32, which stay near a processor
+
+
+class SampledTokens(Distribution):
+    """Categorical distributions over the vocabulary, at the sampled tokens of a batch.
+
+    Logits are computed when something is asked of them, and again in the backward pass, for one
+    part of the vocabulary after another. So the head's weights are read once, the gradient of
+    each is written once, and what is held besides does not grow with the vocabulary.
+
+    Args:
+        states: The hidden state before each sampled token, in the order of `mask`.  [N, D]
+        head: Makes logits of them.
+        mask: Where tokens were sampled.  [B, T]
+        dtype: What products are computed in; None for that of the weights.
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, states: Tensor, head: Head, mask: Tensor, *, dtype: torch.dtype | None = None) -> None:
+        super().__init__(batch_shape=mask.shape, validate_args=False)
+        self.states, self.head, self.mask = states, head, mask
+        self.dtype = dtype or head.weight.dtype
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return the log-probability of tokens [B, T]; 0 where none was sampled.  [B, T]"""
+        return self._spread(value[self.mask])
+
+    def entropy(self) -> Tensor:
+        """Return the entropy in nats; 0 where nothing was sampled.  [B, T]"""
+        return self._spread(None)
+
+    def _spread(self, chosen: Tensor | None) -> Tensor:
+        """Return the log-probability of chosen tokens [N], or without any the entropy; 0 elsewhere.  [B, T]"""
+        given = self.states, self.head.weight, self.head.bias, chosen, self.head, self.dtype
+        values: Tensor = _OfLogits.apply(*given)  # type: ignore[no-untyped-call]
+        return values.new_zeros(self.mask.shape).masked_scatter(self.mask, values)
+
+
+class _OfLogits(torch.autograd.Function):
+    r"""The log-probability of a chosen token, or the entropy, of logits :math:`z` in parts.
+
+    .. math:: \frac{\partial \log p_a}{\partial z_i} = \delta_{ai} - p_i, \qquad
+        \frac{\partial H}{\partial z_i} = -p_i (\log p_i + H)
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        states: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        chosen: Tensor | None,
+        head: Head,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        """Return a number for each state.  [N, D] -> [N]"""
+        normaliser = mean = None  # log sum exp z, and what the chosen z or the mean of z is so far  [N]
+        for start, logits in _parts(states, head, dtype):
+            largest = logits.amax(dim=1, keepdim=True)
+            if chosen is not None:
+                index, inside = _place(chosen, start, logits)
+                part_mean = torch.where(inside, logits.gather(1, index)[:, 0], 0.0)
+                total = logits.sub_(largest).exp_().sum(dim=1)
+            else:
+                exps = (logits - largest).exp_()
+                total = exps.sum(dim=1)
+                part_mean = exps.mul_(logits).sum(dim=1) / total
+            part = total.log() + largest[:, 0]
+            if normaliser is None or mean is None:
+                normaliser, mean = part, part_mean
+                continue
+            both = torch.logaddexp(normaliser, part)
+            if chosen is not None:
+                mean = mean + part_mean
+            else:
+                mean = mean * (normaliser - both).exp() + part_mean * (part - both).exp()
+            normaliser = both
+        assert normaliser is not None
+        assert mean is not None
+        values = normaliser - mean if chosen is None else mean - normaliser
+        ctx.save_for_backward(states, weight, bias, chosen, normaliser, values)
+        ctx.head, ctx.dtype = head, dtype
+        return values
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of states, weight and bias."""
+        states, weight, bias, chosen, normaliser, values = ctx.saved_tensors
+        needs_states, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        # A state's gradient adds up over the parts, a weight's is there at once.
+        to_states = torch.zeros_like(states, dtype=normaliser.dtype) if needs_states else None
+        to_weight = torch.zeros_like(weight) if needs_weight else None
+        to_bias = torch.zeros_like(bias) if needs_bias else None
+        narrow = states.to(ctx.dtype)
+        for start, logits in _parts(states, ctx.head, ctx.dtype):
+            part = slice(start, start + logits.shape[1])
+            slope = ctx.head.slope(logits)
+            log_p = logits.sub_(normaliser[:, None])
+            if chosen is not None:
+                index, inside = _place(chosen, start, logits)
+                steps = log_p.exp_().mul_(-gradient[:, None])
+                steps.scatter_add_(1, index, (gradient * inside)[:, None])
+            else:
+                steps = log_p.exp().mul_(log_p.add_(values[:, None])).mul_(-gradient[:, None])
+            steps = steps.mul_(slope).to(ctx.dtype)  # what a logit before scale and cap should change by  [N, v]
+            if to_states is not None:
+                _add_product(to_states, steps, weight[part].to(ctx.dtype))
+            if to_weight is not None:
+                _add_product(to_weight[part], steps.T, narrow)
+            if to_bias is not None:
+                to_bias[part] = steps.sum(dim=0)
+        return to_states, to_weight, to_bias, None, None, None
+
+
+def _parts(states: Tensor, head: Head, dtype: torch.dtype) -> Iterator[tuple[int, Tensor]]:
+    """Yield where a part of the vocabulary begins, and its logits in at least float32, to be overwritten.  [N, v]"""
+    count, width = states.shape
+    vocabulary = len(head.weight)
+    size = max(1, min(vocabulary, _AT_ONCE // max(1, count, width)))
+    narrow = states.detach().to(dtype)
+    products = narrow.new_empty(count * size)  # the same memory for every part: fresh pages are dear
+    wide = products if dtype.itemsize >= 4 else narrow.new_empty(count * size, dtype=torch.float32)
+    for start in range(0, vocabulary, size):
+        weight = head.weight.detach()[start : start + size].to(dtype)
+        shape = (count, len(weight))
+        raw = torch.mm(narrow, weight.T, out=products[: count * len(weight)].view(shape))
+        if head.bias is not None:
+            raw += head.bias.detach()[start : start + size].to(dtype)
+        if wide is not products:
+            raw = wide[: raw.numel()].view(shape).copy_(raw)
+        yield start, head.shaped(raw)
+
+
+def _place(chosen: Tensor, start: int, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return columns of a part for chosen tokens [N, 1], and which of them are in this part.  [N]"""
+    column = (chosen - start).clamp(0, logits.shape[1] - 1)
+    return column[:, None], column == chosen - start
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add a matrix product to a total that may be of a wider type, in place."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
