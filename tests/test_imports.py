@@ -26,7 +26,10 @@ LAYERS = [
     {"llmgym.agents"},
     {"llmgym.cli"},
 ]
-EXCEPTIONS = {"llmgym.models.tiny": "llmgym.rollout"}  # the recipe of the bundled model encodes chats
+EXCEPTIONS = {
+    "llmgym.models.tiny": ("llmgym.rollout",),  # the recipe of the bundled model encodes chats
+    "llmgym.models.compat": ("llmgym.rollout", "llmgym.learn"),  # tries what stands on models
+}
 
 
 def modules() -> list[tuple[str, Path]]:

@@ -25,7 +25,7 @@ from llmgym.learn.policy import Policy
 from llmgym.learn.reference import Reference
 from llmgym.models import TINY_PATH
 from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
-from llmgym.models.context import longest_context
+from llmgym.models.context import longest_context, rope_notice
 from llmgym.models.lora import adapt, load_merged, merged_weights
 from llmgym.models.threads import use_available_processors
 from llmgym.registry import load_env_creator, make_env, resolve_env
@@ -64,8 +64,9 @@ class Training(Loop):
         """What replies are sampled with: the model, or beside adapters a plain one that takes the merged weights."""
         set_run_time(config.date)
         self.codec = ChatCodec(self.tokenizer, stop_token_ids_of(self.model), config.history)
-        if self.codec.notice:
-            notify(self.codec.notice)
+        for notice in (self.codec.notice, rope_notice(self.model.config, config.context_length)):
+            if notice:
+                notify(notice)
         self.policy = Policy(
             self.model,
             config.temperature,

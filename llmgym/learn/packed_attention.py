@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from llmgym.errors import ModelError
 from llmgym.learn.packing import Packed, Segment
 from llmgym.models.attention import register, window_of
 
@@ -55,6 +56,8 @@ def attend(
         ModelError: The layer needs more than a window.
     """
     window = window_of(attention_mask, s_aux)
+    if value.shape[-1] != query.shape[-1]:
+        raise ModelError("its values have another width than its queries")
     if query.device.type == "cpu" or softcap is not None:  # the fused kernels have no softcap
         return in_blocks(query, key, value, scaling, packed.segments, window, softcap), None
     return in_padded_rows(query, key, value, scaling, packed.segments, window), None

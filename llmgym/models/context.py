@@ -35,3 +35,15 @@ def rope_switch(config: PretrainedConfig) -> int | None:
         elif kind.get("rope_type") == "dynamic":
             switches.append(settings.max_position_embeddings)
     return min(map(int, switches), default=None)
+
+
+def rope_notice(config: PretrainedConfig, asked: int | None) -> str | None:
+    """Return a sentence for whoever asked for so many tokens, or for all, and gets fewer for `rope_switch`."""
+    switch = rope_switch(config)
+    named = config.get_text_config(decoder=True).max_position_embeddings if switch is not None else 0
+    if switch is None or switch >= min(asked or named, named):
+        return None
+    return (
+        f"Conversations end at {switch} tokens: beyond, the rotary frequencies of this model depend on the longest "
+        "conversation of a batch, and what is cached or packed beside it would no longer be right."
+    )

@@ -2,11 +2,13 @@
 
 import copy
 import importlib.util
+import warnings
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from llmgym.errors import ModelError
 
@@ -17,7 +19,8 @@ def add_adapters(model: PreTrainedModel, rank: int, alpha: float, seed: int = 0)
     r"""Freeze a model and give every linear layer of its trunk an adapter that learns, in place.
 
     A layer's weight becomes :math:`W + \frac{\alpha}{r} B A`, with B = 0 at first. The head of a reward model,
-    which may be new, learns as a whole; that of a language model does not learn.
+    which may be new, learns as a whole; that of a language model does not learn. Experts that are fused into one
+    parameter are no linear layers, and stay as they are, as do routers.
 
     Args:
         model: As it was loaded.
@@ -33,11 +36,15 @@ def add_adapters(model: PreTrainedModel, rank: int, alpha: float, seed: int = 0)
     from peft import LoraConfig
 
     heads = [name for name, child in model.named_children() if isinstance(child, nn.Linear)]
+    # By name: peft takes "all-linear" to mean routers and fused experts, too, whose models read more off them than a
+    # weight, and whose adapters it multiplies out in every pass.
+    linear = [name for name, module in model.named_modules() if type(module) in (nn.Linear, Conv1D)]
     lora = LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", exclude_modules=heads or None
+        r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=[name for name in linear if name not in heads]
     )
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # peft tells of what it corrects by itself
             torch.manual_seed(seed)
             model.add_adapter(lora, adapter_name=_ADAPTER)
         if "score" in heads:

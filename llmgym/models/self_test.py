@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
 from llmgym.errors import ModelError
-from llmgym.models.attention import attention
+from llmgym.models.attention import Causal, attention
 from llmgym.models.context import longest_context
 
 _TOLERANCE = 1e-6  # of logits in float64, which agree to about 1e-12 where nothing is wrong
@@ -64,7 +64,7 @@ def self_test(model: PreTrainedModel, run: Callable[[Probe], Sequence[Tensor]], 
         raise ModelError(f"{refusal}: {error}") from error
     except Exception as error:  # a model that is driven in a way it was not written for can raise anything
         what = str(error).splitlines() or [type(error).__name__]
-        raise ModelError(f"{refusal}: {_reason(model)} ({what[0]:.200})") from error
+        raise ModelError(f"{refusal}: {_reason(model, what[0])} ({what[0]:.200})") from error
     differences = [float((a - e[-len(a) :]).abs().max()) for a, e in zip(actual, expected, strict=True)]
     largest = max(1.0, *(float(e.abs().max()) for e in expected))
     if not sum(differences) <= _TOLERANCE * largest:  # a sum, so that NaN is noticed
@@ -74,8 +74,10 @@ def self_test(model: PreTrainedModel, run: Callable[[Probe], Sequence[Tensor]], 
         )
 
 
-def _reason(model: PreTrainedModel) -> str:
-    """Return the likely reason for a model that does something else, when it is driven another way."""
+def _reason(model: PreTrainedModel, error: str = "") -> str:
+    """Return the likely reason for a model that does something else or raises, when it is driven another way."""
+    if Causal.__name__ in error:
+        return "it does more with its attention masks than hand them to its attention"
     if not model._supports_attention_backend:
         return "its layers attend in a way of their own, which transformers lets nobody replace"
     if {"conv", "linear_attention", "mamba", "hybrid"} & set(getattr(model.config, "layer_types", None) or []):

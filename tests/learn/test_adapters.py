@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import random_model
 from test_clipped_policy import real_batch
+from transformers import AutoModelForCausalLM, Glm4MoeConfig, GPT2Config, MixtralConfig, PhimoeConfig, Qwen3MoeConfig
 
 from llmgym.errors import ModelError
 from llmgym.learn.checkpoint import save_checkpoint
@@ -16,7 +17,7 @@ from llmgym.learn.policy import Policy
 from llmgym.learn.reference import Reference
 from llmgym.models import TINY_PATH
 from llmgym.models.causal_lm import load_causal_lm, load_reward_model
-from llmgym.models.lora import add_adapters, load_merged, merged_weights
+from llmgym.models.lora import adapt, add_adapters, load_merged, merged_weights
 
 
 @pytest.mark.parametrize("family", ["qwen2", "llama"])
@@ -34,6 +35,28 @@ def test_merged_weights_are_those_of_a_plain_model_that_says_the_same(family: st
     assert not torch.allclose(plain(tokens).logits, model(tokens).logits, atol=1e-2)
     load_merged(plain, model)
     torch.testing.assert_close(plain(tokens).logits, model(tokens).logits, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("config_class", [MixtralConfig, Qwen3MoeConfig, PhimoeConfig, Glm4MoeConfig, GPT2Config])
+def test_adapters_of_any_architecture_merge_into_weights_that_say_the_same(config_class: type) -> None:
+    torch.manual_seed(0)
+    experts = {"num_experts_per_tok": 2, "num_local_experts": 4, "num_experts": 4, "n_routed_experts": 4}
+    shape = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "head_dim": 8}
+    config = config_class(
+        num_attention_heads=4, num_key_value_heads=2, moe_intermediate_size=16, pad_token_id=0, **shape, **experts
+    )
+    model = AutoModelForCausalLM.from_config(config).eval()
+    plain = adapt(model, rank=4, alpha=8.0, seed=0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    tokens = torch.randint(1, 300, (2, 9), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert not torch.allclose(plain(tokens).logits, model(tokens).logits, atol=1e-2)
+        load_merged(plain, model)
+        torch.testing.assert_close(plain(tokens).logits, model(tokens).logits, atol=1e-3, rtol=1e-4)
+    Policy(model)
 
 
 def test_a_model_without_adapters_has_its_own_weights() -> None:

@@ -7,19 +7,31 @@ from tensordict import TensorDict
 from torch.nn.functional import pad
 from transformers import (
     AutoModelForCausalLM,
+    BioGptConfig,
     CohereConfig,
     Gemma2Config,
     GemmaConfig,
     GraniteConfig,
     MambaConfig,
     MistralConfig,
+    OPTConfig,
+    Phi3Config,
+    PhimoeConfig,
     PreTrainedModel,
+    Qwen2MoeConfig,
     Qwen3Config,
 )
 
 from llmgym.errors import ModelError
 from llmgym.learn.packed_attention import PACKED
 from llmgym.learn.policy import Policy
+
+EXPERTS = {
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 16,
+    "shared_expert_intermediate_size": 16,
+}
 
 
 def ragged_batch(seed: int = 0) -> TensorDict:
@@ -90,6 +102,8 @@ def test_log_probs_and_gradients_equal_plain_forward_passes(model: PreTrainedMod
         (Gemma2Config, {"head_dim": 16, "sliding_window": 8, "attn_logit_softcapping": 2.0}),
         (GraniteConfig, {"attention_multiplier": 0.2, "residual_multiplier": 0.5, "logits_scaling": 2.0}),
         (CohereConfig, {"logit_scale": 0.25}),
+        (PhimoeConfig, {"sliding_window": 8, "num_local_experts": 4}),
+        (Qwen2MoeConfig, {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1, **EXPERTS}),
     ],
     ids=lambda value: getattr(value, "model_type", None),
 )
@@ -108,6 +122,53 @@ def test_other_families_agree_in_values_and_gradients(config_class: type, option
     actual = Policy(model).log_probs(batch)
     torch.testing.assert_close(actual, expected, atol=1e-4, rtol=0)
     torch.testing.assert_close(gradient(model, actual.sum()), expected_gradient, atol=2e-3, rtol=1e-3)
+
+
+def test_rows_beyond_a_switch_of_rotary_frequencies_are_refused_and_change_no_shorter_row() -> None:
+    rope = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [8.0] * 4, "rope_theta": 1e4}
+    config = Phi3Config(
+        vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+        max_position_embeddings=256, original_max_position_embeddings=64, pad_token_id=0,
+        rope_parameters={**rope, "original_max_position_embeddings": 64, "partial_rotary_factor": 1.0},
+    )  # fmt: skip
+    torch.manual_seed(0)
+    policy = Policy(AutoModelForCausalLM.from_config(config).eval())
+    within = ragged_batch()
+    torch.testing.assert_close(policy.log_probs(within), plain_log_probs(policy.model, within), atol=1e-4, rtol=0)
+    beyond = TensorDict(
+        {
+            "tokens": torch.arange(3, 70)[None],
+            "mask": torch.arange(67)[None] >= 60,
+            "prompt_length": torch.tensor([10]),
+        },
+        batch_size=[1],
+    )
+    with pytest.raises(ModelError, match="at most 64 tokens"):
+        policy.log_probs(beyond)
+
+
+@pytest.mark.parametrize(
+    ("config_class", "options"),
+    [
+        (OPTConfig, {"ffn_dim": 48, "dropout": 0.5, "attention_dropout": 0.5, "layerdrop": 0.5}),
+        (BioGptConfig, {"intermediate_size": 48, "hidden_dropout_prob": 0.5, "activation_dropout": 0.5}),
+    ],
+    ids=lambda value: getattr(value, "model_type", None),
+)
+def test_gradient_checkpointing_leaves_dropout_off(config_class: type, options: dict[str, float]) -> None:
+    torch.manual_seed(0)
+    shape = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "pad_token_id": 0}
+    model = AutoModelForCausalLM.from_config(config_class(**shape, **options)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4.0)
+    batch = ragged_batch()
+    expected = plain_log_probs(model, batch)
+    expected_gradient = gradient(model, expected.sum())
+    actual = Policy(model, gradient_checkpointing=True).log_probs(batch)
+    torch.testing.assert_close(actual, expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(gradient(model, actual.sum()), expected_gradient, atol=2e-3, rtol=1e-3)
+    assert not any(module.training for module in model.modules())
 
 
 def test_an_architecture_that_cannot_be_packed_is_refused() -> None:

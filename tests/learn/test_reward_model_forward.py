@@ -161,6 +161,28 @@ def test_padding_at_the_end_of_a_template_is_where_transformers_reads_the_reward
     assert found == pytest.approx(by_transformers(model, episode), abs=1e-4)
 
 
+def test_without_padding_the_reward_is_read_at_the_end_of_the_template(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    trained = make("llama", tokenizer)
+    trained.model.config.pad_token_id = None
+    other = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer.backend_tokenizer,
+        eos_token="<|im_end|>",
+        chat_template="{% for m in messages %}{{ m['role'] + ': ' + m['content'] + eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}",
+    )
+    save_checkpoint(tmp_path / "trained", trained.model, other)
+    model = RewardModel.load(tmp_path / "trained")
+    episode = Episode(None, [Turn("question", "answer")])
+    tokens = other("user: question<|im_end|>assistant: answer<|im_end|>")["input_ids"]
+    assert tokens[-1] == other.eos_token_id
+    with torch.no_grad():
+        expected = float(trained.model(torch.tensor([tokens])).logits)
+    (found,) = model.rewards([[model.encode(episode.messages)]])
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
 def test_a_reward_that_is_not_finite_is_missing(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     model = make("llama", tokenizer)
     scorer = scorer_of(model, tmp_path / "saved")

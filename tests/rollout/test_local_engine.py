@@ -1,6 +1,7 @@
 """The embedded engine samples what the model says, whatever its batch looks like."""
 
 import random
+import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -15,9 +16,12 @@ from transformers import (
     GraniteConfig,
     MambaConfig,
     MistralConfig,
+    Phi3Config,
+    PhimoeConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen2MoeConfig,
     Qwen3Config,
     TopKLogitsWarper,
     TopPLogitsWarper,
@@ -261,6 +265,12 @@ def test_episodes_that_outgrow_the_memory_wait_and_lose_nothing(contexts: int) -
         torch.testing.assert_close(torch.tensor(completions[i].log_probs), expected, atol=1e-4, rtol=1e-4)
 
 
+EXPERTS = {
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 16,
+    "shared_expert_intermediate_size": 16,
+}
 GRANITE = {"logits_scaling": 4.0, "embedding_multiplier": 2.0, "residual_multiplier": 0.5, "attention_multiplier": 0.3}
 
 
@@ -275,6 +285,8 @@ GRANITE = {"logits_scaling": 4.0, "embedding_multiplier": 2.0, "residual_multipl
         (Gemma2Config, {"head_dim": 16, "sliding_window": 8, "attn_logit_softcapping": 2.0}),
         (GraniteConfig, GRANITE),
         (CohereConfig, {"logit_scale": 0.25}),
+        (PhimoeConfig, {"sliding_window": 8, "num_local_experts": 4}),
+        (Qwen2MoeConfig, {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1, **EXPERTS}),
     ],
     ids=lambda value: getattr(value, "model_type", None),
 )
@@ -295,6 +307,52 @@ def test_other_families_agree_with_themselves(config_class: type, options: dict[
         tokens = [*prompts[i], *completion.tokens]
         expected = plain_log_probs(model, tokens)[-len(completion.tokens) :]
         torch.testing.assert_close(torch.tensor(completion.log_probs), expected, atol=1e-4, rtol=0)
+
+
+def longrope(original: int) -> PreTrainedModel:
+    """A model whose rotary frequencies are others in conversations of more than `original` tokens."""
+    torch.manual_seed(0)
+    rope = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [8.0] * 4, "rope_theta": 1e4}
+    config = Phi3Config(
+        vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+        max_position_embeddings=256, original_max_position_embeddings=original, pad_token_id=0,
+        rope_parameters={**rope, "original_max_position_embeddings": original, "partial_rotary_factor": 1.0},
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4.0)
+    return model
+
+
+@pytest.mark.parametrize("asked", [None, 40, 200])
+def test_an_episode_ends_where_rotary_frequencies_would_switch_and_is_right_until_then(asked: int | None) -> None:
+    model = longrope(48)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        engine = LocalEngine(model, context_length=asked)
+    assert engine.context_length == min(asked or 48, 48)
+    assert any("rotary frequencies" in str(warning.message) for warning in warned) == (asked != 40)
+    prompts = {0: list(range(3, 33)), 1: list(range(3, 33)), 2: list(range(9, 20))}
+    engine.submit([request(i, prompt, max_tokens=100) for i, prompt in prompts.items()])
+    completions = drain(engine)
+    assert max(len(prompts[i]) + len(completion.tokens) for i, completion in completions.items()) == min(
+        asked or 48, 48
+    )
+    for i, completion in completions.items():
+        tokens = [*prompts[i], *completion.tokens]
+        expected = plain_log_probs(model, tokens)[-len(completion.tokens) :]
+        torch.testing.assert_close(torch.tensor(completion.log_probs), expected, atol=1e-3, rtol=0)
+
+
+def test_a_llama_has_no_window_even_where_its_configuration_names_one() -> None:
+    model = random_model("llama", sliding_window=8)
+    engine = LocalEngine(model)
+    prompt = list(range(3, 40))
+    engine.submit([request(0, prompt, max_tokens=10)])
+    completion = drain(engine)[0]
+    expected = plain_log_probs(model, [*prompt, *completion.tokens])[-len(completion.tokens) :]
+    torch.testing.assert_close(torch.tensor(completion.log_probs), expected, atol=1e-4, rtol=0)
 
 
 def test_a_model_that_the_engine_cannot_run_is_refused() -> None:

@@ -94,7 +94,8 @@ def _attend(
     window = window_of(attention_mask, s_aux)
     query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))
     layer = cast(int, module.layer_idx)
-    return forward_pass.attend(layer, query, key, value, scaling, window, softcap)[None], None
+    attended = forward_pass.attend(layer, query, key, value, scaling, window, softcap)
+    return attended.contiguous()[None], None
 
 
 register(_ATTENTION, _attend)

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig
 
+from llmgym.errors import ModelError
+
 
 class Store:
     """Rows of equal capacity, in every layer of a model.
@@ -49,7 +51,16 @@ class Store:
 
     @torch.inference_mode()
     def write(self, layer: int, places: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Write the keys and values [N, K, D] of tokens to the places that `places` returned for them."""
+        """Write the keys and values [N, K, D] of tokens to the places that `places` returned for them.
+
+        Raises:
+            ModelError: They have another shape.
+        """
+        if keys.shape[1:] != (self._heads, self._head_dim) or keys.shape != values.shape:
+            raise ModelError(
+                f"its keys and values have the shapes {list(keys.shape[1:])} and {list(values.shape[1:])} per token, "
+                f"where its configuration says {[self._heads, self._head_dim]}"
+            )
         for store, new in zip(self._layers[layer], (keys, values), strict=True):
             flat = new.reshape(-1, self._head_dim).to(store.dtype)  # [N*K, D]
             store.view(-1, self._head_dim).index_copy_(0, places, flat)
