@@ -33,7 +33,7 @@ def variety(episode: llmgym.Episode) -> float:
 
 def trained(agent_class: type, real_model: Path, tmp_path: Path, lora_rank: int) -> tuple[Any, Path]:
     """An agent after two steps, which both found a gradient, and its checkpoint."""
-    options = {"env": "benchmarks.real_model:WhereIs", "model": str(real_model), "lora_rank": lora_rank}
+    options = {"env": "benchmarks.where_is:WhereIs", "model": str(real_model), "lora_rank": lora_rank}
     options |= {"output_dir": tmp_path, **SMALL[agent_class]}
     if issubclass(agent_class, Agent):
         options["eval_episodes"] = 0
