@@ -125,6 +125,11 @@ class Agent(Trainable):
         return False
 
     @property
+    def keeps_reference(self) -> bool:
+        """Whether a frozen copy of what is trained is kept."""
+        return self.needs_reference
+
+    @property
     def training(self) -> Training:
         """The model, the engine and the environments at work; made when first asked for."""
         return cast("Training", super().training)
@@ -166,6 +171,11 @@ class OnlineAgent(Agent):
         if self._scorer is None and self._given is not None:
             self._scorer = resolve_scorer(self._given)
         return self._scorer
+
+    @property
+    def keeps_reference(self) -> bool:
+        """Whether a frozen copy of what is trained is kept: for the loss, or to measure how far it has moved."""
+        return self.needs_reference or self.measures_kl
 
     @property
     def measures_kl(self) -> bool:

@@ -17,6 +17,7 @@ from llmgym.evaluate import Evaluation
 from llmgym.learn.checkpoint import Origin, origin_of
 from llmgym.learn.learner import Learner
 from llmgym.learn.losses import LanguageModelLoss
+from llmgym.learn.needs import Needs, seconds_of
 from llmgym.report.console import Progress, make_console, notify, print_evaluations
 from llmgym.report.curve import draw_learning_curve
 from llmgym.report.run_directory import RunDirectory
@@ -80,6 +81,7 @@ class Loop(ABC):
         run = RunDirectory(self.config.output_dir, label, config.to_yaml(), facts)
         self.learner.skipped_batches = run.path / "skipped_batches"
         console.print(f"[bold]{label}[/bold]: {self.config.model}, {facts['parameters']:,} parameters, {steps} steps")
+        self._say_what_it_takes()
         evaluations: dict[str, Evaluation] = {}
         metrics: list[dict[str, float]] = []
         try:
@@ -126,6 +128,28 @@ class Loop(ABC):
     def check(self) -> None:
         """Refuse what cannot be trained on, before anything is written."""
         return
+
+    @abstractmethod
+    def needs(self) -> Needs:
+        """Return what a training step will take."""
+
+    def time_of_step(self, needs: Needs) -> str:
+        """Say how long a training step may take; empty if that depends on what nobody knows yet."""
+        return ""
+
+    def _say_what_it_takes(self) -> None:
+        needs = self.needs()
+        sampled, learnt = seconds_of(1000 * needs.forward), seconds_of(1000 * (needs.forward + needs.backward))
+        notify(
+            f"{needs} Time: about {sampled} per 1,000 tokens read or sampled and {learnt} per 1,000 tokens learnt from"
+            f"{self.time_of_step(needs)}.",
+            warning=not needs.fits,
+        )
+        if not needs.fits:
+            notify(
+                "This may not fit. What makes it smaller: lora_rank, gradient_checkpointing, a smaller "
+                "micro_batch_tokens or a smaller model."
+            )
 
     @property
     def origin(self) -> Origin:

@@ -18,6 +18,7 @@ from llmgym.evaluate import summarise
 from llmgym.learn import mismatch
 from llmgym.learn.batch import split_by_group
 from llmgym.learn.engine_check import check_log_probs
+from llmgym.learn.needs import Needs, seconds_of
 from llmgym.learn.reference import kl_from, log_probs_of
 from llmgym.report.console import notify
 from llmgym.rollout.collector import Task
@@ -48,6 +49,16 @@ class OnlineTraining(Training):
         self.envs = self.make_envs(self.config.prompts_per_step * self.config.group_size)
         self.collector = self.make_collector(self.envs, agent.scorer)
         self._told_of_missing = False
+
+    def time_of_step(self, needs: Needs) -> str:
+        """Say how long a step takes per turn, of which nobody knows how many there are, with the longest replies."""
+        config = self.config
+        episodes = config.prompts_per_step * config.group_size
+        seconds = needs.forward + config.epochs * (needs.forward + needs.backward)  # per token of a reply
+        return (
+            f"; {seconds_of(episodes * config.max_tokens * seconds)} per step and turn of {episodes} episodes, if "
+            f"replies take all of their {config.max_tokens} tokens"
+        )
 
     def _step(self, step: int) -> tuple[Sequence[Trajectory], dict[str, float]]:
         begun = time.perf_counter()

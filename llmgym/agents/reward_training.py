@@ -17,6 +17,8 @@ from llmgym.agents.rows import tell_of_skipped, usable
 from llmgym.errors import ConfigError, DataError
 from llmgym.evaluate import Evaluation, wilson_interval
 from llmgym.learn.checkpoint import save_checkpoint
+from llmgym.learn.needs import Needs, training_needs
+from llmgym.learn.packing import pack
 from llmgym.learn.reward_model import RewardModel as Rewards
 from llmgym.models import TINY_PATH
 from llmgym.models.lora import adapt, load_merged
@@ -64,6 +66,19 @@ class RewardTraining(Loop):
         self._plain = adapt(self.model, config.lora_rank, config.lora_alpha, config.seed)
         """What is saved: the model, or beside adapters a plain one that takes the merged weights."""
         self.learner = make_learner(agent.loss(self.rewards), config)
+
+    def needs(self) -> Needs:
+        """Return what a training step will take."""
+        pair = encode_pairs(self.examples[:1], self.rewards)
+        batch = self.rewards.collate(pair).to(self.model.device)
+        return training_needs(
+            self.learner.loss,
+            policy=self.rewards,
+            run=lambda: self.rewards(batch).sum(),
+            tokens=int(pack(batch, self.model.device).tokens.numel()),
+            batch_tokens=self.learner.micro_batch_tokens,
+            reference=False,
+        )
 
     def _step(self, step: int) -> tuple[Sequence[Trajectory], dict[str, float]]:
         begun = time.perf_counter()

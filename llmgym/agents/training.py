@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 import transformers
+from tensordict import TensorDict
+from transformers import PreTrainedModel
 
 from llmgym.agents.config import AgentConfig
 from llmgym.agents.loop import Loop, device_of, make_learner
@@ -18,6 +20,7 @@ from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import ConfigError
 from llmgym.evaluate import Evaluation, evaluate
 from llmgym.learn.checkpoint import save_checkpoint
+from llmgym.learn.needs import Needs, training_needs
 from llmgym.learn.policy import Policy
 from llmgym.learn.reference import Reference
 from llmgym.models import TINY_PATH
@@ -117,6 +120,18 @@ class Training(Loop):
         """Whether there are held-out episodes."""
         return self.config.eval_episodes > 0
 
+    def needs(self) -> Needs:
+        """Return what a training step will take."""
+        batch = _few_tokens(self.policy.model)
+        return training_needs(
+            self.learner.loss,
+            policy=self.policy,
+            run=lambda: self.policy.log_probs(batch).sum(),
+            tokens=int(batch["mask"].sum()),
+            batch_tokens=self.learner.micro_batch_tokens,
+            reference=self._agent.keeps_reference,
+        )
+
     def settled(self) -> dict[str, object]:
         """Return what options came to that are left to llmgym."""
         return {
@@ -173,6 +188,14 @@ class Training(Loop):
     def _hand_over(self, step: int) -> None:
         """Give the engine the weights that a step ended with."""
         self.engine.load_weights(merged_weights(self.model), version=step)
+
+
+def _few_tokens(model: PreTrainedModel) -> TensorDict:
+    """Return a batch of one row, of any tokens, to try a model with."""
+    random = torch.Generator().manual_seed(0)
+    tokens = torch.randint(model.get_input_embeddings().num_embeddings, (1, 65), generator=random)
+    batch = {"tokens": tokens, "mask": torch.arange(65)[None] > 0, "prompt_length": torch.tensor([1])}
+    return TensorDict(batch, batch_size=[1]).to(model.device)
 
 
 def _takes_split(env_id: str) -> bool:

@@ -195,18 +195,18 @@ class _BlockAttention(torch.autograd.Function):
                     )
                     if keep:
                         kept.append(weights)
-        ctx.save_for_backward(query, key, value)
-        ctx.plan, ctx.softcap, ctx.kept = plan, softcap, kept
+        ctx.save_for_backward(query, key, value, *kept)
+        ctx.plan, ctx.softcap = plan, softcap
         return attended
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of query, key and value."""
-        query, key, value = ctx.saved_tensors
+        query, key, value, *weights_kept = ctx.saved_tensors
         grad = grads[0].contiguous()
         heads, _, _, width = query.shape
         grad_query, grad_key, grad_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
-        kept = iter(ctx.kept)
+        kept = iter(weights_kept)
         for head in range(heads):
             for segment, blocks in ctx.plan:
                 keys, values = _seen(segment, key[head]), _seen(segment, value[head])

@@ -36,9 +36,9 @@ def make_console() -> Console:
     return console
 
 
-def notify(sentence: str) -> None:
+def notify(sentence: str, *, warning: bool = True) -> None:
     """Print what a user has to know, as it is."""
-    make_console().print(sentence, style="yellow", soft_wrap=True, markup=False)
+    make_console().print(sentence, style="yellow" if warning else None, soft_wrap=True, markup=False)
 
 
 class Progress:

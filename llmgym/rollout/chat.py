@@ -10,6 +10,8 @@ from llmgym.types import Message
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_SAID = "Reply"  # what a reply says that is looked at
+
 History = Literal["append", "template"]
 """What the model sees of earlier turns. ``append``: what was said, token by token. ``template``: what
 the chat template makes of it now, such as replies without their thinking."""
@@ -57,7 +59,8 @@ class ChatCodec:
         """The tokens that end a reply: the end of sequence, the model's own, and what the template puts after it."""
         self._anchor = self._encode("a")
         self._anchor_text = self._decode(self._anchor)
-        self._padding = self._find_padding()
+        self._around = _split(self.spell(self.reply(_SAID)[:-1]))
+        self._shown_before = _split(self.template.reply(_SAID))[0]
         self.notice = self._notice()
         """What a user has to know of the template and its tokens; None if conversations grow as they are rendered."""
 
@@ -107,32 +110,28 @@ class ChatCodec:
         return self._encode(self.template.render(messages))
 
     def text(self, tokens: Sequence[int]) -> str:
-        """Return a reply's tokens as text, special tokens spelled out, but not the one that ends it.
+        """Return what a reply says, special tokens spelled out, but not the one that ends it.
 
-        White space that stands around every reply, of the template or the tokenizer, is left out.
+        What the template and the tokenizer put around whatever is said is left out: spaces, or
+        a thought that is empty.
         """
         return self._parts(tokens)[1]
 
     def _said(self, reply: Sequence[int]) -> str:
         """Return a reply as the template would have to show it, up to the token that ends it or would do so."""
         left, text, right = self._parts(reply)
-        own_left, own_right = self.template.padding
-        closed = right == self._padding[1] or reply[-1] not in self.stop_token_ids
-        return (own_left if left == self._padding[0] else "") + text + (own_right if closed else right)
+        left = self._shown_before if left == self._around[0] else ""
+        closed = right == self._around[1] or reply[-1] not in self.stop_token_ids
+        return left + text + (self.template.padding[1] if closed else right)
 
     def _parts(self, reply: Sequence[int]) -> tuple[str, str, str]:
-        """Return the padding before a reply, if it is there, what the reply says, and the padding after that."""
+        """Return what stands before whatever a reply says, if it is there, what this one says, and what follows it."""
         ended = len(reply) > 0 and reply[-1] in self.stop_token_ids
         text = self.spell(reply[:-1] if ended else reply)
-        left, right = self._padding
+        left, right = self._around
         left = left if text.startswith(left) else ""
         right = right if ended and text.endswith(right) else ""
         return left, text.removeprefix(left).removesuffix(right), right
-
-    def _find_padding(self) -> tuple[str, str]:
-        """Return the white space before and after what a written reply says, as it is decoded."""
-        left, _, right = self.spell(self.reply("Reply")[:-1]).partition("Reply")
-        return "" if left.strip() else left, "" if right.strip() else right
 
     def spell(self, tokens: Sequence[int]) -> str:
         """Return tokens from anywhere in a conversation as the text that they stand for, special tokens spelled out."""
@@ -190,3 +189,9 @@ class ChatCodec:
         if self.template.end_token is None:
             del reply[-1]
         return self.prompt(chat) == [*self.prompt(chat[:1]), *reply, *self.bridge("second", reply[-1])]
+
+
+def _split(reply: str) -> tuple[str, str]:
+    """Return what stands before and after what a reply says."""
+    before, _, after = reply.partition(_SAID)
+    return before, after

@@ -1,6 +1,7 @@
 """What chat templates do to what was said before is found out at the start, told, and followed on request."""
 
 import random
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from llmgym.rollout.collector import Collector, Sampling, Task
 from llmgym.rollout.engines.base import GenerationRequest
 from llmgym.rollout.engines.local import LocalEngine
 from llmgym.rollout.engines.scripted import ScriptedEngine
+from llmgym.rollout.run_time import run_time, set_run_time
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.types import Message
 
@@ -290,3 +292,104 @@ def test_the_embedded_engine_follows_a_rewritten_conversation(
     runs = [play(codec, LocalEngine(model, max_running=rows), max_tokens=10) for rows in (1, 8)]
     assert [trajectory.tokens for trajectory in runs[0]] == [trajectory.tokens for trajectory in runs[1]]
     assert max(len(trajectory.row_starts) for trajectory in runs[0]) > 2
+
+
+# What does not fit.
+
+SAYS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}" + OPEN
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        SAYS.replace("for m in messages", "for m in messages if m.role != 'system'"),
+        "<|im_start|>system\nYou help.<|im_end|>\n"
+        + SAYS.replace("for m in messages", "for m in messages if m.role != 'system'"),
+        SAYS.replace("for m in messages", "for m in messages if m.role != 'system' or messages | length < 3"),
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + SAYS,
+    ],
+    ids=["drops it", "has a fixed one", "drops it later", "refuses it"],
+)
+def test_a_system_prompt_that_the_template_does_not_show_goes_to_the_first_user(
+    tokenizer: PreTrainedTokenizerFast, template: str
+) -> None:
+    codec = codec_of(tokenizer, template)
+    text = codec.template.render([Message("system", "Be brief."), Message("user", "hello")])
+    assert text.endswith("<|im_start|>user\nBe brief.\n\nhello<|im_end|>\n<|im_start|>assistant\n")
+    assert text.count("Be brief.") == 1
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (SAYS.replace("{{ m.role }}", "user"), "shows the assistant's replies as the assistant's"),
+        (
+            SAYS.replace("{{ m.role }}", "{{ 'user' if loop.index0 % 2 == 0 else 'assistant' }}"),
+            "shows the assistant's replies as the assistant's",
+        ),
+        (SAYS.replace("for m in messages", "for m in messages if m.role != 'assistant'"), "does not show the assist"),
+        (SAYS.replace("for m in messages", "for m in messages[-3:]"), "does not show the assistant's replies"),
+    ],
+    ids=["all are users", "roles by place", "drops it", "drops early ones"],
+)
+def test_a_template_that_shows_replies_as_somebody_elses_or_not_at_all_is_refused(
+    tokenizer: PreTrainedTokenizerFast, template: str, message: str
+) -> None:
+    with pytest.raises(ModelError, match=message):
+        codec_of(tokenizer, template)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "{{ 1 / 0 }}",
+        "{{ 1 + 'a' }}",
+        "{% include 'x' %}",
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+        "{% if %}",
+    ],
+)
+def test_whatever_a_template_raises_is_said_in_a_sentence_that_names_it(
+    tokenizer: PreTrainedTokenizerFast, broken: str
+) -> None:
+    own = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer.backend_tokenizer, eos_token="<|im_end|>", chat_template=SAYS + broken
+    )
+    own.name_or_path = "some/model"
+    with pytest.raises(ModelError, match=r"chat template of 'some/model' does not render"):
+        ChatCodec(own)
+
+
+@pytest.mark.parametrize("template", [{"tool_use": SAYS, "rag": SAYS}, 7], ids=["no default", "a number"])
+def test_several_templates_without_a_default_and_none_that_is_a_text_are_refused(
+    tokenizer: PreTrainedTokenizerFast, template: Any
+) -> None:
+    own = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, eos_token="<|im_end|>")
+    own.chat_template = template
+    with pytest.raises(ModelError, match="chat template"):
+        ChatCodec(own)
+
+
+# The time.
+
+DATED = "Today is {{ strftime_now('%d %b %Y, %H:%M') }}.\n" + SAYS
+
+
+def test_a_template_that_asks_for_the_time_is_told_that_of_the_run(tokenizer: PreTrainedTokenizerFast) -> None:
+    said = [Message("user", "hello")]
+    try:
+        set_run_time(datetime(2026, 11, 28, 23, 59))
+        first, second = codec_of(tokenizer, DATED), codec_of(tokenizer, DATED)
+        assert first.template.render(said).startswith("Today is 28 Nov 2026, 23:59.\n")
+        set_run_time(datetime(2026, 11, 29))
+        assert first.prompt(said) == second.prompt(said)
+        assert codec_of(tokenizer, DATED).template.render(said).startswith("Today is 29 Nov 2026, 00:00.\n")
+    finally:
+        set_run_time()
+
+
+def test_without_an_option_the_time_is_that_when_the_run_starts_and_stays_it() -> None:
+    before = datetime.now().replace(microsecond=0)
+    started = set_run_time()
+    assert before <= started <= datetime.now()
+    assert run_time() == started

@@ -18,8 +18,9 @@ def completes(tokens: Sequence[int], stop: Sequence[str], text_of: Callable[[Seq
         stop: The strings.
         text_of: Returns the text of tokens that follow others.
     """
-    # Tokens that hold no end of a string, nor part of a character, complete none: mostly it is left at that.
-    newest = text_of(tokens[-2:])
+    # A token that holds no end of a string, nor part of a character, completes none: mostly it is left at that. Where
+    # it is alone, a space that it begins with may be lost; beside one before it that is part of a character, all of it.
+    newest = text_of(tokens[-1:]) + text_of(tokens[-2:])
     partial = "\N{REPLACEMENT CHARACTER}" in newest
     likely = [string for string in stop if string[-1] in newest or (partial and not string[-1].isascii())]
     if not likely:

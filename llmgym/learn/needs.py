@@ -1,0 +1,148 @@
+"""What training will take: memory by what it is for, and seconds per token, measured on a few tokens."""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a training step takes.
+
+    Attributes:
+        held: Bytes that the process holds already, on the device that learns.
+        to_come: Bytes that it will need besides, by what they are for.
+        free: Bytes that the device still has; None if nobody says.
+        forward: Seconds of a forward pass per token.
+        backward: Seconds of a backward pass per token.
+    """
+
+    held: int
+    to_come: Mapping[str, int]
+    free: int | None
+    forward: float
+    backward: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether what is to come fits into what is free, as far as that is known."""
+        return self.free is None or sum(self.to_come.values()) <= self.free
+
+    def __str__(self) -> str:
+        """Say it in a sentence."""
+        parts = ", ".join(f"{size / GIB:.1f} GiB for {what}" for what, size in self.to_come.items() if size)
+        total = self.held + sum(self.to_come.values())
+        free = "" if self.free is None else f"; {self.free / GIB:.1f} GiB are free"
+        return f"Memory: about {total / GIB:.1f} GiB, of which {self.held / GIB:.1f} GiB are held now, {parts}{free}."
+
+
+def training_needs(
+    loss: nn.Module, *, policy: nn.Module, run: Callable[[], Tensor], tokens: int, batch_tokens: int, reference: bool
+) -> Needs:
+    """Measure a forward and a backward pass over a few tokens, and return what training will take.
+
+    Args:
+        loss: What learns, besides the policy perhaps a critic.
+        policy: What `run` runs.
+        run: Runs a few tokens; returns a number to differentiate.
+        tokens: How many it runs.
+        batch_tokens: Tokens of a forward pass in training.
+        reference: Whether a frozen copy of what is trained will be kept.
+    """
+    trained = [parameter for parameter in loss.parameters() if parameter.requires_grad]
+    size = sum(parameter.nbytes for parameter in trained)
+    passes = _trunks(loss, policy)
+    begun = time.perf_counter()
+    kept, result = _kept_for_backward(run, loss.parameters())
+    done = time.perf_counter()
+    torch.autograd.backward(result)
+    backward = time.perf_counter() - done
+    for parameter in trained:
+        parameter.grad = None
+    device = trained[0].device
+    return Needs(
+        held=_held(device),
+        to_come={
+            "gradients": size,
+            "the optimiser": 2 * size,
+            "the reference": size if reference else 0,
+            f"activations of {batch_tokens:,} tokens": passes * kept * batch_tokens // tokens,
+        },
+        free=free_memory(device),
+        forward=passes * (done - begun) / tokens,
+        backward=passes * backward / tokens,
+    )
+
+
+def seconds_of(seconds: float) -> str:
+    """Return seconds as people say them.
+
+    Examples:
+        >>> seconds_of(0.0123), seconds_of(4.56), seconds_of(110.4)
+        ('0.012 s', '4.6 s', '110 s')
+    """
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Return how many bytes a device can still give to this process; None if nobody says."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    found = [_machine_free(), _container_free(Path("/sys/fs/cgroup"))]
+    return min((size for size in found if size is not None), default=None)
+
+
+def _kept_for_backward(run: Callable[[], Tensor], parameters: Iterable[Tensor]) -> tuple[int, Tensor]:
+    """Return how many bytes a forward pass keeps for its backward pass, parameters aside, and its result."""
+    known = {parameter.untyped_storage().data_ptr() for parameter in parameters}
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        result = run()
+    return sum(kept.values()), result
+
+
+def _trunks(loss: nn.Module, policy: nn.Module) -> int:
+    """Return how many models of the policy's size a loss runs: one, or two where a critic has one of its own."""
+    of_policy = sum(parameter.numel() for parameter in policy.parameters())
+    return max(1, round(sum(parameter.numel() for parameter in loss.parameters()) / of_policy))
+
+
+def _held(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.memory_allocated(device))
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])  # resident
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _machine_free() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _container_free(cgroup: Path) -> int | None:
+    """Return what is left of a container's bound; None if it has none."""
+    try:
+        bound, used = (cgroup / "memory.max").read_text().strip(), (cgroup / "memory.current").read_text()
+        return None if bound == "max" else max(0, int(bound) - int(used))
+    except (OSError, ValueError):  # no cgroup of the second version
+        return None
