@@ -17,68 +17,21 @@ import os
 import resource
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import llmgym
 from benchmarks.paired import PairedDifference
 from benchmarks.results import processor
+from benchmarks.where_is import WhereIs
 
 RISE, P_VALUE, MINUTES = 0.3, 0.01, 40
 SHOWN, BEGUN = 8, 50  # held-out tasks: quoted, and with a reply that is begun
 
-PEOPLE = {
-    "train": ("Anna", "Tom", "Ben", "Lucy", "Mary", "John", "Sam", "Kate"),
-    "eval": ("Paul", "Emma", "Peter", "Alice"),
-}
-PLACES = {
-    "train": ("kitchen", "garden", "hall", "office", "school", "park", "station", "library"),
-    "eval": ("bedroom", "market", "museum", "hotel"),
-}
-
-
-@llmgym.register_env("WhereIs-v0")
-class WhereIs(llmgym.TextEnv):
-    """Three people are in three places; where is one of them?
-
-    A reply is right if it names the right place and neither of the other two. In the split ``eval`` are people and
-    places that training never shows.
-    """
-
-    system_prompt = "Give short answers."
-
-    def __init__(self, *, split: str = "train", **options: Any) -> None:
-        super().__init__(**options)
-        self.split = split
-
-    def begin(self) -> str:
-        """Draw who is where, and who is asked about."""
-        people = [str(name) for name in self.np_random.permutation(PEOPLE[self.split])[:3]]
-        self.places = [str(name) for name in self.np_random.permutation(PLACES[self.split])[:3]]
-        asked = int(self.np_random.integers(3))
-        self.person, self.episode.task = people[asked], self.places[asked]
-        said = " ".join(f"{who} is in the {where}." for who, where in zip(people, self.places, strict=True))
-        return f"{said} Where is {self.person}?"
-
-    def score(self, episode: llmgym.Episode) -> dict[str, float]:
-        """Give 0.9 for the right place, and 0.1 for naming one place at all."""
-        named = [place for place in self.places if place in episode.actions[0]]
-        return {"right": 0.9 * (named == [episode.task]), "one_place": 0.1 * (len(named) == 1)}
-
-    def expert(self) -> Iterator[str]:
-        """Name the right place."""
-        yield self.episode.task
-
-    def mistake(self) -> Iterator[str]:
-        """Name another one."""
-        yield next(place for place in self.places if place != self.episode.task)
-
-
 SETTINGS: dict[str, Any] = {
-    "env": "WhereIs",
+    "env": "benchmarks.where_is:WhereIs",
     "steps": 40,
     "prompts_per_step": 8,
     "group_size": 8,
@@ -295,6 +248,8 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=150, help="held-out episodes")
     parser.add_argument("--output", type=Path, default=Path("runs/real_model"), help="where runs and results go")
     options = parser.parse_args()
+    if not Path(options.model).is_dir():
+        parser.error(f"--model: expected a directory, found none at {options.model!r}; `make test-real` makes it")
     options.output.mkdir(parents=True, exist_ok=True)
     runs = []
     for name in [options.only] if options.only else RUNS:

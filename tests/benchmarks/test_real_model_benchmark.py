@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.paired import PairedDifference
-from benchmarks.real_model import Played, Run, WhereIs, draw, table
+from benchmarks.real_model import Played, Run, draw, table
+from benchmarks.where_is import WhereIs
 from llmgym.envs.checker import check_env
 
 

