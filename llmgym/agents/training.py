@@ -22,6 +22,7 @@ from llmgym.learn.policy import Policy
 from llmgym.learn.reference import Reference
 from llmgym.models import TINY_PATH
 from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
+from llmgym.models.context import longest_context
 from llmgym.models.lora import adapt, load_merged, merged_weights
 from llmgym.models.threads import use_available_processors
 from llmgym.registry import load_env_creator, make_env, resolve_env
@@ -72,7 +73,7 @@ class Training(Loop):
     @property
     def context_length(self) -> int:
         """Tokens of the longest conversation that there is room for."""
-        return min(self.config.context_length, int(self.model.config.get_text_config().max_position_embeddings))
+        return min(self.config.context_length, longest_context(self.model.config))
 
     @functools.cached_property
     def reference(self) -> Reference:
@@ -87,7 +88,7 @@ class Training(Loop):
             config.engine,
             self.sampling_model,
             self._model_path,
-            context_length=config.context_length,
+            context_length=self.context_length,
             kv_cache_gib=config.kv_cache_gib,
             dtype=config.engine_dtype,
             text_of=self.codec.text if config.stop else None,

@@ -5,19 +5,18 @@ processor the scores are made block by block, each small enough for its cache; e
 PyTorch's fused kernels run over padded rows.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedModel
 
 from llmgym.learn.packing import Packed, Segment
+from llmgym.models.attention import register, window_of
 
 PACKED = "llmgym_packed"
-"""The name under which `attend` is registered with transformers."""
+"""The name under which models attend over packed tokens."""
 
 _BLOCK = 2**17  # scores of a block and head at the most: half a MiB, which fits a core's own cache
 _KEPT = 2**22  # attention weights that a layer keeps for its backward pass at the most; beyond, it computes them again
@@ -28,11 +27,11 @@ def attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
+    attention_mask: Any,
     scaling: float,
     packed: Packed,
-    sliding_window: int | None = None,
     softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention of packed tokens to their own row, prompt included.
@@ -42,33 +41,26 @@ def attend(
         query: [1, H, N, D]
         key: [1, K, N, D], with H a multiple of K.
         value: [1, K, N, D]
-        attention_mask: Not used; the segments say what is seen.
+        attention_mask: The window, see `window_of`; the segments say the rest of what is seen.
         scaling: Factor of the scores.
         packed: Whose tokens these are.
-        sliding_window: Tokens that a token sees, itself included; None for all.
         softcap: Bound of the scores, if the model has one.
+        s_aux: Attention sinks, if the model has some.
         kwargs: What transformers passes besides; without effect here.
 
     Returns:
         The attended values [1, N, H, D], and no weights.
+
+    Raises:
+        ModelError: The layer needs more than a window.
     """
+    window = window_of(attention_mask, s_aux)
     if query.device.type == "cpu" or softcap is not None:  # the fused kernels have no softcap
-        return in_blocks(query, key, value, scaling, packed.segments, sliding_window, softcap), None
-    return in_padded_rows(query, key, value, scaling, packed.segments, sliding_window), None
+        return in_blocks(query, key, value, scaling, packed.segments, window, softcap), None
+    return in_padded_rows(query, key, value, scaling, packed.segments, window), None
 
 
-AttentionInterface.register(PACKED, attend)
-
-
-@contextmanager
-def packed_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Let a model attend over packed tokens, for the time of a pass."""
-    attention = model.config._attn_implementation
-    model.config._attn_implementation = PACKED
-    try:
-        yield
-    finally:
-        model.config._attn_implementation = attention
+register(PACKED, attend)
 
 
 def in_padded_rows(

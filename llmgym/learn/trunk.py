@@ -13,8 +13,10 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from llmgym.errors import ModelError
-from llmgym.learn.packed_attention import packed_attention
+from llmgym.learn.packed_attention import PACKED
 from llmgym.learn.packing import pack
+from llmgym.models.attention import attention
+from llmgym.models.context import rope_switch
 
 
 class Trunk(nn.Module):
@@ -41,6 +43,7 @@ class Trunk(nn.Module):
         self.model = model.eval()
         self.dtype = dtype
         self.gradient_checkpointing = gradient_checkpointing
+        self._rope_switch = rope_switch(model.config)
         self._layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
         if gradient_checkpointing and not self._layers:
             raise ModelError(f"gradient_checkpointing: models of type {model.config.model_type!r} do not support it.")
@@ -65,6 +68,11 @@ class Trunk(nn.Module):
         packed = pack(batch, self.model.device)
         if not packed.segments:
             return torch.empty(0, self.width, device=self.model.device)
+        if self._rope_switch is not None and int(packed.positions.max()) >= self._rope_switch:
+            raise ModelError(
+                f"Expected conversations of at most {self._rope_switch} tokens, got one of more: beyond, the rotary "
+                f"frequencies of this model depend on the longest row of a batch. Lower context_length."
+            )
         with self._packed():
             hidden = self.model.base_model(
                 input_ids=packed.tokens[None], position_ids=packed.positions[None], use_cache=False, packed=packed
@@ -85,7 +93,7 @@ class Trunk(nn.Module):
     @contextlib.contextmanager
     def _packed(self) -> Iterator[None]:
         """Attention over packed tokens, for the time of a pass: the sampler has its own."""
-        with packed_attention(self.model), self.autocast(), self._checkpointed():
+        with attention(self.model, PACKED), self.autocast(), self._checkpointed():
             yield
 
     @contextlib.contextmanager
@@ -94,15 +102,27 @@ class Trunk(nn.Module):
         if not self.gradient_checkpointing:
             yield
             return
-        recomputing: Callable[[], Any] = lambda: (contextlib.nullcontext(), self._packed())  # noqa: E731  # one line
         for layer in self._layers:
             layer.gradient_checkpointing = layer.training = True  # transformers looks at both
-            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, context_fn=recomputing)
+            layer._gradient_checkpointing_func = partial(self._checkpoint, layer)
         try:
             yield
         finally:
             for layer in self._layers:
                 layer.gradient_checkpointing = layer.training = False
+
+    def _checkpoint(self, layer: nn.Module, forward: Callable[..., Any], *inputs: Any) -> Any:
+        """Run a layer, in evaluation mode, so that it is run again in the backward pass."""
+
+        def evaluated(*inputs: Any) -> Any:
+            training, layer.training = layer.training, False
+            try:
+                return forward(*inputs)
+            finally:
+                layer.training = training
+
+        recomputing: Callable[[], Any] = lambda: (contextlib.nullcontext(), self._packed())  # noqa: E731  # one line
+        return checkpoint(evaluated, *inputs, use_reentrant=False, context_fn=recomputing)
 
 
 def _multiplies_bfloat16(device: torch.device) -> bool:

@@ -82,7 +82,7 @@ def load_reward_model(name: str | Path, *, fresh_head: bool) -> tuple[PreTrained
             "`python -m llmgym.agents.reward_model` trains one."
         )
     _check(name, model, tokenizer, set(info["missing_keys"]) - head)
-    if model.config.get_text_config().pad_token_id is None:  # whoever loads it in batches needs one
+    if head and model.config.get_text_config().pad_token_id is None:  # whoever loads it in batches needs one
         padding = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         model.config.get_text_config().pad_token_id = model.config.pad_token_id = padding
     return model, tokenizer

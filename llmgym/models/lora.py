@@ -64,15 +64,22 @@ def merged_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
         return
     from peft.tuners.lora import LoraLayer
 
-    adapted = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
-    for name, layer in adapted.items():
-        base = layer.get_base_layer()
-        yield f"{name}.weight", base.weight.detach() + layer.get_delta_weight(_ADAPTER).detach()
-        if base.bias is not None:
-            yield f"{name}.bias", base.bias
-    for name, parameter in model.named_parameters():
-        if not any(name.startswith(f"{layer}.") for layer in adapted):
+    adapters = {  # of a layer's weight, or of a parameter that several experts share
+        f"{_plain(path)}.{getattr(layer, 'parameter_name', 'weight')}": layer
+        for path, layer in model.named_modules()
+        if isinstance(layer, LoraLayer)
+    }
+    for path, parameter in model.named_parameters():
+        name = _plain(path)
+        if name in adapters:
+            yield name, parameter.detach() + adapters[name].get_delta_weight(_ADAPTER).detach()
+        elif not any(part.startswith("lora_") for part in name.split(".")):
             yield name, parameter
+
+
+def _plain(path: str) -> str:
+    """Return the name that something in an adapted model has in the same model without adapters."""
+    return path.replace(".base_layer", "")
 
 
 def has_adapters(model: PreTrainedModel) -> bool:

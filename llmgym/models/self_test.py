@@ -4,8 +4,7 @@ Both ways run in float64, where rounding is far below any fault, so the verdict 
 on the precision of the weights. The weights stay as they are: each is widened where it is used, and dropped again.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +15,15 @@ from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
 from llmgym.errors import ModelError
+from llmgym.models.attention import attention
 from llmgym.models.context import longest_context
 
 _TOLERANCE = 1e-6  # of logits in float64, which agree to about 1e-12 where nothing is wrong
 _WORK = 2**33  # parameters times tokens of a test: about a second per pass on one core
 _TOKENS = 30, 600  # of a test, at least and at most
 _WIDENED = 2**18  # weights of a matrix that are widened at once: 2 MiB, which stay in a processor's cache
+
+_STATEFUL = "it has layers that carry a state from token to token, which packed and cached rows would mix"
 
 _NARROW = torch.float32, torch.bfloat16, torch.float16
 _VIEWS = Tensor.__getitem__, Tensor.transpose, Tensor.t, Tensor.split, torch.split, Tensor.chunk, Tensor.size
@@ -51,6 +53,8 @@ def self_test(model: PreTrainedModel, run: Callable[[Probe], Sequence[Tensor]], 
     Raises:
         ModelError: The other way fails, or computes something else.
     """
+    if model._is_stateful:  # and needs very much memory for long rows
+        raise ModelError(f"{refusal}: {_STATEFUL}")
     probe = _probe(model)
     try:
         with torch.no_grad(), float64():
@@ -59,14 +63,24 @@ def self_test(model: PreTrainedModel, run: Callable[[Probe], Sequence[Tensor]], 
     except ModelError as error:
         raise ModelError(f"{refusal}: {error}") from error
     except Exception as error:  # a model that is driven in a way it was not written for can raise anything
-        raise ModelError(f"{refusal} ({str(error) or type(error).__name__})") from error
+        what = str(error).splitlines() or [type(error).__name__]
+        raise ModelError(f"{refusal}: {_reason(model)} ({what[0]:.200})") from error
     differences = [float((a - e[-len(a) :]).abs().max()) for a, e in zip(actual, expected, strict=True)]
     largest = max(1.0, *(float(e.abs().max()) for e in expected))
     if not sum(differences) <= _TOLERANCE * largest:  # a sum, so that NaN is noticed
         raise ModelError(
-            f"{refusal}: in a self-test in float64 the logits differed from the model's own by "
-            f"{max(differences, key=lambda d: (d != d, d)):.2g}, expected less than {_TOLERANCE * largest:.1g}."
+            f"{refusal}: {_reason(model)} (in a self-test in float64 the logits differed from the model's own by "
+            f"{max(differences, key=lambda d: (d != d, d)):.2g}, expected less than {_TOLERANCE * largest:.1g})"
         )
+
+
+def _reason(model: PreTrainedModel) -> str:
+    """Return the likely reason for a model that does something else, when it is driven another way."""
+    if not model._supports_attention_backend:
+        return "its layers attend in a way of their own, which transformers lets nobody replace"
+    if {"conv", "linear_attention", "mamba", "hybrid"} & set(getattr(model.config, "layer_types", None) or []):
+        return _STATEFUL
+    return "it computes something else than causal attention of tokens at their positions"
 
 
 def _probe(model: PreTrainedModel) -> Probe:
@@ -99,18 +113,6 @@ def _logits(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Tensor:
     with attention(model, "eager"):
         logits: Tensor = model(torch.tensor(rows, device=model.device), use_cache=False).logits
     return logits
-
-
-@contextmanager
-def attention(model: PreTrainedModel, name: str) -> Iterator[None]:
-    """Let a model attend by the implementation of this name, for the time of a ``with`` block."""
-    config = model.config
-    before = config._attn_implementation
-    config._attn_implementation = name
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
 
 
 class float64(TorchFunctionMode):  # noqa: N801  # as torch names what changes how operations run

@@ -1,7 +1,5 @@
 """From packed tokens to hidden states: any transformers model, and the Llama family with fewer steps."""
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -9,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import (
-    AttentionInterface,
     LlamaForCausalLM,
     MistralForCausalLM,
     PreTrainedModel,
@@ -17,11 +14,12 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from llmgym.models.attention import attention, register, window_of
 from llmgym.models.causal_lm import logits_of
 from llmgym.rollout.engines.forward_pass import Pass
 
 _ROWS = 16  # bfloat16 products on a processor have a multiple of so many
-_ATTENTION = "llmgym_cache"  # the name under which `_attend` is registered with transformers
+_ATTENTION = "llmgym_cache"  # the name under which models attend over a cache
 
 
 class Decoder(Protocol):
@@ -57,13 +55,18 @@ class TransformersDecoder:
 
     def hidden(self, forward_pass: Pass) -> Tensor:
         """See `Decoder`."""
-        with _cached_attention(self._model):
-            output = self._model.base_model(
-                input_ids=forward_pass.tokens[None],
-                position_ids=forward_pass.positions[None],
-                use_cache=False,
-                forward_pass=forward_pass,
-            )
+        training = self._model.training
+        self._model.eval()
+        try:
+            with attention(self._model, _ATTENTION):
+                output = self._model.base_model(
+                    input_ids=forward_pass.tokens[None],
+                    position_ids=forward_pass.positions[None],
+                    use_cache=False,
+                    forward_pass=forward_pass,
+                )
+        finally:
+            self._model.train(training)
         states: Tensor = output[0][0]
         return states
 
@@ -75,39 +78,26 @@ class TransformersDecoder:
         """Nothing to do: the model's own modules run."""
 
 
-@contextlib.contextmanager
-def _cached_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Evaluation mode and packed attention, for the time of a pass: the learner has its own."""
-    config, training = model.config, model.training
-    attention = config._attn_implementation
-    model.eval()
-    config._attn_implementation = _ATTENTION
-    try:
-        yield
-    finally:
-        config._attn_implementation = attention
-        model.train(training)
-
-
 def _attend(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
+    attention_mask: Any,
     scaling: float,
     forward_pass: Pass,
-    sliding_window: int | None = None,
     softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """What transformers calls in every attention layer: query [1, H, N, D], key and value [1, K, N, D]."""
+    window = window_of(attention_mask, s_aux)
     query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))
     layer = cast(int, module.layer_idx)
-    return forward_pass.attend(layer, query, key, value, scaling, sliding_window, softcap)[None], None
+    return forward_pass.attend(layer, query, key, value, scaling, window, softcap)[None], None
 
 
-AttentionInterface.register(_ATTENTION, _attend)
+register(_ATTENTION, _attend)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +150,11 @@ class FusedDecoder:
         parameters = [layer.self_attn.q_proj.weight for layer in self._trunk.layers]
         if [parameter.data_ptr() for parameter in parameters] == [layer.qkv[0].data_ptr() for layer in self._layers]:
             return
+        mistral = isinstance(self._model, MistralForCausalLM)
         self._layers = [
             _Layer(
                 layer,
-                getattr(layer.self_attn, "sliding_window", getattr(self._config, "sliding_window", None)),
+                self._config.sliding_window if mistral else getattr(layer.self_attn, "sliding_window", None),
                 *map(_join, _projections(layer)),
             )
             for layer in self._trunk.layers

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from llmgym.errors import ModelError
-from llmgym.models.context import longest_context
+from llmgym.models.context import longest_context, rope_switch
 from llmgym.models.self_test import self_test
 from llmgym.rollout.engines.base import Completion, FinishReason, GenerationRequest, require_room
 from llmgym.rollout.engines.decode_graphs import CaptureError, DecodeGraphs
@@ -104,6 +104,12 @@ class LocalEngine:
         self.model = model
         limit = longest_context(model.config)
         self.context_length = min(context_length or limit, limit)
+        if self.context_length == rope_switch(model.config) and self.context_length < config.max_position_embeddings:
+            warnings.warn(
+                f"The context ends at {limit} tokens, for beyond these the rotary frequencies of this model depend on "
+                "the longest conversation, and what is cached of it would no longer be right.",
+                stacklevel=2,
+            )
         self.weight_version = 0
         # A processor multiplies small float32 matrices faster than small bfloat16 ones.
         dtype = torch.float32 if model.device.type == "cpu" else model.dtype
