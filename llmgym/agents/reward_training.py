@@ -18,7 +18,7 @@ from llmgym.evaluate import Evaluation, wilson_interval
 from llmgym.learn.checkpoint import save_checkpoint
 from llmgym.learn.reward_model import RewardModel as Rewards
 from llmgym.models import TINY_PATH
-from llmgym.models.lora import adapt, load_merged
+from llmgym.models.lora import add_adapters, plain_copy
 from llmgym.models.threads import use_available_processors
 from llmgym.registry import resolve_env
 from llmgym.rollout.trajectory import Trajectory
@@ -54,8 +54,8 @@ class RewardTraining(Loop):
         torch.manual_seed(config.seed)  # of the head's first weights
         self.rewards = Rewards.load(TINY_PATH if config.bundled else config.model, fresh_head=True)
         self.model = self.rewards.model.to(device_of(config.device))
-        self._plain = adapt(self.model, config.lora_rank, config.lora_alpha, config.seed)
-        """What is saved: the model, or beside adapters a plain one that takes the merged weights."""
+        if config.lora_rank:
+            add_adapters(self.model, config.lora_rank, config.lora_alpha, config.seed)
         self.learner = make_learner(agent.loss(self.rewards), config)
 
     def _step(self, step: int) -> tuple[Sequence[Trajectory], dict[str, float]]:
@@ -89,6 +89,5 @@ class RewardTraining(Loop):
 
     def save(self, path: Path) -> None:
         """Write the reward model, adapters merged into it, and its tokenizer to a new directory."""
-        if self._plain is not self.model:
-            load_merged(self._plain, self.model)
-        save_checkpoint(path, self._plain, self.rewards.tokenizer)
+        whole = plain_copy(self.model, self.model.dtype) if self.config.lora_rank else self.model
+        save_checkpoint(path, whole, self.rewards.tokenizer)
