@@ -5,7 +5,7 @@ from pathlib import Path
 
 import gymnasium
 import torch
-from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 import llmgym  # noqa: F401  # registers the environments
 from benchmarks.work import Work
@@ -40,12 +40,29 @@ def write_model(directory: Path) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def codec() -> ChatCodec:
-    """Return the codec of the bundled tokenizer, which transformers reads from a Qwen2's directory as another one."""
-    return ChatCodec(AutoTokenizer.from_pretrained(TINY_PATH))
+def prepare(source: Path | None, directory: Path) -> tuple[int, str]:
+    """Make a directory of links to a model's files, or of a random model; return its parameters and what it is.
+
+    Peers write into it, and shall not write where the model is.
+    """
+    if source is None:
+        return write_model(directory), "a random Qwen2"
+    directory.mkdir()
+    for file in source.expanduser().resolve(strict=True).iterdir():
+        (directory / file.name).symlink_to(file)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(directory))
+    return model.num_parameters(), f"{type(model).__name__} from {source.name!r}"
 
 
-def triage(name: str, lengths: tuple[int, int], prompts: int = 16, siblings: int = 8) -> Work:
+def codec(tokenizer: Path = TINY_PATH) -> ChatCodec:
+    """Return a tokenizer's codec; that of the bundled one, from a Qwen2's directory, transformers reads as another."""
+    return ChatCodec(AutoTokenizer.from_pretrained(tokenizer))
+
+
+def triage(
+    name: str, lengths: tuple[int, int], prompts: int = 16, siblings: int = 8, tokenizer: Path = TINY_PATH
+) -> Work:
     """Return the work of AIOpsTriage: its first observations, two turns, its second message between them.
 
     Args:
@@ -53,8 +70,9 @@ def triage(name: str, lengths: tuple[int, int], prompts: int = 16, siblings: int
         lengths: The shortest and the longest reply; every length between them is as likely.
         prompts: Distinct incidents.
         siblings: Episodes of each.
+        tokenizer: The directory of what makes tokens of it.
     """
-    chat = codec()
+    chat = codec(tokenizer)
     env = gymnasium.make(ENV)
     first = []
     for seed in range(prompts):
@@ -66,7 +84,7 @@ def triage(name: str, lengths: tuple[int, int], prompts: int = 16, siblings: int
     return Work(
         name,
         prompts=[prompt for prompt in first for _ in range(siblings)],
-        bridge=chat.bridge(answer, last_token=chat.tokenizer.convert_tokens_to_ids(".")),
+        bridge=chat.bridge(answer, last_token=chat.tokenizer.encode(".", add_special_tokens=False)[-1]),
         lengths=[[draw.randint(*lengths) for _ in range(2)] for _ in range(prompts * siblings)],
         seed=0,
     )

@@ -17,6 +17,7 @@ from benchmarks import model
 from benchmarks.processes import Side
 from benchmarks.results import Claim, Measurement, by_token, claim_table, measurement_table, processor
 from benchmarks.work import Work
+from llmgym.models import TINY_PATH
 
 SIDES = {
     "ours": "llmgym",
@@ -26,17 +27,29 @@ SIDES = {
     "sglang_llmgym": "the same through llmgym",
     "generate_batch": "transformers continuous batching",
     "collector": "llmgym, with environments",
+    "products": "the matrix products alone",
 }
+
+SECTIONS = ("float32", "bfloat16", "short", "episodes", "turns", "through", "collector")
 
 Measurements = dict[tuple[str, str, str], Measurement]  # by work, type and side
 
 
-def sections() -> dict[str, tuple[str, list[str], list[Work]]]:
-    """Return the parts of the benchmark: a type, the sides and their works, by name."""
-    even, ragged = model.triage("even", (48, 48)), model.triage("ragged", (8, 96))
+def sections(prompts: int, tokenizer: Path) -> dict[str, tuple[str, list[str], list[Work]]]:
+    """Return the parts of the benchmark: a type, the sides and their works, by name.
+
+    Args:
+        prompts: Distinct incidents of the first two parts.
+        tokenizer: The directory of what makes their tokens; the other parts have the bundled one.
+    """
+    even, ragged = (
+        model.triage(name, lengths, prompts, tokenizer=tokenizer)
+        for name, lengths in (("even", (48, 48)), ("ragged", (8, 96)))
+    )
+    peers = ["generate", "trl_grpo", "sglang_cpu", "generate_batch"]
     return {
-        "float32": ("float32", ["ours", "generate", "trl_grpo", "sglang_cpu", "generate_batch"], [even, ragged]),
-        "bfloat16": ("bfloat16", ["ours", "generate"], [even, ragged]),
+        "float32": ("float32", ["ours", *peers, "products"], [even, ragged]),
+        "bfloat16": ("bfloat16", ["ours", "generate", "trl_grpo", "sglang_cpu", "products"], [even, ragged]),
         "short": ("float32", ["ours", "generate", "trl_grpo", "sglang_cpu"], [model.cut(even), model.cut(ragged)]),
         "episodes": (
             "float32",
@@ -95,6 +108,12 @@ def claims(found: Measurements) -> list[Claim]:
             if ours and theirs:
                 text = f"{SIDES[peer]}'s time by llmgym's, {work}{suffix}"
                 answers.append(by_token(text, factor, theirs, ours, at_least=True))
+    for work in ("even", "ragged"):
+        for dtype in ("float32", "bfloat16"):
+            ours, products = (found.get((work, dtype, side)) for side in ("ours", "products"))
+            if ours and products:
+                text = f"llmgym's time by that of the matrix products alone, {dtype}, {work}"
+                answers.append(by_token(text, 1.5, ours, products, at_least=False))
     for work, factor in (("even", 3.0), ("ragged", 4.5)):
         ours = found.get((work, "bfloat16", "ours"))
         for dtype in ("bfloat16", "float32"):
@@ -123,10 +142,12 @@ def claims(found: Measurements) -> list[Claim]:
 
 def main() -> None:
     """Measure, and print the tables."""
-    parts = sections()
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, help="a model's directory, for sections float32 and bfloat16; or random")
+    parser.add_argument("--prompts", type=int, default=16, help="distinct incidents there")
+    parser.add_argument("--works", help="those to do, separated by commas; all of them unless given")
     parser.add_argument("--only", default=",".join(SIDES), help="sides, separated by commas")
-    parser.add_argument("--sections", default=",".join(parts), help="parts of the benchmark, separated by commas")
+    parser.add_argument("--sections", default=",".join(SECTIONS), help="parts of the benchmark, separated by commas")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path, help="a file for the figures")
     arguments = parser.parse_args()
@@ -135,9 +156,11 @@ def main() -> None:
     versions: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
-        parameters = model.write_model(directory / "model")
+        parameters, kind = model.prepare(arguments.model, directory / "model")
+        parts = sections(arguments.prompts, arguments.model or TINY_PATH)
         for section in arguments.sections.split(","):
             dtype, names, works = parts[section]
+            works = [work for work in works if not arguments.works or work.name in arguments.works.split(",")]
             measured, loaded = measure(dtype, [n for n in names if n in only], works, arguments.repeats, directory)
             found |= measured  # no two sections measure the same
             versions |= loaded
@@ -145,7 +168,7 @@ def main() -> None:
     print(
         f"{processor()}, one thread a side; Python {platform.python_version()}, "
         + ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
-        + f"; a random Qwen2 of {parameters:,} parameters; medians of {arguments.repeats} interleaved repeats.\n"
+        + f"; {kind} of {parameters:,} parameters; medians of {arguments.repeats} interleaved repeats.\n"
     )
     print(measurement_table(list(found.values()), SIDES), claim_table(answers), sep="\n\n")
     if arguments.json:

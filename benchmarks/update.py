@@ -22,6 +22,7 @@ from benchmarks.processes import Process
 from benchmarks.results import Claim, claim_table, processor
 from benchmarks.updates.episodes import Episodes, Step
 from benchmarks.work import Work
+from llmgym.models import TINY_PATH
 
 SIDES = {
     "ours": "llmgym",
@@ -160,6 +161,7 @@ def claims(measurements: list[Measurement], loss_tolerance: float = 1e-5) -> lis
 def main() -> None:
     """Measure, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, help="a model's directory; a random one unless given")
     parser.add_argument("--only", default=",".join(SIDES), help="sides, separated by commas")
     parser.add_argument("--episodes", default="even,ragged", help="episodes, separated by commas")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of the matrix products")
@@ -169,9 +171,10 @@ def main() -> None:
     lengths = {"even": (48, 48), "ragged": (8, 96)}
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
-        parameters = model.write_model(directory / "model")
+        parameters, kind = model.prepare(arguments.model, directory / "model")
+        tokenizer = arguments.model or TINY_PATH
         works = [
-            episodes_of(model.triage(name, lengths[name]), directory / "model")
+            episodes_of(model.triage(name, lengths[name], tokenizer=tokenizer), directory / "model")
             for name in arguments.episodes.split(",")
         ]
         names = [name for name in SIDES if name in arguments.only.split(",")]
@@ -180,7 +183,7 @@ def main() -> None:
     print(
         f"{processor()}, one thread a side; Python {platform.python_version()}, "
         + ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
-        + f"; a random Qwen2 of {parameters:,} parameters, products in {arguments.dtype}; "
+        + f"; {kind} of {parameters:,} parameters, products in {arguments.dtype}; "
         f"medians of {arguments.repeats} interleaved repeats.\n"
     )
     print(table(found), claim_table(answers), sep="\n\n")

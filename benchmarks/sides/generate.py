@@ -36,7 +36,8 @@ def load(model: str, dtype: str) -> Callable[[Work], list[list[list[int]]]]:
     """Return the rollout with `generate`."""
     lm = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype)).eval()
     lm.generation_config.eos_token_id = None  # nothing but its length ends a reply
-    pad = AutoTokenizer.from_pretrained(model).pad_token_id
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
     def rollout(work: Work) -> list[list[list[int]]]:
         contexts = [list(prompt) for prompt in work.prompts]

@@ -21,7 +21,7 @@ from llmgym.learn.needs import Needs, training_needs
 from llmgym.learn.packing import pack
 from llmgym.learn.reward_model import RewardModel as Rewards
 from llmgym.models import TINY_PATH
-from llmgym.models.lora import adapt, load_merged
+from llmgym.models.lora import add_adapters, plain_copy
 from llmgym.models.threads import use_available_processors
 from llmgym.registry import resolve_env
 from llmgym.rollout.run_time import set_run_time
@@ -63,8 +63,8 @@ class RewardTraining(Loop):
                 f"(--held-out), got {len(examples)}."
             )
         self.model = self.rewards.model.to(device_of(config.device))
-        self._plain = adapt(self.model, config.lora_rank, config.lora_alpha, config.seed)
-        """What is saved: the model, or beside adapters a plain one that takes the merged weights."""
+        if config.lora_rank:
+            add_adapters(self.model, config.lora_rank, config.lora_alpha, config.seed)
         self.learner = make_learner(agent.loss(self.rewards), config)
 
     def needs(self) -> Needs:
@@ -119,6 +119,5 @@ class RewardTraining(Loop):
 
     def save(self, path: Path) -> None:
         """Write the reward model, adapters merged into it, and its tokenizer to a new directory."""
-        if self._plain is not self.model:
-            load_merged(self._plain, self.model)
-        save_checkpoint(path, self._plain, self.rewards.tokenizer, self.origin)
+        whole = plain_copy(self.model, self.model.dtype) if self.config.lora_rank else self.model
+        save_checkpoint(path, whole, self.rewards.tokenizer, self.origin)

@@ -26,7 +26,7 @@ from llmgym.learn.reference import Reference
 from llmgym.models import TINY_PATH
 from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
 from llmgym.models.context import longest_context, rope_notice
-from llmgym.models.lora import adapt, load_merged, merged_weights
+from llmgym.models.lora import add_adapters, merged_weights, plain_copy
 from llmgym.models.threads import use_available_processors
 from llmgym.registry import load_env_creator, make_env, resolve_env
 from llmgym.report.console import notify
@@ -60,8 +60,8 @@ class Training(Loop):
         self.env_id = resolve_env(config.env)
         self.model, self.tokenizer = load_causal_lm(self._model_path)
         self.model.to(device_of(config.device))
-        self.sampling_model = adapt(self.model, config.lora_rank, config.lora_alpha, config.seed)
-        """What replies are sampled with: the model, or beside adapters a plain one that takes the merged weights."""
+        if config.lora_rank:
+            add_adapters(self.model, config.lora_rank, config.lora_alpha, config.seed)
         set_run_time(config.date)
         self.codec = ChatCodec(self.tokenizer, stop_token_ids_of(self.model), config.history)
         for notice in (self.codec.notice, rope_notice(self.model.config, config.context_length)):
@@ -91,7 +91,7 @@ class Training(Loop):
         config = self.config
         return make_engine(
             config.engine,
-            self.sampling_model,
+            self.model,
             self._model_path,
             context_length=self.context_length,
             kv_cache_gib=config.kv_cache_gib,
@@ -155,8 +155,7 @@ class Training(Loop):
     def save(self, path: Path) -> None:
         """Write the model, or its adapters, and its tokenizer to a new directory."""
         if self.config.lora_merge and self.config.lora_rank:
-            load_merged(self.sampling_model, self.model)
-            save_checkpoint(path, self.sampling_model, self.tokenizer, self.origin)
+            save_checkpoint(path, plain_copy(self.model, self.model.dtype), self.tokenizer, self.origin)
         else:
             save_checkpoint(path, self.model, self.tokenizer, self.origin)
 

@@ -18,7 +18,7 @@ from transformers import (
 from transformers.utils import logging
 
 from llmgym.errors import ModelError
-from llmgym.models.lora import base_of, has_adapters, load_merged
+from llmgym.models.lora import has_adapters, plain_copy
 
 # Without any of these transformers makes an empty tokenizer up.
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
@@ -41,9 +41,9 @@ def load_causal_lm(
     model, info = _load(AutoModelForCausalLM, name, what, dtype=dtype, use_safetensors=True, output_loading_info=True)
     _check(name, model, tokenizer, info["missing_keys"])
     if has_adapters(model):  # a checkpoint of adapters beside the model that they were trained on
-        plain = _load(AutoModelForCausalLM, base_of(model), what, dtype=dtype, use_safetensors=True)
-        load_merged(plain, model)
-        return plain, tokenizer
+        return plain_copy(model, dtype).requires_grad_(True), tokenizer
+    for parameter in model.parameters():  # each by itself: a mapped file would stay as long as any of them
+        parameter.data = parameter.data.clone()
     return model, tokenizer
 
 

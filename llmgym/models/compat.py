@@ -33,7 +33,7 @@ from llmgym.learn.policy import Policy
 from llmgym.learn.reward_model import RewardModel
 from llmgym.models import TINY_PATH
 from llmgym.models.context import longest_context, rope_switch
-from llmgym.models.lora import add_adapters, load_merged
+from llmgym.models.lora import add_adapters, plain_copy
 from llmgym.rollout.engines.base import GenerationRequest
 from llmgym.rollout.engines.local import LocalEngine
 
@@ -380,7 +380,7 @@ def _try_checkpoint(model: PreTrainedModel, conversations: Sequence[list[int]]) 
 
 def _try_lora(model: PreTrainedModel, conversations: Sequence[list[int]]) -> None:
     """Compare what adapters make of a model, packed and merged, with its own forward pass."""
-    adapted, plain = copy.deepcopy(model), copy.deepcopy(model)
+    adapted = copy.deepcopy(model)
     add_adapters(adapted, rank=4, alpha=8.0)
     adapted.double()
     random = torch.Generator().manual_seed(3)
@@ -388,7 +388,7 @@ def _try_lora(model: PreTrainedModel, conversations: Sequence[list[int]]) -> Non
         for parameter in adapted.parameters():
             if parameter.requires_grad:
                 parameter.copy_(0.1 * torch.randn(parameter.shape, generator=random))
-    load_merged(plain, adapted)
+    plain = plain_copy(adapted, torch.float64)
     with torch.no_grad():
         for tokens in conversations:
             _compare(_log_probs(plain, tokens), _log_probs(adapted, tokens))

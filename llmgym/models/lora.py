@@ -4,6 +4,7 @@ import copy
 import importlib.util
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,15 +56,6 @@ def add_adapters(model: PreTrainedModel, rank: int, alpha: float, seed: int = 0)
         ) from error
 
 
-def adapt(model: PreTrainedModel, rank: int, alpha: float, seed: int) -> PreTrainedModel:
-    """Give a model adapters, and return a plain copy that takes their merged weights; with rank 0 the model itself."""
-    if not rank:
-        return model
-    plain = copy.deepcopy(model).requires_grad_(False)
-    add_adapters(model, rank, alpha, seed)
-    return plain
-
-
 def merged_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     """Yield the weights of a model by their names, adapters added to what they adapt."""
     if not has_adapters(model):
@@ -94,14 +86,26 @@ def has_adapters(model: PreTrainedModel) -> bool:
     return bool(getattr(model, "_hf_peft_config_loaded", False))
 
 
-def base_of(model: PreTrainedModel) -> str:
-    """Return the directory or hub name of the model that adapters were trained on."""
-    return str(model.peft_config[_ADAPTER].base_model_name_or_path)
+def plain_copy(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """Return a copy of a model without adapters, which are merged, with frozen weights of another type.
 
+    Its weights are made one after another, so nothing is held besides. Buffers, such as the
+    frequencies of rotary embeddings, keep their type, as they do where transformers loads a model.
+    """
+    parameters = {_plain(path): parameter for path, parameter in model.named_parameters()}
+    copies: dict[int, Any] = {
+        id(parameters[name]): nn.Parameter(value.detach().to(dtype, copy=True), requires_grad=False)
+        for name, value in merged_weights(model)
+    }
+    if has_adapters(model):
+        from peft.tuners.lora import LoraLayer
 
-def load_merged(plain: PreTrainedModel, model: PreTrainedModel) -> None:
-    """Give a model without adapters the merged weights of the same model with them."""
-    missing, unexpected = plain.load_state_dict(dict(merged_weights(model)), strict=False)
-    tied = set(plain.state_dict()) - {name for name, _ in plain.named_parameters()}
-    assert not unexpected, unexpected
-    assert set(missing) <= tied, missing
+        for layer in model.modules():
+            if isinstance(layer, LoraLayer):
+                copies[id(layer)] = copy.deepcopy(layer.get_base_layer(), copies)
+    plain = copy.deepcopy(model, copies)
+    if has_adapters(plain):
+        plain._hf_peft_config_loaded = False
+        del plain.peft_config
+    plain.config.dtype = dtype
+    return plain

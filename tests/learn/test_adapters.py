@@ -17,7 +17,7 @@ from llmgym.learn.policy import Policy
 from llmgym.learn.reference import Reference
 from llmgym.models import TINY_PATH
 from llmgym.models.causal_lm import load_causal_lm, load_reward_model
-from llmgym.models.lora import adapt, add_adapters, load_merged, merged_weights
+from llmgym.models.lora import add_adapters, merged_weights, plain_copy
 
 
 @pytest.mark.parametrize("family", ["qwen2", "llama"])
@@ -33,8 +33,30 @@ def test_merged_weights_are_those_of_a_plain_model_that_says_the_same(family: st
     assert merged.keys() == dict(plain.named_parameters()).keys()
     tokens = torch.randint(300, (2, 9), generator=torch.Generator().manual_seed(1))
     assert not torch.allclose(plain(tokens).logits, model(tokens).logits, atol=1e-2)
-    load_merged(plain, model)
-    torch.testing.assert_close(plain(tokens).logits, model(tokens).logits, atol=1e-3, rtol=1e-4)
+    copied = plain_copy(model, torch.float32)
+    torch.testing.assert_close(copied(tokens).logits, model(tokens).logits, atol=1e-3, rtol=1e-4)
+
+
+def test_a_copy_of_another_type_says_what_transformers_loads_in_that_type(tmp_path: Path) -> None:
+    model = random_model("llama", max_position_embeddings=2048)
+    model.save_pretrained(tmp_path)
+    expected = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    copied = plain_copy(model, torch.bfloat16)
+    tokens = torch.randint(300, (1, 700), generator=torch.Generator().manual_seed(1))  # frequencies would round
+    torch.testing.assert_close(copied(tokens).logits, expected(tokens).logits, atol=0, rtol=0)
+    assert model.dtype == torch.float32
+    assert copied.lm_head.weight.data_ptr() != model.lm_head.weight.data_ptr()
+
+
+def test_a_copy_holds_the_adapted_weights_once_and_no_adapter() -> None:
+    model = random_model("qwen2", tie_word_embeddings=True)
+    add_adapters(model, rank=4, alpha=8.0)
+    copied = plain_copy(model, torch.bfloat16)
+    assert {parameter.dtype for parameter in copied.parameters()} == {torch.bfloat16}
+    assert not any(parameter.requires_grad for parameter in copied.parameters())
+    assert copied.lm_head.weight is copied.model.embed_tokens.weight
+    assert not any("lora" in name or "base_layer" in name for name, _ in copied.named_modules())
+    assert model.peft_config
 
 
 @pytest.mark.parametrize("config_class", [MixtralConfig, Qwen3MoeConfig, PhimoeConfig, Glm4MoeConfig, GPT2Config])
@@ -46,7 +68,8 @@ def test_adapters_of_any_architecture_merge_into_weights_that_say_the_same(confi
         num_attention_heads=4, num_key_value_heads=2, moe_intermediate_size=16, pad_token_id=0, **shape, **experts
     )
     model = AutoModelForCausalLM.from_config(config).eval()
-    plain = adapt(model, rank=4, alpha=8.0, seed=0)
+    plain = copy.deepcopy(model)
+    add_adapters(model, rank=4, alpha=8.0)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
@@ -54,7 +77,7 @@ def test_adapters_of_any_architecture_merge_into_weights_that_say_the_same(confi
     tokens = torch.randint(1, 300, (2, 9), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         assert not torch.allclose(plain(tokens).logits, model(tokens).logits, atol=1e-2)
-        load_merged(plain, model)
+        plain = plain_copy(model, torch.float32)
         torch.testing.assert_close(plain(tokens).logits, model(tokens).logits, atol=1e-3, rtol=1e-4)
     Policy(model)
 
@@ -94,9 +117,10 @@ def test_the_head_of_a_reward_model_learns_whole_and_is_merged_with_the_rest() -
     with torch.no_grad():
         for value in learning.values():
             value.add_(0.1 * torch.randn(value.shape, generator=torch.Generator().manual_seed(0)))
-    load_merged(plain, model)
+    copied = plain_copy(model, torch.float32)
     tokens = torch.arange(5, 20)[None]
-    torch.testing.assert_close(plain(tokens).logits, model(tokens).logits, atol=1e-4, rtol=1e-4)
+    assert copied.state_dict().keys() == plain.state_dict().keys()
+    torch.testing.assert_close(copied(tokens).logits, model(tokens).logits, atol=1e-4, rtol=1e-4)
 
 
 def test_without_peft_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

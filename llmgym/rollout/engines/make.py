@@ -1,6 +1,5 @@
 """`make_engine`: the engine that a configuration asks for."""
 
-import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from llmgym.errors import ConfigError
+from llmgym.models.lora import has_adapters, merged_weights, plain_copy
 from llmgym.rollout.engines.base import Engine, EngineKind, WeightTransfer
 from llmgym.rollout.engines.local import LocalEngine
 from llmgym.rollout.engines.sglang.versions import installed_version
@@ -50,7 +50,8 @@ def make_engine(
 
     Args:
         kind: See `engine_kind`.
-        model: What the learner trains; the embedded engine samples with it as it is.
+        model: What the learner trains. The embedded engine samples with it as it is, or with a copy where it has
+            adapters, which are merged there, or weights of another type.
         model_path: The directory or hub name that `model` was loaded from.
         context_length: Tokens of prompt and replies at the most.
         kv_cache_gib: Bound of the embedded engine's cache.
@@ -74,8 +75,9 @@ def make_engine(
             raise ConfigError(
                 "engine_url, engine_servers, engine_kwargs and engine_transfer are SGLang's: expected --engine sglang."
             )
-        if dtype is not None and getattr(torch, dtype) != model.dtype:
-            model = copy.deepcopy(model).to(getattr(torch, dtype)).requires_grad_(False)
+        wanted = model.dtype if dtype is None else getattr(torch, dtype)
+        if has_adapters(model) or wanted != model.dtype:
+            model = plain_copy(model, wanted)
         return LocalEngine(model, memory_gib=kv_cache_gib, context_length=context_length, text_of=text_of)
     if weights_dir is not None and not weights_dir.is_dir():
         raise ConfigError(f"engine_weights_dir: expected a directory, got {str(weights_dir)!r}.")
@@ -112,5 +114,5 @@ def make_engine(
         workers = [InProcess(model_path, {"random_seed": seed, **common})]
     engine = SGLangEngine(workers, context_length=context_length, directory=weights_dir, text_of=text_of, notify=notify)
     if urls:  # whatever they have: the learner's weights are the ones to sample with
-        engine.load_weights(model.named_parameters(), version=0)
+        engine.load_weights(merged_weights(model), version=0)
     return engine
