@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from llmgym.agents import GRPO
 from llmgym.agents.base import Agent
 from llmgym.agents.grpo import GRPOConfig
 from llmgym.cli import AGENTS
@@ -142,3 +143,7 @@ def test_every_yaml_in_configs_is_valid_and_holds_only_what_differs(file: Path) 
 def test_every_agent_has_a_configuration_to_start_from() -> None:
     files = (Path(__file__).parent.parent / "configs").glob("*.yaml")
     assert {agent_of(file).name for file in files} == set(AGENTS)
+
+
+def test_a_model_may_be_given_as_a_path(tmp_path: Path) -> None:
+    assert GRPO(model=tmp_path).config.model == str(tmp_path)

@@ -72,6 +72,11 @@ class LearningConfig(Config):
     output_dir: Path = Path("runs")
     """Where run directories are made; one that exists is never written to."""
 
+    @field_validator("model", mode="before")
+    @classmethod
+    def _directory_as_text(cls, model: object) -> object:
+        return str(model) if isinstance(model, Path) else model
+
     @property
     def own_learning_rate(self) -> float:
         """The learning rate where none is given."""
