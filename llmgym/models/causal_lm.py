@@ -42,8 +42,6 @@ def load_causal_lm(
     _check(name, model, tokenizer, info["missing_keys"])
     if has_adapters(model):  # a checkpoint of adapters beside the model that they were trained on
         return plain_copy(model, dtype).requires_grad_(True), tokenizer
-    for parameter in model.parameters():  # each by itself: a mapped file would stay as long as any of them
-        parameter.data = parameter.data.clone()
     return model, tokenizer
 
 
