@@ -190,6 +190,8 @@ def main() -> None:
     if arguments.json:
         cells = [asdict(cell) | {"median_seconds": cell.seconds} for cell in found]
         figures = {"processor": processor(), "versions": versions, "dtype": arguments.dtype, "measurements": cells}
+        figures["model"] = f"{kind} of {parameters:,} parameters"
+        figures["sampled"] = {episodes.name: episodes.sampled for episodes in works}
         figures["claims"] = [asdict(claim) | {"kept": claim.kept} for claim in answers]
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
 
