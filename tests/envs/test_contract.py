@@ -13,7 +13,7 @@ import llmgym
 from llmgym.envs.text_env import TextEnv
 
 SEEDS = 200
-IDS = llmgym.registered_envs()
+IDS = [name for name in llmgym.registered_envs() if name.startswith("llmgym/")]  # those of the package
 TRIAGE_OPTIONS = [{"difficulty": d, "language": lang} for d in range(4) for lang in ("en", "zh")]
 
 
