@@ -30,7 +30,7 @@ SIDES = {
     "products": "the matrix products alone",
 }
 
-PEERS = ("generate", "trl_grpo", "sglang_cpu", "generate_batch")
+PEERS = ("generate", "trl_grpo", "sglang_cpu")
 SECTIONS = ("float32", "bfloat16", "short", "episodes", "turns", "through", "collector")
 
 Measurements = dict[tuple[str, str, str], Measurement]  # by work, type and side
@@ -48,7 +48,7 @@ def sections(prompts: int, tokenizer: Path) -> dict[str, tuple[str, list[str], l
         for name, lengths in (("even", (48, 48)), ("ragged", (8, 96)))
     )
     return {
-        "float32": ("float32", ["ours", *PEERS, "products"], [even, ragged]),
+        "float32": ("float32", ["ours", *PEERS, "generate_batch", "products"], [even, ragged]),
         "bfloat16": ("bfloat16", ["ours", "generate", "trl_grpo", "sglang_cpu", "products"], [even, ragged]),
         "short": ("float32", ["ours", "generate", "trl_grpo", "sglang_cpu"], [model.cut(even), model.cut(ragged)]),
         "episodes": (
@@ -123,7 +123,7 @@ def claims(found: Measurements) -> list[Claim]:
                 text = f"llmgym's time by that of the matrix products alone, {dtype}, {work}"
                 answers.append(by_token(text, 1.5, ours, products, at_least=False))
                 peers = [found[key] for side in PEERS if (key := (work, dtype, side)) in found]
-                if peers:
+                if len(peers) == len(PEERS):  # or nobody knows which is the fastest
                     answers.append(_bounded(ours, min(peers, key=lambda peer: peer.seconds), products))
     for work, factor in (("even", 3.0), ("ragged", 4.5)):
         ours = found.get((work, "bfloat16", "ours"))
