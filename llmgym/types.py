@@ -81,3 +81,5 @@ class Score:
     def __post_init__(self) -> None:
         if (self.value is None) != (self.error is not None):
             raise ValueError(f"A Score has either a value or an error, got value={self.value!r}, error={self.error!r}.")
+        if self.error is not None:
+            object.__setattr__(self, "error", well_formed(self.error))

@@ -13,7 +13,6 @@ from llmgym.agents.rows import conversations_of, tell_of_skipped, usable
 from llmgym.agents.training import Training
 from llmgym.errors import DataError
 from llmgym.rollout.trajectory import Trajectory
-from llmgym.types import Message
 
 if TYPE_CHECKING:
     from llmgym.agents.base import OfflineAgent
@@ -47,11 +46,10 @@ class OfflineTraining(Training):
             raise DataError(f"{self.agent.name} expects an example that can be learnt from, got none.")
 
     def _check_example(self, example: Any) -> None:
-        conversations = conversations_of(example)
-        for conversation in conversations:
-            self.codec.template.render(conversation)
-        if any(_most_tokens(conversation) > self.context_length for conversation in conversations):
-            self.agent.prepare([example])  # which says what does not fit; most are short enough not to be encoded here
+        rendered = [self.codec.template.render(conversation) for conversation in conversations_of(example)]
+        # A token is a byte at least, but for what a normalizer makes of it: most rows are too short to be encoded here.
+        if any(2 * len(text.encode()) > self.context_length for text in rendered):
+            self.agent.prepare([example])  # which says what does not fit
 
     def _step(self, step: int) -> tuple[Sequence[Trajectory], dict[str, float]]:
         begun = time.perf_counter()
@@ -67,11 +65,6 @@ class OfflineTraining(Training):
         loss = sum(value for name, value in update.items() if name.startswith("loss_"))
         epoch = step * self.config.batch_size / len(self.examples)
         return [], {"step": step, "epoch": epoch, "loss": loss, "seconds": seconds, **found, **update}
-
-
-def _most_tokens(conversation: Sequence[Message]) -> int:
-    """Return a bound of a conversation's tokens: none is less than a byte, and a template adds a few per message."""
-    return sum(len(message.content.encode()) + 64 for message in conversation)
 
 
 def drawn(step: int, size: int, count: int, seed: int) -> list[int]:

@@ -198,7 +198,10 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
 
 
 def _as_messages(value: pa.Scalar, role: Role, where: str) -> tuple[Message, ...]:
-    content = value.as_py()
+    try:
+        content = value.as_py()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: expected text in UTF-8, got something else ({error.reason}).") from None
     if isinstance(content, str):
         return (Message(role, content),)
     if not content:

@@ -1,5 +1,6 @@
 """`TextEnv`: a conversation as a Gymnasium environment, in three methods."""
 
+import functools
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -138,11 +139,16 @@ class TextEnv(gymnasium.Env[str, str]):
         """Whether an episode has begun and is not over."""
         return self._awaiting is not None
 
+    @functools.cached_property
+    def registered_limit(self) -> int | None:
+        """Replies of an episode at most, by the environment's registration; None for no limit."""
+        known = self.spec is not None and self.spec.id in gymnasium.registry
+        return gymnasium.registry[self.spec.id].max_episode_steps if self.spec is not None and known else None
+
     @property
     def _turn_limit(self) -> float:
         """Replies of an episode at most, by the class and by its registration."""
-        registered = None if self.spec is None else gymnasium.spec(self.spec.id).max_episode_steps
-        return min((limit for limit in (self.max_turns, registered) if limit is not None), default=math.inf)
+        return min(limit for limit in (self.max_turns, self.registered_limit, math.inf) if limit is not None)
 
     def render(self) -> str | None:
         """Return the conversation so far as text, in render mode ``"ansi"``."""

@@ -44,6 +44,9 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
     def __init__(self, env_fns: Iterable[Callable[[], gymnasium.Env[str, str]]]) -> None:
         self.envs = [make() for make in env_fns]
         self.num_envs = len(self.envs)
+        for env in self.envs:
+            if isinstance(inner := env.unwrapped, TextEnv) and env.spec is not None:
+                inner.registered_limit = env.spec.max_episode_steps  # which who made it may have changed
         if not self.envs:
             raise ValueError("TextVectorEnv expects at least one environment, got none.")
         first = self.envs[0]
@@ -84,7 +87,8 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
         observation, reward, terminated, truncated, info = _unpacked(self.envs[index].step(action), 5, name)
         inner = self.envs[index].unwrapped
         if truncated and isinstance(inner, TextEnv) and inner.under_way:  # a wrapper cut it off
-            reward, info = inner.finish()
+            earned, reported = inner.finish()
+            reward, info = reward or earned, {**reported, **_info(info, name)}  # what the wrapper gives goes first
         return StepResult(
             _text(observation, name),
             finite(reward, name, what="reward"),

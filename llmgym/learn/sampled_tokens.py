@@ -142,7 +142,10 @@ def _parts(states: Tensor, head: Head, dtype: torch.dtype) -> Iterator[tuple[int
             raw += head.bias.detach()[start : start + size].to(dtype)
         if wide is not products:
             raw = wide[: raw.numel()].view(shape).copy_(raw)
-        yield start, head.shaped(raw)
+        logits = head.shaped(raw)
+        if head.bias is not None:  # which may rule tokens out by -inf
+            logits = logits.clamp_(min=torch.finfo(logits.dtype).min)
+        yield start, logits
 
 
 def _place(chosen: Tensor, start: int, logits: Tensor) -> tuple[Tensor, Tensor]:

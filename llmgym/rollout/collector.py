@@ -12,7 +12,7 @@ from llmgym.rollout.scoring import episode_of, score_again
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.scorers.names import AnyScorer
 from llmgym.scorers.pointwise import as_number
-from llmgym.types import Episode, Message
+from llmgym.types import Episode, Message, well_formed
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,10 +214,10 @@ class Collector:
         trajectory.replies[-1].reward = result.reward
         if result.terminated or result.truncated:
             trajectory.ending = "terminated" if result.terminated else "truncated"
-            numbers = {str(key): as_number(part) for key, part in result.info.items()}
+            numbers = {well_formed(str(key)): as_number(part) for key, part in result.info.items()}
             trajectory.parts = {key: part for key, part in numbers.items() if part is not None}
             missing = trajectory.parts.pop("score_missing", None)
-            trajectory.score = None if missing else sum(reply.reward for reply in trajectory.replies)
+            trajectory.score = None if missing == 1.0 else sum(reply.reward for reply in trajectory.replies)
             return
         trajectory.messages.append(Message("user", result.observation))
         bridge = self.codec.bridge(trajectory.messages[-1].content, trajectory.tokens[-1])

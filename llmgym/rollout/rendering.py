@@ -79,6 +79,11 @@ def mark(i: int) -> str:
     return f"{_MARK}{i}{_MARK}"
 
 
+def is_mark(content: str) -> bool:
+    """Tell whether a content is what `mark` returns."""
+    return _SPLIT.fullmatch(content) is not None
+
+
 def marks(roles: Sequence[Role]) -> list[str]:
     """Return what stands for the contents of a conversation where a template is looked at."""
     return [mark(i) for i in range(len(roles))]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from llmgym.errors import ModelError
 from llmgym.rollout.control_tokens import ControlTokens
-from llmgym.rollout.rendering import Renderer, mark, marks
+from llmgym.rollout.rendering import Renderer, is_mark, mark, marks
 from llmgym.rollout.rewrites import alike, find_rewrites
 from llmgym.types import Message, Role
 
@@ -53,8 +53,7 @@ class ChatTemplate:
     def render(self, messages: Sequence[Message], *, generate: bool = True) -> str:
         """Return a conversation as text, up to where the next reply begins if `generate`."""
         if messages[0].role == "system" and not self._takes_system:
-            first = Message(messages[1].role, f"{messages[0].content}\n\n{messages[1].content}")
-            messages = [first, *messages[2:]]
+            messages = self._told_by_the_user(messages)
         roles = tuple(message.role for message in messages)
         said = [self.harmless(message.content, message.role) for message in messages]
         text = self._renderer.render(roles, said, generate)
@@ -64,8 +63,20 @@ class ChatTemplate:
         shown = self._count(text, spoken)
         if shown == self._template_count(roles, generate, spoken):
             return text
-        guarded = self._renderer.render(roles, [self.control.keep_apart(content) for content in said], generate)
+        kept_apart = [content if is_mark(content) else self.control.keep_apart(content) for content in said]
+        guarded = self._renderer.render(roles, kept_apart, generate)
         return text if shown == self._count(guarded, spoken) else guarded
+
+    def _told_by_the_user(self, messages: Sequence[Message]) -> list[Message]:
+        """Put a system prompt, which the template does not show, before what the user says first."""
+        system, *others = messages
+        user = next((i for i, message in enumerate(others) if message.role == "user"), None)
+        if user is None:
+            raise ModelError(
+                f"The chat template of {self.name!r} shows no system message: expected a user's message to put it in."
+            )
+        others[user] = Message("user", f"{system.content}\n\n{others[user].content}")
+        return others
 
     def harmless(self, content: str, role: Role = "user") -> str:
         """Break up the control tokens spelled out in a message: in a reply only those that end or begin a turn."""

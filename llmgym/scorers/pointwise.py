@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from llmgym.errors import EnvironmentContractError
-from llmgym.types import Episode, Score
+from llmgym.types import Episode, Score, well_formed
 
 ScoreLike = float | Mapping[str, float] | Score
 ScoreFunction = Callable[[Episode], ScoreLike]
@@ -88,7 +88,12 @@ def as_score(value: ScoreLike, *, name: str) -> Score:
 
 def _named(parts: Mapping[str, float], name: str) -> dict[str, float]:
     """Return parts under names that are text, as files hold them, with values that are finite numbers."""
-    return {str(key): finite(part, f"{name}[{key!r}]") for key, part in parts.items()}
+    if "score_missing" in parts:
+        raise EnvironmentContractError(
+            f"{name} returned a part called 'score_missing': that name marks a score that is not there; to say so, "
+            "return Score(None, error='why')."
+        )
+    return {well_formed(str(key)): finite(part, f"{name}[{key!r}]") for key, part in parts.items()}
 
 
 def finite(value: object, name: str, what: str = "") -> float:

@@ -292,3 +292,17 @@ def test_options_out_of_range_are_refused(capsys: pytest.CaptureFixture[str]) ->
     assert "beta: Input should be greater than 0" in capsys.readouterr().err
     assert dpo.main(["--label-smoothing", "0.5"]) == 2
     assert "label_smoothing: Input should be less than 0.5" in capsys.readouterr().err
+
+
+def test_a_row_that_the_templates_own_words_make_too_long_is_named_before_a_run_begins(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.chat_template = "{{ 'You are a helpful assistant. ' * 20 }}" + ALTERNATING
+    random_model("qwen2").save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    pq.write_table(pa.table({"prompt": ["x"], "completion": ["y"]}), tmp_path / "data.parquet")
+    words = ["--data", str(tmp_path / "data.parquet"), "--model", str(tmp_path / "model"), "--context-length", "300"]
+    assert sft.main([*words, "--eval-episodes", "0", "--output-dir", str(tmp_path / "runs")]) == 2
+    assert "row 0: An example of " in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()

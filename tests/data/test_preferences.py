@@ -104,3 +104,14 @@ def test_a_file_that_is_not_there_or_no_parquet_or_damaged_is_refused(tmp_path: 
     path.write_bytes(content)
     with pytest.raises(DataError, match="CRC"):
         read_preferences(path)
+
+
+def test_text_that_is_not_utf_8_is_named_or_skipped(tmp_path: Path) -> None:
+    bad = pa.array([b"fine", b"caf\xe9"], pa.binary()).view(pa.string())
+    columns = {"prompt": bad, "chosen": ["a", "b"], "rejected": ["c", "d"]}
+    path = written(tmp_path / "x.parquet", columns)
+    with pytest.raises(DataError, match="'prompt', row 1: expected text in UTF-8"):
+        read_preferences(path)
+    skipped: list[str] = []
+    assert [pair.prompt[0].content for pair in read_preferences(path, skipped)] == ["fine"]
+    assert len(skipped) == 1

@@ -168,3 +168,29 @@ def test_a_mistake_that_earns_as_much_as_the_expert_is_named() -> None:
     env.lazy = False
     with pytest.raises(EnvironmentContractError, match=r"The mistake earned 1.0 on seed 0, expected less"):
         llmgym.check_env(env)
+
+
+def test_a_part_that_would_read_as_a_missing_score_is_refused() -> None:
+    class Odd(Count):
+        def score(self, episode: llmgym.Episode) -> Any:
+            return {"score_missing": 1.0, "right": 1.0}
+
+    env = Odd()
+    env.reset(seed=0)
+    env.step("1")
+    env.step("2")
+    with pytest.raises(EnvironmentContractError, match=r"return Score\(None, error='why'\)"):
+        env.step("3")
+
+
+def test_what_a_score_says_is_text_that_files_take() -> None:
+    class Odd(Count):
+        def score(self, episode: llmgym.Episode) -> Any:
+            return {"tag \ud83d": 1.0}
+
+    env = Odd()
+    env.reset(seed=0)
+    env.step("1")
+    env.step("2")
+    assert env.step("3")[4] == {"success": 1.0, "tag ?": 1.0}
+    assert llmgym.Score(None, error="bad \ud800").error == "bad ?"

@@ -219,3 +219,35 @@ def test_gymnasium_alone_scores_an_episode_that_its_registration_limits() -> Non
     env.step("x")
     assert env.step("x")[1:] == (0.75, False, True, {"turns": 0.75, "success": 0.0})
     llmgym.check_env(limited_by_its_registration(), seeds=3)
+
+
+class Penalty(gymnasium.Wrapper[str, str, str, str]):
+    """Ends an episode in which something bad is said, with a reward and a part of its own."""
+
+    def step(self, action: str) -> Any:
+        return ("", -1.0, False, True, {"bad": 1.0}) if action == "bad" else self.env.step(action)
+
+
+def test_a_wrapper_that_cuts_an_episode_off_has_the_last_word_on_its_reward() -> None:
+    envs = llmgym.TextVectorEnv([lambda: Penalty(Endless())])
+    envs.reset_one(0, seed=0)
+    result = envs.step_some({0: "bad"})[0]
+    assert (result.reward, result.truncated) == (-1.0, True)
+    assert result.info == {"turns": 0.25, "success": 0.0, "bad": 1.0}
+
+
+@pytest.mark.usefixtures("endless")
+@pytest.mark.parametrize(("asked", "turns"), [(2, 2), (5, 5), (None, 3)])
+def test_whoever_makes_an_environment_has_the_last_word_on_its_limit(asked: int | None, turns: int) -> None:
+    options = {} if asked is None else {"max_episode_steps": asked}
+    envs = llmgym.TextVectorEnv([lambda: gymnasium.make("EndlessLimited-test-v0", **options)])
+    envs.reset_one(0, seed=0)
+    results = [envs.step_some({0: "x"})[0] for _ in range(turns)]
+    assert [result.truncated for result in results] == [*[False] * (turns - 1), True]
+    assert results[-1].reward == 0.25 * turns
+
+
+def test_an_environment_that_nobody_registered_has_no_such_limit() -> None:
+    env = gymnasium.make(gymnasium.envs.registration.EnvSpec("Unregistered-test-v0", entry_point=Endless))
+    env.reset(seed=0)
+    assert env.step("x")[2:4] == (False, False)

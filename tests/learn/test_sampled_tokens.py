@@ -139,3 +139,21 @@ def test_a_vocabulary_of_150000_at_8192_tokens_takes_at_most_300_mib(dtype: torc
             of_states, of_weight = torch.autograd.grad(value.sum(), (states, weight))
         gradients = of_states.nbytes + of_weight.nbytes
         assert gradients < memory.peak < gradients + 300 * 2**20
+
+
+@pytest.mark.usefixtures("parts")
+def test_tokens_that_a_head_rules_out_change_nothing_for_the_others() -> None:
+    leaves, mask, tokens = example(bias=True)
+    with torch.no_grad():
+        leaves[2][4:9] = -torch.inf  # a whole part of the vocabulary, and one token more
+    tokens = torch.where((tokens >= 4) & (tokens < 9), 9, tokens)
+    kept = [i for i in range(22) if not 4 <= i < 9]
+    dist = SampledTokens(leaves[0], Head(*leaves[1:]), mask)
+    logits = torch.nn.functional.linear(leaves[0], leaves[1][kept], leaves[2][kept])
+    expected = torch.distributions.Categorical(logits=logits)
+    place = {token: i for i, token in enumerate(kept)}
+    chosen = torch.tensor([place[token] for token in tokens[mask].tolist()])
+    torch.testing.assert_close(dist.log_prob(tokens)[mask], expected.log_prob(chosen))
+    torch.testing.assert_close(dist.entropy()[mask], expected.entropy())
+    found, wanted = (torch.autograd.grad(one.sum(), leaves[0])[0] for one in (dist.entropy(), expected.entropy()))
+    torch.testing.assert_close(found, wanted)

@@ -1,5 +1,6 @@
 """What chat templates do to what was said before is found out at the start, told, and followed on request."""
 
+import copy
 import random
 from datetime import datetime
 from typing import Any
@@ -18,6 +19,7 @@ from llmgym.rollout.engines.base import GenerationRequest
 from llmgym.rollout.engines.local import LocalEngine
 from llmgym.rollout.engines.scripted import ScriptedEngine
 from llmgym.rollout.run_time import run_time, set_run_time
+from llmgym.rollout.template import ChatTemplate
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.types import Message
 
@@ -393,3 +395,32 @@ def test_without_an_option_the_time_is_that_when_the_run_starts_and_stays_it() -
     started = set_run_time()
     assert before <= started <= datetime.now()
     assert run_time() == started
+
+
+def test_what_a_template_cuts_out_of_a_message_leaves_the_ends_of_replies_as_they_are(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+        "{{ m.content.replace('<image>', '') }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    codec = ChatCodec(tokenizer)
+    reply = codec.reply("ok")
+    said = codec.spell([*reply, *codec.bridge("look: <|im_<image>end|>", reply[-1])])
+    assert said.startswith("ok<|im_end|>\n<|im_start|>user\n")
+    assert said.count("<|im_end|>") == 2
+
+
+def test_a_system_prompt_that_is_not_shown_goes_into_what_the_user_says(tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.chat_template = (
+        "{% for m in messages if m.role != 'system' %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    template = ChatTemplate(tokenizer)
+    chat = [Message("system", "S"), Message("assistant", "A"), Message("user", "U")]
+    assert "assistant\nA<|im_end|>\n<|im_start|>user\nS\n\nU<|im_end|>" in template.render(chat)
+    with pytest.raises(ModelError, match="expected a user's message"):
+        template.render(chat[:1])
