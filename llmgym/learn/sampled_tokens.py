@@ -11,6 +11,7 @@ from torch.distributions import Distribution
 from llmgym.models.causal_lm import Head
 
 _AT_ONCE = 2**22  # numbers: 16 MiB in float32, which stay near a processor
+_NEVER = -1e30  # a logit so low that its token is never drawn, and of which a vocabulary's sum is still finite
 
 
 class SampledTokens(Distribution):
@@ -144,7 +145,7 @@ def _parts(states: Tensor, head: Head, dtype: torch.dtype) -> Iterator[tuple[int
             raw = wide[: raw.numel()].view(shape).copy_(raw)
         logits = head.shaped(raw)
         if head.bias is not None:  # which may rule tokens out by -inf
-            logits = logits.clamp_(min=torch.finfo(logits.dtype).min)
+            logits = logits.clamp_(min=_NEVER)
         yield start, logits
 
 

@@ -233,7 +233,7 @@ def test_a_wrapper_that_cuts_an_episode_off_has_the_last_word_on_its_reward() ->
     envs.reset_one(0, seed=0)
     result = envs.step_some({0: "bad"})[0]
     assert (result.reward, result.truncated) == (-1.0, True)
-    assert result.info == {"turns": 0.25, "success": 0.0, "bad": 1.0}
+    assert result.info == {"turns": 0.0, "success": 0.0, "bad": 1.0}
 
 
 @pytest.mark.usefixtures("endless")
