@@ -37,10 +37,11 @@ class Needs:
 
     def __str__(self) -> str:
         """Say it in a sentence."""
-        parts = ", ".join(f"{size / GIB:.1f} GiB for {what}" for what, size in self.to_come.items() if size)
+        large = {what: size for what, size in self.to_come.items() if size >= GIB / 20}  # which would not read 0.0
+        parts = "".join(f", {size / GIB:.1f} GiB for {what}" for what, size in large.items())
         total = self.held + sum(self.to_come.values())
         free = "" if self.free is None else f"; {self.free / GIB:.1f} GiB are free"
-        return f"Memory: about {total / GIB:.1f} GiB, of which {self.held / GIB:.1f} GiB are held now, {parts}{free}."
+        return f"Memory: about {total / GIB:.1f} GiB, of which {self.held / GIB:.1f} GiB are held now{parts}{free}."
 
 
 def training_needs(
