@@ -244,7 +244,7 @@ def main() -> None:
     parser.add_argument("--model", default=".real-model", help="directory of SmolLM2-135M-Instruct")
     parser.add_argument("--only", choices=RUNS, help="one of the two runs")
     parser.add_argument("--steps", type=int, help="training steps, instead of those that are promised")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of matrix products")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the weights")
     parser.add_argument("--episodes", type=int, default=150, help="held-out episodes")
     parser.add_argument("--output", type=Path, default=Path("runs/real_model"), help="where runs and results go")
     options = parser.parse_args()

@@ -14,8 +14,8 @@ from llmgym.rollout.trajectory import Reply, Trajectory
 
 
 def load(model: str, dtype: str) -> Callable[[Episodes], Step]:
-    """Return the update with a learner whose products are of type `dtype`."""
-    policy = Policy(AutoModelForCausalLM.from_pretrained(model), dtype=getattr(torch, dtype))
+    """Return the update with a learner whose weights are of type `dtype`."""
+    policy = Policy(AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype)))
     learner = Learner(ClippedPolicyLoss(policy), learning_rate=0.0)  # every repeat finds the same weights
 
     def step(episodes: Episodes) -> Step:

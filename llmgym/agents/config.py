@@ -63,6 +63,9 @@ class LearningConfig(Config):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model learns, and the embedded engine samples. `auto`: on a CUDA GPU where there is one."""
 
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the weights, where the hardware multiplies it. The optimiser steps a float32 copy of narrower weights."""
+
     date: datetime | None = None
     """The date, such as 2026-11-28, that chat templates are told which ask for it. None: when the run starts."""
 
@@ -155,9 +158,6 @@ class AgentConfig(EngineConfig):
 
     lora_merge: bool = False
     """Save a checkpoint with the adapters merged into the weights, instead of the adapters alone."""
-
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """What the learner's matrix products are computed in, where the hardware can; weights stay float32."""
 
     gradient_checkpointing: bool = False
     """Compute each layer again in the backward pass instead of keeping it: less memory, more time."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 import transformers
 
-from llmgym.agents.loop import Loop, device_of, make_learner
+from llmgym.agents.loop import Loop, device_of, dtype_of, make_learner
 from llmgym.agents.offline import drawn
 from llmgym.agents.reward_model import encode_pairs
 from llmgym.agents.rows import tell_of_skipped, usable
@@ -50,7 +50,9 @@ class RewardTraining(Loop):
         self.env_id = resolve_env(config.env)
         torch.manual_seed(config.seed)  # of the head's first weights
         set_run_time(config.date)
-        self.rewards = Rewards.load(TINY_PATH if config.bundled else config.model, fresh_head=True)
+        device = device_of(config.device)
+        path = TINY_PATH if config.bundled else config.model
+        self.rewards = Rewards.load(path, fresh_head=True, dtype=dtype_of(config.dtype, device))
         skipped: list[str] | None = [] if config.skip_bad_rows else None
         examples = usable(
             agent.examples(skipped), lambda pair: encode_pairs([pair], self.rewards), config.data, skipped
@@ -62,7 +64,7 @@ class RewardTraining(Loop):
                 f"{agent.name} expects more than the {config.held_out} preferences that are held out "
                 f"(--held-out), got {len(examples)}."
             )
-        self.model = self.rewards.model.to(device_of(config.device))
+        self.model = self.rewards.model.to(device)
         if config.lora_rank:
             add_adapters(self.model, config.lora_rank, config.lora_alpha, config.seed)
         self.learner = make_learner(agent.loss(self.rewards), config)

@@ -14,7 +14,7 @@ from tensordict import TensorDict
 from transformers import PreTrainedModel
 
 from llmgym.agents.config import AgentConfig
-from llmgym.agents.loop import Loop, device_of, make_learner
+from llmgym.agents.loop import Loop, device_of, dtype_of, make_learner
 from llmgym.envs.text_env import TextEnv
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import ConfigError
@@ -58,8 +58,9 @@ class Training(Loop):
         self._agent = agent
         self._model_path = str(TINY_PATH) if config.bundled else config.model
         self.env_id = resolve_env(config.env)
-        self.model, self.tokenizer = load_causal_lm(self._model_path)
-        self.model.to(device_of(config.device))
+        device = device_of(config.device)
+        self.model, self.tokenizer = load_causal_lm(self._model_path, dtype_of(config.dtype, device))
+        self.model.to(device)
         if config.lora_rank:
             add_adapters(self.model, config.lora_rank, config.lora_alpha, config.seed)
         set_run_time(config.date)
@@ -67,12 +68,7 @@ class Training(Loop):
         for notice in (self.codec.notice, rope_notice(self.model.config, config.context_length)):
             if notice:
                 notify(notice)
-        self.policy = Policy(
-            self.model,
-            config.temperature,
-            dtype=getattr(torch, config.dtype),
-            gradient_checkpointing=config.gradient_checkpointing,
-        )
+        self.policy = Policy(self.model, config.temperature, gradient_checkpointing=config.gradient_checkpointing)
         self.learner = make_learner(agent.loss(self.policy), config, agent.learning_rates)
 
     @property

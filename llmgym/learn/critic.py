@@ -43,7 +43,7 @@ class Critic(nn.Module):
         if trunk == "shared":
             return cls(policy.trunk)
         own = copy.deepcopy(policy.model.base_model)
-        return cls(Trunk(own, dtype=policy.trunk.dtype, gradient_checkpointing=policy.trunk.gradient_checkpointing))
+        return cls(Trunk(own, gradient_checkpointing=policy.trunk.gradient_checkpointing))
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Add the values as ``state_value`` [B, T, 1]."""

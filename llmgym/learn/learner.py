@@ -12,6 +12,7 @@ from llmgym.errors import TrainingError
 from llmgym.files import whole_or_absent
 from llmgym.learn.batch import default_micro_batch_tokens, micro_batches
 from llmgym.learn.losses.base import LanguageModelLoss
+from llmgym.learn.masters import Masters
 
 MAX_SKIPPED_IN_A_ROW = 3
 """Steps without a finite loss and gradient, one behind the other, after which training stops."""
@@ -24,7 +25,7 @@ class Learner:
     batch is saved, and after `MAX_SKIPPED_IN_A_ROW` of them training stops.
 
     Args:
-        loss: Its trainable parameters learn.
+        loss: Its trainable parameters learn. Of those narrower than float32 the optimiser steps `Masters`.
         learning_rate: After warm-up.
         learning_rates: The same of parts of the loss that learn at a rate of their own, by the
             names of its submodules, such as ``critic_network``. What a part shares with a part
@@ -50,11 +51,12 @@ class Learner:
         self.loss = loss
         self.max_grad_norm = max_grad_norm
         rates = {"": learning_rate, **(learning_rates or {})}
+        self._masters = Masters()
         self._parts: dict[str, list[torch.nn.Parameter]] = {part: [] for part in rates}
         for name, parameter in loss.named_parameters():
             if parameter.requires_grad:
                 part = next((part for part in rates if part and name.startswith(f"{part}.")), "")
-                self._parts[part].append(parameter)
+                self._parts[part].append(self._masters.of(parameter))
         self.micro_batch_tokens = micro_batch_tokens or default_micro_batch_tokens(next(loss.parameters()).device)
         groups = [{"params": parameters, "lr": rates[part]} for part, parameters in self._parts.items()]
         self.optimiser = torch.optim.AdamW(groups, weight_decay=weight_decay, fused=True)
@@ -101,7 +103,8 @@ class Learner:
             share = self.loss.count(micro_batch) / total
             terms = {key: value for key, value in output.items() if value is not None}
             losses = [value for key, value in terms.items() if key.startswith("loss_")]
-            torch.autograd.backward(losses)
+            with self._masters.collecting():
+                torch.autograd.backward(losses)
             for key, value in terms.items():
                 metrics[key] = metrics.get(key, 0.0) + float(value.item()) * (1.0 if key.startswith("loss_") else share)
         for part, parameters in self._parts.items():
@@ -113,6 +116,7 @@ class Learner:
         if finite:
             self._skipped_in_a_row = 0
             self.optimiser.step()
+            self._masters.round()
             self.schedule.step()
         else:
             self._skip(batch, metrics)

@@ -58,22 +58,21 @@ def training_needs(
         reference: Whether a frozen copy of what is trained will be kept.
     """
     trained = [parameter for parameter in loss.parameters() if parameter.requires_grad]
-    size = sum(parameter.nbytes for parameter in trained)
+    kept_size = sum(parameter.nbytes for parameter in trained)
+    size = sum(parameter.numel() * max(4, parameter.itemsize) for parameter in trained)  # of what the optimiser steps
     passes = _trunks(loss, policy)
     begun = time.perf_counter()
     kept, result = _kept_for_backward(run, loss.parameters())
     done = time.perf_counter()
-    torch.autograd.backward(result)
+    torch.autograd.grad(result, trained, allow_unused=True)
     backward = time.perf_counter() - done
-    for parameter in trained:
-        parameter.grad = None
     device = trained[0].device
     return Needs(
         held=_held(device),
         to_come={
             "gradients": size,
             "the optimiser": 2 * size,
-            "the reference": size if reference else 0,
+            "the reference": kept_size if reference else 0,
             f"activations of {batch_tokens:,} tokens": passes * kept * batch_tokens // tokens,
         },
         free=free_memory(device),

@@ -107,10 +107,9 @@ def in_blocks(
     groups = key.shape[1]
     dtype = torch.promote_types(query.dtype, torch.float32)  # scores in bfloat16 would be too coarse
     grouped = (query[0].to(dtype) * scaling).view(groups, heads // groups, tokens, width).transpose(1, 2).contiguous()
-    with torch.autocast(query.device.type, enabled=False):
-        attended: Tensor = _BlockAttention.apply(
-            grouped, key[0].to(dtype).contiguous(), value[0].to(dtype).contiguous(), segments, window, softcap
-        )  # type: ignore[no-untyped-call]  # [K, N, H/K, D]
+    attended: Tensor = _BlockAttention.apply(
+        grouped, key[0].to(dtype).contiguous(), value[0].to(dtype).contiguous(), segments, window, softcap
+    )  # type: ignore[no-untyped-call]  # [K, N, H/K, D]
     return attended.transpose(0, 1).reshape(1, tokens, heads, width).to(query.dtype)
 
 

@@ -22,7 +22,6 @@ class Policy(nn.Module):
     Args:
         model: A causal LM.
         temperature: What the sampling logits were divided by.
-        dtype: See `Trunk`.
         gradient_checkpointing: See `Trunk`.
 
     Raises:
@@ -30,15 +29,10 @@ class Policy(nn.Module):
     """
 
     def __init__(
-        self,
-        model: PreTrainedModel,
-        temperature: float = 1.0,
-        *,
-        dtype: torch.dtype = torch.float32,
-        gradient_checkpointing: bool = False,
+        self, model: PreTrainedModel, temperature: float = 1.0, *, gradient_checkpointing: bool = False
     ) -> None:
         super().__init__()
-        self.trunk = Trunk(model, dtype=dtype, gradient_checkpointing=gradient_checkpointing)
+        self.trunk = Trunk(model, gradient_checkpointing=gradient_checkpointing)
         self.temperature = temperature
         self_test(
             model,
@@ -59,9 +53,7 @@ class Policy(nn.Module):
                 the right, as `collate` returns them.
             kwargs: What TorchRL passes besides; without effect.
         """
-        states = self.trunk.states(batch)
-        head = Head.of(self.model, self.temperature)
-        return SampledTokens(states, head, batch["mask"], dtype=self.trunk.product_dtype)
+        return SampledTokens(self.trunk.states(batch), Head.of(self.model, self.temperature), batch["mask"])
 
     def log_probs(self, batch: TensorDictBase) -> Tensor:
         """Return the log-probability of every sampled token, 0 elsewhere.  [B, T]"""

@@ -50,9 +50,9 @@ class RewardModel(nn.Module):
         )
 
     @classmethod
-    def load(cls, name: str | Path, *, fresh_head: bool = False) -> "RewardModel":
+    def load(cls, name: str | Path, *, fresh_head: bool = False, dtype: torch.dtype = torch.float32) -> "RewardModel":
         """Load one; with `fresh_head` a causal LM will do too, see `load_reward_model`."""
-        return cls(*load_reward_model(name, fresh_head=fresh_head))
+        return cls(*load_reward_model(name, fresh_head=fresh_head, dtype=dtype))
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
         """Return the tokens of a conversation, but for padding at its end, which transformers leaves out too."""
@@ -89,8 +89,9 @@ class RewardModel(nn.Module):
 
     def forward(self, batch: TensorDictBase) -> Tensor:
         """Return the rewards of a batch that `collate` made.  [B]"""
-        rewards: Tensor = self.model.score(self._trunk.states(batch))[:, 0].float()
-        return rewards
+        states, weight = self._trunk.states(batch), self.model.score.weight
+        wide = torch.promote_types(weight.dtype, torch.float32)  # in bfloat16 close rewards would be equal
+        return nn.functional.linear(states.to(wide), weight.to(wide))[:, 0].float()
 
     @torch.no_grad()
     def rewards(self, groups: Sequence[Sequence[list[int]]]) -> list[float]:

@@ -25,15 +25,13 @@ class SampledTokens(Distribution):
         states: The hidden state before each sampled token, in the order of `mask`.  [N, D]
         head: Makes logits of them.
         mask: Where tokens were sampled.  [B, T]
-        dtype: What products are computed in; None for that of the weights.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
 
-    def __init__(self, states: Tensor, head: Head, mask: Tensor, *, dtype: torch.dtype | None = None) -> None:
+    def __init__(self, states: Tensor, head: Head, mask: Tensor) -> None:
         super().__init__(batch_shape=mask.shape, validate_args=False)
         self.states, self.head, self.mask = states, head, mask
-        self.dtype = dtype or head.weight.dtype
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log-probability of tokens [B, T]; 0 where none was sampled.  [B, T]"""
@@ -45,7 +43,7 @@ class SampledTokens(Distribution):
 
     def _spread(self, chosen: Tensor | None) -> Tensor:
         """Return the log-probability of chosen tokens [N], or without any the entropy; 0 elsewhere.  [B, T]"""
-        given = self.states, self.head.weight, self.head.bias, chosen, self.head, self.dtype
+        given = self.states, self.head.weight, self.head.bias, chosen, self.head
         values: Tensor = _OfLogits.apply(*given)  # type: ignore[no-untyped-call]
         return values.new_zeros(self.mask.shape).masked_scatter(self.mask, values)
 
@@ -65,11 +63,10 @@ class _OfLogits(torch.autograd.Function):
         bias: Tensor | None,
         chosen: Tensor | None,
         head: Head,
-        dtype: torch.dtype,
     ) -> Tensor:
         """Return a number for each state.  [N, D] -> [N]"""
         normaliser = mean = None  # log sum exp z, and what the chosen z or the mean of z is so far  [N]
-        for start, logits in _parts(states, head, dtype):
+        for start, logits in _parts(states, head):
             largest = logits.amax(dim=1, keepdim=True)
             if chosen is not None:
                 index, inside = _place(chosen, start, logits)
@@ -93,7 +90,7 @@ class _OfLogits(torch.autograd.Function):
         assert mean is not None
         values = normaliser - mean if chosen is None else mean - normaliser
         ctx.save_for_backward(states, weight, bias, chosen, normaliser, values)
-        ctx.head, ctx.dtype = head, dtype
+        ctx.head = head
         return values
 
     @staticmethod
@@ -106,8 +103,7 @@ class _OfLogits(torch.autograd.Function):
         to_states = torch.zeros_like(states, dtype=normaliser.dtype) if needs_states else None
         to_weight = torch.zeros_like(weight) if needs_weight else None
         to_bias = torch.zeros_like(bias) if needs_bias else None
-        narrow = states.to(ctx.dtype)
-        for start, logits in _parts(states, ctx.head, ctx.dtype):
+        for start, logits in _parts(states, ctx.head):
             part = slice(start, start + logits.shape[1])
             slope = ctx.head.slope(logits)
             log_p = logits.sub_(normaliser[:, None])
@@ -117,30 +113,29 @@ class _OfLogits(torch.autograd.Function):
                 steps.scatter_add_(1, index, (gradient * inside)[:, None])
             else:
                 steps = log_p.exp().mul_(log_p.add_(values[:, None])).mul_(-gradient[:, None])
-            steps = steps.mul_(slope).to(ctx.dtype)  # what a logit before scale and cap should change by  [N, v]
+            steps = steps.mul_(slope).to(weight.dtype)  # what a logit before scale and cap should change by  [N, v]
             if to_states is not None:
-                _add_product(to_states, steps, weight[part].to(ctx.dtype))
+                _add_product(to_states, steps, weight[part])
             if to_weight is not None:
-                _add_product(to_weight[part], steps.T, narrow)
+                _add_product(to_weight[part], steps.T, states)
             if to_bias is not None:
                 to_bias[part] = steps.sum(dim=0)
-        return to_states, to_weight, to_bias, None, None, None
+        return to_states, to_weight, to_bias, None, None
 
 
-def _parts(states: Tensor, head: Head, dtype: torch.dtype) -> Iterator[tuple[int, Tensor]]:
+def _parts(states: Tensor, head: Head) -> Iterator[tuple[int, Tensor]]:
     """Yield where a part of the vocabulary begins, and its logits in at least float32, to be overwritten.  [N, v]"""
     count, width = states.shape
     vocabulary = len(head.weight)
     size = max(1, min(vocabulary, _AT_ONCE // max(1, count, width)))
-    narrow = states.detach().to(dtype)
-    products = narrow.new_empty(count * size)  # the same memory for every part: fresh pages are dear
-    wide = products if dtype.itemsize >= 4 else narrow.new_empty(count * size, dtype=torch.float32)
+    products = states.new_empty(count * size)  # the same memory for every part: fresh pages are dear
+    wide = products if states.dtype.itemsize >= 4 else torch.empty_like(products, dtype=torch.float32)
     for start in range(0, vocabulary, size):
-        weight = head.weight.detach()[start : start + size].to(dtype)
+        weight = head.weight.detach()[start : start + size]
         shape = (count, len(weight))
-        raw = torch.mm(narrow, weight.T, out=products[: count * len(weight)].view(shape))
+        raw = torch.mm(states.detach(), weight.T, out=products[: count * len(weight)].view(shape))
         if head.bias is not None:
-            raw += head.bias.detach()[start : start + size].to(dtype)
+            raw += head.bias.detach()[start : start + size]
         if wide is not products:
             raw = wide[: raw.numel()].view(shape).copy_(raw)
         logits = head.shaped(raw)

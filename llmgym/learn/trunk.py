@@ -28,30 +28,21 @@ class Trunk(nn.Module):
     Args:
         model: A language model, with or without a head. It is kept in evaluation mode: dropout
             would make the policy that learns another one than the policy that sampled.
-        dtype: What matrix products are computed in; the weights stay as they are.
         gradient_checkpointing: Keep a layer's input for the backward pass, and compute the
             rest of the layer again there: less memory, more time.
 
     Raises:
-        ModelError: The model or the hardware lacks what was asked for.
+        ModelError: The model does not support gradient checkpointing.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, *, dtype: torch.dtype = torch.float32, gradient_checkpointing: bool = False
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, *, gradient_checkpointing: bool = False) -> None:
         super().__init__()
         self.model = model.eval()
-        self.dtype = dtype
         self.gradient_checkpointing = gradient_checkpointing
         self._rope_switch = rope_switch(model.config)
         self._layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
         if gradient_checkpointing and not self._layers:
             raise ModelError(f"gradient_checkpointing: models of type {model.config.model_type!r} do not support it.")
-        if dtype == torch.bfloat16 and not _multiplies_bfloat16(model.device):
-            raise ModelError(
-                "dtype bfloat16: expected a GPU or a processor with bfloat16 instructions (AVX512-BF16 or AMX), which "
-                "this one has not; float32 is faster on it."
-            )
 
     @property
     def width(self) -> int:
@@ -67,7 +58,7 @@ class Trunk(nn.Module):
         """
         packed = pack(batch, self.model.device)
         if not packed.segments:
-            return torch.empty(0, self.width, device=self.model.device)
+            return torch.empty(0, self.width, dtype=self.model.dtype, device=self.model.device)
         if self._rope_switch is not None and int(packed.positions.max()) >= self._rope_switch:
             raise ModelError(
                 f"Expected conversations of at most {self._rope_switch} tokens, got one of more: beyond, the rotary "
@@ -81,19 +72,10 @@ class Trunk(nn.Module):
         states: Tensor = hidden.index_select(0, packed.before)
         return states
 
-    @property
-    def product_dtype(self) -> torch.dtype:
-        """What matrix products are computed in."""
-        return self.dtype if self.dtype == torch.bfloat16 else self.model.dtype
-
-    def autocast(self) -> torch.autocast:
-        """Matrix products in `dtype`, for the time of a ``with`` block."""
-        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
-
     @contextlib.contextmanager
     def _packed(self) -> Iterator[None]:
         """Attention over packed tokens, for the time of a pass: the sampler has its own."""
-        with attention(self.model, PACKED), self.autocast(), self._checkpointed():
+        with attention(self.model, PACKED), self._checkpointed():
             yield
 
     @contextlib.contextmanager
@@ -123,10 +105,3 @@ class Trunk(nn.Module):
 
         recomputing: Callable[[], Any] = lambda: (contextlib.nullcontext(), self._packed())  # noqa: E731  # one line
         return checkpoint(evaluated, *inputs, use_reentrant=False, context_fn=recomputing)
-
-
-def _multiplies_bfloat16(device: torch.device) -> bool:
-    if device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
-        return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # the last: of ARM
-    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)

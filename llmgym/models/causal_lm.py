@@ -31,6 +31,10 @@ def load_causal_lm(
 
     Adapters are merged into the model that they were trained on.
 
+    Args:
+        name: A local directory or a name on the hub.
+        dtype: Of the weights, whatever the file has.
+
     Raises:
         ModelError: There is no such model, it has no tokenizer or no chat template, or its
             vocabulary is smaller than its tokenizer's.
@@ -45,13 +49,16 @@ def load_causal_lm(
     return model, tokenizer
 
 
-def load_reward_model(name: str | Path, *, fresh_head: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_reward_model(
+    name: str | Path, *, fresh_head: bool, dtype: torch.dtype = torch.float32
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a sequence classification model with one label, and its tokenizer.
 
     Args:
         name: A local directory or a name on the hub.
         fresh_head: Whether a causal LM will do too, whose trunk then gets a new head with
             random weights.
+        dtype: Of the weights.
 
     Raises:
         ModelError: As of `load_causal_lm`, or the model has no head for one label.
@@ -67,7 +74,7 @@ def load_reward_model(name: str | Path, *, fresh_head: bool) -> tuple[PreTrained
             name,
             what,
             num_labels=1,
-            dtype=torch.float32,
+            dtype=dtype,
             use_safetensors=True,
             output_loading_info=True,
         )

@@ -48,6 +48,9 @@ def add_adapters(model: PreTrainedModel, rank: int, alpha: float, seed: int = 0)
             warnings.simplefilter("ignore")  # peft tells of what it corrects by itself
             torch.manual_seed(seed)
             model.add_adapter(lora, adapter_name=_ADAPTER)
+        for parameter in model.parameters():
+            if parameter.requires_grad:  # what learns is small, and would lose its small steps in a narrower type
+                parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
         if "score" in heads:
             model.score.requires_grad_(True)
     except ValueError as error:

@@ -48,6 +48,18 @@ def test_a_copy_of_another_type_says_what_transformers_loads_in_that_type(tmp_pa
     assert copied.lm_head.weight.data_ptr() != model.lm_head.weight.data_ptr()
 
 
+def test_adapters_of_a_model_in_bfloat16_learn_in_float32() -> None:
+    model = random_model("qwen2").to(torch.bfloat16)
+    add_adapters(model, rank=4, alpha=8.0)
+    assert {p.dtype for p in model.parameters() if not p.requires_grad} == {torch.bfloat16}
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+    policy = Policy(model)
+    batch = real_batch(policy)
+    learner = Learner(ClippedPolicyLoss(policy), learning_rate=1e-4)
+    assert learner.update(batch)["grad_norm"] > 0
+    assert plain_copy(model, model.dtype).dtype == torch.bfloat16
+
+
 def test_a_copy_holds_the_adapted_weights_once_and_no_adapter() -> None:
     model = random_model("qwen2", tie_word_embeddings=True)
     add_adapters(model, rank=4, alpha=8.0)

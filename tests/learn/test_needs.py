@@ -28,6 +28,14 @@ def test_gradients_moments_and_reference_are_those_of_what_is_trained() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_what_the_optimiser_keeps_of_narrow_weights_is_as_large_as_of_wide_ones() -> None:
+    model = nn.Linear(16, 32).to(torch.bfloat16)
+    needs = needs_of(model, lambda: model(torch.randn(8, 16, dtype=torch.bfloat16)).sum())
+    sizes = [needs.to_come[name] for name in ("gradients", "the optimiser", "the reference")]
+    count = 32 * 16 + 32
+    assert sizes == [4 * count, 8 * count, 2 * count]
+
+
 def test_activations_are_what_the_backward_pass_reads_and_each_counts_once() -> None:
     first, second = (nn.Linear(16, 16, bias=False) for _ in range(2))
     x = torch.randn(8, 16)

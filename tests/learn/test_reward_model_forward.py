@@ -72,6 +72,16 @@ def by_transformers(model: RewardModel, episode: Episode) -> float:
     return float(logits)
 
 
+def test_rewards_of_a_model_in_bfloat16_are_read_off_in_float32(tokenizer: PreTrainedTokenizerFast) -> None:
+    rewards = RewardModel(make("llama", tokenizer).model.to(torch.bfloat16), tokenizer)
+    conversations = [rewards.encode(episode.messages) for episode in some_episodes()]
+    found = torch.tensor(rewards.rewards([[tokens] for tokens in conversations]))
+    rounded = found.bfloat16().float()
+    assert (found != rounded).float().mean() > 0.5
+    expected = torch.tensor([by_transformers(rewards, episode) for episode in some_episodes()])
+    torch.testing.assert_close(found, expected, atol=0.3, rtol=0.05)
+
+
 def scorer_of(model: RewardModel, path: Path) -> RewardModelScorer:
     save_checkpoint(path, model.model, model.tokenizer)
     scorer = resolve_scorer(f"reward_model:{path}")

@@ -115,7 +115,8 @@ def test_products_in_bfloat16_add_up_in_float32() -> None:
             leaf.copy_(leaf.bfloat16())
     results = []
     for dtype in (torch.float32, torch.bfloat16):
-        value = SampledTokens(leaves[0], Head(*leaves[1:]), mask, dtype=dtype).log_prob(tokens)
+        states, *head = (leaf.to(dtype) for leaf in leaves)
+        value = SampledTokens(states, Head(*head), mask).log_prob(tokens)
         assert value.dtype == torch.float32
         results.append((value, *torch.autograd.grad(value.sum(), leaves)))
     for one, other in zip(*results, strict=True):
@@ -128,14 +129,14 @@ def test_products_in_bfloat16_add_up_in_float32() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_vocabulary_of_150000_at_8192_tokens_takes_at_most_300_mib(dtype: torch.dtype, shape: str) -> None:
     count, width, vocabulary = 8192, 1024, 150_000  # on the meta device, which counts and does not compute
-    states = torch.empty(count, width, device="meta", requires_grad=True)
-    weight = torch.empty(vocabulary, width, device="meta", requires_grad=True)
+    states = torch.empty(count, width, dtype=dtype, device="meta", requires_grad=True)
+    weight = torch.empty(vocabulary, width, dtype=dtype, device="meta", requires_grad=True)
     mask = torch.ones(1, count, dtype=torch.bool, device="meta")
-    dist = SampledTokens(states, Head(weight, **SHAPES[shape]), mask, dtype=dtype)
+    dist = SampledTokens(states, Head(weight, **SHAPES[shape]), mask)
     chosen = torch.zeros(count, dtype=torch.long, device="meta")
     for of in (chosen, None):
         with Memory() as memory:
-            value = sampled_tokens._OfLogits.apply(states, weight, None, of, dist.head, dist.dtype)
+            value = sampled_tokens._OfLogits.apply(states, weight, None, of, dist.head)
             of_states, of_weight = torch.autograd.grad(value.sum(), (states, weight))
         gradients = of_states.nbytes + of_weight.nbytes
         assert gradients < memory.peak < gradients + 300 * 2**20
