@@ -46,8 +46,12 @@ def whole_steps(rollouts: dict[str, Any], updates: dict[str, Any]) -> list[Whole
     """Put together what the two scripts measured of the same episodes, with the same model and type.
 
     Raises:
-        ValueError: They had different processors or models, or sampled different numbers of tokens.
+        ValueError: They are not what the two scripts write, or had different processors or models, or sampled
+            different numbers of tokens.
     """
+    for script, figures, key in (("rollout", rollouts, "work"), ("update", updates, "episodes")):
+        if not all(key in cell for cell in figures.get("measurements") or [{}]):
+            raise ValueError(f"Expected what benchmarks.{script} writes with --json, got something else.")
     for key in ("processor", "model"):
         if rollouts[key] != updates[key]:
             raise ValueError(f"Expected one {key} in both files, got {rollouts[key]!r} and {updates[key]!r}.")
@@ -105,7 +109,10 @@ def main() -> None:
     parser.add_argument("update", type=Path, help="what benchmarks.update wrote with --json")
     arguments = parser.parse_args()
     rollouts, updates = (json.loads(path.read_text()) for path in (arguments.rollout, arguments.update))
-    steps = whole_steps(rollouts, updates)
+    try:
+        steps = whole_steps(rollouts, updates)
+    except ValueError as error:
+        parser.error(str(error))
     if not steps:
         parser.error("the two files have no side in common that did the same work in the same type")
     print(f"{updates['processor']}, one thread a side; {updates['model']}.\n")

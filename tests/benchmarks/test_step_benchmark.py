@@ -55,6 +55,13 @@ def test_figures_of_different_work_models_or_machines_are_not_added(other: dict[
         whole_steps(ROLLOUTS, UPDATES | other)
 
 
+def test_files_in_the_other_order_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"Expected what benchmarks\.rollout writes with --json"):
+        whole_steps(UPDATES, ROLLOUTS)
+    with pytest.raises(ValueError, match=r"Expected what benchmarks\.update writes with --json"):
+        whole_steps(ROLLOUTS, ROLLOUTS)
+
+
 def test_figures_of_different_types_are_not_added() -> None:
     assert whole_steps(ROLLOUTS, UPDATES | {"dtype": "bfloat16"}) == []
 
