@@ -94,15 +94,16 @@ class Learner:
         metrics: dict[str, float] = {}
         self.optimiser.zero_grad()
         for micro_batch in micro_batches(whole, self.micro_batch_tokens, self.loss.unit):
-            if not micro_batch["mask"].any():
+            count = self.loss.count(micro_batch)
+            if not count and not micro_batch["mask"].any():
                 continue
             output = self.loss(micro_batch)
             if "policy_log_probs" in micro_batch:  # a reward model has none
                 found = micro_batch["policy_log_probs"]
-                log_probs[micro_batch["row"], : found.shape[1]] = found
-            share = self.loss.count(micro_batch) / total
+                log_probs[micro_batch["row"], : found.shape[1]] = found.to(log_probs)
+            share = count / total
             terms = {key: value for key, value in output.items() if value is not None}
-            losses = [value for key, value in terms.items() if key.startswith("loss_")]
+            losses = [value for key, value in terms.items() if key.startswith("loss_") and value.requires_grad]
             with self._masters.collecting():
                 torch.autograd.backward(losses)
             for key, value in terms.items():

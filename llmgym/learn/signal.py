@@ -8,6 +8,8 @@ import math
 from collections.abc import Sequence
 from typing import TypeVar
 
+import numpy as np
+
 Number = TypeVar("Number")
 
 _RELATIVE = 2.0**-21  # four units in the last place of float32, in which batches hold rewards
@@ -34,6 +36,7 @@ def ranks(rewards: Sequence[float]) -> list[int]:
         >>> ranks([0.3, 1.0, 0.1 + 0.2])
         [1, 0, 1]
     """
+    rewards = [float(np.float32(reward)) for reward in rewards]  # as batches hold them, so that all agree on a tie
     rounding = rounding_of(max(map(abs, rewards), default=0.0))
     found = [0] * len(rewards)
     rank, head = -1, math.inf  # head: the largest reward of the rank

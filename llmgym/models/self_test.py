@@ -65,13 +65,18 @@ def self_test(model: PreTrainedModel, run: Callable[[Probe], Sequence[Tensor]], 
     except Exception as error:  # a model that is driven in a way it was not written for can raise anything
         what = str(error).splitlines() or [type(error).__name__]
         raise ModelError(f"{refusal}: {_reason(model, what[0])} ({what[0]:.200})") from error
-    differences = [float((a - e[-len(a) :]).abs().max()) for a, e in zip(actual, expected, strict=True)]
-    largest = max(1.0, *(float(e.abs().max()) for e in expected))
+    differences = [_difference(a, e[-len(a) :]) for a, e in zip(actual, expected, strict=True)]
+    largest = max(1.0, *(float(e.where(e.isfinite(), 0.0).abs().max()) for e in expected))
     if not sum(differences) <= _TOLERANCE * largest:  # a sum, so that NaN is noticed
         raise ModelError(
             f"{refusal}: {_reason(model)} (in a self-test in float64 the logits differed from the model's own by "
             f"{max(differences, key=lambda d: (d != d, d)):.2g}, expected less than {_TOLERANCE * largest:.1g})"
         )
+
+
+def _difference(actual: Tensor, expected: Tensor) -> float:
+    """Return the largest difference of logits, those aside that both rule out by -inf."""
+    return float((actual - expected).where(actual != expected, 0.0).abs().max())
 
 
 def _reason(model: PreTrainedModel, error: str = "") -> str:

@@ -4,6 +4,7 @@ import copy
 import itertools
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from test_clipped_policy import real_batch
 from llmgym.errors import TrainingError
 from llmgym.learn.batch import collate, micro_batches, split_by_group
 from llmgym.learn.learner import MAX_SKIPPED_IN_A_ROW, Learner
-from llmgym.learn.losses import ClippedPolicyLoss
+from llmgym.learn.losses import ClippedPolicyLoss, KTOLoss, SPPOLoss
 from llmgym.learn.mismatch import measure
 from llmgym.learn.policy import Policy
 from llmgym.learn.reference import Reference, kl_from
@@ -42,6 +43,27 @@ def test_micro_batches_change_neither_the_metrics_nor_the_gradient(micro_batch_t
         assert metrics[1][key] == pytest.approx(metrics[0][key], rel=1e-3, abs=1e-6)
     for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad, atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("loss_class", [KTOLoss, SPPOLoss])
+def test_an_answer_without_a_sampled_token_counts_however_the_batch_is_cut(loss_class: Any) -> None:
+    batch = real_batch(Policy(random_model("llama")))
+    batch["mask"][1] = False
+    count = torch.arange(len(batch))
+    batch["desirable"], batch["win_rate"] = count % 2 == 0, count / len(batch)
+    batch["ref_log_probs"] = (batch["log_probs"] - 0.1) * batch["mask"]
+    batch["reference_point"] = torch.full((len(batch),), 0.1)
+    found = []
+    for tokens in (10**6, 1):
+        one = Learner(loss_class(Policy(random_model("llama"))), learning_rate=1e-3, micro_batch_tokens=tokens)
+        found.append(one.update(batch.copy()))
+    assert found[1] == pytest.approx(found[0], rel=1e-3)
+
+
+def test_a_model_in_float64_learns() -> None:
+    model = random_model("llama").double()
+    batch = real_batch(Policy(model))
+    assert learner(model).update(batch)["updates_skipped"] == 0.0
 
 
 def test_a_step_makes_what_was_better_than_expected_likelier() -> None:

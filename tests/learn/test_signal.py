@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmgym.agents import GRPO
-from llmgym.learn.advantages import ESTIMATORS, Estimator
+from llmgym.learn.advantages import ESTIMATORS, Estimator, whiten
 from llmgym.learn.pairing import pair_by_score
 from llmgym.learn.signal import differ
 from llmgym.learn.win_rates import win_rates
@@ -41,6 +41,25 @@ def test_rewards_that_differ_by_rounding_teach_nobody_anything(rewards: list[flo
 @pytest.mark.parametrize("rewards", DISTINCT, ids=str)
 def test_rewards_that_differ_teach_whatever_their_scale(rewards: list[float]) -> None:
     assert all(verdicts(rewards).values()), verdicts(rewards)
+
+
+@pytest.mark.parametrize(
+    "rewards",
+    [
+        [114.42976680388163, 114.42970989696909],  # differ by just more than rounding, and by less in float32
+        [0.7022388421333001, 0.7022385123495116],  # the other way round
+    ],
+    ids=str,
+)
+def test_all_agree_at_the_edge_of_rounding(rewards: list[float]) -> None:
+    assert len(set(verdicts(rewards).values())) == 1, verdicts(rewards)
+
+
+@pytest.mark.parametrize("rewards", DISTINCT, ids=str)
+def test_whitening_keeps_what_differs(rewards: list[float]) -> None:
+    values = torch.tensor([rewards], dtype=torch.float32)
+    white = whiten(values, torch.ones_like(values, dtype=torch.bool))
+    assert float(white.std()) == pytest.approx(1.0, abs=1e-3)
 
 
 @pytest.mark.parametrize(

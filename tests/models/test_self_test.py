@@ -15,6 +15,7 @@ from transformers import (
     GPT2LMHeadModel,
     MistralConfig,
     MixtralConfig,
+    PhiConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen3MoeConfig,
@@ -86,6 +87,18 @@ def test_a_sound_model_is_accepted_however_it_rounds(
 
 
 Fault = Callable[[float, int | None, float | None], tuple[float, int | None, float | None]]
+
+
+def test_tokens_that_a_head_rules_out_are_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = AutoModelForCausalLM.from_config(PhiConfig(**SHAPE, **IDS)).eval()
+    with torch.no_grad():
+        model.lm_head.bias[7] = -torch.inf
+    Policy(model)
+    LocalEngine(model, context_length=512)
+    plant_in_packed_attention(lambda scaling, window, softcap: (1.01 * scaling, window, softcap), monkeypatch)
+    with pytest.raises(ModelError, match="differed from the model's own by"):
+        Policy(model)
+
 
 FAULTS: dict[str, tuple[Callable[..., PreTrainedModel], Fault]] = {
     "no window": (windowed, lambda scaling, window, softcap: (scaling, None, softcap)),

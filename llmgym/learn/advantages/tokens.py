@@ -4,6 +4,8 @@ from __future__ import annotations  # torch is not imported here: the package is
 
 from typing import TYPE_CHECKING
 
+from llmgym.learn.signal import rounding_of
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -102,14 +104,15 @@ def whiten(values: Tensor, mask: Tensor) -> Tensor:
 
     Returns:
         The whitened values; 0 outside the mask, and everywhere if fewer than two tokens
-        count or all of them are equal.  [B, T]
+        count or all of them are equal up to rounding.  [B, T]
     """
     count, counted = mask.sum(), _bits(mask, values)
     white = _only(counted, values)
+    largest = white.abs().amax() if white.numel() else white.new_zeros(())
     mean = white.sum() / count.clamp(min=1)
     white = _only(counted, white.sub_(mean))
     std = (white.square().sum() / (count - 1).clamp(min=1)).sqrt()  # not norm(): that adds up less exactly
-    if not std > 1e-6 * mean.abs().clamp(min=1e-6):  # rounding must not turn equal values into differences
+    if not std > rounding_of(largest):  # which must not turn equal values into differences
         return white.zero_()
     return white.div_(std)
 
