@@ -83,9 +83,9 @@ def episodes_of(work: Work, directory: Path) -> Episodes:
 
 
 def measure(
-    names: list[str], works: list[Episodes], dtype: str, repeats: int, directory: Path
+    names: list[str], works: list[Episodes], dtype: str, warm_up: int, repeats: int, directory: Path
 ) -> tuple[list[Measurement], dict[str, str]]:
-    """Let every side take steps over all episodes, interleaved; one of each before anything counts."""
+    """Let every side take steps over all episodes, interleaved; the first `warm_up` of each do not count."""
     found: dict[tuple[str, str], Measurement] = {}
     versions: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
@@ -95,14 +95,14 @@ def measure(
             )
             for name in names
         ]
-        for repeat in range(repeats + 1):
+        for repeat in range(1 - warm_up, repeats + 1):
             for episodes in works:
                 for side in sides:
                     versions |= side.versions
                     answer, cpu_seconds = side.ask(episodes.to_json())
                     step = Step(**json.loads(answer))
                     print(f"{repeat}/{repeats} {episodes.name}: {side.name} {step}", file=sys.stderr)
-                    if repeat:
+                    if repeat > 0:
                         fresh = Measurement(side.name, episodes.name, side.loaded_mib)
                         cell = found.setdefault((episodes.name, side.name), fresh)
                         cell.steps.append(step)
@@ -165,6 +165,9 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(SIDES), help="sides, separated by commas")
     parser.add_argument("--episodes", default="even,ragged", help="episodes, separated by commas")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of the matrix products")
+    parser.add_argument(
+        "--warm-up", type=int, default=1, help="steps of each side that do not count; 0 for large models"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path, help="a file for the figures")
     arguments = parser.parse_args()
@@ -178,7 +181,7 @@ def main() -> None:
             for name in arguments.episodes.split(",")
         ]
         names = [name for name in SIDES if name in arguments.only.split(",")]
-        found, versions = measure(names, works, arguments.dtype, arguments.repeats, directory)
+        found, versions = measure(names, works, arguments.dtype, arguments.warm_up, arguments.repeats, directory)
     answers = claims(found, 1e-5 if arguments.dtype == "float32" else 1e-3)
     print(
         f"{processor()}, one thread a side; Python {platform.python_version()}, "

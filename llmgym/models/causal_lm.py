@@ -1,12 +1,14 @@
 """Loading a causal language model or a reward model with its tokenizer, and what lies between trunk and logits."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -19,6 +21,8 @@ from transformers.utils import logging
 
 from llmgym.errors import ModelError
 from llmgym.models.lora import has_adapters, plain_copy
+
+_HUB_TIMEOUT = 10  # seconds
 
 # Without any of these transformers makes an empty tokenizer up.
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
@@ -39,10 +43,11 @@ def load_causal_lm(
         ModelError: There is no such model, it has no tokenizer or no chat template, or its
             vocabulary is smaller than its tokenizer's.
     """
-    name = _place(name)
-    tokenizer = _load_tokenizer(name)
+    name, options = find_model(name)
+    tokenizer = _load_tokenizer(name, options)
     what = "a causal language model with safetensors weights"
-    model, info = _load(AutoModelForCausalLM, name, what, dtype=dtype, use_safetensors=True, output_loading_info=True)
+    options |= {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
+    model, info = _load(AutoModelForCausalLM, name, what, options)
     _check(name, model, tokenizer, info["missing_keys"])
     if has_adapters(model):  # a checkpoint of adapters beside the model that they were trained on
         return plain_copy(model, dtype).requires_grad_(True), tokenizer
@@ -63,23 +68,11 @@ def load_reward_model(
     Raises:
         ModelError: As of `load_causal_lm`, or the model has no head for one label.
     """
-    name = _place(name)
-    tokenizer = _load_tokenizer(name)
+    name, options = find_model(name)
+    tokenizer = _load_tokenizer(name, options)
     what = "a sequence classification model with one label and safetensors weights"
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # transformers warns of the missing head, which is for us to say
-    try:
-        model, info = _load(
-            AutoModelForSequenceClassification,
-            name,
-            what,
-            num_labels=1,
-            dtype=dtype,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    finally:
-        logging.set_verbosity(verbosity)
+    options |= {"num_labels": 1, "dtype": dtype, "use_safetensors": True, "output_loading_info": True}
+    model, info = _load(AutoModelForSequenceClassification, name, what, options)
     head = {key for key in info["missing_keys"] if key.startswith("score.")}
     if head and not fresh_head:
         raise ModelError(
@@ -93,20 +86,44 @@ def load_reward_model(
     return model, tokenizer
 
 
-def _place(name: str | Path) -> str:
-    """Return what transformers loads: a directory that is there, or a name on the hub."""
+def find_model(name: str | Path) -> tuple[str, dict[str, Any]]:
+    """Return what transformers loads, a directory or a name on the hub, and how.
+
+    Raises:
+        ModelError: There is no such directory, and no such model on the hub or in its cache.
+    """
+    path = os.path.expanduser(name)
+    if os.path.isdir(path):
+        return path, {}
+    absent = f"--model {str(name)!r}: no such directory"
     if isinstance(name, Path) or name.startswith((".", "/", "~")):
-        path = os.path.expanduser(name)
-        if not os.path.isdir(path):
-            raise ModelError(f"--model {str(name)!r}: no such directory.")
-        return path
-    return name
+        raise ModelError(f"{absent}.")
+    try:
+        HfApi().model_info(name, timeout=_HUB_TIMEOUT)  # once, where transformers would try each file several times
+    except HFValidationError:
+        raise ModelError(f"{absent}, and no name on the hub such as 'owner/model'.") from None
+    except GatedRepoError:
+        raise ModelError(f"{absent}; on the hub, it is for those who accepted its terms and logged in.") from None
+    except RepositoryNotFoundError:
+        raise ModelError(f"{absent}, and the hub has no such model, or hides it from you.") from None
+    except Exception as error:  # noqa: BLE001  # of any of the layers between here and the hub
+        if try_to_load_from_cache(name, "config.json") is None:
+            reason = f"{type(error).__name__}: {error}"
+            raise ModelError(
+                f"{absent}; the hub cannot be reached, and its cache has no such model ({reason:.200})."
+            ) from None
+        return name, {"local_files_only": True}
+    return name, {}
 
 
-def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+def _load_tokenizer(name: str, options: Mapping[str, Any]) -> PreTrainedTokenizerBase:
     if os.path.isdir(name) and not any(os.path.exists(os.path.join(name, file)) for file in _TOKENIZER_FILES):
-        raise ModelError(f"--model {name!r}: expected a tokenizer there, found none of {', '.join(_TOKENIZER_FILES)}.")
-    tokenizer: PreTrainedTokenizerBase = _load(AutoTokenizer, name, "a tokenizer")
+        inside = os.path.join(name, "checkpoint")
+        hint = f" Did you mean {inside!r}?" if os.path.isdir(inside) else ""
+        raise ModelError(
+            f"--model {name!r}: expected a tokenizer there, found none of {', '.join(_TOKENIZER_FILES)}.{hint}"
+        )
+    tokenizer: PreTrainedTokenizerBase = _load(AutoTokenizer, name, "a tokenizer", options)
     if tokenizer.chat_template is None:
         raise ModelError(
             f"--model {name!r}: its tokenizer has no chat template; expected a chat_template.jinja beside it."
@@ -116,7 +133,12 @@ def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 def _check(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, missing: Collection[str]) -> None:
     if missing:
-        raise ModelError(f"--model {name!r}: its weights lack {', '.join(sorted(missing)[:3])}.")
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        saved = ", ".join(model.config.architectures or ["something else"])
+        raise ModelError(
+            f"--model {name!r}: its weights lack {', '.join(sorted(missing)[:3])}{more} of a {type(model).__name__}; "
+            f"they were saved as {saved}."
+        )
     vocabulary = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > vocabulary:
         raise ModelError(f"--model {name!r}: its tokenizer has {len(tokenizer)} tokens, its model embeds {vocabulary}.")
@@ -124,12 +146,16 @@ def _check(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
         model.set_attn_implementation("eager")  # the others ignore the cap
 
 
-def _load(auto_class: Any, name: str, what: str, **options: Any) -> Any:
+def _load(auto_class: Any, name: str, what: str, options: Mapping[str, Any]) -> Any:
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # what transformers warns of, such as a missing head, is for us to say
     try:
         return auto_class.from_pretrained(name, **options)
     except Exception as error:  # a foreign file can make transformers raise anything
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(f"--model {name!r}: expected {what}, found none that loads ({lines[0]:.300})") from error
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def stop_token_ids_of(model: PreTrainedModel) -> list[int]:
