@@ -49,6 +49,10 @@ class Config(BaseModel):
         """Read a configuration that holds what differs from the defaults."""
         return cls.of(read_yaml(path))
 
+    def is_default(self, name: str) -> bool:
+        """Tell whether an option has the value that it has unless given."""
+        return bool(getattr(self, name) == type(self).model_fields[name].default)
+
     def to_yaml(self) -> str:
         """Return every value, defaults included, as YAML that `from_yaml` reads."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -58,7 +62,7 @@ def _explain(problem: Any, cls: type[Config]) -> str:
     name = ".".join(str(part) for part in problem["loc"]) or cls.__name__
     if problem["type"] == "extra_forbidden":
         return f"Unknown option {name!r}.{did_you_mean(name, cls.model_fields)}"
-    return f"{name}: {problem['msg']}, got {problem['input']!r:.80}"
+    return f"{name}: {problem['msg'].removeprefix('Value error, ')}, got {problem['input']!r:.80}"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

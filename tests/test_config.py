@@ -147,3 +147,8 @@ def test_every_agent_has_a_configuration_to_start_from() -> None:
 
 def test_a_model_may_be_given_as_a_path(tmp_path: Path) -> None:
     assert GRPO(model=tmp_path).config.model == str(tmp_path)
+
+
+def test_adapters_learn_ten_times_as_fast_unless_told() -> None:
+    assert GRPOConfig(model="owner/model").own_learning_rate == pytest.approx(1e-6)
+    assert GRPOConfig(model="owner/model", lora_rank=8).own_learning_rate == pytest.approx(1e-5)

@@ -17,6 +17,8 @@ BUNDLED_MODEL = "tiny"
 
 Positive = Annotated[int, Field(ge=1)]
 
+_EVAL_EPISODES = 500
+
 
 class LearningConfig(Config):
     """What everything that learns needs to know."""
@@ -40,7 +42,8 @@ class LearningConfig(Config):
     """Training steps."""
 
     learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Of AdamW, after warm-up. None: the algorithm's own, one for the bundled model and one for others."""
+    """Of AdamW, after warm-up. None: the algorithm's own, one for the bundled model and one for others, ten times as
+    much where adapters are trained."""
 
     warmup_steps: Annotated[int, Field(ge=0)] = 3
     """Optimiser steps over which the learning rate rises linearly."""
@@ -58,7 +61,7 @@ class LearningConfig(Config):
     """Scale of the adapters: what they add is multiplied by this over the rank."""
 
     micro_batch_tokens: Positive | None = None
-    """Tokens that a forward pass of the learner takes at the most. None: 2,048 on a processor, 16,384 on a GPU."""
+    """Tokens per forward pass of the learner, at most. None: 2048 on a processor, 16384 on a GPU."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model learns, and the embedded engine samples. `auto`: on a CUDA GPU where there is one."""
@@ -73,7 +76,7 @@ class LearningConfig(Config):
     """Of tasks and sampling: the same seed on the same machine gives the same run."""
 
     output_dir: Path = Path("runs")
-    """Where run directories are made; one that exists is never written to."""
+    """Directory in which each run makes a directory of its own."""
 
     @field_validator("model", mode="before")
     @classmethod
@@ -83,7 +86,11 @@ class LearningConfig(Config):
     @property
     def own_learning_rate(self) -> float:
         """The learning rate where none is given."""
-        return self.bundled_learning_rate if self.bundled else self.usual_learning_rate
+        if self.bundled:
+            return self.bundled_learning_rate
+        return self.usual_learning_rate * (
+            10 if self.lora_rank else 1
+        )  # as Schulman et al. 2025 found: LoRA Without Regret
 
     @property
     def bundled(self) -> bool:
@@ -162,11 +169,16 @@ class AgentConfig(EngineConfig):
     gradient_checkpointing: bool = False
     """Compute each layer again in the backward pass instead of keeping it: less memory, more time."""
 
-    eval_episodes: Annotated[int, Field(ge=0)] = 500
-    """Held-out episodes before and after training; 0 for none."""
+    eval_episodes: Annotated[int, Field(ge=0)] | None = None
+    """Held-out episodes before and after training; 0 for none. None: 500, and none where `data` is learnt from."""
 
     sample_every: Annotated[int, Field(ge=0)] = 20
     """Print one whole conversation every so many steps; 0 for never."""
+
+    @property
+    def held_out_episodes(self) -> int:
+        """What `eval_episodes` comes to."""
+        return _EVAL_EPISODES if self.eval_episodes is None else self.eval_episodes
 
 
 class OnlineConfig(AgentConfig):
@@ -250,7 +262,8 @@ class OfflineConfig(AgentConfig):
     """What an agent needs to know that learns from data."""
 
     data: Path | None = None
-    """A Parquet file to learn from. None: examples are made from the environment, by its expert."""
+    """A file to learn from, Parquet or JSON lines (`.jsonl`). None: examples are made from the environment, by its
+    expert."""
 
     skip_bad_rows: bool = False
     """Leave out rows of `data` that cannot be read, do not fit the context, or that the chat template refuses."""
@@ -260,3 +273,8 @@ class OfflineConfig(AgentConfig):
 
     batch_size: Positive = 32
     """Examples per training step, which is one optimiser step."""
+
+    @property
+    def held_out_episodes(self) -> int:
+        """What `eval_episodes` comes to: data need have nothing to do with an environment."""
+        return 0 if self.data is not None and self.eval_episodes is None else super().held_out_episodes

@@ -68,7 +68,7 @@ class Loop(ABC):
         if (origin := origin_of(self.config.model)) is not None:
             notify(self._begins_anew(origin))
         console = make_console()
-        label = f"{self.name}-{self.env_id.rpartition('/')[2]}"
+        label = f"{self.name}-{self.subject}"
         facts = {
             "env_id": self.env_id,
             "seed": self.config.seed,
@@ -78,10 +78,11 @@ class Loop(ABC):
             **self.facts(),
         }
         config = self.config.model_copy(update={"steps": steps, **self.settled()})
+        console.print(f"[bold]{label}[/bold]: {self.config.model}, {self._size}, {steps} steps{self._rate}", soft_wrap=True)
+        self._say_what_it_takes(steps)
         run = RunDirectory(self.config.output_dir, label, config.to_yaml(), facts)
         self.learner.skipped_batches = run.path / "skipped_batches"
-        console.print(f"[bold]{label}[/bold]: {self.config.model}, {facts['parameters']:,} parameters, {steps} steps")
-        self._say_what_it_takes()
+        console.print(f"Run directory: {run.path}", soft_wrap=True, markup=False)
         evaluations: dict[str, Evaluation] = {}
         metrics: list[dict[str, float]] = []
         try:
@@ -108,6 +109,11 @@ class Loop(ABC):
             print_evaluations(console, evaluations)
         return Result(run.path, metrics, evaluations.get("before training"), evaluations.get("after training"))
 
+    @property
+    def subject(self) -> str:
+        """What the run is called after: its environment."""
+        return self.env_id.rpartition("/")[2]
+
     @abstractmethod
     def _step(self, step: int) -> tuple[Sequence[Trajectory], dict[str, float]]:
         """Take training step number `step`; return the episodes played for it, and what was measured."""
@@ -118,8 +124,8 @@ class Loop(ABC):
 
     @property
     @abstractmethod
-    def evaluates(self) -> bool:
-        """Whether anything is held out to be judged on."""
+    def held_out_size(self) -> int:
+        """How many episodes, or pairs, are held out to be judged on."""
 
     @abstractmethod
     def save(self, path: Path) -> None:
@@ -133,16 +139,26 @@ class Loop(ABC):
     def needs(self) -> Needs:
         """Return what a training step will take."""
 
-    def time_of_step(self, needs: Needs) -> str:
-        """Say how long a training step may take; empty if that depends on what nobody knows yet."""
+    def time_of_run(self, needs: Needs, steps: int) -> str:
+        """Say how long training and evaluations may take; empty if that depends on what nobody knows yet."""
         return ""
 
-    def _say_what_it_takes(self) -> None:
+    @property
+    def _size(self) -> str:
+        trained = self.model.num_parameters(only_trainable=True)
+        some = f", of which {trained:,} are trained" if trained < self.model.num_parameters() else ""
+        return f"{self.model.num_parameters():,} parameters{some}"
+
+    @property
+    def _rate(self) -> str:
+        return f", learning rate {learning_rate_of(self.config):g}"
+
+    def _say_what_it_takes(self, steps: int) -> None:
         needs = self.needs()
         sampled, learnt = seconds_of(1000 * needs.forward), seconds_of(1000 * (needs.forward + needs.backward))
         notify(
             f"{needs} Time: about {sampled} per 1,000 tokens read or sampled and {learnt} per 1,000 tokens learnt from"
-            f"{self.time_of_step(needs)}.",
+            f"{self.time_of_run(needs, steps)}.",
             warning=not needs.fits,
         )
         if not needs.fits:
@@ -185,7 +201,8 @@ class Loop(ABC):
         return
 
     def _evaluate_into(self, evaluations: dict[str, Evaluation], label: str, run: RunDirectory) -> None:
-        if self.evaluates:
+        if self.held_out_size:
+            make_console().print(f"Evaluation {label}: {self.held_out_size} held-out tasks.")
             evaluations[label] = self.evaluate()
             run.add_evaluations({name: dataclasses.asdict(evaluation) for name, evaluation in evaluations.items()})
 

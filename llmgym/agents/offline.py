@@ -38,6 +38,12 @@ class OfflineTraining(Training):
         if not self.examples:
             raise DataError(f"{agent.name} expects at least one example to learn from, got none.")
 
+    @property
+    def subject(self) -> str:
+        """What the run is called after: its data, unless it is about an environment."""
+        data = self.config.data
+        return super().subject if data is None or self.held_out_size else data.stem
+
     def check(self) -> None:
         """Refuse, or leave out, examples that the chat template refuses or that do not fit the context."""
         self.examples = usable(self.examples, self._check_example, self.config.data, self._skipped)
@@ -59,7 +65,7 @@ class OfflineTraining(Training):
             batch["ref_log_probs"] = self.reference.log_probs(batch)
         found = self.agent.complete(batch) or {}
         update = self.learner.update(batch)
-        if self.config.eval_episodes:
+        if self.held_out_size:
             self._hand_over(step)
         seconds = time.perf_counter() - begun
         loss = sum(value for name, value in update.items() if name.startswith("loss_"))

@@ -14,6 +14,7 @@ from llmgym.agents.config import OnlineConfig, PolicyGradientConfig
 from llmgym.agents.loop import mean_of_updates
 from llmgym.agents.training import Training
 from llmgym.envs.seeds import training_seeds
+from llmgym.errors import TrainingError
 from llmgym.evaluate import summarise
 from llmgym.learn import mismatch
 from llmgym.learn.batch import split_by_group
@@ -24,6 +25,7 @@ from llmgym.report.console import notify
 from llmgym.rollout.collector import Task
 from llmgym.rollout.engines.base import LendsMemory
 from llmgym.rollout.trajectory import Trajectory
+from llmgym.types import Message
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
     from llmgym.agents.base import OnlineAgent
 
+_LEAST_ROWS = 16  # that decode in about the time that fewer take
+_PROMPTS_TRIED = 4  # first prompts whose length an estimate goes by
+_MAX_UNSCORED = 3  # steps in a row without a single score, after which training stops
 _MEASURED_GROUPS = 2  # groups per step on which a forward pass measures something that the update does not
 
 
@@ -48,22 +53,43 @@ class OnlineTraining(Training):
         self.agent = agent
         self.envs = self.make_envs(self.config.prompts_per_step * self.config.group_size)
         self.collector = self.make_collector(self.envs, agent.scorer)
-        self._told_of_missing = False
+        self._told: set[str] = set()
+        self._unscored = 0  # steps in a row without a score
 
-    def time_of_step(self, needs: Needs) -> str:
-        """Say how long a step takes per turn, of which nobody knows how many there are, with the longest replies."""
-        config = self.config
+    def time_of_run(self, needs: Needs, steps: int) -> str:
+        """Say how long it takes if all replies are as long as they may be."""
+        config, turns = self.config, self.envs.turn_limit or 1
         episodes = config.prompts_per_step * config.group_size
-        seconds = needs.forward + config.epochs * (needs.forward + needs.backward)  # per token of a reply
+        sampled = config.max_tokens * turns  # of an episode
+        prompt = self._prompt_tokens
+        read = config.prompts_per_step * prompt
+        learnt = read + episodes * sampled
+        step = needs.forward * (read + max(episodes, _LEAST_ROWS) * sampled)
+        step += config.epochs * (needs.forward + needs.backward) * learnt
+        held_out = config.held_out_episodes
+        judged = seconds_of(needs.forward * held_out * (prompt + sampled))
         return (
-            f"; {seconds_of(episodes * config.max_tokens * seconds)} per step and turn of {episodes} episodes, if "
-            f"replies take all of their {config.max_tokens} tokens"
+            f". If every episode has {turns} turn{'s' * (turns > 1)} and every reply {config.max_tokens} tokens, "
+            f"{seconds_of(step)} per step of {episodes} episodes, {seconds_of(step * steps)} for all {steps}"
+            + (f", and {judged} each time that {held_out} held-out episodes are played" if held_out else "")
         )
+
+    @property
+    def _prompt_tokens(self) -> int:
+        """Tokens of a first prompt, on average over some of the first step."""
+        lengths = []
+        for seed in training_seeds(self._tasks(step=1), min(_PROMPTS_TRIED, self.config.prompts_per_step)):
+            observation, _ = self.envs.reset_one(0, seed=seed)
+            system = self.envs.system_prompt(0)
+            messages = [*([Message("system", system)] if system else []), Message("user", observation)]
+            lengths.append(len(self.codec.prompt(messages)))
+        return sum(lengths) // len(lengths)
 
     def _step(self, step: int) -> tuple[Sequence[Trajectory], dict[str, float]]:
         begun = time.perf_counter()
         trajectories, kept = self._roll_out(step)
         self._tell_of_missing(step, trajectories)
+        self._tell_of_cut_off(step, trajectories)
         rolled_out = time.perf_counter()
         if isinstance(self.engine, LendsMemory) and self.config.engine_kwargs.get("enable_memory_saver"):
             self.engine.lend_memory()  # until load_weights
@@ -146,7 +172,7 @@ class OnlineTraining(Training):
         played in their place (dynamic sampling, DAPO, arXiv:2503.14476, section 3.2).
         """
         config, size = self.config, self.config.group_size
-        rng = np.random.default_rng([config.seed, step])
+        rng = self._tasks(step)
         played: list[Trajectory] = []
         kept: list[Trajectory] = []
         for rollout in range(config.rollouts_per_step):
@@ -163,13 +189,37 @@ class OnlineTraining(Training):
                 break
         return played, kept
 
+    def _tasks(self, step: int) -> np.random.Generator:
+        """Return what draws the tasks of a step."""
+        return np.random.default_rng([self.config.seed, step])
+
     def _tell_of_missing(self, step: int, trajectories: Sequence[Trajectory]) -> None:
-        """Say once in a run why scores are missing; `scores_missing` counts them in every step."""
+        """Say once in a run why scores are missing; `scores_missing` counts them in every step.
+
+        Raises:
+            TrainingError: Several steps in a row had no score at all, and taught nothing.
+        """
         reasons = [trajectory.score_error for trajectory in trajectories if trajectory.score is None]
-        if reasons and not self._told_of_missing:
-            self._told_of_missing = True
-            reason = reasons[0] or "its environment does not say why"
+        reason = next(iter(reasons), None) or "its environment does not say why"
+        learnt = any(self.agent.teaches(group) for group in _groups(trajectories))
+        self._unscored = 0 if learnt or len(reasons) < len(trajectories) else self._unscored + 1
+        if self._unscored == _MAX_UNSCORED:
+            raise TrainingError(
+                f"No episode of {_MAX_UNSCORED} steps in a row has a score, one of the last since {reason}."
+            )
+        if reasons and "missing" not in self._told:
+            self._told.add("missing")
             notify(f"Step {step}: {len(reasons)} of {len(trajectories)} episodes have no score, one since {reason}.")
+
+    def _tell_of_cut_off(self, step: int, trajectories: Sequence[Trajectory]) -> None:
+        """Say once in a run that most replies are cut off; `replies_cut_off` is the share in every step."""
+        share = _cut_off(trajectories)
+        if share > 0.5 and "cut off" not in self._told:
+            self._told.add("cut off")
+            notify(
+                f"Step {step}: {share:.0%} of replies did not end by themselves; max_tokens ({self.config.max_tokens}) "
+                "or the context cut them off."
+            )
 
 
 def _rows_of_groups(batch: TensorDict, groups: int) -> int:
@@ -183,6 +233,12 @@ def _groups(trajectories: Sequence[Trajectory]) -> list[list[Trajectory]]:
     return [list(group) for _, group in itertools.groupby(trajectories, key=lambda trajectory: trajectory.group)]
 
 
+def _cut_off(trajectories: Sequence[Trajectory]) -> float:
+    """Return the share of replies that ended because they were as long as they may be."""
+    replies = [reply for trajectory in trajectories for reply in trajectory.replies]
+    return sum(reply.finish_reason == "length" for reply in replies) / max(1, len(replies))
+
+
 def _summary(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     """What a batch of episodes looked like."""
     seen = summarise(trajectories)
@@ -193,7 +249,7 @@ def _summary(trajectories: Sequence[Trajectory]) -> dict[str, float]:
         "success": seen.success,
         **{f"part/{name}": value for name, value in seen.parts.items() if name != "success"},
         "reply_tokens": sum(reply.stop - reply.start for reply in replies) / max(1, len(replies)),
-        "replies_cut_off": sum(reply.finish_reason == "length" for reply in replies) / max(1, len(replies)),
+        "replies_cut_off": _cut_off(trajectories),
         "scores_missing": seen.missing,
         "prompts_overlong": sum(trajectory.overlong for trajectory in trajectories),
         "entropy": -sum(log_probs) / max(1, sum(trajectory.sampled_tokens for trajectory in trajectories)),

@@ -53,7 +53,8 @@ class RewardModelConfig(LearningConfig):
     """Of AdamW, after warm-up. None: 5e-4 for the bundled model, 1e-5 for any other."""
 
     data: Path | None = None
-    """A Parquet file of preferences. None: they are made from the environment, by its expert."""
+    """A file of preferences, Parquet or JSON lines (`.jsonl`). None: they are made from the environment, by its
+    expert."""
 
     skip_bad_rows: bool = False
     """Leave out rows of `data` that cannot be read, are too long, or that the chat template refuses."""

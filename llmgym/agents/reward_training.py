@@ -69,6 +69,11 @@ class RewardTraining(Loop):
             add_adapters(self.model, config.lora_rank, config.lora_alpha, config.seed)
         self.learner = make_learner(agent.loss(self.rewards), config)
 
+    @property
+    def subject(self) -> str:
+        """What the run is called after: its data, if it has any."""
+        return super().subject if self.config.data is None else self.config.data.stem
+
     def needs(self) -> Needs:
         """Return what a training step will take."""
         pair = encode_pairs(self.examples[:1], self.rewards)
@@ -107,9 +112,9 @@ class RewardTraining(Loop):
         )
 
     @property
-    def evaluates(self) -> bool:
-        """Whether preferences are held out."""
-        return bool(self.held_out)
+    def held_out_size(self) -> int:
+        """How many preferences are held out."""
+        return len(self.held_out)
 
     def settled(self) -> dict[str, object]:
         """Return what options came to that are left to llmgym."""

@@ -25,7 +25,7 @@ from llmgym.learn.policy import Policy
 from llmgym.learn.reference import Reference
 from llmgym.models import TINY_PATH
 from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
-from llmgym.models.context import longest_context, rope_notice
+from llmgym.models.context import context_notice, longest_context
 from llmgym.models.lora import add_adapters, merged_weights, plain_copy
 from llmgym.models.threads import use_available_processors
 from llmgym.registry import load_env_creator, make_env, resolve_env
@@ -65,7 +65,8 @@ class Training(Loop):
             add_adapters(self.model, config.lora_rank, config.lora_alpha, config.seed)
         set_run_time(config.date)
         self.codec = ChatCodec(self.tokenizer, stop_token_ids_of(self.model), config.history)
-        for notice in (self.codec.notice, rope_notice(self.model.config, config.context_length)):
+        asked = None if config.is_default("context_length") else config.context_length
+        for notice in (self.codec.notice, context_notice(self.model.config, asked)):
             if notice:
                 notify(notice)
         self.policy = Policy(self.model, config.temperature, gradient_checkpointing=config.gradient_checkpointing)
@@ -104,18 +105,19 @@ class Training(Loop):
 
     def evaluate(self) -> Evaluation:
         """Play the held-out episodes: of the split ``eval`` if the environment has one, at the training temperature."""
-        if not self.config.eval_episodes:
+        count = self.config.held_out_episodes
+        if not count:
             raise ConfigError("evaluate needs eval_episodes of at least 1, got 0.")
-        envs = self.make_envs(min(256, self.config.eval_episodes), split="eval")
+        envs = self.make_envs(min(256, count), split="eval")
         with contextlib.closing(envs):
             scorer = self._agent.scorer  # one that compares siblings has nothing to say of single episodes
             collector = self.make_collector(envs, scorer if isinstance(scorer, Scorer) else None)
-            return evaluate(collector, range(self.config.eval_episodes), self.sampling(seed=0))
+            return evaluate(collector, range(count), self.sampling(seed=0))
 
     @property
-    def evaluates(self) -> bool:
-        """Whether there are held-out episodes."""
-        return self.config.eval_episodes > 0
+    def held_out_size(self) -> int:
+        """How many episodes are played before training, and again after it."""
+        return self.config.held_out_episodes
 
     def needs(self) -> Needs:
         """Return what a training step will take."""
@@ -135,6 +137,7 @@ class Training(Loop):
             **super().settled(),
             "context_length": self.context_length,
             "date": self.codec.template.now,
+            "eval_episodes": self.config.held_out_episodes,
             "engine": engine_kind(self.config.engine, self.config.engine_url),
             **self._agent.settled,
         }

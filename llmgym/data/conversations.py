@@ -1,4 +1,4 @@
-"""Conversations in Parquet: lists of ``{role, content}``, or a plain string where one message is meant."""
+"""Conversations in Parquet or JSON lines: lists of ``{role, content}``, or a plain string for one message."""
 
 import contextlib
 import json
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import pyarrow as pa
+import pyarrow.json as json_lines
 import pyarrow.parquet as pq
 
 from llmgym.errors import DataError, did_you_mean
@@ -15,12 +16,15 @@ from llmgym.types import Message, Role
 
 Row = TypeVar("Row")
 
+_JSON_LINES = ".jsonl", ".ndjson"
+_LONGEST_LINE = 2**26  # bytes
+
 CONVERSATION = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 """The type of a column that holds conversations."""
 
 
 def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> tuple[pa.Table, dict[str, Any]]:
-    """Read columns of a Parquet file, whoever wrote it; page checksums are verified where there are some.
+    """Read columns of Parquet, whoever wrote it, or of JSON lines; page checksums are verified where there are some.
 
     Args:
         path: The file.
@@ -31,7 +35,7 @@ def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ())
         The table, and what llmgym wrote beside it: ``kind`` and ``version``; empty if another program wrote it.
 
     Raises:
-        DataError: There is no such file, it is damaged or no Parquet, lacks a column, or has no row.
+        DataError: There is no such file, it is damaged or of another kind, lacks a column, or has no row.
     """
     choose_columns(path, tuple(columns))
     with _opened(path) as file:
@@ -42,10 +46,10 @@ def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ())
 
 
 def choose_columns(path: Path, *layouts: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the first of several sets of columns that a Parquet file has all of.
+    """Return the first of several sets of columns that a file has all of.
 
     Raises:
-        DataError: There is no such file, it is damaged or no Parquet, or it has none of the sets.
+        DataError: There is no such file, it is damaged or of another kind, or it has none of the sets.
     """
     with _opened(path) as file:
         there = file.schema_arrow.names
@@ -185,16 +189,32 @@ def as_rows(messages: Sequence[Message]) -> list[Mapping[str, str]]:
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
+class _JsonLines:
+    """A file of JSON objects, one per line, with what is read of a Parquet file."""
+
+    def __init__(self, path: Path) -> None:
+        self._table = json_lines.read_json(path, read_options=json_lines.ReadOptions(block_size=_LONGEST_LINE))
+        self.schema_arrow = self._table.schema
+
+    def read(self, columns: Sequence[str]) -> pa.Table:
+        return self._table.select(columns)
+
+
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+def _opened(path: Path) -> Iterator[pq.ParquetFile | _JsonLines]:
     if not path.is_file():
         what = "expected a file, got a directory" if path.is_dir() else "no such file"
         raise DataError(f"{str(path)!r}: {what}.")
+    as_lines = path.suffix in _JSON_LINES
     try:
+        if as_lines:
+            yield _JsonLines(path)
+            return
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield file
     except (pa.ArrowException, OSError) as error:  # OSError: a checksum that does not match
-        raise DataError(f"{str(path)!r} cannot be read as Parquet: {error}") from error
+        kind = "JSON lines" if as_lines else f"Parquet, as any file that does not end in {' or '.join(_JSON_LINES)}"
+        raise DataError(f"{str(path)!r} cannot be read as {kind}: {error}") from error
 
 
 def _as_messages(value: pa.Scalar, role: Role, where: str) -> tuple[Message, ...]:

@@ -115,7 +115,7 @@ class TextEnv(gymnasium.Env[str, str]):
         self.episode.turns.append(Turn(self._awaiting, action))
         answer = self.respond(action)
         terminated = answer is None
-        truncated = not terminated and len(self.episode.turns) >= self._turn_limit
+        truncated = not terminated and len(self.episode.turns) >= self.turn_limit
         if not (terminated or truncated):
             self._awaiting = self._text("respond", answer)
             return self._awaiting, 0.0, False, False, {}
@@ -146,8 +146,8 @@ class TextEnv(gymnasium.Env[str, str]):
         return gymnasium.registry[self.spec.id].max_episode_steps if self.spec is not None and known else None
 
     @property
-    def _turn_limit(self) -> float:
-        """Replies of an episode at most, by the class and by its registration."""
+    def turn_limit(self) -> float:
+        """Replies of an episode at most, by the class and by its registration; infinity for no limit."""
         return min(limit for limit in (self.max_turns, self.registered_limit, math.inf) if limit is not None)
 
     def render(self) -> str | None:

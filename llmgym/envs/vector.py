@@ -1,5 +1,6 @@
 """`TextVectorEnv`: many text environments, of which any subset can be stepped."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -61,6 +62,12 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
     def system_prompt(self, index: int) -> str | None:
         """Return what the agent is told before the first observation of environment `index`."""
         return getattr(self.envs[index].unwrapped, "system_prompt", None)
+
+    @property
+    def turn_limit(self) -> int | None:
+        """Replies of an episode at most; None if the environments do not say."""
+        limit = getattr(self.envs[0].unwrapped, "turn_limit", math.inf)
+        return None if limit == math.inf else int(limit)
 
     def episode(self, index: int) -> Episode | None:
         """Return the newest episode of environment `index`; None if it is no `TextEnv`."""

@@ -61,8 +61,10 @@ def training_needs(
     kept_size = sum(parameter.nbytes for parameter in trained)
     size = sum(parameter.numel() * max(4, parameter.itemsize) for parameter in trained)  # of what the optimiser steps
     passes = _trunks(loss, policy)
-    begun = time.perf_counter()
     kept, result = _kept_for_backward(run, loss.parameters())
+    torch.autograd.grad(result, trained, allow_unused=True)  # the first time memory is fresh, which is slow
+    begun = time.perf_counter()
+    result = run()
     done = time.perf_counter()
     torch.autograd.grad(result, trained, allow_unused=True)
     backward = time.perf_counter() - done
@@ -85,9 +87,13 @@ def seconds_of(seconds: float) -> str:
     """Return seconds as people say them.
 
     Examples:
-        >>> seconds_of(0.0123), seconds_of(4.56), seconds_of(110.4)
-        ('0.012 s', '4.6 s', '110 s')
+        >>> seconds_of(0.0123), seconds_of(4.56), seconds_of(110.4), seconds_of(1000), seconds_of(9000)
+        ('0.012 s', '4.6 s', '110 s', '17 min', '2.5 h')
     """
+    if seconds >= 2 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    if seconds >= 600:
+        return f"{seconds / 60:.0f} min"
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
 
 

@@ -52,6 +52,7 @@ class Sampling:
 
 
 _FEW_TASKS = 20  # a share of fewer says little
+_NONE_OF = 4  # but none of so many says enough
 
 _CUT_OFF = {"context": "the episode outgrew the context", "max_tokens": "the episode used its tokens up"}
 
@@ -71,7 +72,8 @@ class Collector:
         codec: Turns their texts into tokens.
         engine: Samples the replies.
         scorer: Scores the episodes of a rollout in the place of the environments.
-        max_overlong: Largest share of tasks that may not fit the context, of all so far and at least `_FEW_TASKS`.
+        max_overlong: Largest share of tasks that may not fit the context, of all so far and at least `_FEW_TASKS`;
+            but where the first `_NONE_OF` do not, none will.
     """
 
     def __init__(
@@ -111,7 +113,8 @@ class Collector:
         overlong = {trajectory.group: trajectory for trajectory in trajectories if trajectory.overlong}
         self._tasks += len({trajectory.group for trajectory in trajectories})
         self._overlong += len(overlong)
-        if overlong and self._overlong > self.max_overlong * max(self._tasks, _FEW_TASKS):
+        none_fits = self._overlong == self._tasks and self._tasks >= _NONE_OF
+        if overlong and (none_fits or self._overlong > self.max_overlong * max(self._tasks, _FEW_TASKS)):
             example = next(iter(overlong.values()))
             raise ContextOverflowError(
                 f"The first observations of {self._overlong} of {self._tasks} tasks leave no room for a reply in a "

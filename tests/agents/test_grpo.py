@@ -342,7 +342,7 @@ def test_a_prompt_longer_than_the_context_is_refused(
     random_model("qwen2", max_position_embeddings=128).save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     message = refusal(capsys, "--model", str(tmp_path / "model"), "--output-dir", str(tmp_path / "runs"))
-    assert "leave no room for a reply in a context of 128 tokens" in message
+    assert "no room for a reply in a context of 128" in message
 
 
 def test_an_output_directory_that_cannot_be_written_is_refused(

@@ -12,6 +12,8 @@ from llmgym.agents import GRPO, OPO, PPO, SPIN, SPPO, IterativeDPO
 from llmgym.agents.base import OnlineAgent
 from llmgym.data.trajectories import read_trajectories
 from llmgym.envs.aiops.triage import AIOpsTriage
+from llmgym.errors import ContextOverflowError, TrainingError
+from llmgym.types import Score
 
 
 class LongWinded(AIOpsTriage):
@@ -46,3 +48,34 @@ def test_tasks_that_do_not_fit_are_counted_and_the_others_learnt_from(
     for step, count in enumerate(overlong, start=1):
         written = read_trajectories(run.path / "trajectories" / f"step-{step:05d}.parquet")
         assert sum(not trajectory.replies for trajectory in written) == count <= run.metrics[step - 1]["scores_missing"]
+
+
+@pytest.mark.usefixtures("long_winded")
+def test_a_run_whose_first_tasks_all_do_not_fit_stops_at_once(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"prompts_per_step": 4, "group_size": 2, "max_tokens": 8, "eval_episodes": 0}
+    agent = GRPO(output_dir=tmp_path, context_length=64, max_overlong=1.0, **options)
+    with pytest.raises(ContextOverflowError, match="The first observations of 4 of 4 tasks leave no room"):
+        agent.train(steps=1)
+
+
+def test_a_run_stops_where_no_episode_of_several_steps_has_a_score(tmp_path: Path, capsys: Any) -> None:
+    options: dict[str, Any] = {"prompts_per_step": 2, "group_size": 2, "max_tokens": 8, "eval_episodes": 0}
+    agent = GRPO(output_dir=tmp_path, scorer=lambda episode: Score(None, error="the judge is out"), **options)
+    with pytest.raises(TrainingError, match=r"No episode of 3 steps in a row has a score, .* since the judge is out"):
+        agent.train(steps=5)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Step 1: 4 of 4 episodes have no score, one since the judge is out." in said
+    assert said.count("of replies did not end by themselves; max_tokens (8) or the context cut them off.") == 1
+
+
+def test_spin_needs_no_score(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"prompts_per_step": 2, "group_size": 2, "max_tokens": 8, "eval_episodes": 0}
+    agent = SPIN(output_dir=tmp_path, scorer=lambda episode: Score(None, error="nobody asks"), **options)
+    assert len(agent.train(steps=4).metrics) == 4
+
+
+def test_more_context_than_the_model_takes_is_told(tmp_path: Path, capsys: Any) -> None:
+    for asked, told in ((100_000, True), (64, False), (4096, False)):  # the last is the default
+        _ = GRPO(output_dir=tmp_path, context_length=asked).training
+        said = " ".join(capsys.readouterr().out.split())
+        assert ("which is all that this model takes, not at 100000." in said) == told

@@ -276,7 +276,7 @@ def test_options_out_of_range_are_refused(option: str) -> None:
 
 def test_a_target_for_a_coefficient_of_zero_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--kl-target", "0.1"]) == 2
-    assert "kl_target: Value error, steers kl_coef, which is 0" in capsys.readouterr().err
+    assert "kl_target: steers kl_coef, which is 0" in capsys.readouterr().err
 
 
 def test_with_a_correction_the_penalty_is_the_training_policys_not_the_samplers() -> None:

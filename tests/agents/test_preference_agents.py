@@ -56,6 +56,18 @@ def test_a_few_steps_from_a_file_leave_a_run_directory_and_other_weights(
     assert expected <= result.metrics[0].keys()
 
 
+def test_data_of_ones_own_is_judged_in_an_environment_only_if_asked(pairs: Path, tmp_path: Path) -> None:
+    options = {"batch_size": 4, "output_dir": tmp_path}
+    run = DPO(data=pairs, **options).train(steps=1)
+    assert run.before is None
+    assert run.path.name.startswith("dpo-preferences-")
+    assert "eval_episodes: 0" in (run.path / "config.yaml").read_text()
+    judged = DPO(data=pairs, eval_episodes=2, **options).train(steps=1)
+    assert judged.before is not None
+    assert judged.path.name.startswith("dpo-AIOpsTriage-v0-")
+    assert DPO(examples=4, **options).config.held_out_episodes == 500
+
+
 @every_agent
 def test_without_a_file_the_environment_gives_the_examples(agent_class: type[OfflineAgent], tmp_path: Path) -> None:
     agent = agent_class(env="AIOpsTriage", env_kwargs={"language": "zh"}, **small(tmp_path, examples=6))

@@ -69,7 +69,9 @@ def test_what_does_not_fit_is_told_before_training(
     agent.train(steps=1)
     said = " ".join(capsys.readouterr().out.split())
     assert "Memory: about" in said
-    assert "per step and turn of 4 episodes, if replies take all of their 8 tokens." in said
+    assert "If every episode has 2 turns and every reply 8 tokens, " in said
+    assert " per step of 4 episodes, " in said
+    assert " for all 1." in said
     assert "This may not fit" not in said
     monkeypatch.setattr("llmgym.learn.needs.free_memory", lambda device: GIB // 1000)
     agent.train(steps=1)

@@ -40,6 +40,8 @@ class AIOpsTriage(TextEnv):
         options: What every `TextEnv` takes: `render_mode`, `scorer`.
     """
 
+    max_turns = 2
+
     def __init__(
         self,
         difficulty: int = 1,

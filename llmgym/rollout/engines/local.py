@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from llmgym.errors import ModelError
-from llmgym.models.context import longest_context, rope_notice
+from llmgym.models.context import context_notice, longest_context
 from llmgym.models.self_test import self_test
 from llmgym.rollout.engines.base import Completion, FinishReason, GenerationRequest, require_room
 from llmgym.rollout.engines.decode_graphs import CaptureError, DecodeGraphs
@@ -105,7 +105,7 @@ class LocalEngine:
         self.model = model
         limit = longest_context(model.config)
         self.context_length = min(context_length or limit, limit)
-        notice = rope_notice(model.config, context_length)
+        notice = context_notice(model.config, context_length)
         if notice:
             warnings.warn(notice, stacklevel=2)
         self.weight_version = 0
