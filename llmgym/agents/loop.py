@@ -78,7 +78,7 @@ class Loop(ABC):
             **self.facts(),
         }
         config = self.config.model_copy(update={"steps": steps, **self.settled()})
-        console.print(f"[bold]{label}[/bold]: {self.config.model}, {self._size}, {steps} steps{self._rate}", soft_wrap=True)
+        console.print(f"[bold]{label}[/bold]: {self._model_in_words}, {steps} steps, {self._rate}", soft_wrap=True)
         self._say_what_it_takes(steps)
         run = RunDirectory(self.config.output_dir, label, config.to_yaml(), facts)
         self.learner.skipped_batches = run.path / "skipped_batches"
@@ -144,14 +144,14 @@ class Loop(ABC):
         return ""
 
     @property
-    def _size(self) -> str:
+    def _model_in_words(self) -> str:
         trained = self.model.num_parameters(only_trainable=True)
         some = f", of which {trained:,} are trained" if trained < self.model.num_parameters() else ""
-        return f"{self.model.num_parameters():,} parameters{some}"
+        return f"{self.config.model}, {self.model.num_parameters():,} parameters{some}"
 
     @property
     def _rate(self) -> str:
-        return f", learning rate {learning_rate_of(self.config):g}"
+        return f"learning rate {learning_rate_of(self.config):g}"
 
     def _say_what_it_takes(self, steps: int) -> None:
         needs = self.needs()
