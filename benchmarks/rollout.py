@@ -63,7 +63,7 @@ def sections(prompts: int, tokenizer: Path) -> dict[str, tuple[str, list[str], l
 
 
 def measure(
-    dtype: str, names: Sequence[str], works: Sequence[Work], repeats: int, directory: Path
+    dtype: str, names: Sequence[str], works: Sequence[Work], warm_up: int, repeats: int, directory: Path
 ) -> tuple[Measurements, dict[str, str]]:
     """Run every side at every work, interleaved: one repeat of all of them after the other.
 
@@ -71,7 +71,8 @@ def measure(
         dtype: The type of the weights.
         names: The sides, each in a fresh process.
         works: What they do.
-        repeats: How often. Before them each side does the first work once, uncounted.
+        warm_up: How often each side does the first work before, uncounted.
+        repeats: How often.
         directory: Holds the model, and takes what the sides' libraries print.
 
     Returns:
@@ -84,7 +85,8 @@ def measure(
         for name in names:
             side = stack.enter_context(Side(name, directory / "model", dtype, directory / f"{name}.log"))
             versions |= side.versions
-            side.run(works[0])
+            for _ in range(warm_up):
+                side.run(works[0])
             sides.append(side)
         for repeat in range(repeats):
             for work in works:
@@ -159,6 +161,9 @@ def main() -> None:
     parser.add_argument("--works", help="those to do, separated by commas; all of them unless given")
     parser.add_argument("--only", default=",".join(SIDES), help="sides, separated by commas")
     parser.add_argument("--sections", default=",".join(SECTIONS), help="parts of the benchmark, separated by commas")
+    parser.add_argument(
+        "--warm-up", type=int, default=1, help="works of each side that do not count; 0 for large models"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path, help="a file for the figures")
     arguments = parser.parse_args()
@@ -172,7 +177,9 @@ def main() -> None:
         for section in arguments.sections.split(","):
             dtype, names, works = parts[section]
             works = [work for work in works if not arguments.works or work.name in arguments.works.split(",")]
-            measured, loaded = measure(dtype, [n for n in names if n in only], works, arguments.repeats, directory)
+            measured, loaded = measure(
+                dtype, [n for n in names if n in only], works, arguments.warm_up, arguments.repeats, directory
+            )
             found |= measured  # no two sections measure the same
             versions |= loaded
     answers = claims(found)
