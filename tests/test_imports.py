@@ -18,6 +18,7 @@ LAYERS = [
     {"llmgym.scorers", "llmgym.envs"},
     {"llmgym.registry", "llmgym"},
     {"llmgym.models"},
+    {"llmgym.engines"},
     {"llmgym.rollout"},
     {"llmgym.data"},
     {"llmgym.learn"},

@@ -12,10 +12,10 @@ import torch
 
 from benchmarks.model import ENV, codec
 from benchmarks.work import Work
+from llmgym.engines.local.engine import LocalEngine
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.models.causal_lm import load_causal_lm
 from llmgym.rollout.collector import Collector, Sampling, Task
-from llmgym.rollout.engines.local import LocalEngine
 
 
 def load(model: str, dtype: str) -> Callable[[Work], list[list[list[int]]]]:

@@ -4,7 +4,7 @@ It returns tokens and their log-probabilities as Python lists, each request with
 """
 
 from benchmarks.work import Work
-from llmgym.rollout.engines.base import Engine, GenerationRequest
+from llmgym.engines.base import Engine, GenerationRequest
 
 
 def rollout(engine: Engine, work: Work) -> list[list[list[int]]]:

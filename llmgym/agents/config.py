@@ -7,11 +7,11 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from llmgym.config import Config, Kwargs
+from llmgym.engines.base import EngineKind, WeightTransfer
 from llmgym.learn.aggregation import Aggregation
 from llmgym.learn.kl import KLEstimator
 from llmgym.learn.mismatch import Correction, Level
 from llmgym.rollout.chat import History
-from llmgym.rollout.engines.base import EngineKind, WeightTransfer
 
 BUNDLED_MODEL = "tiny"
 

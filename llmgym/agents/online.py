@@ -13,6 +13,7 @@ import numpy as np
 from llmgym.agents.config import OnlineConfig, PolicyGradientConfig
 from llmgym.agents.loop import mean_of_updates
 from llmgym.agents.training import Training
+from llmgym.engines.base import LendsMemory
 from llmgym.envs.seeds import training_seeds
 from llmgym.errors import TrainingError
 from llmgym.evaluate import summarise
@@ -23,7 +24,6 @@ from llmgym.learn.needs import Needs, seconds_of
 from llmgym.learn.reference import kl_from, log_probs_of
 from llmgym.report.console import notify
 from llmgym.rollout.collector import Task
-from llmgym.rollout.engines.base import LendsMemory
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.types import Message
 

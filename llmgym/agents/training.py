@@ -15,6 +15,8 @@ from transformers import PreTrainedModel
 
 from llmgym.agents.config import AgentConfig
 from llmgym.agents.loop import Loop, device_of, dtype_of, make_learner
+from llmgym.engines.base import Engine
+from llmgym.engines.make import engine_kind, make_engine
 from llmgym.envs.text_env import TextEnv
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import ConfigError
@@ -32,8 +34,6 @@ from llmgym.registry import load_env_creator, make_env, resolve_env
 from llmgym.report.console import notify
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector, Sampling
-from llmgym.rollout.engines.base import Engine
-from llmgym.rollout.engines.make import engine_kind, make_engine
 from llmgym.rollout.run_time import set_run_time
 from llmgym.scorers import AnyScorer, Scorer
 from llmgym.scorers.pointwise import Unscored

@@ -28,14 +28,14 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from llmgym.engines.base import GenerationRequest
+from llmgym.engines.local.engine import LocalEngine
 from llmgym.errors import ModelError
 from llmgym.learn.policy import Policy
 from llmgym.learn.reward_model import RewardModel
 from llmgym.models import TINY_PATH
 from llmgym.models.context import longest_context, rope_switch
 from llmgym.models.lora import add_adapters, plain_copy
-from llmgym.rollout.engines.base import GenerationRequest
-from llmgym.rollout.engines.local import LocalEngine
 
 ASPECTS = "engine", "policy", "gradient checkpointing", "reward model", "checkpoint", "LoRA"
 

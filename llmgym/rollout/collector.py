@@ -4,10 +4,10 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from llmgym.engines.base import Completion, Engine, GenerationRequest
 from llmgym.envs.vector import StepResult, TextVectorEnv
 from llmgym.errors import ContextOverflowError, EnvironmentContractError, StaleCompletionError
 from llmgym.rollout.chat import ChatCodec
-from llmgym.rollout.engines.base import Completion, Engine, GenerationRequest
 from llmgym.rollout.scoring import episode_of, score_again
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.scorers.names import AnyScorer

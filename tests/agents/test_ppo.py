@@ -13,9 +13,9 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 import llmgym
 from llmgym.agents import PPO
 from llmgym.agents.ppo import main
+from llmgym.engines.base import Completion
 from llmgym.errors import ConfigError
 from llmgym.models.tiny import CHATML
-from llmgym.rollout.engines.base import Completion
 from llmgym.rollout.trajectory import Trajectory
 
 SMALL: dict[str, Any] = {"prompts_per_step": 2, "group_size": 4, "eval_episodes": 0, "max_tokens": 48}

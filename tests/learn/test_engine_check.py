@@ -5,13 +5,13 @@ import torch
 from tensordict import TensorDict
 from transformers import PreTrainedModel
 
+from llmgym.engines.base import GenerationRequest
+from llmgym.engines.local.engine import LocalEngine
 from llmgym.errors import EngineError
 from llmgym.learn.batch import collate
 from llmgym.learn.engine_check import check_log_probs
 from llmgym.learn.policy import Policy
 from llmgym.learn.reference import log_probs_of
-from llmgym.rollout.engines.base import GenerationRequest
-from llmgym.rollout.engines.local import LocalEngine
 from llmgym.rollout.trajectory import Trajectory
 
 

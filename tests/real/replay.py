@@ -5,10 +5,10 @@ from conversations import CONVERSATIONS
 from transformers import PreTrainedModel
 
 import llmgym
+from llmgym.engines.base import Engine
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector, Sampling, Task
-from llmgym.rollout.engines.base import Engine
 from llmgym.rollout.trajectory import Trajectory
 
 

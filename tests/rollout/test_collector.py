@@ -10,12 +10,12 @@ import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import llmgym
+from llmgym.engines.base import Completion, GenerationRequest
+from llmgym.engines.local.engine import LocalEngine
+from llmgym.engines.scripted import ScriptedEngine
 from llmgym.errors import ContextOverflowError, EnvironmentContractError, StaleCompletionError
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector, Sampling, Task
-from llmgym.rollout.engines.base import Completion, GenerationRequest
-from llmgym.rollout.engines.local import LocalEngine
-from llmgym.rollout.engines.scripted import ScriptedEngine
 
 
 class Chatter(llmgym.TextEnv):

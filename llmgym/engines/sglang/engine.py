@@ -12,13 +12,13 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llmgym.engines.base import Completion, GenerationRequest, require_room
+from llmgym.engines.sglang.loop import LoopThread
+from llmgym.engines.sglang.weights import Weights
+from llmgym.engines.sglang.wire import TransientError, completion_of, payload_of
+from llmgym.engines.sglang.worker import Worker, WorkerLostError
+from llmgym.engines.stop_strings import cut
 from llmgym.errors import EngineError
-from llmgym.rollout.engines.base import Completion, GenerationRequest, require_room
-from llmgym.rollout.engines.sglang.loop import LoopThread
-from llmgym.rollout.engines.sglang.weights import Weights
-from llmgym.rollout.engines.sglang.wire import TransientError, completion_of, payload_of
-from llmgym.rollout.engines.sglang.worker import Worker, WorkerLostError
-from llmgym.rollout.engines.stop_strings import cut
 
 if TYPE_CHECKING:
     from torch import Tensor

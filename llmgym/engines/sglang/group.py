@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from llmgym.rollout.engines.sglang.weights import Bucket
+from llmgym.engines.sglang.weights import Bucket
 
 _c10d: Any = dist  # its types leave out what it exports from C++
 

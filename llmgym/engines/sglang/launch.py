@@ -1,4 +1,4 @@
-"""The process of an SGLang server of ours: ``python -m llmgym.rollout.engines.sglang.launch``.
+"""The process of an SGLang server of ours: ``python -m llmgym.engines.sglang.launch``.
 
 It reads its options as one line of JSON from standard input, so that the key stands neither
 in a file nor in the list of processes, and ends with all its children when standard input is

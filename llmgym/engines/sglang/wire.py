@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from llmgym.rollout.engines.base import Completion, FinishReason, GenerationRequest
+from llmgym.engines.base import Completion, FinishReason, GenerationRequest
 
 
 class TransientError(Exception):

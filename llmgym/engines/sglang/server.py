@@ -20,13 +20,13 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from llmgym.engines.base import WeightTransfer
+from llmgym.engines.sglang.group import WeightsGroup
+from llmgym.engines.sglang.versions import installed_version, require_version
+from llmgym.engines.sglang.weights import Bucket, Weights
+from llmgym.engines.sglang.wire import TransientError
+from llmgym.engines.sglang.worker import UnknownCallError, Worker, WorkerLostError, refused, succeeded
 from llmgym.errors import EngineError
-from llmgym.rollout.engines.base import WeightTransfer
-from llmgym.rollout.engines.sglang.group import WeightsGroup
-from llmgym.rollout.engines.sglang.versions import installed_version, require_version
-from llmgym.rollout.engines.sglang.weights import Bucket, Weights
-from llmgym.rollout.engines.sglang.wire import TransientError
-from llmgym.rollout.engines.sglang.worker import UnknownCallError, Worker, WorkerLostError, refused, succeeded
 
 MAX_IN_FLIGHT = 4096
 """Requests that one server is sent at once; others wait here."""
@@ -266,7 +266,7 @@ class OwnServer(Server):
         keys = {"api_key": self._key, "admin_api_key": self._key}
         with self._log.open("a") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "llmgym.rollout.engines.sglang.launch"],
+                [sys.executable, "-m", "llmgym.engines.sglang.launch"],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,

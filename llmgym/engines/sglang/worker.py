@@ -5,10 +5,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any, TypeVar
 
+from llmgym.engines.sglang.versions import require_version
+from llmgym.engines.sglang.weights import Weights
+from llmgym.engines.sglang.wire import TransientError
 from llmgym.errors import EngineError
-from llmgym.rollout.engines.sglang.versions import require_version
-from llmgym.rollout.engines.sglang.weights import Weights
-from llmgym.rollout.engines.sglang.wire import TransientError
 
 T = TypeVar("T")
 

@@ -8,9 +8,9 @@ from families import FAMILIES, tokenizer_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmgym.engines.base import Completion
+from llmgym.engines.stop_strings import completes, cut
 from llmgym.rollout.chat import ChatCodec
-from llmgym.rollout.engines.base import Completion
-from llmgym.rollout.engines.stop_strings import completes, cut
 
 KINDS = ["Qwen3", "Llama 2", "Mistral", "Gemma 3", "Phi-3"]
 CODECS = {name: ChatCodec(tokenizer_of(name)) for name in KINDS}

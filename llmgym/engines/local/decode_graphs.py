@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from llmgym.rollout.engines.attention import attend, merge
-from llmgym.rollout.engines.decoders import Decoder
-from llmgym.rollout.engines.forward_pass import Span, bias
-from llmgym.rollout.engines.kv_cache import Store
+from llmgym.engines.local.attention import attend, merge
+from llmgym.engines.local.decoders import Decoder
+from llmgym.engines.local.forward_pass import Span, bias
+from llmgym.engines.local.kv_cache import Store
 
 
 class DecodeStep:

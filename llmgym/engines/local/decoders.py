@@ -14,9 +14,9 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from llmgym.engines.local.forward_pass import Pass
 from llmgym.models.attention import attention, register, window_of
 from llmgym.models.causal_lm import logits_of
-from llmgym.rollout.engines.forward_pass import Pass
 
 _ROWS = 16  # bfloat16 products on a processor have a multiple of so many
 _ATTENTION = "llmgym_cache"  # the name under which models attend over a cache

@@ -19,17 +19,17 @@ from torch import Tensor
 from torch.distributed import Backend, BroadcastOptions, destroy_process_group
 from torch.distributed.distributed_c10d import PrefixStore, _new_process_group_helper, _world, rendezvous
 
+from llmgym.engines import make
+from llmgym.engines.base import Completion, GenerationRequest, WeightTransfer
+from llmgym.engines.local.engine import LocalEngine
+from llmgym.engines.make import make_engine
+from llmgym.engines.sglang import engine as sglang_engine
+from llmgym.engines.sglang import in_process, server
+from llmgym.engines.sglang.engine import SGLangEngine
+from llmgym.engines.sglang.server import Server
+from llmgym.engines.sglang.weights import Weights
+from llmgym.engines.sglang.wire import TransientError, completion_of, payload_of
 from llmgym.errors import ConfigError, ContextOverflowError, EngineError
-from llmgym.rollout.engines import make
-from llmgym.rollout.engines.base import Completion, GenerationRequest, WeightTransfer
-from llmgym.rollout.engines.local import LocalEngine
-from llmgym.rollout.engines.make import make_engine
-from llmgym.rollout.engines.sglang import engine as sglang_engine
-from llmgym.rollout.engines.sglang import in_process, server
-from llmgym.rollout.engines.sglang.engine import SGLangEngine
-from llmgym.rollout.engines.sglang.server import Server
-from llmgym.rollout.engines.sglang.weights import Weights
-from llmgym.rollout.engines.sglang.wire import TransientError, completion_of, payload_of
 
 KEY = "secret"
 

@@ -22,11 +22,11 @@ from cpu_options import CPU
 
 from llmgym.agents.grpo import main
 from llmgym.data.trajectories import read_trajectories
-from llmgym.rollout.engines.base import Completion, GenerationRequest
-from llmgym.rollout.engines.sglang.engine import SGLangEngine
-from llmgym.rollout.engines.sglang.in_process import InProcess
-from llmgym.rollout.engines.sglang.server import OwnServer
-from llmgym.rollout.engines.sglang.worker import Worker
+from llmgym.engines.base import Completion, GenerationRequest
+from llmgym.engines.sglang.engine import SGLangEngine
+from llmgym.engines.sglang.in_process import InProcess
+from llmgym.engines.sglang.server import OwnServer
+from llmgym.engines.sglang.worker import Worker
 
 pytestmark = pytest.mark.slow
 

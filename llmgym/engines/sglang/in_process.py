@@ -9,11 +9,11 @@ from collections.abc import Coroutine, Iterable, Mapping
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
+from llmgym.engines.sglang.versions import installed_version, require_version
+from llmgym.engines.sglang.weights import Weights
+from llmgym.engines.sglang.wire import TransientError
+from llmgym.engines.sglang.worker import Worker, WorkerLostError, refused, succeeded
 from llmgym.errors import EngineError
-from llmgym.rollout.engines.sglang.versions import installed_version, require_version
-from llmgym.rollout.engines.sglang.weights import Weights
-from llmgym.rollout.engines.sglang.wire import TransientError
-from llmgym.rollout.engines.sglang.worker import Worker, WorkerLostError, refused, succeeded
 
 T = TypeVar("T")
 

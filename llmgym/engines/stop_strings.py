@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from llmgym.rollout.engines.base import Completion
+from llmgym.engines.base import Completion
 
 
 def completes(tokens: Sequence[int], stop: Sequence[str], text_of: Callable[[Sequence[int]], str]) -> bool:

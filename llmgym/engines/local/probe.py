@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig
 
+from llmgym.engines.local.decode_graphs import DecodeStep
+from llmgym.engines.local.decoders import Decoder, FusedDecoder
+from llmgym.engines.local.forward_pass import ForwardPass, Span
+from llmgym.engines.local.kv_cache import Store
 from llmgym.models.self_test import Probe
-from llmgym.rollout.engines.decode_graphs import DecodeStep
-from llmgym.rollout.engines.decoders import Decoder, FusedDecoder
-from llmgym.rollout.engines.forward_pass import ForwardPass, Span
-from llmgym.rollout.engines.kv_cache import Store
 
 
 def cached_logits(decoder: Decoder, config: PretrainedConfig, device: torch.device, probe: Probe) -> list[Tensor]:

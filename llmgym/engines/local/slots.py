@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from llmgym.rollout.engines.kv_cache import Store
+from llmgym.engines.local.kv_cache import Store
 
 
 @dataclass(slots=True, eq=False)

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from llmgym.engines.base import Engine, EngineKind, WeightTransfer
+from llmgym.engines.local.engine import LocalEngine
+from llmgym.engines.sglang.versions import installed_version
 from llmgym.errors import ConfigError
 from llmgym.models.lora import has_adapters, merged_weights, plain_copy
-from llmgym.rollout.engines.base import Engine, EngineKind, WeightTransfer
-from llmgym.rollout.engines.local import LocalEngine
-from llmgym.rollout.engines.sglang.versions import installed_version
 
 KEY_VARIABLE = "LLMGYM_ENGINE_KEY"
 """The environment variable with the key of servers given by URL."""
@@ -93,15 +93,15 @@ def make_engine(
             "an SGLang in this process is given the tensors themselves."
         )
 
-    from llmgym.rollout.engines.sglang.engine import SGLangEngine
-    from llmgym.rollout.engines.sglang.in_process import InProcess
-    from llmgym.rollout.engines.sglang.worker import Worker
+    from llmgym.engines.sglang.engine import SGLangEngine
+    from llmgym.engines.sglang.in_process import InProcess
+    from llmgym.engines.sglang.worker import Worker
 
     model_path = os.path.expanduser(model_path)
     common = {"skip_tokenizer_init": text_of is None, **({"dtype": dtype} if dtype else {}), **(options or {})}
     workers: list[Worker]
     if urls or servers:
-        from llmgym.rollout.engines.sglang.server import OwnServer, Server
+        from llmgym.engines.sglang.server import OwnServer, Server
 
         gpus = 0 if common.get("device") == "cpu" else int(common.get("tp_size", 1))
         # NCCL has no two members on one GPU, and the learner is on the first.

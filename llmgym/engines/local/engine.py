@@ -1,63 +1,29 @@
 """`LocalEngine`: continuous batching over a transformers model in this process."""
 
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from llmgym.engines.base import Completion, FinishReason, GenerationRequest, require_room
+from llmgym.engines.local.decode_graphs import CaptureError, DecodeGraphs
+from llmgym.engines.local.decoders import FusedDecoder, make_decoder
+from llmgym.engines.local.forward_pass import ForwardPass, Span
+from llmgym.engines.local.kv_cache import Store, bytes_per_token
+from llmgym.engines.local.probe import cached_logits
+from llmgym.engines.local.sampling import sample, uniforms
+from llmgym.engines.local.scheduler import PREFILL_TOKENS, Run, Scheduler
+from llmgym.engines.local.slots import Slots
+from llmgym.engines.stop_strings import completes
 from llmgym.errors import ModelError
 from llmgym.models.context import context_notice, longest_context
 from llmgym.models.self_test import self_test
-from llmgym.rollout.engines.base import Completion, FinishReason, GenerationRequest, require_room
-from llmgym.rollout.engines.decode_graphs import CaptureError, DecodeGraphs
-from llmgym.rollout.engines.decoders import FusedDecoder, make_decoder
-from llmgym.rollout.engines.forward_pass import ForwardPass, Span
-from llmgym.rollout.engines.kv_cache import Store, bytes_per_token
-from llmgym.rollout.engines.probe import cached_logits
-from llmgym.rollout.engines.sampling import sample, uniforms
-from llmgym.rollout.engines.slots import Slots
-from llmgym.rollout.engines.stop_strings import completes
 
 _CHUNK = 512  # tokens of a sequence that run at once
-_PREFILL_TOKENS = 1280  # tokens of several sequences that run at once
 _PREFILL_SCORES = 2**19  # pairs of a token and one that it may see, by head
-_PATIENCE = 8  # steps that a few new requests wait for more of them
-
-
-@dataclass(slots=True)
-class _Run:
-    """A request and what has been sampled for it."""
-
-    request: GenerationRequest
-    u: NDArray[np.float64]
-    tokens: list[int] = field(default_factory=list)
-    log_probs: list[float] = field(default_factory=list)
-
-    @property
-    def episode_id(self) -> int:
-        return self.request.episode_id
-
-    @property
-    def length(self) -> int:
-        """Tokens of the conversation, the newest, which the next step runs, included."""
-        return len(self.request.tokens) + len(self.tokens)
-
-    @property
-    def conversation(self) -> list[int]:
-        """All of them."""
-        return [*self.request.tokens, *self.tokens]
-
-    def after(self, length: int) -> Sequence[int]:
-        """Those behind the first `length`."""
-        before = len(self.request.tokens)
-        return self.tokens[length - before :] if length >= before else self.conversation[length:]
 
 
 class LocalEngine:
@@ -132,9 +98,7 @@ class LocalEngine:
             if model.device.type == "cuda" and isinstance(self._decoder, FusedDecoder)
             else None
         )
-        self._waiting: list[_Run] = []
-        self._held = 0  # steps that the oldest waiting request has been held back
-        self._running: list[_Run] = []  # when a step runs, the i-th is in row i
+        self._scheduler = Scheduler(self._slots)
 
     # The protocol.
 
@@ -149,13 +113,14 @@ class LocalEngine:
             require_room(request, self.context_length)
             if request.stop and self._text_of is None:
                 raise ModelError("Stop strings need an engine that was made with text_of, which turns tokens to text.")
-        self._waiting += [_Run(request, uniforms(request.seed, request.max_tokens)) for request in requests]
+        self._scheduler.add([Run(request, uniforms(request.seed, request.max_tokens)) for request in requests])
 
     @torch.inference_mode()
     def wait(self) -> list[Completion]:
         """Decode until at least one request is finished; [] only if there is none."""
-        while self._waiting or self._running:
-            self._admit()
+        while not self._scheduler.idle:
+            for spans, store in self._scheduler.admit():
+                self._run_all(spans, store)
             finished = self._sample(self._step())
             if finished:
                 return finished
@@ -163,8 +128,7 @@ class LocalEngine:
 
     def abort(self) -> None:
         """Drop every request and forget every episode."""
-        self._waiting, self._running = [], []
-        self._slots.clear()
+        self._scheduler.drop()
 
     def release(self, episode_ids: Iterable[int]) -> None:
         """Free the rows of episodes that are over."""
@@ -178,8 +142,8 @@ class LocalEngine:
                 learner trains the very module, is not copied.
             version: Stamped on every completion from now on.
         """
-        if self._running or self._waiting:
-            raise RuntimeError(f"load_weights needs an idle engine, got {len(self._running)} requests under way.")
+        if not self._scheduler.idle:
+            raise RuntimeError("load_weights needs an idle engine, got one with requests under way.")
         parameters = dict(self.model.named_parameters())
         with torch.no_grad():
             for name, value in weights:
@@ -201,7 +165,7 @@ class LocalEngine:
 
     def _step(self) -> Tensor:
         """Run what the running requests' rows lack, mostly the newest token; return what comes after it.  [B, V]"""
-        spans = [self._lacking(run) for run in self._running]
+        spans = [self._scheduler.lacking(run) for run in self._scheduler.running]
         if self._graphs is not None and all(len(span.tokens) == 1 for span in spans):
             try:
                 return self._graphs.logits(spans, self._slots.prompt_lengths)
@@ -214,14 +178,6 @@ class LocalEngine:
             hidden = hidden[ends - 1]
         return self._decoder.logits(hidden)
 
-    def _lacking(self, run: _Run, keep: int = 0) -> Span:
-        """Return the tokens that a request's row lacks, without the last `keep`; they count as cached from now on."""
-        slot = self._slots[run.episode_id]
-        tokens = run.after(slot.length)[: -keep or None]
-        span = Span(slot.row, len(slot.cached), tokens, slot.prompt_row)
-        slot.cached += tokens
-        return span
-
     def _run(self, spans: Sequence[Span], store: Store) -> Tensor:
         """Run spans; return their last hidden states, packed.  [N, C]"""
         prompts = self._slots.prompt_store, self._slots.prompt_lengths
@@ -229,7 +185,7 @@ class LocalEngine:
 
     def _sample(self, logits: Tensor) -> list[Completion]:
         """Sample a token for every running request; return those that this finished."""
-        running = self._running
+        running = self._scheduler.running
         device = logits.device
         requests = [run.request for run in running]
         top_p, top_k = [request.top_p for request in requests], [request.top_k for request in requests]
@@ -241,13 +197,13 @@ class LocalEngine:
             torch.tensor(top_k, device=device) if max(top_k) > 0 else None,
         )
         finished: list[Completion] = []
-        self._running = []
+        self._scheduler.running = []
         for run, token, log_prob in zip(running, tokens.tolist(), log_probs.tolist(), strict=True):
             run.tokens.append(token)
             run.log_probs.append(log_prob)
             reason = self._finish_reason(run)
             if reason is None:
-                self._running.append(run)
+                self._scheduler.running.append(run)
             else:
                 self._slots.park(run.episode_id)
                 finished.append(
@@ -255,7 +211,7 @@ class LocalEngine:
                 )
         return finished
 
-    def _finish_reason(self, run: _Run) -> FinishReason | None:
+    def _finish_reason(self, run: Run) -> FinishReason | None:
         request = run.request
         if run.tokens[-1] in request.stop_token_ids:
             return "stop"
@@ -263,90 +219,6 @@ class LocalEngine:
             return "stop"
         full = run.length >= self.context_length
         return "length" if full or len(run.tokens) >= request.max_tokens else None
-
-    # The scheduler.
-
-    def _admit(self) -> None:
-        """Take in waiting requests that fit, and put the running ones into the first rows."""
-        self._held += bool(self._waiting)
-        few = len(self._waiting) < len(self._running) // 16  # their prefill is a pass of its own: wait for company
-        if self._waiting and (not few or self._held > _PATIENCE):
-            self._held = 0
-            chosen = self._choose()
-            if chosen:
-                self._prefill(chosen)
-        self._make_room([])
-        self._close_ranks()
-
-    def _close_ranks(self) -> None:
-        """Put the running requests into the first rows, with as few moves as can be."""
-        rows = {self._slots[run.episode_id].row for run in self._running}
-        gaps = (row for row in range(len(rows)) if row not in rows)
-        for row in sorted(row for row in rows if row >= len(rows)):
-            self._slots.swap(row, next(gaps))
-        self._running.sort(key=lambda run: self._slots[run.episode_id].row)
-
-    def _choose(self) -> list[_Run]:
-        """Give as many waiting requests as fit a slot, and let them run."""
-        for run in self._waiting:
-            if run.episode_id in self._slots and not self._slots[run.episode_id].holds_start_of(run.conversation):
-                self._slots.release([run.episode_id])
-        # Episodes that return to a row of their own come first, before pressure takes it from them.
-        self._waiting.sort(key=lambda run: run.episode_id not in self._slots)
-        self._share_prompts([run for run in self._waiting if run.episode_id not in self._slots])
-        chosen = self._make_room(self._waiting)
-        self._waiting = self._waiting[len(chosen) :]
-        for run in chosen:
-            self._slots.place(run.episode_id, run.conversation)
-        self._running += chosen
-        return chosen
-
-    def _share_prompts(self, runs: Sequence[_Run]) -> None:
-        """Cache the prompts that several of these requests have in common."""
-        counts = Counter(tuple(run.conversation[:-1]) for run in runs)
-        known = {prompt.tokens for prompt in self._slots.prompts}
-        common = [tokens for tokens, count in counts.items() if count > 1 and tokens and tokens not in known]
-        added = self._slots.add_prompts(common)
-        self._run_all([Span(prompt.row, 0, prompt.tokens) for prompt in added], self._slots.prompt_store)
-
-    def _make_room(self, waiting: Sequence[_Run]) -> list[_Run]:
-        """Make room for the next step of the running requests and then for waiting ones; return which of these fit.
-
-        When the running ones have outgrown the memory, some of them wait again.
-        """
-        lengths = [self._length_in_row(run) for run in self._running]
-        while len(self._running) > self._slots.room_for(max(lengths, default=1)):
-            lengths.pop()
-            preempted = self._running.pop()
-            self._slots.release([preempted.episode_id])
-            self._waiting.insert(0, preempted)
-        chosen: list[_Run] = []
-        for run in waiting:
-            lengths.append(self._length_in_row(run))
-            if len(lengths) > self._slots.room_for(max(lengths)):
-                lengths.pop()
-                break
-            chosen.append(run)
-        if lengths:
-            self._slots.make_room(max(lengths), [run.episode_id for run in [*self._running, *chosen]])
-        return chosen
-
-    def _length_in_row(self, run: _Run) -> int:
-        """Return the tokens that a request's row has to hold in the next step."""
-        known = run.episode_id in self._slots
-        prompt = self._slots[run.episode_id].prompt if known else self._slots.prompt_of(run.conversation)
-        return run.length - (len(prompt.tokens) if prompt else 0)
-
-    def _prefill(self, runs: Sequence[_Run]) -> None:
-        """Run what the requests' rows lack, but for the newest token, unless a step can as well do so."""
-        lacking = [run.length - self._slots[run.episode_id].length for run in runs]
-        area = len(runs) * max(lacking)
-        if len(runs) == len(self._running) and area <= min(_PREFILL_TOKENS, sum(lacking) * 5 // 4):
-            return
-        spans = [self._lacking(run, keep=1) for run, count in zip(runs, lacking, strict=True) if count > 1]
-        # Siblings beside each other: what they share is then read once for all of them.
-        spans.sort(key=lambda span: (-1 if span.prompt is None else span.prompt, span.row))
-        self._run_all(spans, self._slots.episode_store)
 
     def _run_all(self, spans: Sequence[Span], store: Store) -> None:
         """Run spans in passes of bounded size."""
@@ -365,7 +237,7 @@ def _passes(spans: Sequence[Span]) -> Iterator[list[Span]]:
             chunk = max(1, min(len(span.tokens), _CHUNK, _PREFILL_SCORES // (span.start + len(span.tokens))))
             wider, more = max(width, chunk), max(seen, span.start + chunk)
             size = wider * (len(batch) + 1)
-            if batch and (size > _PREFILL_TOKENS or size * more > _PREFILL_SCORES):
+            if batch and (size > PREFILL_TOKENS or size * more > _PREFILL_SCORES):
                 later.append(span)
                 continue
             width, seen = wider, more

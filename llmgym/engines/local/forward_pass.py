@@ -7,8 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from llmgym.rollout.engines.attention import attend, merge
-from llmgym.rollout.engines.kv_cache import Store
+from llmgym.engines.local.attention import attend, merge
+from llmgym.engines.local.kv_cache import Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from llmgym.rollout.engines.base import Completion, GenerationRequest
+from llmgym.engines.base import Completion, GenerationRequest
 
 
 class ScriptedEngine:

@@ -27,15 +27,16 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from llmgym.engines.base import Completion, GenerationRequest
+from llmgym.engines.local import engine as local
+from llmgym.engines.local import scheduler
+from llmgym.engines.local.decode_graphs import CaptureError, DecodeGraphs, DecodeStep
+from llmgym.engines.local.decoders import FusedDecoder, TransformersDecoder
+from llmgym.engines.local.engine import LocalEngine
+from llmgym.engines.local.forward_pass import ForwardPass, Span
+from llmgym.engines.local.kv_cache import Store, bytes_per_token
 from llmgym.errors import ContextOverflowError, ModelError
 from llmgym.rollout.chat import ChatCodec
-from llmgym.rollout.engines import local
-from llmgym.rollout.engines.base import Completion, GenerationRequest
-from llmgym.rollout.engines.decode_graphs import CaptureError, DecodeGraphs, DecodeStep
-from llmgym.rollout.engines.decoders import FusedDecoder, TransformersDecoder
-from llmgym.rollout.engines.forward_pass import ForwardPass, Span
-from llmgym.rollout.engines.kv_cache import Store, bytes_per_token
-from llmgym.rollout.engines.local import LocalEngine
 
 STOP = 2
 
@@ -81,7 +82,8 @@ def test_log_probs_equal_a_plain_forward_pass_over_three_ragged_turns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(local, "_CHUNK", chunk)
-    monkeypatch.setattr(local, "_PREFILL_TOKENS", 4 * chunk)
+    monkeypatch.setattr(local, "PREFILL_TOKENS", 4 * chunk)
+    monkeypatch.setattr(scheduler, "PREFILL_TOKENS", 4 * chunk)
     engine = LocalEngine(model, max_running=max_running, context_length=600)
     if steps == "of fixed shapes":  # those that a GPU captures
         engine._graphs = DecodeGraphs(engine._decoder, engine._slots.episode_store, engine._slots.prompt_store)
