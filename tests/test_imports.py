@@ -25,11 +25,11 @@ LAYERS = [
     {"llmgym.evaluate"},
     {"llmgym.report"},
     {"llmgym.agents"},
-    {"llmgym.cli"},
+    {"llmgym.cli", "llmgym.__main__"},
 ]
 EXCEPTIONS = {
     "llmgym.models.tiny": ("llmgym.rollout",),  # the recipe of the bundled model encodes chats
-    "llmgym.models.compat": ("llmgym.rollout", "llmgym.learn"),  # tries what stands on models
+    "llmgym.models.compat": ("llmgym.engines", "llmgym.rollout", "llmgym.learn"),  # tries what stands on models
 }
 
 

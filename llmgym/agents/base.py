@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from llmgym.agents.config import AgentConfig, LearningConfig, OfflineConfig, OnlineConfig
 from llmgym.config import parse_command_line
+from llmgym.config.sections import AgentConfig, LearningConfig, OfflineConfig, OnlineConfig
 from llmgym.errors import ConfigError, LLMGymError
 from llmgym.learn.signal import differ
 from llmgym.scorers import AnyScorer, PairwiseScorer, ScoreFunction, resolve_scorer
@@ -65,7 +65,7 @@ class Trainable(ABC):
         Raises:
             LLMGymError: What was given does not work; the message says why.
         """
-        steps = self.config.steps if steps is None else steps
+        steps = self.config.run.steps if steps is None else steps
         if steps < 1:
             raise ConfigError(f"steps: expected at least 1, got {steps}.")
         return self.training.run(steps)
@@ -159,7 +159,7 @@ class OnlineAgent(Agent):
         super().__init__(env, scorer=name, **options)
         self._given = scorer
         self._scorer: AnyScorer | None = None
-        if self.config.reference_every and not (self.needs_reference or self.measures_kl):
+        if self.config.updates.reference_every and not (self.needs_reference or self.measures_kl):
             raise ConfigError(
                 "reference_every: expected a reference that becomes the current policy, and nothing in this run reads "
                 "one; kl_coef above 0 or measure_kl 'always' does."
@@ -180,10 +180,10 @@ class OnlineAgent(Agent):
     @property
     def measures_kl(self) -> bool:
         """Whether each step's divergence from the reference is reported."""
-        config = self.config
-        if config.measure_kl == "auto":
-            return self.needs_reference or config.lora_rank > 0 or config.bundled
-        return config.measure_kl == "always"
+        wish, model = self.config.updates.measure_kl, self.config.model
+        if wish == "auto":
+            return self.needs_reference or model.lora_rank > 0 or model.bundled
+        return wish == "always"
 
     @property
     def pairwise(self) -> bool:
@@ -242,7 +242,7 @@ def run_command(agent_class: type[Trainable], arguments: Sequence[str] | None = 
     try:
         config = parse_command_line(agent_class.config_class, arguments, prog)
         if config is not None:
-            with contextlib.closing(agent_class(**dict(config))) as agent:
+            with contextlib.closing(agent_class(**config.flat())) as agent:
                 agent.train()
     except LLMGymError as error:
         print(f"{prog}: {error}", file=sys.stderr)

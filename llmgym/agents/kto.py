@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import Field
 
 from llmgym.agents.base import OfflineAgent, run_command
-from llmgym.agents.config import OfflineConfig, Positive
 from llmgym.agents.preference_data import write_down
+from llmgym.config.sections import Data, OfflineConfig
 from llmgym.data.feedback import Feedback, feedback_of, read_feedback
 from llmgym.data.preferences import generate_preferences
 from llmgym.errors import DataError
@@ -48,11 +48,7 @@ class KTOConfig(OfflineConfig):
 
     bundled_learning_rate: ClassVar[float] = 2e-4
 
-    examples: Positive = 2000
-    """How many answers are made from the environment where there is no `data`; every other one is a mistake."""
-
-    batch_size: Positive = 64
-    """Answers per training step, which is one optimiser step."""
+    data: Data = Data(examples=2000, batch_size=64)  # answers, every other one of those made a mistake
 
     beta: Annotated[float, Field(gt=0)] = 0.1
     """How close the policy stays to the reference: the larger, the closer."""
@@ -75,11 +71,11 @@ class KTO(OfflineAgent):
 
     def examples(self, skipped: list[str] | None = None) -> Sequence[Feedback]:
         """Return the answers of ``data``; those of a pair are a good one and a bad one."""
-        config = self.config
-        if config.data is not None:
-            return read_feedback(config.data, skipped)
-        pairs = generate_preferences(config.env, math.ceil(config.examples / 2), config.seed, **config.env_kwargs)
-        return feedback_of(pairs)[: config.examples]
+        data, task = self.config.data, self.config.environment
+        if data.path is not None:
+            return read_feedback(data.path, skipped)
+        pairs = generate_preferences(task.env, math.ceil(data.examples / 2), self.config.run.seed, **task.env_kwargs)
+        return feedback_of(pairs)[: data.examples]
 
     def prepare(self, examples: Sequence[Feedback]) -> TensorDict:
         """Collate the answers, and besides each prompt with the next answer to another one."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from llmgym.agents.config import LearningConfig
+from llmgym.config.sections import LearningConfig
 from llmgym.errors import ConfigError
 from llmgym.evaluate import Evaluation
 from llmgym.learn.checkpoint import Origin, origin_of
@@ -65,22 +65,22 @@ class Loop(ABC):
     def run(self, steps: int) -> Result:
         """Train for `steps`, and write a run directory that is complete even if this is interrupted."""
         self.check()
-        if (origin := origin_of(self.config.model)) is not None:
+        if (origin := origin_of(self.config.model.name)) is not None:
             notify(self._begins_anew(origin))
         console = make_console()
         label = f"{self.name}-{self.subject}"
         facts = {
             "env_id": self.env_id,
-            "seed": self.config.seed,
+            "seed": self.config.run.seed,
             "parameters": self.model.num_parameters(),
             "device": str(self.model.device),
             "threads": torch.get_num_threads(),
             **self.facts(),
         }
-        config = self.config.model_copy(update={"steps": steps, **self.settled()})
+        config = self.config.with_options(steps=steps, **self.settled())
         console.print(f"[bold]{label}[/bold]: {self._model_in_words}, {steps} steps, {self._rate}", soft_wrap=True)
         self._say_what_it_takes(steps)
-        run = RunDirectory(self.config.output_dir, label, config.to_yaml(), facts)
+        run = RunDirectory(self.config.run.output_dir, label, config.to_yaml(), facts)
         self.learner.skipped_batches = run.path / "skipped_batches"
         console.print(f"Run directory: {run.path}", soft_wrap=True, markup=False)
         evaluations: dict[str, Evaluation] = {}
@@ -147,11 +147,11 @@ class Loop(ABC):
     def _model_in_words(self) -> str:
         trained = self.model.num_parameters(only_trainable=True)
         some = f", of which {trained:,} are trained" if trained < self.model.num_parameters() else ""
-        return f"{self.config.model}, {self.model.num_parameters():,} parameters{some}"
+        return f"{self.config.model.name}, {self.model.num_parameters():,} parameters{some}"
 
     @property
     def _rate(self) -> str:
-        return f"learning rate {learning_rate_of(self.config):g}"
+        return f"learning rate {self.config.learning_rate:g}"
 
     def _say_what_it_takes(self, steps: int) -> None:
         needs = self.needs()
@@ -171,23 +171,24 @@ class Loop(ABC):
     def origin(self) -> Origin:
         """What a checkpoint notes of this run."""
         config = self.config
-        return Origin(self.name, self.env_id, config.model, self.steps_done, learning_rate_of(config), config.seed)
+        return Origin(self.name, self.env_id, config.model.name, self.steps_done, config.learning_rate, config.run.seed)
 
     def _begins_anew(self, origin: Origin) -> str:
         """Say what training from a checkpoint takes over from the run that wrote it, and what it does not."""
-        config, rate = self.config, learning_rate_of(self.config)
+        config, rate = self.config, self.config.learning_rate
         return (
-            f"{config.model!r} is a checkpoint of llmgym: {origin.algorithm} on {origin.env}, {origin.steps} steps "
-            f"with a learning rate of {origin.learning_rate:g} and seed {origin.seed}. Only its weights are taken: "
-            f"this run begins anew, with a learning rate of {rate:g} after {config.warmup_steps} steps of warm-up, a "
-            f"fresh optimiser, these weights as its reference, and the tasks of seed {config.seed}. To come close to "
-            f"going on, give --learning-rate {origin.learning_rate:g} --warmup-steps 0 --seed {origin.seed + 1}."
+            f"{config.model.name!r} is a checkpoint of llmgym: {origin.algorithm} on {origin.env}, {origin.steps} "
+            f"steps with a learning rate of {origin.learning_rate:g} and seed {origin.seed}. Only its weights are "
+            f"taken: this run begins anew, with a learning rate of {rate:g} after {config.learner.warmup_steps} steps "
+            f"of warm-up, a fresh optimiser, these weights as its reference, and the tasks of seed {config.run.seed}. "
+            f"To come close to going on, give --learning-rate {origin.learning_rate:g} --warmup-steps 0 "
+            f"--seed {origin.seed + 1}."
         )
 
     def settled(self) -> dict[str, object]:
         """Return what options came to that are left to llmgym, None or ``auto``, by their names."""
         return {
-            "learning_rate": learning_rate_of(self.config),
+            "learning_rate": self.config.learning_rate,
             "micro_batch_tokens": self.learner.micro_batch_tokens,
             "device": self.model.device.type,
         }
@@ -207,23 +208,18 @@ class Loop(ABC):
             run.add_evaluations({name: dataclasses.asdict(evaluation) for name, evaluation in evaluations.items()})
 
 
-def learning_rate_of(config: LearningConfig) -> float:
-    """Return the learning rate that a configuration asks for, or leaves to the algorithm."""
-    return config.learning_rate or config.own_learning_rate
-
-
 def make_learner(
     loss: LanguageModelLoss, config: LearningConfig, learning_rates: Mapping[str, float] | None = None
 ) -> Learner:
     """Return what takes optimiser steps as a configuration says; parts of the loss may have rates of their own."""
     return Learner(
         loss,
-        learning_rate=learning_rate_of(config),
+        learning_rate=config.learning_rate,
         learning_rates=learning_rates,
-        warmup_steps=config.warmup_steps,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        micro_batch_tokens=config.micro_batch_tokens,
+        warmup_steps=config.learner.warmup_steps,
+        weight_decay=config.learner.weight_decay,
+        max_grad_norm=config.learner.max_grad_norm,
+        micro_batch_tokens=config.learner.micro_batch_tokens,
     )
 
 

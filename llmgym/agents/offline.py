@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmgym.agents.config import OfflineConfig
 from llmgym.agents.rows import conversations_of, tell_of_skipped, usable
 from llmgym.agents.training import Training
+from llmgym.config.sections import OfflineConfig
 from llmgym.errors import DataError
 from llmgym.rollout.trajectory import Trajectory
 
@@ -33,7 +33,7 @@ class OfflineTraining(Training):
     def __init__(self, agent: OfflineAgent) -> None:
         super().__init__(agent)
         self.agent = agent
-        self._skipped: list[str] | None = [] if self.config.skip_bad_rows else None
+        self._skipped: list[str] | None = [] if self.config.data.skip_bad_rows else None
         self.examples = agent.examples(self._skipped)
         if not self.examples:
             raise DataError(f"{agent.name} expects at least one example to learn from, got none.")
@@ -41,12 +41,12 @@ class OfflineTraining(Training):
     @property
     def subject(self) -> str:
         """What the run is called after: its data, unless it is about an environment."""
-        data = self.config.data
+        data = self.config.data.path
         return super().subject if data is None or self.held_out_size else data.stem
 
     def check(self) -> None:
         """Refuse, or leave out, examples that the chat template refuses or that do not fit the context."""
-        self.examples = usable(self.examples, self._check_example, self.config.data, self._skipped)
+        self.examples = usable(self.examples, self._check_example, self.config.data.path, self._skipped)
         tell_of_skipped(self._skipped, len(self.examples))
         if not self.examples:
             raise DataError(f"{self.agent.name} expects an example that can be learnt from, got none.")
@@ -59,7 +59,7 @@ class OfflineTraining(Training):
 
     def _step(self, step: int) -> tuple[Sequence[Trajectory], dict[str, float]]:
         begun = time.perf_counter()
-        indices = drawn(step, self.config.batch_size, len(self.examples), self.config.seed)
+        indices = drawn(step, self.config.data.batch_size, len(self.examples), self.config.run.seed)
         batch = self.agent.prepare([self.examples[i] for i in indices]).to(self.model.device)
         if self.agent.needs_reference:
             batch["ref_log_probs"] = self.reference.log_probs(batch)
@@ -69,7 +69,7 @@ class OfflineTraining(Training):
             self._hand_over(step)
         seconds = time.perf_counter() - begun
         loss = sum(value for name, value in update.items() if name.startswith("loss_"))
-        epoch = step * self.config.batch_size / len(self.examples)
+        epoch = step * self.config.data.batch_size / len(self.examples)
         return [], {"step": step, "epoch": epoch, "loss": loss, "seconds": seconds, **found, **update}
 
 

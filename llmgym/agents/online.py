@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmgym.agents.config import OnlineConfig, PolicyGradientConfig
 from llmgym.agents.loop import mean_of_updates
 from llmgym.agents.training import Training
+from llmgym.config.sections import OnlineConfig, PolicyGradientConfig
 from llmgym.engines.base import LendsMemory
 from llmgym.envs.seeds import training_seeds
 from llmgym.errors import TrainingError
@@ -51,25 +51,26 @@ class OnlineTraining(Training):
     def __init__(self, agent: OnlineAgent) -> None:
         super().__init__(agent)
         self.agent = agent
-        self.envs = self.make_envs(self.config.prompts_per_step * self.config.group_size)
+        self.envs = self.make_envs(self.config.rollout.prompts_per_step * self.config.rollout.group_size)
         self.collector = self.make_collector(self.envs, agent.scorer)
         self._told: set[str] = set()
         self._unscored = 0  # steps in a row without a score
 
     def time_of_run(self, needs: Needs, steps: int) -> str:
         """Say how long it takes if all replies are as long as they may be."""
-        config, turns = self.config, self.envs.turn_limit or 1
-        episodes = config.prompts_per_step * config.group_size
-        sampled = config.max_tokens * turns  # of an episode
+        config, rollout, turns = self.config, self.config.rollout, self.envs.turn_limit or 1
+        longest = config.sampling.max_tokens
+        episodes = rollout.prompts_per_step * rollout.group_size
+        sampled = longest * turns  # of an episode
         prompt = self._prompt_tokens
-        read = config.prompts_per_step * prompt
+        read = rollout.prompts_per_step * prompt
         learnt = read + episodes * sampled
         step = needs.forward * (read + max(episodes, _LEAST_ROWS) * sampled)
-        step += config.epochs * (needs.forward + needs.backward) * learnt
+        step += config.updates.epochs * (needs.forward + needs.backward) * learnt
         held_out = config.held_out_episodes
         judged = seconds_of(needs.forward * held_out * (prompt + sampled))
         return (
-            f". If every episode has {turns} turn{'s' * (turns > 1)} and every reply {config.max_tokens} tokens, "
+            f". If every episode has {turns} turn{'s' * (turns > 1)} and every reply {longest} tokens, "
             f"{seconds_of(step)} per step of {episodes} episodes, {seconds_of(step * steps)} for all {steps}"
             + (f", and {judged} each time that {held_out} held-out episodes are played" if held_out else "")
         )
@@ -78,7 +79,7 @@ class OnlineTraining(Training):
     def _prompt_tokens(self) -> int:
         """Tokens of a first prompt, on average over some of the first step."""
         lengths = []
-        for seed in training_seeds(self._tasks(step=1), min(_PROMPTS_TRIED, self.config.prompts_per_step)):
+        for seed in training_seeds(self._tasks(step=1), min(_PROMPTS_TRIED, self.config.rollout.prompts_per_step)):
             observation, _ = self.envs.reset_one(0, seed=seed)
             system = self.envs.system_prompt(0)
             messages = [*([Message("system", system)] if system else []), Message("user", observation)]
@@ -91,11 +92,12 @@ class OnlineTraining(Training):
         self._tell_of_missing(step, trajectories)
         self._tell_of_cut_off(step, trajectories)
         rolled_out = time.perf_counter()
-        if isinstance(self.engine, LendsMemory) and self.config.engine_kwargs.get("enable_memory_saver"):
+        if isinstance(self.engine, LendsMemory) and self.config.engine.arguments.get("enable_memory_saver"):
             self.engine.lend_memory()  # until load_weights
         batch = self.agent.prepare(kept) if kept else None
         learnt = self._learn(step, batch.to(self.model.device)) if batch is not None else self._learnt_nothing
-        if self.config.reference_every and step % self.config.reference_every == 0:
+        every = self.config.updates.reference_every
+        if every and step % every == 0:
             self.reference.refresh()
         self._hand_over(step)
         seconds = time.perf_counter() - begun
@@ -104,7 +106,7 @@ class OnlineTraining(Training):
             "step": step,
             **_summary(trajectories),
             "groups_without_signal": sum(not self.agent.teaches(group) for group in _groups(trajectories)),
-            "groups_replaced": (len(trajectories) - len(kept)) / self.config.group_size,
+            "groups_replaced": (len(trajectories) - len(kept)) / self.config.rollout.group_size,
             "tokens_per_second": sampled / seconds,
             "seconds": seconds,
             "rollout_seconds": rolled_out - begun,
@@ -113,13 +115,13 @@ class OnlineTraining(Training):
 
     def _learn(self, step: int, batch: TensorDict) -> dict[str, float]:
         """Complete a batch and take its optimiser steps; return what was measured."""
-        config = self.config
+        config = self.config.updates
         off = self._correct(batch)
         if self.agent.needs_reference:
             batch["ref_log_probs"] = self.reference.log_probs(batch)
         measured = self._measure(batch[: _rows_of_groups(batch, _MEASURED_GROUPS)])
         found = self.agent.complete(batch) or {}
-        order = np.random.default_rng([config.seed, step])
+        order = np.random.default_rng([self.config.run.seed, step])
         updates = []
         for epoch in range(config.epochs):
             for part in split_by_group(batch, config.updates_per_step, order if epoch else None):
@@ -135,7 +137,7 @@ class OnlineTraining(Training):
 
     def _measure(self, batch: TensorDict) -> dict[str, float]:
         """Compare the policy, before it is updated, with the engine and the reference, where that is asked for."""
-        bound, measures_kl = self.config.engine_check, self.agent.measures_kl
+        bound, measures_kl = self.config.engine.check, self.agent.measures_kl
         if bound is None and not measures_kl:
             return {}
         ours = batch.get("old_log_probs")
@@ -152,18 +154,17 @@ class OnlineTraining(Training):
 
     def _correct(self, batch: TensorDict) -> dict[str, float]:
         """Weigh a batch, if asked to, for the difference between who sampled it and who learns; return its measures."""
-        config = self.config
-        if not isinstance(config, PolicyGradientConfig) or config.mismatch_correction == "none":
+        config = self.config.mismatch if isinstance(self.config, PolicyGradientConfig) else None
+        if config is None or config.correction == "none":
             return {}
         batch["old_log_probs"] = log_probs_of(self.policy, batch, self.learner.micro_batch_tokens)
         batch["importance_weight"], beyond = mismatch.importance_weights(
-            batch["old_log_probs"], batch, config.mismatch_correction, config.mismatch_level, config.mismatch_threshold
+            batch["old_log_probs"], batch, config.correction, config.level, config.threshold
         )
         return {**self._mismatch(batch["old_log_probs"], batch), "mismatch/corrected": beyond}
 
     def _mismatch(self, log_probs: Tensor, batch: TensorDict) -> dict[str, float]:
-        full_support = self.config.top_p == 1 and self.config.top_k == 0
-        return mismatch.measure(log_probs, batch, full_support=full_support)
+        return mismatch.measure(log_probs, batch, full_support=self.config.sampling.full_support)
 
     def _roll_out(self, step: int) -> tuple[list[Trajectory], list[Trajectory]]:
         """Play a step's groups; return all episodes, and those to learn from.
@@ -171,7 +172,7 @@ class OnlineTraining(Training):
         Where more than one rollout is allowed, groups that teach nothing are left out and others
         played in their place (dynamic sampling, DAPO, arXiv:2503.14476, section 3.2).
         """
-        config, size = self.config, self.config.group_size
+        config, size = self.config.rollout, self.config.rollout.group_size
         rng = self._tasks(step)
         played: list[Trajectory] = []
         kept: list[Trajectory] = []
@@ -179,8 +180,8 @@ class OnlineTraining(Training):
             seeds = training_seeds(rng, config.prompts_per_step - len(kept) // size)
             first = len(played) // size
             tasks = [Task(seed, first + group) for group, seed in enumerate(seeds) for _ in range(size)]
-            sampling = self.sampling(seed=config.seed * 10**6 + step + (rollout << 40))
-            episodes = self.collector.collect(tasks, sampling)
+            seed = self.config.run.seed * 10**6 + step + (rollout << 40)
+            episodes = self.collector.collect(tasks, self.config.sampling, seed)
             played += episodes
             if config.rollouts_per_step == 1:
                 return played, played
@@ -191,7 +192,7 @@ class OnlineTraining(Training):
 
     def _tasks(self, step: int) -> np.random.Generator:
         """Return what draws the tasks of a step."""
-        return np.random.default_rng([self.config.seed, step])
+        return np.random.default_rng([self.config.run.seed, step])
 
     def _tell_of_missing(self, step: int, trajectories: Sequence[Trajectory]) -> None:
         """Say once in a run why scores are missing; `scores_missing` counts them in every step.
@@ -217,8 +218,8 @@ class OnlineTraining(Training):
         if share > 0.5 and "cut off" not in self._told:
             self._told.add("cut off")
             notify(
-                f"Step {step}: {share:.0%} of replies did not end by themselves; max_tokens ({self.config.max_tokens}) "
-                "or the context cut them off."
+                f"Step {step}: {share:.0%} of replies did not end by themselves; max_tokens "
+                f"({self.config.sampling.max_tokens}) or the context cut them off."
             )
 
 

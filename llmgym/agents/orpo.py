@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import Field
 
 from llmgym.agents.base import run_command
-from llmgym.agents.config import OfflineConfig
 from llmgym.agents.preference_data import PreferenceAgent
+from llmgym.config.sections import OfflineConfig
 
 if TYPE_CHECKING:
     from llmgym.learn.losses import ORPOLoss

@@ -15,12 +15,12 @@ from __future__ import annotations  # torch is imported when an agent is used, s
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from llmgym.agents.base import OnlineAgent, run_command
-from llmgym.agents.config import PolicyGradientConfig, Positive
+from llmgym.config.sections import PolicyGradientConfig, Positive
 from llmgym.learn.kl import kl_controller
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 class PPOConfig(PolicyGradientConfig):
     """Train a language model in a text environment with PPO."""
 
-    group_size: Positive = 8
-    """Episodes per task. One is enough: an episode is compared with what the critic foresaw."""
+    least_group: ClassVar[int] = 1  # an episode is compared with what the critic foresaw
 
     gamma: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Discount of rewards to come, by sampled token."""
@@ -65,7 +64,7 @@ class PPOConfig(PolicyGradientConfig):
     """Where the divergence is paid for: in each token's reward, as k1, or in the loss."""
 
     kl_target: Annotated[float, Field(gt=0)] | None = None
-    """Nats by token that `kl_coef` is steered to. None: it stays as it is."""
+    """Nats per token that `kl_coef` is steered to. None: it stays as it is."""
 
     kl_horizon: Positive = 10_000
     """Episodes within which `kl_coef` follows; a smaller one steers faster."""
@@ -73,7 +72,8 @@ class PPOConfig(PolicyGradientConfig):
     @field_validator("kl_target")
     @classmethod
     def _has_something_to_steer(cls, kl_target: float | None, info: ValidationInfo) -> float | None:
-        if kl_target is not None and not info.data.get("kl_coef"):
+        objective = info.data.get("objective")
+        if kl_target is not None and objective is not None and not objective.kl_coef:
             raise ValueError("steers kl_coef, which is 0 and stays 0; expected a kl_coef above 0 to start from")
         return kl_target
 
@@ -114,7 +114,7 @@ class PPO(OnlineAgent):
     @property
     def needs_reference(self) -> bool:
         """The divergence from it is paid for."""
-        return self.config.kl_coef > 0
+        return self.config.objective.kl_coef > 0
 
     def loss(self, policy: Policy) -> PPOLoss:
         """Return the clipped losses of actor and critic."""
@@ -122,7 +122,7 @@ class PPO(OnlineAgent):
         from llmgym.learn.losses import PPOLoss
 
         config = self.config
-        self._kl = kl_controller(config.kl_coef, config.kl_target, config.kl_horizon)
+        self._kl = kl_controller(config.objective.kl_coef, config.kl_target, config.kl_horizon)
         self._loss = PPOLoss(
             policy,
             Critic.of(policy, config.critic),
@@ -142,7 +142,7 @@ class PPO(OnlineAgent):
     @property
     def learning_rates(self) -> dict[str, float]:
         """The critic has one of its own."""
-        return {"critic_network": self.config.critic_learning_rate or (1e-3 if self.config.bundled else 1e-5)}
+        return {"critic_network": self.config.critic_learning_rate or (1e-3 if self.config.model.bundled else 1e-5)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

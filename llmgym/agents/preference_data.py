@@ -22,10 +22,10 @@ class PreferenceAgent(OfflineAgent):
 
     def examples(self, skipped: list[str] | None = None) -> Sequence[Preference]:
         """Return the pairs of ``data``, or as many as ``examples`` says from the environment."""
-        config = self.config
-        if config.data is not None:
-            return read_preferences(config.data, skipped)
-        return generate_preferences(config.env, config.examples, config.seed, **config.env_kwargs)
+        data, task = self.config.data, self.config.environment
+        if data.path is not None:
+            return read_preferences(data.path, skipped)
+        return generate_preferences(task.env, data.examples, self.config.run.seed, **task.env_kwargs)
 
     def prepare(self, examples: Sequence[Preference]) -> TensorDict:
         """Collate pairs; the ``reward`` of an answer is its score, or 1 and 0 where a pair has not both scores."""

@@ -17,13 +17,12 @@ from __future__ import annotations  # torch is imported when an agent is used, s
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
 from llmgym.agents.base import Trainable, run_command
-from llmgym.agents.config import LearningConfig, Positive
+from llmgym.config.sections import Data, Learner, LearningConfig, Run
 from llmgym.data.preferences import Preference, generate_preferences, read_preferences
 from llmgym.errors import DataError
 
@@ -40,33 +39,12 @@ class RewardModelConfig(LearningConfig):
 
     usual_learning_rate: ClassVar[float] = 1e-5
 
-    model: str = "tiny"
-    """What it starts from: `tiny` (the bundled model), a directory, or a hub name, of a causal LM or a reward model."""
-
-    steps: Positive = 400
-    """Optimiser steps."""
-
-    warmup_steps: Annotated[int, Field(ge=0)] = 20
-    """Optimiser steps over which the learning rate rises linearly, while the fresh head finds its direction."""
-
-    learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Of AdamW, after warm-up. None: 5e-4 for the bundled model, 1e-5 for any other."""
-
-    data: Path | None = None
-    """A file of preferences, Parquet or JSON lines (`.jsonl`). None: they are made from the environment, by its
-    expert."""
-
-    skip_bad_rows: bool = False
-    """Leave out rows of `data` that cannot be read, are too long, or that the chat template refuses."""
-
-    examples: Positive = 6600
-    """How many preferences are made from the environment where there is no `data`, those held out among them."""
+    run: Run = Run(steps=400)
+    learner: Learner = Learner(warmup_steps=20)  # while the fresh head finds its direction
+    data: Data = Data(examples=6600, batch_size=16)  # those held out among them
 
     held_out: Annotated[int, Field(ge=0)] = 200
     """Preferences that it is judged on before and after, and does not learn from; 0 for none."""
-
-    batch_size: Positive = 16
-    """Preferences per step."""
 
     center_coef: Annotated[float, Field(ge=0)] = 0.01
     """Weight of the term that centres rewards at zero; 0 for none."""
@@ -84,10 +62,10 @@ class RewardModel(Trainable):
 
     def examples(self, skipped: list[str] | None = None) -> list[Preference]:
         """Read preferences, or make them; see `OfflineAgent.examples`."""
-        config = self.config
-        if config.data is not None:
-            return read_preferences(config.data, skipped)
-        return generate_preferences(config.env, config.examples, config.seed, **config.env_kwargs)
+        data, task = self.config.data, self.config.environment
+        if data.path is not None:
+            return read_preferences(data.path, skipped)
+        return generate_preferences(task.env, data.examples, self.config.run.seed, **task.env_kwargs)
 
     def prepare(self, preferences: Sequence[Preference], model: reward_model.RewardModel) -> TensorDict:
         """Turn preferences into a batch: two rows each, the chosen side first."""

@@ -47,15 +47,15 @@ class RewardTraining(Loop):
         config = agent.config
         self.config: RewardModelConfig = config
         self.name, self.agent = agent.name, agent
-        self.env_id = resolve_env(config.env)
-        torch.manual_seed(config.seed)  # of the head's first weights
-        set_run_time(config.date)
-        device = device_of(config.device)
-        path = TINY_PATH if config.bundled else config.model
-        self.rewards = Rewards.load(path, fresh_head=True, dtype=dtype_of(config.dtype, device))
-        skipped: list[str] | None = [] if config.skip_bad_rows else None
+        self.env_id = resolve_env(config.environment.env)
+        torch.manual_seed(config.run.seed)  # of the head's first weights
+        set_run_time(config.model.date)
+        device = device_of(config.model.device)
+        path = TINY_PATH if config.model.bundled else config.model.name
+        self.rewards = Rewards.load(path, fresh_head=True, dtype=dtype_of(config.model.dtype, device))
+        skipped: list[str] | None = [] if config.data.skip_bad_rows else None
         examples = usable(
-            agent.examples(skipped), lambda pair: encode_pairs([pair], self.rewards), config.data, skipped
+            agent.examples(skipped), lambda pair: encode_pairs([pair], self.rewards), config.data.path, skipped
         )
         tell_of_skipped(skipped, len(examples))
         self.held_out, self.examples = examples[: config.held_out], examples[config.held_out :]
@@ -65,14 +65,14 @@ class RewardTraining(Loop):
                 f"(--held-out), got {len(examples)}."
             )
         self.model = self.rewards.model.to(device)
-        if config.lora_rank:
-            add_adapters(self.model, config.lora_rank, config.lora_alpha, config.seed)
+        if config.model.lora_rank:
+            add_adapters(self.model, config.model.lora_rank, config.model.lora_alpha, config.run.seed)
         self.learner = make_learner(agent.loss(self.rewards), config)
 
     @property
     def subject(self) -> str:
         """What the run is called after: its data, if it has any."""
-        return super().subject if self.config.data is None else self.config.data.stem
+        return super().subject if self.config.data.path is None else self.config.data.path.stem
 
     def needs(self) -> Needs:
         """Return what a training step will take."""
@@ -89,8 +89,8 @@ class RewardTraining(Loop):
 
     def _step(self, step: int) -> tuple[Sequence[Trajectory], dict[str, float]]:
         begun = time.perf_counter()
-        size = self.config.batch_size
-        chosen = [self.examples[i] for i in drawn(step, size, len(self.examples), self.config.seed)]
+        size = self.config.data.batch_size
+        chosen = [self.examples[i] for i in drawn(step, size, len(self.examples), self.config.run.seed)]
         update = self.learner.update(self.agent.prepare(chosen, self.rewards).to(self.model.device))
         loss = sum(value for name, value in update.items() if name.startswith("loss_"))
         epoch = step * size / len(self.examples)
@@ -126,5 +126,5 @@ class RewardTraining(Loop):
 
     def save(self, path: Path) -> None:
         """Write the reward model, adapters merged into it, and its tokenizer to a new directory."""
-        whole = plain_copy(self.model, self.model.dtype) if self.config.lora_rank else self.model
+        whole = plain_copy(self.model, self.model.dtype) if self.config.model.lora_rank else self.model
         save_checkpoint(path, whole, self.rewards.tokenizer, self.origin)

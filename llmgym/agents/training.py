@@ -13,8 +13,8 @@ import transformers
 from tensordict import TensorDict
 from transformers import PreTrainedModel
 
-from llmgym.agents.config import AgentConfig
 from llmgym.agents.loop import Loop, device_of, dtype_of, make_learner
+from llmgym.config.sections import AgentConfig
 from llmgym.engines.base import Engine
 from llmgym.engines.make import engine_kind, make_engine
 from llmgym.envs.text_env import TextEnv
@@ -33,7 +33,7 @@ from llmgym.models.threads import use_available_processors
 from llmgym.registry import load_env_creator, make_env, resolve_env
 from llmgym.report.console import notify
 from llmgym.rollout.chat import ChatCodec
-from llmgym.rollout.collector import Collector, Sampling
+from llmgym.rollout.collector import Collector
 from llmgym.rollout.run_time import set_run_time
 from llmgym.scorers import AnyScorer, Scorer
 from llmgym.scorers.pointwise import Unscored
@@ -54,28 +54,30 @@ class Training(Loop):
         use_available_processors()
         config = agent.config
         self.config: AgentConfig = config
-        self.name, self.sample_every = agent.name, config.sample_every
+        self.name, self.sample_every = agent.name, config.evaluation.sample_every
         self._agent = agent
-        self._model_path = str(TINY_PATH) if config.bundled else config.model
-        self.env_id = resolve_env(config.env)
-        device = device_of(config.device)
-        self.model, self.tokenizer = load_causal_lm(self._model_path, dtype_of(config.dtype, device))
+        self._model_path = str(TINY_PATH) if config.model.bundled else config.model.name
+        self.env_id = resolve_env(config.environment.env)
+        device = device_of(config.model.device)
+        self.model, self.tokenizer = load_causal_lm(self._model_path, dtype_of(config.model.dtype, device))
         self.model.to(device)
-        if config.lora_rank:
-            add_adapters(self.model, config.lora_rank, config.lora_alpha, config.seed)
-        set_run_time(config.date)
-        self.codec = ChatCodec(self.tokenizer, stop_token_ids_of(self.model), config.history)
-        asked = None if config.is_default("context_length") else config.context_length
+        if config.model.lora_rank:
+            add_adapters(self.model, config.model.lora_rank, config.model.lora_alpha, config.run.seed)
+        set_run_time(config.model.date)
+        self.codec = ChatCodec(self.tokenizer, stop_token_ids_of(self.model), config.conversation.history)
+        context = config.conversation.context_length
+        asked = None if context == config.default_of("context_length") else context
         for notice in (self.codec.notice, context_notice(self.model.config, asked)):
             if notice:
                 notify(notice)
-        self.policy = Policy(self.model, config.temperature, gradient_checkpointing=config.gradient_checkpointing)
+        temperature, checkpointing = config.sampling.temperature, config.policy.gradient_checkpointing
+        self.policy = Policy(self.model, temperature, gradient_checkpointing=checkpointing)
         self.learner = make_learner(agent.loss(self.policy), config, agent.learning_rates)
 
     @property
     def context_length(self) -> int:
         """Tokens of the longest conversation that there is room for."""
-        return min(self.config.context_length, longest_context(self.model.config))
+        return min(self.config.conversation.context_length, longest_context(self.model.config))
 
     @functools.cached_property
     def reference(self) -> Reference:
@@ -85,21 +87,13 @@ class Training(Loop):
     @functools.cached_property
     def engine(self) -> Engine:
         """What samples replies."""
-        config = self.config
         return make_engine(
-            config.engine,
+            self.config.engine,
             self.model,
             self._model_path,
             context_length=self.context_length,
-            kv_cache_gib=config.kv_cache_gib,
-            dtype=config.engine_dtype,
-            text_of=self.codec.spell if config.stop else None,
-            urls=config.engine_url,
-            servers=config.engine_servers,
-            options=config.engine_kwargs,
-            weights_dir=config.engine_weights_dir,
-            transfer=config.engine_transfer,
-            seed=config.seed,
+            text_of=self.codec.spell if self.config.sampling.stop else None,
+            seed=self.config.run.seed,
             notify=notify,
         )
 
@@ -112,7 +106,7 @@ class Training(Loop):
         with contextlib.closing(envs):
             scorer = self._agent.scorer  # one that compares siblings has nothing to say of single episodes
             collector = self.make_collector(envs, scorer if isinstance(scorer, Scorer) else None)
-            return evaluate(collector, range(count), self.sampling(seed=0))
+            return evaluate(collector, range(count), self.config.sampling, seed=0)
 
     @property
     def held_out_size(self) -> int:
@@ -138,7 +132,7 @@ class Training(Loop):
             "context_length": self.context_length,
             "date": self.codec.template.now,
             "eval_episodes": self.config.held_out_episodes,
-            "engine": engine_kind(self.config.engine, self.config.engine_url),
+            "engine": engine_kind(self.config.engine),
             **self._agent.settled,
         }
 
@@ -153,27 +147,14 @@ class Training(Loop):
 
     def save(self, path: Path) -> None:
         """Write the model, or its adapters, and its tokenizer to a new directory."""
-        if self.config.lora_merge and self.config.lora_rank:
+        if self.config.policy.lora_merge and self.config.model.lora_rank:
             save_checkpoint(path, plain_copy(self.model, self.model.dtype), self.tokenizer, self.origin)
         else:
             save_checkpoint(path, self.model, self.tokenizer, self.origin)
 
-    def sampling(self, seed: int) -> Sampling:
-        """Return how replies are sampled."""
-        config = self.config
-        return Sampling(
-            config.max_tokens,
-            config.temperature,
-            seed,
-            top_p=config.top_p,
-            top_k=config.top_k,
-            stop=config.stop,
-            max_episode_tokens=config.max_episode_tokens,
-        )
-
     def make_envs(self, count: int, *, split: str | None = None) -> TextVectorEnv:
         """Make environments; of a split, if they have splits."""
-        options = dict(self.config.env_kwargs)
+        options = dict(self.config.environment.env_kwargs)
         if self._agent.scorer is not None and not _scores_itself(self.env_id):
             options["scorer"] = Unscored()
         if split is not None and _takes_split(self.env_id):
@@ -182,7 +163,7 @@ class Training(Loop):
 
     def make_collector(self, envs: TextVectorEnv, scorer: AnyScorer | None) -> Collector:
         """Return what plays environments with the policy."""
-        return Collector(envs, self.codec, self.engine, scorer, self.config.max_overlong)
+        return Collector(envs, self.codec, self.engine, scorer, self.config.conversation.max_overlong)
 
     def _hand_over(self, step: int) -> None:
         """Give the engine the weights that a step ended with."""

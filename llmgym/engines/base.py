@@ -4,16 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
+from llmgym.config.sections import Sampling
 from llmgym.errors import ContextOverflowError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-EngineKind = Literal["auto", "local", "sglang"]
-"""Which engine to sample with."""
-
-WeightTransfer = Literal["directory", "group"]
-"""How weights reach an SGLang server: as safetensors that it reads, or over a process group with the learner."""
 
 FinishReason = Literal["stop", "length"]
 """Why sampling stopped: behind a stop token or a stop string, or at `max_tokens`."""
@@ -28,14 +24,11 @@ class GenerationRequest:
         episode_id: Requests of one episode mostly have growing tokens; an engine may keep its
             cache, of which it reuses what the new tokens begin with.
         tokens: The whole context, from the first token of the conversation.
-        max_tokens: Tokens to sample at the most, stop token included.
+        max_tokens: Tokens to sample, at most, stop token included; no more than `sampling` says.
         stop_token_ids: Sampling ends behind any of these.
-        temperature: Divides the logits; 0 takes the likeliest token.
+        sampling: How: temperature, top-p and so on.
         seed: The same request with the same seed gives the same tokens, whatever else is
             in the batch, up to floating-point ties.
-        top_p: Samples from the likeliest tokens that together have this probability; 1 for all.
-        top_k: Samples from so many of the likeliest tokens; 0 for all.
-        stop: Sampling ends behind the token that completes any of these strings.
     """
 
     request_id: int
@@ -43,11 +36,8 @@ class GenerationRequest:
     tokens: Sequence[int]
     max_tokens: int
     stop_token_ids: tuple[int, ...]
-    temperature: float
+    sampling: Sampling
     seed: int
-    top_p: float = 1.0
-    top_k: int = 0
-    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,14 @@
 """`make_engine`: the engine that a configuration asks for."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from transformers import PreTrainedModel
 
-from llmgym.engines.base import Engine, EngineKind, WeightTransfer
+from llmgym.config.choices import EngineKind
+from llmgym.config.sections import Engine as EngineConfig
+from llmgym.engines.base import Engine
 from llmgym.engines.local.engine import LocalEngine
 from llmgym.engines.sglang.versions import installed_version
 from llmgym.errors import ConfigError
@@ -18,50 +18,36 @@ KEY_VARIABLE = "LLMGYM_ENGINE_KEY"
 """The environment variable with the key of servers given by URL."""
 
 
-def engine_kind(kind: EngineKind, urls: Sequence[str] = ()) -> EngineKind:
+def engine_kind(config: EngineConfig) -> EngineKind:
     """Return which engine a configuration means.
 
     ``auto`` stands for SGLang if a URL is given, or if it is installed and a CUDA GPU is
     there; else for the embedded engine.
     """
-    if kind != "auto":
-        return kind
-    return "sglang" if urls or (installed_version() and torch.cuda.is_available()) else "local"
+    if config.kind != "auto":
+        return config.kind
+    return "sglang" if config.urls or (installed_version() and torch.cuda.is_available()) else "local"
 
 
 def make_engine(
-    kind: EngineKind,
+    config: EngineConfig,
     model: PreTrainedModel,
     model_path: str,
     *,
     context_length: int,
-    kv_cache_gib: float,
-    dtype: str | None = None,
     text_of: Callable[[Sequence[int]], str] | None = None,
-    urls: Sequence[str] = (),
-    servers: int = 0,
-    options: Mapping[str, Any] | None = None,
-    weights_dir: Path | None = None,
-    transfer: WeightTransfer = "directory",
     seed: int = 0,
     notify: Callable[[str], object],
 ) -> Engine:
     """Return an engine with the weights of `model`.
 
     Args:
-        kind: See `engine_kind`.
+        config: Which engine, and its options.
         model: What the learner trains. The embedded engine samples with it as it is, or with a copy where it has
             adapters, which are merged there, or weights of another type.
         model_path: The directory or hub name that `model` was loaded from.
         context_length: Tokens of prompt and replies at the most.
-        kv_cache_gib: Bound of the embedded engine's cache.
-        dtype: ``float32`` or ``bfloat16``; None for that of `model`.
         text_of: Returns the text of some of a reply's tokens; needed if requests have stop strings.
-        urls: SGLang servers that are there already.
-        servers: SGLang servers to start; 0 for one SGLang in this process.
-        options: Arguments of SGLang.
-        weights_dir: Where servers read weights from.
-        transfer: How servers are given weights.
         seed: Of the sampling of SGLangs that are started here.
         notify: Is given a sentence when an SGLang is lost or back.
 
@@ -70,18 +56,19 @@ def make_engine(
             of a start to servers that run.
         EngineError: SGLang is missing, or does not start.
     """
-    if engine_kind(kind, urls) == "local":
-        if urls or servers or options or transfer == "group":
+    urls, servers, transfer, dtype = config.urls, config.servers, config.transfer, config.dtype
+    if engine_kind(config) == "local":
+        if urls or servers or config.arguments or transfer == "group":
             raise ConfigError(
                 "engine_url, engine_servers, engine_kwargs and engine_transfer are SGLang's: expected --engine sglang."
             )
         wanted = model.dtype if dtype is None else getattr(torch, dtype)
         if has_adapters(model) or wanted != model.dtype:
             model = plain_copy(model, wanted)
-        return LocalEngine(model, memory_gib=kv_cache_gib, context_length=context_length, text_of=text_of)
-    if weights_dir is not None and not weights_dir.is_dir():
-        raise ConfigError(f"engine_weights_dir: expected a directory, got {str(weights_dir)!r}.")
-    if urls and (servers or options or dtype):
+        return LocalEngine(model, memory_gib=config.kv_cache_gib, context_length=context_length, text_of=text_of)
+    if config.weights_dir is not None and not config.weights_dir.is_dir():
+        raise ConfigError(f"engine_weights_dir: expected a directory, got {str(config.weights_dir)!r}.")
+    if urls and (servers or config.arguments or dtype):
         raise ConfigError(
             "engine_servers, engine_kwargs and engine_dtype are for starting SGLang, "
             "engine_url is for one that runs: expected one or the other."
@@ -98,7 +85,7 @@ def make_engine(
     from llmgym.engines.sglang.worker import Worker
 
     model_path = os.path.expanduser(model_path)
-    common = {"skip_tokenizer_init": text_of is None, **({"dtype": dtype} if dtype else {}), **(options or {})}
+    common = {"skip_tokenizer_init": text_of is None, **({"dtype": dtype} if dtype else {}), **config.arguments}
     workers: list[Worker]
     if urls or servers:
         from llmgym.engines.sglang.server import OwnServer, Server
@@ -112,7 +99,9 @@ def make_engine(
         ]
     else:
         workers = [InProcess(model_path, {"random_seed": seed, **common})]
-    engine = SGLangEngine(workers, context_length=context_length, directory=weights_dir, text_of=text_of, notify=notify)
+    engine = SGLangEngine(
+        workers, context_length=context_length, directory=config.weights_dir, text_of=text_of, notify=notify
+    )
     if urls:  # whatever they have: the learner's weights are the ones to sample with
         engine.load_weights(merged_weights(model), version=0)
     return engine

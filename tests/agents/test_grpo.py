@@ -443,6 +443,6 @@ def test_a_group_without_signal_is_counted_by_what_the_estimator_compares(tmp_pa
 
 
 def test_a_group_of_one_needs_an_estimator_that_compares_with_the_batch() -> None:
-    assert GRPO(group_size=1, advantage="reinforce_plus_plus").config.group_size == 1
+    assert GRPO(group_size=1, advantage="reinforce_plus_plus").config.rollout.group_size == 1
     with pytest.raises(ConfigError, match="nothing to be compared with"):
         GRPO(group_size=1)

@@ -4,6 +4,7 @@ import random
 import warnings
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from llmgym.config.sections import Sampling
 from llmgym.engines.base import Completion, GenerationRequest
 from llmgym.engines.local import engine as local
 from llmgym.engines.local import scheduler
@@ -41,17 +43,18 @@ from llmgym.rollout.chat import ChatCodec
 STOP = 2
 
 
-def request(i: int, tokens: Iterable[int], *, episode: int | None = None, **options: float) -> GenerationRequest:
+def request(
+    i: int, tokens: Iterable[int], *, episode: int | None = None, seed: int | None = None, **options: Any
+) -> GenerationRequest:
+    sampling = Sampling.of({"max_tokens": 12, **options})
     return GenerationRequest(
         request_id=i,
         episode_id=i if episode is None else episode,
         tokens=list(tokens),
-        max_tokens=int(options.get("max_tokens", 12)),
+        max_tokens=sampling.max_tokens,
         stop_token_ids=(STOP,),
-        temperature=options.get("temperature", 1.0),
-        seed=int(options.get("seed", i)),
-        top_p=options.get("top_p", 1.0),
-        top_k=int(options.get("top_k", 0)),
+        sampling=sampling,
+        seed=i if seed is None else seed,
     )
 
 

@@ -21,6 +21,7 @@ pytest.importorskip("sgl_kernel", reason="SGLang has no kernels here: make test-
 from cpu_options import CPU
 
 from llmgym.agents.grpo import main
+from llmgym.config.sections import Sampling
 from llmgym.data.trajectories import read_trajectories
 from llmgym.engines.base import Completion, GenerationRequest
 from llmgym.engines.sglang.engine import SGLangEngine
@@ -98,12 +99,9 @@ def sglang(
 
 
 def ask(i: int, tokens: Iterable[int], **options: Any) -> GenerationRequest:
-    return GenerationRequest(
-        request_id=i,
-        episode_id=i,
-        tokens=list(tokens),
-        **{"max_tokens": 12, "stop_token_ids": (STOP,), "temperature": 1.0, "seed": i, **options},
-    )
+    stop_token_ids, seed = options.pop("stop_token_ids", (STOP,)), options.pop("seed", i)
+    sampling = Sampling.of({"max_tokens": 12, **options})
+    return GenerationRequest(i, i, list(tokens), sampling.max_tokens, stop_token_ids, sampling, seed)
 
 
 def drain(engine: SGLangEngine) -> dict[int, Completion]:

@@ -19,8 +19,11 @@ from torch import Tensor
 from torch.distributed import Backend, BroadcastOptions, destroy_process_group
 from torch.distributed.distributed_c10d import PrefixStore, _new_process_group_helper, _world, rendezvous
 
+from llmgym.config.choices import WeightTransfer
+from llmgym.config.sections import Engine as EngineConfig
+from llmgym.config.sections import Sampling
 from llmgym.engines import make
-from llmgym.engines.base import Completion, GenerationRequest, WeightTransfer
+from llmgym.engines.base import Completion, GenerationRequest
 from llmgym.engines.local.engine import LocalEngine
 from llmgym.engines.make import make_engine
 from llmgym.engines.sglang import engine as sglang_engine
@@ -221,10 +224,10 @@ def connect(
 
 
 def ask(i: int, length: int = 5, *, episode: int | None = None, **options: Any) -> GenerationRequest:
-    defaults: dict[str, Any] = {"max_tokens": 3, "stop_token_ids": (2,), "temperature": 1.0, "seed": i}
-    return GenerationRequest(
-        request_id=i, episode_id=i if episode is None else episode, tokens=[7] * length, **{**defaults, **options}
-    )
+    stop_token_ids, seed = options.pop("stop_token_ids", (2,)), options.pop("seed", i)
+    sampling = Sampling.of({"max_tokens": 3, **options})
+    home = i if episode is None else episode
+    return GenerationRequest(i, home, [7] * length, sampling.max_tokens, stop_token_ids, sampling, seed)
 
 
 def drain(engine: SGLangEngine) -> dict[int, Completion]:
@@ -488,15 +491,15 @@ def test_auto_is_the_embedded_engine_unless_sglang_and_a_gpu_or_a_url_are_there(
     fakes: list[FakeServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = random_model("llama")
-    common: dict[str, Any] = {"context_length": 64, "kv_cache_gib": 0.1, "notify": print, "text_of": str}
+    common: dict[str, Any] = {"context_length": 64, "notify": print, "text_of": str}
     monkeypatch.setattr(make, "installed_version", lambda: "0.5.21")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert isinstance(make_engine("auto", model, "x", **common), LocalEngine)
+    assert isinstance(make_engine(EngineConfig.of({"kv_cache_gib": 0.1}), model, "x", **common), LocalEngine)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(make, "installed_version", lambda: None)
-    assert isinstance(make_engine("auto", model, "x", **common), LocalEngine)
+    assert isinstance(make_engine(EngineConfig.of({"kv_cache_gib": 0.1}), model, "x", **common), LocalEngine)
     monkeypatch.setenv(make.KEY_VARIABLE, KEY)
-    engine = make_engine("auto", model, "x", urls=[fakes[0].url], **common)
+    engine = make_engine(EngineConfig.of({"engine_url": [fakes[0].url]}), model, "x", **common)
     assert isinstance(engine, SGLangEngine)
     assert engine.context_length == 64
     assert set(fakes[0].weights) == {name for name, _ in model.named_parameters()}  # the learner's, from the start
@@ -522,25 +525,27 @@ def test_servers_stand_on_gpus_of_their_own(
     started: list[server.OwnServer] = []
     monkeypatch.setattr(server, "installed_version", lambda: "0.5.21")
     monkeypatch.setattr(sglang_engine, "SGLangEngine", lambda workers, **_: started.extend(workers))
-    common: dict[str, Any] = {"context_length": 100, "kv_cache_gib": 1.0, "notify": print, "servers": 2}
     model: Any = SimpleNamespace(device=torch.device(device))
-    make_engine("sglang", model, "path", options={"tp_size": 2, **options}, transfer=transfer, **common)
+    asked = {"engine_servers": 2, "engine_kwargs": {"tp_size": 2, **options}, "engine_transfer": transfer}
+    config = EngineConfig.of({"engine": "sglang", **asked})
+    make_engine(config, model, "path", context_length=100, notify=print)
     assert [one._options["base_gpu_id"] for one in started] == [first, first + 2]
 
 
-def test_options_that_fit_no_engine_are_refused() -> None:
-    model = random_model("llama")
-    common: dict[str, Any] = {"context_length": 64, "kv_cache_gib": 0.1, "notify": print, "text_of": str}
-    with pytest.raises(ConfigError, match="expected --engine sglang"):
-        make_engine("local", model, "x", urls=["http://localhost:1"], **common)
-    with pytest.raises(ConfigError, match="expected one"):
-        make_engine("sglang", model, "x", urls=["http://localhost:1"], options={"tp_size": 2}, **common)
-    with pytest.raises(ConfigError, match="expected --engine sglang"):
-        make_engine("local", model, "x", transfer="group", **common)
-    with pytest.raises(ConfigError, match="expected engine_servers or engine_url beside 'group'"):
-        make_engine("sglang", model, "x", transfer="group", **common)
-    with pytest.raises(ConfigError, match="engine_weights_dir: expected a directory"):
-        make_engine("sglang", model, "x", weights_dir=Path("/nowhere"), **common)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "local", "engine_url": ["http://localhost:1"]}, "expected --engine sglang"),
+        ({"engine_url": ["http://localhost:1"], "engine_kwargs": {"tp_size": 2}}, "expected one"),
+        ({"engine": "local", "engine_transfer": "group"}, "expected --engine sglang"),
+        ({"engine_transfer": "group"}, "expected engine_servers or engine_url beside 'group'"),
+        ({"engine_weights_dir": "/nowhere"}, "engine_weights_dir: expected a directory"),
+    ],
+)
+def test_options_that_fit_no_engine_are_refused(options: dict[str, Any], message: str) -> None:
+    config = EngineConfig.of({"engine": "sglang", **options})
+    with pytest.raises(ConfigError, match=message):
+        make_engine(config, random_model("llama"), "x", context_length=64, notify=print, text_of=str)
 
 
 def test_a_request_says_all_and_ends_up_in_sglangs_words() -> None:

@@ -111,7 +111,7 @@ class LocalEngine:
         """
         for request in requests:
             require_room(request, self.context_length)
-            if request.stop and self._text_of is None:
+            if request.sampling.stop and self._text_of is None:
                 raise ModelError("Stop strings need an engine that was made with text_of, which turns tokens to text.")
         self._scheduler.add([Run(request, uniforms(request.seed, request.max_tokens)) for request in requests])
 
@@ -188,10 +188,13 @@ class LocalEngine:
         running = self._scheduler.running
         device = logits.device
         requests = [run.request for run in running]
-        top_p, top_k = [request.top_p for request in requests], [request.top_k for request in requests]
+        top_p, top_k = (
+            [request.sampling.top_p for request in requests],
+            [request.sampling.top_k for request in requests],
+        )
         tokens, log_probs = sample(
             logits,
-            torch.tensor([request.temperature for request in requests], device=device),
+            torch.tensor([request.sampling.temperature for request in requests], device=device),
             torch.tensor([run.u[len(run.tokens)] for run in running], device=device),
             torch.tensor(top_p, device=device) if min(top_p) < 1 else None,
             torch.tensor(top_k, device=device) if max(top_k) > 0 else None,
@@ -215,7 +218,11 @@ class LocalEngine:
         request = run.request
         if run.tokens[-1] in request.stop_token_ids:
             return "stop"
-        if request.stop and self._text_of is not None and completes(run.tokens, request.stop, self._text_of):
+        if (
+            request.sampling.stop
+            and self._text_of is not None
+            and completes(run.tokens, request.sampling.stop, self._text_of)
+        ):
             return "stop"
         full = run.length >= self.context_length
         return "length" if full or len(run.tokens) >= request.max_tokens else None

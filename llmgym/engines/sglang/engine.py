@@ -123,7 +123,7 @@ class SGLangEngine:
         """
         for request in requests:
             require_room(request, self.context_length)
-            if request.stop and not all(seat.worker.matches_strings for seat in self._seats):
+            if request.sampling.stop and not all(seat.worker.matches_strings for seat in self._seats):
                 raise EngineError("Stop strings need an SGLang with a tokenizer: start it without skip_tokenizer_init.")
         self._unfinished += len(requests)
         self._thread.loop.call_soon_threadsafe(self._begin, list(requests), self._done)
@@ -225,8 +225,8 @@ class SGLangEngine:
             try:
                 reply = await seat.worker.generate(rid, payload)
                 completion = completion_of(request, reply, self.weight_version)
-                if request.stop and self._text_of is not None:
-                    completion = cut(completion, request.stop, self._text_of)
+                if request.sampling.stop and self._text_of is not None:
+                    completion = cut(completion, request.sampling.stop, self._text_of)
                 if seat.worker.is_stale(reply, self._weights):
                     raise WorkerLostError("it answered with other weights than it was given")
             except TransientError as error:

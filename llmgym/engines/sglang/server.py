@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from llmgym.engines.base import WeightTransfer
+from llmgym.config.choices import WeightTransfer
 from llmgym.engines.sglang.group import WeightsGroup
 from llmgym.engines.sglang.versions import installed_version, require_version
 from llmgym.engines.sglang.weights import Bucket, Weights

@@ -17,11 +17,11 @@ def payload_of(request: GenerationRequest) -> dict[str, Any]:
         "input_ids": list(request.tokens),
         "sampling_params": {
             "max_new_tokens": request.max_tokens,
-            "temperature": request.temperature,
-            "top_p": request.top_p,
-            "top_k": request.top_k or -1,
+            "temperature": request.sampling.temperature,
+            "top_p": request.sampling.top_p,
+            "top_k": request.sampling.top_k or -1,
             "stop_token_ids": list(request.stop_token_ids),
-            "stop": list(request.stop),
+            "stop": list(request.sampling.stop),
             "no_stop_trim": True,
             "sampling_seed": _fold(request.seed),
         },
@@ -44,7 +44,9 @@ def completion_of(request: GenerationRequest, reply: Mapping[str, Any], weight_v
     if reason not in ("stop", "length") or not sampled:
         raise TransientError(f"a reply of {len(sampled)} tokens that finished by {reason!r}")
     finish_reason: FinishReason = "stop" if reason == "stop" else "length"
-    greedy = request.temperature == 0  # a token taken for sure; SGLang says its log-probability at temperature 1
+    greedy = (
+        request.sampling.temperature == 0
+    )  # a token taken for sure; SGLang says its log-probability at temperature 1
     return Completion(
         request_id=request.request_id,
         tokens=[int(token) for _, token, *_ in sampled],
