@@ -515,7 +515,7 @@ def test_a_reply_ends_behind_the_token_that_completes_a_stop_string(tokenizer: P
     for i, completion in free.items():
         text = codec.text(completion.tokens)
         stop = text[len(text) // 2 : len(text) // 2 + 2]
-        engine.submit([replace(request(i, prompt, max_tokens=40), stop=("never, ever", stop))])
+        engine.submit([request(i, prompt, max_tokens=40, stop=("never, ever", *([stop] if stop else [])))])
         stopped = drain(engine)[i]
         assert stopped.tokens == completion.tokens[: len(stopped.tokens)]
         if stop and "\N{REPLACEMENT CHARACTER}" not in stop:
@@ -526,7 +526,7 @@ def test_a_reply_ends_behind_the_token_that_completes_a_stop_string(tokenizer: P
 
 def test_stop_strings_without_a_way_to_read_tokens_are_refused(model: PreTrainedModel) -> None:
     with pytest.raises(ModelError, match="text_of"):
-        LocalEngine(model).submit([replace(request(0, range(3, 20)), stop=("x",))])
+        LocalEngine(model).submit([request(0, range(3, 20), stop=("x",))])
 
 
 def test_an_aborted_engine_starts_afresh(model: PreTrainedModel) -> None:

@@ -186,19 +186,8 @@ class LocalEngine:
     def _sample(self, logits: Tensor) -> list[Completion]:
         """Sample a token for every running request; return those that this finished."""
         running = self._scheduler.running
-        device = logits.device
-        requests = [run.request for run in running]
-        top_p, top_k = (
-            [request.sampling.top_p for request in requests],
-            [request.sampling.top_k for request in requests],
-        )
-        tokens, log_probs = sample(
-            logits,
-            torch.tensor([request.sampling.temperature for request in requests], device=device),
-            torch.tensor([run.u[len(run.tokens)] for run in running], device=device),
-            torch.tensor(top_p, device=device) if min(top_p) < 1 else None,
-            torch.tensor(top_k, device=device) if max(top_k) > 0 else None,
-        )
+        u = torch.tensor([run.u[len(run.tokens)] for run in running], device=logits.device)
+        tokens, log_probs = sample(logits, [run.request.sampling for run in running], u)
         finished: list[Completion] = []
         self._scheduler.running = []
         for run, token, log_prob in zip(running, tokens.tolist(), log_probs.tolist(), strict=True):

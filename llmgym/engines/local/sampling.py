@@ -1,9 +1,13 @@
 """From logits to tokens, one uniform number per token."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from llmgym.config.sections import Sampling
 
 
 def uniforms(seed: int, count: int) -> NDArray[np.float64]:
@@ -11,28 +15,29 @@ def uniforms(seed: int, count: int) -> NDArray[np.float64]:
     return np.random.Generator(np.random.Philox(seed)).random(count)
 
 
-def sample(
-    logits: Tensor, temperatures: Tensor, u: Tensor, top_p: Tensor | None = None, top_k: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def sample(logits: Tensor, sampling: Sequence[Sampling], u: Tensor) -> tuple[Tensor, Tensor]:
     """Sample a token per row by inverting its cumulative distribution.
 
     Args:
         logits: [B, V]
-        temperatures: Divides the logits of each row; 0 takes the likeliest token.  [B]
+        sampling: How each row is sampled.
         u: A uniform number from [0, 1) for each row.  [B] float64
-        top_p: Keeps the likeliest tokens that together have this probability; None for all.  [B]
-        top_k: Keeps so many of the likeliest tokens, 0 for all; None for all everywhere.  [B]
 
     Returns:
         The tokens [B] and their log-probabilities under the distribution they were sampled
         from [B]; the likeliest token, taken for sure, has log-probability 0.
     """
+
+    def of_each(name: str) -> Tensor:  # [B]
+        return torch.tensor([getattr(one, name) for one in sampling], device=logits.device)
+
+    temperatures, top_p, top_k = of_each("temperature"), of_each("top_p"), of_each("top_k")
     greedy = temperatures == 0
     scaled = logits.float() / torch.where(greedy, 1.0, temperatures)[:, None]
-    if top_k is not None:
+    if any(one.top_k for one in sampling):
         scaled = _likeliest(scaled, top_k)
     probabilities = torch.softmax(scaled, dim=-1)
-    if top_p is not None:
+    if any(one.top_p < 1 for one in sampling):
         probabilities = torch.softmax(_nucleus(scaled, probabilities, top_p), dim=-1)
     cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
     tokens = torch.searchsorted(cumulative, u[:, None] * cumulative[:, -1:], right=True)[:, 0]

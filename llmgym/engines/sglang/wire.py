@@ -44,9 +44,7 @@ def completion_of(request: GenerationRequest, reply: Mapping[str, Any], weight_v
     if reason not in ("stop", "length") or not sampled:
         raise TransientError(f"a reply of {len(sampled)} tokens that finished by {reason!r}")
     finish_reason: FinishReason = "stop" if reason == "stop" else "length"
-    greedy = (
-        request.sampling.temperature == 0
-    )  # a token taken for sure; SGLang says its log-probability at temperature 1
+    greedy = request.sampling.temperature == 0  # then a token is certain; SGLang reports it at temperature 1
     return Completion(
         request_id=request.request_id,
         tokens=[int(token) for _, token, *_ in sampled],
