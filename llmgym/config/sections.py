@@ -132,6 +132,9 @@ class Sampling(Config):
     top_k: Annotated[int, Field(ge=0)] = 0
     """Samples from so many of the likeliest tokens; 0 for all."""
 
+    min_p: Share = 0.0
+    """Samples from tokens that are at least so likely as a share of the likeliest's probability; 0 for all."""
+
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Strings after which a reply ends; they stay part of it."""
 
@@ -141,7 +144,7 @@ class Sampling(Config):
     @property
     def full_support(self) -> bool:
         """Whether every token of the vocabulary can be sampled."""
-        return self.top_p == 1 and self.top_k == 0
+        return self.top_p == 1 and self.top_k == 0 and self.min_p == 0
 
 
 class Engine(Config):
@@ -340,9 +343,9 @@ class PolicyGradientConfig(OnlineConfig):
     def _corrected_where_supports_differ(self) -> Self:
         if self.mismatch.correction == "none" and not self.sampling.full_support:
             raise ValueError(
-                "mismatch_correction: with top_p below 1 or top_k above 0 tokens are sampled from another distribution "
-                "than the one that learns, which also has the tokens that were cut off; expected 'truncate' or 'mask', "
-                "or top_p 1 and top_k 0"
+                "mismatch_correction: with top_p below 1, top_k above 0 or min_p above 0 tokens are sampled from "
+                "another distribution than the one that learns, which also has the tokens that were cut off; expected "
+                "'truncate' or 'mask', or top_p 1, top_k 0 and min_p 0"
             )
         return self
 

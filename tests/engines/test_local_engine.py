@@ -16,6 +16,7 @@ from transformers import (
     GemmaConfig,
     GraniteConfig,
     MambaConfig,
+    MinPLogitsWarper,
     MistralConfig,
     Phi3Config,
     PhimoeConfig,
@@ -480,7 +481,16 @@ def test_a_bfloat16_engine_follows_a_float32_learner() -> None:
         assert (torch.tensor(completion.log_probs) - expected).abs().mean() < 0.05
 
 
-@pytest.mark.parametrize("options", [{"top_k": 5}, {"top_p": 0.6}, {"top_k": 20, "top_p": 0.5, "temperature": 0.7}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"top_k": 5},
+        {"top_p": 0.6},
+        {"min_p": 0.3},
+        {"top_k": 20, "top_p": 0.5, "temperature": 0.7},
+        {"top_k": 20, "top_p": 0.9, "min_p": 0.2, "temperature": 0.7},
+    ],
+)
 def test_truncated_sampling_keeps_to_transformers_own_filters(options: dict[str, float]) -> None:
     model = random_model("qwen2")
     prompt = list(range(3, 20))
@@ -490,6 +500,8 @@ def test_truncated_sampling_keeps_to_transformers_own_filters(options: dict[str,
         logits = TopKLogitsWarper(int(options["top_k"]))(None, logits)
     if "top_p" in options:
         logits = TopPLogitsWarper(options["top_p"])(None, logits)
+    if "min_p" in options:
+        logits = MinPLogitsWarper(options["min_p"])(None, logits)
     expected = logits[0].log_softmax(-1)
     engine = LocalEngine(model, max_running=600)
     engine.submit([request(i, prompt, max_tokens=1, **options) for i in range(500)])
@@ -503,6 +515,23 @@ def test_truncated_sampling_keeps_to_transformers_own_filters(options: dict[str,
     free = model(torch.tensor([prompt])).logits[0, -1].log_softmax(-1).detach()
     for i in range(500, 600):
         assert completions[i].log_probs[0] == pytest.approx(float(free[completions[i].tokens[0]]), abs=1e-4)
+
+
+def test_each_request_of_a_batch_has_filters_of_its_own() -> None:
+    model, prompt = random_model("qwen2"), list(range(3, 20))
+    kinds: list[dict[str, float]] = [{}, {"top_p": 0.5}, {"min_p": 0.5}, {"top_k": 4, "min_p": 0.1}]
+    alone = [LocalEngine(model) for _ in kinds]
+    for engine, options in zip(alone, kinds, strict=True):
+        engine.submit([request(i, prompt, max_tokens=3, **options) for i in range(20)])
+    together = LocalEngine(model)
+    together.submit(
+        [request(20 * k + i, prompt, max_tokens=3, seed=i, **o) for k, o in enumerate(kinds) for i in range(20)]
+    )
+    found = drain(together)
+    for k, engine in enumerate(alone):
+        for i, completion in drain(engine).items():
+            assert found[20 * k + i].tokens == completion.tokens
+            assert found[20 * k + i].log_probs == pytest.approx(completion.log_probs, abs=1e-4)
 
 
 def test_a_reply_ends_behind_the_token_that_completes_a_stop_string(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -38,7 +38,12 @@ def sample(logits: Tensor, sampling: Sequence[Sampling], u: Tensor) -> tuple[Ten
         scaled = _likeliest(scaled, top_k)
     probabilities = torch.softmax(scaled, dim=-1)
     if any(one.top_p < 1 for one in sampling):
-        probabilities = torch.softmax(_nucleus(scaled, probabilities, top_p), dim=-1)
+        scaled = _nucleus(scaled, probabilities, top_p)
+        probabilities = torch.softmax(scaled, dim=-1)
+    if any(one.min_p for one in sampling):
+        least = of_each("min_p")[:, None] * probabilities.amax(dim=-1, keepdim=True)
+        scaled = scaled.masked_fill(probabilities < least, -torch.inf)
+        probabilities = torch.softmax(scaled, dim=-1)
     cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
     tokens = torch.searchsorted(cumulative, u[:, None] * cumulative[:, -1:], right=True)[:, 0]
     tokens = tokens.clamp_(max=logits.shape[-1] - 1)

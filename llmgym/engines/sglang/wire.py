@@ -20,6 +20,7 @@ def payload_of(request: GenerationRequest) -> dict[str, Any]:
             "temperature": request.sampling.temperature,
             "top_p": request.sampling.top_p,
             "top_k": request.sampling.top_k or -1,
+            "min_p": request.sampling.min_p,
             "stop_token_ids": list(request.stop_token_ids),
             "stop": list(request.sampling.stop),
             "no_stop_trim": True,
