@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from llmgym.agents.loop import Loop, Result
     from llmgym.agents.training import Training
     from llmgym.evaluate import Evaluation
+    from llmgym.learn.kl import AdaptiveKL, FixedKL
+    from llmgym.learn.learner import Learner
     from llmgym.learn.losses import LanguageModelLoss
     from llmgym.learn.policy import Policy
     from llmgym.rollout.trajectory import Trajectory
@@ -96,8 +98,17 @@ class Agent(Trainable):
     def loss(self, policy: Policy) -> LanguageModelLoss:
         """Return the loss that trains `policy`."""
 
-    def complete(self, batch: TensorDict) -> Mapping[str, float] | None:
+    @property
+    def kl(self) -> FixedKL | AdaptiveKL | None:
+        """What weighs the divergence from the reference, where the algorithm steers that; the learner keeps it."""
+        return None
+
+    def complete(self, batch: TensorDict, learner: Learner) -> Mapping[str, float] | None:
         """Add to a batch what takes a forward pass; it has ``ref_log_probs`` where they are needed.
+
+        Args:
+            batch: What `prepare` returned.
+            learner: Whose critic, reference and coefficients to use.
 
         Returns:
             What was measured, if there is something to report.

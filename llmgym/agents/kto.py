@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from tensordict import TensorDict
 
     from llmgym.agents.training import Training
+    from llmgym.learn.learner import Learner
     from llmgym.learn.losses import KTOLoss
     from llmgym.learn.policy import Policy
     from llmgym.rollout.trajectory import Trajectory
@@ -83,10 +84,9 @@ class KTO(OfflineAgent):
 
         batch = collate([write_down(self.training, one.prompt, one.completion) for one in examples])
         batch["desirable"] = batch["scored"].new_tensor([one.desirable for one in examples])[batch["episode"]]
-        self._mismatched = list(_mismatched(self.training, examples))
-        return batch
+        return batch.set_non_tensor("mismatched", list(_mismatched(self.training, examples)))
 
-    def complete(self, batch: TensorDict) -> None:
+    def complete(self, batch: TensorDict, learner: Learner) -> None:
         """Measure z_0, once for the whole optimiser batch, however it is cut."""
         import torch
 
@@ -96,10 +96,11 @@ class KTO(OfflineAgent):
         from llmgym.learn.reference import log_probs_of
 
         log_ratio = torch.zeros(0)  # [M]
-        if self._mismatched:
-            others = collate(self._mismatched).to(self.training.model.device)
-            others["ref_log_probs"] = self.training.reference.log_probs(others)
-            log_probs = log_probs_of(self.training.policy, others, self.training.learner.micro_batch_tokens)
+        if mismatched := batch.pop("mismatched").data:
+            others = collate(mismatched).to(batch.device)
+            assert learner.reference is not None
+            others["ref_log_probs"] = learner.reference.log_probs(others)
+            log_probs = log_probs_of(learner.reference.policy, others, learner.micro_batch_tokens)
             log_ratio = sum_units(row_log_ratios(log_probs, others), others["episode"])
         batch["reference_point"] = reference_point(log_ratio).expand(len(batch))
 

@@ -15,6 +15,7 @@ from llmgym.config.sections import LearningConfig
 from llmgym.errors import ConfigError
 from llmgym.evaluate import Evaluation
 from llmgym.learn.checkpoint import Origin, origin_of
+from llmgym.learn.kl import AdaptiveKL, FixedKL
 from llmgym.learn.learner import Learner
 from llmgym.learn.losses import LanguageModelLoss
 from llmgym.learn.needs import Needs, seconds_of
@@ -80,6 +81,7 @@ class Loop(ABC):
         config = self.config.with_options(steps=steps, **self.settled())
         console.print(f"[bold]{label}[/bold]: {self._model_in_words}, {steps} steps, {self._rate}", soft_wrap=True)
         self._say_what_it_takes(steps)
+        self.begin()
         run = RunDirectory(self.config.run.output_dir, label, config.to_yaml(), facts)
         self.learner.skipped_batches = run.path / "skipped_batches"
         console.print(f"Run directory: {run.path}", soft_wrap=True, markup=False)
@@ -130,6 +132,10 @@ class Loop(ABC):
     @abstractmethod
     def save(self, path: Path) -> None:
         """Write the model and its tokenizer to a new directory."""
+
+    def begin(self) -> None:
+        """Get ready for the first step; called again, do nothing."""
+        return
 
     def check(self) -> None:
         """Refuse what cannot be trained on, before anything is written."""
@@ -209,9 +215,12 @@ class Loop(ABC):
 
 
 def make_learner(
-    loss: LanguageModelLoss, config: LearningConfig, learning_rates: Mapping[str, float] | None = None
+    loss: LanguageModelLoss,
+    config: LearningConfig,
+    learning_rates: Mapping[str, float] | None = None,
+    kl: FixedKL | AdaptiveKL | None = None,
 ) -> Learner:
-    """Return what takes optimiser steps as a configuration says; parts of the loss may have rates of their own."""
+    """Return what takes optimiser steps as a configuration says; see `Learner` for the rest."""
     return Learner(
         loss,
         learning_rate=config.learning_rate,
@@ -220,6 +229,7 @@ def make_learner(
         weight_decay=config.learner.weight_decay,
         max_grad_norm=config.learner.max_grad_norm,
         micro_batch_tokens=config.learner.micro_batch_tokens,
+        kl=kl,
     )
 
 

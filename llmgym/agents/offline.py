@@ -63,7 +63,7 @@ class OfflineTraining(Training):
         batch = self.agent.prepare([self.examples[i] for i in indices]).to(self.model.device)
         if self.agent.needs_reference:
             batch["ref_log_probs"] = self.reference.log_probs(batch)
-        found = self.agent.complete(batch) or {}
+        found = self.agent.complete(batch, self.learner) or {}
         update = self.learner.update(batch)
         if self.held_out_size:
             self._hand_over(step)

@@ -120,7 +120,7 @@ class OnlineTraining(Training):
         if self.agent.needs_reference:
             batch["ref_log_probs"] = self.reference.log_probs(batch)
         measured = self._measure(batch[: _rows_of_groups(batch, _MEASURED_GROUPS)])
-        found = self.agent.complete(batch) or {}
+        found = self.agent.complete(batch, self.learner) or {}
         order = np.random.default_rng([self.config.run.seed, step])
         updates = []
         for epoch in range(config.epochs):

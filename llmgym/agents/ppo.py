@@ -21,11 +21,12 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from llmgym.agents.base import OnlineAgent, run_command
 from llmgym.config.sections import PolicyGradientConfig, Positive
-from llmgym.learn.kl import kl_controller
+from llmgym.learn.kl import AdaptiveKL, FixedKL, kl_controller
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
+    from llmgym.learn.learner import Learner
     from llmgym.learn.losses import PPOLoss
     from llmgym.learn.policy import Policy
     from llmgym.rollout.trajectory import Trajectory
@@ -95,18 +96,21 @@ class PPO(OnlineAgent):
         batch["token_reward"] = token_rewards(trajectories, batch["tokens"].shape[1])  # [B, T]
         return batch
 
-    def complete(self, batch: TensorDict) -> dict[str, float]:
+    def complete(self, batch: TensorDict, learner: Learner) -> dict[str, float]:
         """Add what the critic foresaw, and from it advantages and returns."""
         from llmgym.learn.advantages import gae, whiten
         from llmgym.learn.critic import explained_variance, values_of
+        from llmgym.learn.losses import PPOLoss
 
-        config, mask, reward, beta = self.config, batch["mask"], batch["token_reward"], self._kl.coefficient
-        self._loss.kl_coef = beta if config.kl_in == "loss" else 0.0
+        assert learner.kl is not None
+        assert isinstance(learner.loss, PPOLoss)
+        config, mask, reward, beta = self.config, batch["mask"], batch["token_reward"], learner.kl.coefficient
+        learner.loss.kl_coef = beta if config.kl_in == "loss" else 0.0
         if self.needs_reference:
             log_ratio = (batch.get("old_log_probs", batch["log_probs"]) - batch["ref_log_probs"]) * mask  # k1 [B, T]
             reward = reward - beta * log_ratio if config.kl_in == "reward" else reward
-            self._kl.update(float(log_ratio[mask].mean()), episodes=len(batch["episode"][mask.any(dim=1)].unique()))
-        values = values_of(self._loss.critic_network, batch, self.training.learner.micro_batch_tokens)
+            learner.kl.update(float(log_ratio[mask].mean()), episodes=len(batch["episode"][mask.any(dim=1)].unique()))
+        values = values_of(learner.loss.critic_network, batch, learner.micro_batch_tokens)
         advantage, returns = gae(values, reward, mask, config.gamma, config.lam, episode=batch["episode"])
         batch.update({"advantage": whiten(advantage, mask), "state_value": values, "value_target": returns})
         return {"kl_coef": beta, "explained_variance": explained_variance(values, returns, mask)}
@@ -122,8 +126,7 @@ class PPO(OnlineAgent):
         from llmgym.learn.losses import PPOLoss
 
         config = self.config
-        self._kl = kl_controller(config.objective.kl_coef, config.kl_target, config.kl_horizon)
-        self._loss = PPOLoss(
+        return PPOLoss(
             policy,
             Critic.of(policy, config.critic),
             clip_epsilon=config.clip_epsilon,
@@ -132,7 +135,11 @@ class PPO(OnlineAgent):
             entropy_coef=config.entropy_coef,
             **config.loss_options,
         )
-        return self._loss
+
+    @property
+    def kl(self) -> FixedKL | AdaptiveKL:
+        """A coefficient that is fixed, or steers the divergence to a target."""
+        return kl_controller(self.config.objective.kl_coef, self.config.kl_target, self.config.kl_horizon)
 
     @property
     def settled(self) -> dict[str, object]:

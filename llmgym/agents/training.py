@@ -72,17 +72,23 @@ class Training(Loop):
                 notify(notice)
         temperature, checkpointing = config.sampling.temperature, config.policy.gradient_checkpointing
         self.policy = Policy(self.model, temperature, gradient_checkpointing=checkpointing)
-        self.learner = make_learner(agent.loss(self.policy), config, agent.learning_rates)
+        self.learner = make_learner(agent.loss(self.policy), config, agent.learning_rates, agent.kl)
 
     @property
     def context_length(self) -> int:
         """Tokens of the longest conversation that there is room for."""
         return min(self.config.conversation.context_length, longest_context(self.model.config))
 
-    @functools.cached_property
+    def begin(self) -> None:
+        """Take the reference, if one is kept."""
+        if self._agent.keeps_reference:
+            self.learner.keep_reference(self.policy)
+
+    @property
     def reference(self) -> Reference:
-        """The policy as it is when this is first asked for, or was when it was last refreshed."""
-        return Reference(self.policy, self.learner.micro_batch_tokens)
+        """The policy as it was when training began, or was when it was last refreshed."""
+        assert self.learner.reference is not None, "nothing said that a reference is kept"
+        return self.learner.reference
 
     @functools.cached_property
     def engine(self) -> Engine:

@@ -127,7 +127,7 @@ class Config(BaseModel):
 
 def _explain(problem: Any, cls: type[Config]) -> str:
     place = [str(part) for part in problem["loc"]]
-    name = ".".join(place[1:] if place and place[0] in cls.sections() and len(place) > 1 else place)
+    name = ".".join(place[1:] if place and place[0] in cls.sections() else place)
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         return f"Unknown option {name!r}.{did_you_mean(name, cls.options())}"

@@ -307,7 +307,7 @@ class AgentConfig(LearningConfig):
     @classmethod
     def _samples_what_can_be_learnt(cls, sampling: Sampling) -> Sampling:
         if sampling.temperature == 0:
-            raise ValueError("temperature 0 takes the likeliest token, which nothing can be learnt from; expected more")
+            raise ValueError("temperature: 0 takes the likeliest token, which nothing is learnt from; expected more")
         return sampling
 
     @property
