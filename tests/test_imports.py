@@ -24,6 +24,7 @@ LAYERS = [
     {"llmgym.learn"},
     {"llmgym.evaluate"},
     {"llmgym.report"},
+    {"llmgym.train"},
     {"llmgym.agents"},
     {"llmgym.cli", "llmgym.__main__"},
 ]

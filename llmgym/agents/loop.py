@@ -19,10 +19,10 @@ from llmgym.learn.kl import AdaptiveKL, FixedKL
 from llmgym.learn.learner import Learner
 from llmgym.learn.losses import LanguageModelLoss
 from llmgym.learn.needs import Needs, seconds_of
-from llmgym.report.console import Progress, make_console, notify, print_evaluations
-from llmgym.report.curve import draw_learning_curve
+from llmgym.report.console import make_console, notify
 from llmgym.report.run_directory import RunDirectory
 from llmgym.rollout.trajectory import Trajectory
+from llmgym.train.journal import ConsoleReport, Journal, Metrics, RunFiles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Result:
     """
 
     path: Path
-    metrics: list[dict[str, float]]
+    metrics: Sequence[Metrics]
     before: Evaluation | None
     after: Evaluation | None
 
@@ -85,31 +85,19 @@ class Loop(ABC):
         run = RunDirectory(self.config.run.output_dir, label, config.to_yaml(), facts)
         self.learner.skipped_batches = run.path / "skipped_batches"
         console.print(f"Run directory: {run.path}", soft_wrap=True, markup=False)
-        evaluations: dict[str, Evaluation] = {}
-        metrics: list[dict[str, float]] = []
+        journal = Journal([RunFiles(run, label), ConsoleReport(console, steps, self.sample_every)])
         try:
-            self._evaluate_into(evaluations, "before training", run)
-            progress = Progress(steps, console)
-            for number in range(1, steps + 1):
+            self._evaluate(journal, "before training")
+            for _ in range(steps):
                 self.steps_done += 1
-                step = self.steps_done
-                trajectories, measured = self._step(step)
-                metrics.append(measured)
-                run.add_metrics(measured)
-                progress.add(number, measured)
-                if trajectories:
-                    run.add_trajectories(step, trajectories)
-                if trajectories and self.sample_every and number % self.sample_every == 0:
-                    progress.conversation(step, trajectories[0])
-            self._evaluate_into(evaluations, "after training", run)
+                journal.note_step(*self._step(self.steps_done))
+            self._evaluate(journal, "after training")
         finally:  # also when interrupted: what was learnt until here is not lost
-            if metrics:
+            if journal.metrics:
                 self.save(run.checkpoint)
-                draw_learning_curve(run.learning_curve, label, metrics, evaluations)
-            console.print(f"Run directory: {run.path}", soft_wrap=True, markup=False)
-        if evaluations:
-            print_evaluations(console, evaluations)
-        return Result(run.path, metrics, evaluations.get("before training"), evaluations.get("after training"))
+            journal.close()
+        before, after = map(journal.evaluations.get, ("before training", "after training"))
+        return Result(run.path, journal.metrics, before, after)
 
     @property
     def subject(self) -> str:
@@ -207,11 +195,10 @@ class Loop(ABC):
         """Give back what is held."""
         return
 
-    def _evaluate_into(self, evaluations: dict[str, Evaluation], label: str, run: RunDirectory) -> None:
+    def _evaluate(self, journal: Journal, label: str) -> None:
         if self.held_out_size:
             make_console().print(f"Evaluation {label}: {self.held_out_size} held-out tasks.")
-            evaluations[label] = self.evaluate()
-            run.add_evaluations({name: dataclasses.asdict(evaluation) for name, evaluation in evaluations.items()})
+            journal.note_evaluation(label, self.evaluate())
 
 
 def make_learner(
