@@ -8,12 +8,12 @@ import pytest
 import yaml
 
 from llmgym.agents import GRPO
-from llmgym.agents.base import Agent
 from llmgym.agents.grpo import GRPOConfig
-from llmgym.cli import AGENTS
+from llmgym.cli import agents
 from llmgym.config import Config, parse_command_line, read_yaml
 from llmgym.config.sections import Learner
 from llmgym.errors import ConfigError
+from llmgym.train.agent import Agent
 
 
 def parse(*words: str) -> GRPOConfig:
@@ -132,7 +132,7 @@ def test_an_unknown_option_names_the_nearest_and_exits_with_2(capsys: pytest.Cap
 
 def agent_of(file: Path) -> type[Agent]:
     """The agent whose name a file in configs begins with."""
-    name = max((name for name in AGENTS if file.stem.startswith(f"{name}_")), key=len)
+    name = max((name for name in agents() if file.stem.startswith(f"{name}_")), key=len)
     classes = vars(importlib.import_module(f"llmgym.agents.{name}")).values()
     (agent,) = (one for one in classes if isinstance(one, type) and vars(one).get("name") == name)
     return agent
@@ -151,7 +151,7 @@ def test_every_yaml_in_configs_is_valid_and_holds_only_what_differs(file: Path) 
 
 def test_every_agent_has_a_configuration_to_start_from() -> None:
     files = (Path(__file__).parent.parent / "configs").glob("*.yaml")
-    assert {agent_of(file).name for file in files} == set(AGENTS)
+    assert {agent_of(file).name for file in files} == set(agents())
 
 
 def test_a_model_may_be_given_as_a_path(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_sections_keep_what_an_algorithm_has_unless_told() -> None:
 
 
 def test_no_two_options_of_an_algorithm_have_one_name() -> None:
-    for name in AGENTS:
+    for name in agents():
         config = agent_of(Path(f"{name}_x")).config_class()
         inner = [kind.model_fields for kind in config.sections().values()]
         own = [field for field in type(config).model_fields if field not in config.sections()]

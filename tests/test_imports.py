@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llmgym.cli import AGENTS
+from llmgym.cli import agents
 
 PACKAGE = Path(__file__).parent.parent / "llmgym"
 
@@ -81,7 +81,7 @@ def loaded_by(statement: str) -> set[str]:
         "import llmgym",
         "import llmgym, gymnasium; gymnasium.make('llmgym/AIOpsTriage-v0').reset(seed=0)",
         "import llmgym.scorers, llmgym.data, llmgym.data.trajectories, llmgym.data.preferences",
-        f"import {', '.join(f'llmgym.agents.{name}' for name in AGENTS)}",
+        f"import {', '.join(f'llmgym.agents.{name}' for name in agents())}",
         "import llmgym.models.teacher",
     ],
 )

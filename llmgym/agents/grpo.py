@@ -31,9 +31,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from llmgym.agents.base import OnlineAgent, run_command
 from llmgym.config.choices import Estimator, Level
 from llmgym.config.sections import PolicyGradientConfig
+from llmgym.train.agent import OnlineAgent, run_command
 
 if TYPE_CHECKING:
     from tensordict import TensorDict

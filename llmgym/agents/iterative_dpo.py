@@ -24,9 +24,9 @@ import sys
 from collections.abc import Sequence
 from typing import ClassVar
 
-from llmgym.agents.base import run_command
 from llmgym.agents.opo import OPO, OPOConfig
 from llmgym.config.sections import Rollout, Run, Updates
+from llmgym.train.agent import run_command
 
 
 class IterativeDPOConfig(OPOConfig):

@@ -27,21 +27,21 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from llmgym.agents.base import OfflineAgent, run_command
-from llmgym.agents.preference_data import write_down
 from llmgym.config.sections import Data, OfflineConfig
 from llmgym.data.feedback import Feedback, feedback_of, read_feedback
 from llmgym.data.preferences import generate_preferences
 from llmgym.errors import DataError
+from llmgym.train.agent import OfflineAgent, run_command
+from llmgym.train.preference_data import write_down
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
-    from llmgym.agents.training import Training
     from llmgym.learn.learner import Learner
     from llmgym.learn.losses import KTOLoss
     from llmgym.learn.policy import Policy
     from llmgym.rollout.trajectory import Trajectory
+    from llmgym.train.training import Training
 
 
 class KTOConfig(OfflineConfig):

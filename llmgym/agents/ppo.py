@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from llmgym.agents.base import OnlineAgent, run_command
 from llmgym.config.sections import PolicyGradientConfig, Positive
 from llmgym.learn.kl import AdaptiveKL, FixedKL, kl_controller
+from llmgym.train.agent import OnlineAgent, run_command
 
 if TYPE_CHECKING:
     from tensordict import TensorDict

@@ -21,20 +21,20 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from llmgym.agents.base import Trainable, run_command
-from llmgym.config.sections import Data, Learner, LearningConfig, Run
+from llmgym.config.sections import Data, Learner, RewardConfig, Run
 from llmgym.data.preferences import Preference, generate_preferences, read_preferences
 from llmgym.errors import DataError
+from llmgym.train.agent import RewardAgent, run_command
+from llmgym.train.preference_data import encode_pairs
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
-    from llmgym.agents.loop import Loop
     from llmgym.learn import reward_model
     from llmgym.learn.losses import BradleyTerryLoss
 
 
-class RewardModelConfig(LearningConfig):
+class RewardModelConfig(RewardConfig):
     """Train a reward model on preferences."""
 
     usual_learning_rate: ClassVar[float] = 1e-5
@@ -43,9 +43,6 @@ class RewardModelConfig(LearningConfig):
     learner: Learner = Learner(warmup_steps=20)  # while the fresh head finds its direction
     data: Data = Data(examples=6600, batch_size=16)  # those held out among them
 
-    held_out: Annotated[int, Field(ge=0)] = 200
-    """Preferences that it is judged on before and after, and does not learn from; 0 for none."""
-
     center_coef: Annotated[float, Field(ge=0)] = 0.01
     """Weight of the term that centres rewards at zero; 0 for none."""
 
@@ -53,7 +50,7 @@ class RewardModelConfig(LearningConfig):
     """Ask for the margins of the data: its column `margin`, or else the difference of its scores."""
 
 
-class RewardModel(Trainable):
+class RewardModel(RewardAgent):
     """Bradley-Terry training of a reward model; see the module for the equation."""
 
     name = "reward_model"
@@ -84,27 +81,6 @@ class RewardModel(Trainable):
         from llmgym.learn.losses import BradleyTerryLoss
 
         return BradleyTerryLoss(model, center_coef=self.config.center_coef)
-
-    def _make_training(self) -> Loop:
-        from llmgym.agents.reward_training import RewardTraining
-
-        return RewardTraining(self)
-
-
-def encode_pairs(preferences: Sequence[Preference], model: reward_model.RewardModel) -> list[list[list[int]]]:
-    """Return both sides of each preference as tokens, the chosen one first.
-
-    Raises:
-        DataError: One is longer than the model can read.
-    """
-    pairs = [[model.encode(pair.prompt + side) for side in (pair.chosen, pair.rejected)] for pair in preferences]
-    longest = max(len(row) for pair in pairs for row in pair)
-    if longest > model.context_length:
-        raise DataError(
-            f"A preference has a side of {longest} tokens, more than the {model.context_length} that the model "
-            "reads; nothing is cut off. Leave such pairs out."
-        )
-    return pairs
 
 
 def margin_of(pair: Preference) -> float:

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from llmgym.agents.base import OfflineAgent, run_command
-from llmgym.agents.preference_data import write_down
 from llmgym.config.sections import OfflineConfig
 from llmgym.data.demonstrations import Conversation, read_conversations
 from llmgym.envs.seeds import training_seeds
 from llmgym.registry import make_env
 from llmgym.rollout.demonstrate import demonstrate
+from llmgym.train.agent import OfflineAgent, run_command
+from llmgym.train.preference_data import write_down
 
 if TYPE_CHECKING:
     from tensordict import TensorDict

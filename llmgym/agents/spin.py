@@ -26,17 +26,17 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from llmgym.agents.base import OnlineAgent, run_command
 from llmgym.config.sections import OnlineConfig, Rollout, Updates
 from llmgym.learn.pairing import collate_pairs
+from llmgym.train.agent import OnlineAgent, run_command
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
-    from llmgym.agents.training import Training
     from llmgym.learn.losses import DPOLoss
     from llmgym.learn.policy import Policy
     from llmgym.rollout.trajectory import Trajectory
+    from llmgym.train.training import Training
 
 
 class SPINConfig(OnlineConfig):

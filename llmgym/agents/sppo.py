@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from llmgym.agents.base import OnlineAgent, run_command
 from llmgym.config.choices import Preference
 from llmgym.config.sections import OnlineConfig, Updates
+from llmgym.train.agent import OnlineAgent, run_command
 
 if TYPE_CHECKING:
     from tensordict import TensorDict

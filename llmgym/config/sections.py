@@ -362,6 +362,15 @@ class PolicyGradientConfig(OnlineConfig):
         }
 
 
+class RewardConfig(LearningConfig):
+    """What everything that trains a reward model on preferences has."""
+
+    data: Data = Data()
+
+    held_out: Annotated[int, Field(ge=0)] = 200
+    """Preferences that it is judged on before and after, and does not learn from; 0 for none."""
+
+
 class OfflineConfig(AgentConfig):
     """What everything that learns from data has."""
 

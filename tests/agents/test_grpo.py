@@ -19,11 +19,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 import llmgym
 from llmgym.agents import GRPO
 from llmgym.agents.grpo import GRPOConfig, main
-from llmgym.agents.loop import Result
 from llmgym.data.trajectories import read_trajectories
 from llmgym.errors import ConfigError
 from llmgym.learn.checkpoint import Origin, origin_of
 from llmgym.models.tiny import CHATML
+from llmgym.train.loop import Result
 
 SMALL: dict[str, Any] = {"prompts_per_step": 2, "group_size": 4, "eval_episodes": 0, "max_tokens": 48}
 

@@ -14,9 +14,9 @@ from conftest import random_model
 from transformers import PreTrainedTokenizerFast
 
 from llmgym.agents import DPO, IPO, KLDPO, KTO, ORPO, SFT, RewardMLE, dpo, kto, reward_model, sft
-from llmgym.agents.base import OfflineAgent
 from llmgym.data.feedback import Feedback
 from llmgym.data.preferences import Preference, generate_preferences, write_preferences
+from llmgym.train.agent import OfflineAgent
 from llmgym.types import Message
 
 AGENTS: list[type[OfflineAgent]] = [DPO, IPO, KLDPO, KTO, ORPO, RewardMLE, SFT]

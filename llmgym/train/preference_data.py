@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from llmgym.agents.base import OfflineAgent
 from llmgym.data.preferences import Preference, generate_preferences, read_preferences
 from llmgym.errors import DataError
+from llmgym.train.agent import OfflineAgent
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
-    from llmgym.agents.training import Training
+    from llmgym.learn.reward_model import RewardModel
     from llmgym.rollout.trajectory import Trajectory
+    from llmgym.train.training import Training
     from llmgym.types import Message
 
 
@@ -64,3 +65,19 @@ def write_down(
             f"context_length, if the model can take more. It begins with {prompt[-1].content[:60]!r}."
         )
     return trajectory
+
+
+def encode_pairs(preferences: Sequence[Preference], model: RewardModel) -> list[list[list[int]]]:
+    """Return both sides of each preference as tokens, the chosen one first.
+
+    Raises:
+        DataError: One is longer than the model can read.
+    """
+    pairs = [[model.encode(pair.prompt + side) for side in (pair.chosen, pair.rejected)] for pair in preferences]
+    longest = max(len(row) for pair in pairs for row in pair)
+    if longest > model.context_length:
+        raise DataError(
+            f"A preference has a side of {longest} tokens, more than the {model.context_length} that the model "
+            "reads; nothing is cut off. Leave such pairs out."
+        )
+    return pairs

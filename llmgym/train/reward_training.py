@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 import transformers
 
-from llmgym.agents.loop import Loop, device_of, dtype_of, make_learner
-from llmgym.agents.offline import drawn
-from llmgym.agents.reward_model import encode_pairs
-from llmgym.agents.rows import tell_of_skipped, usable
+from llmgym.config.sections import RewardConfig
 from llmgym.errors import ConfigError, DataError
 from llmgym.evaluate import Evaluation, wilson_interval
 from llmgym.learn.checkpoint import save_checkpoint
@@ -26,9 +23,13 @@ from llmgym.models.threads import use_available_processors
 from llmgym.registry import resolve_env
 from llmgym.rollout.run_time import set_run_time
 from llmgym.rollout.trajectory import Trajectory
+from llmgym.train.loop import Loop, device_of, dtype_of, make_learner
+from llmgym.train.offline import drawn
+from llmgym.train.preference_data import encode_pairs
+from llmgym.train.rows import tell_of_skipped, usable
 
 if TYPE_CHECKING:
-    from llmgym.agents.reward_model import RewardModel, RewardModelConfig
+    from llmgym.train.agent import RewardAgent
 
 
 class RewardTraining(Loop):
@@ -41,11 +42,11 @@ class RewardTraining(Loop):
         DataError: There are too few preferences.
     """
 
-    def __init__(self, agent: RewardModel) -> None:
+    def __init__(self, agent: RewardAgent) -> None:
         transformers.utils.logging.disable_progress_bar()
         use_available_processors()
         config = agent.config
-        self.config: RewardModelConfig = config
+        self.config: RewardConfig = config
         self.name, self.agent = agent.name, agent
         self.env_id = resolve_env(config.environment.env)
         torch.manual_seed(config.run.seed)  # of the head's first weights

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from llmgym.config import parse_command_line
-from llmgym.config.sections import AgentConfig, LearningConfig, OfflineConfig, OnlineConfig
+from llmgym.config.sections import AgentConfig, LearningConfig, OfflineConfig, OnlineConfig, RewardConfig
 from llmgym.errors import ConfigError, LLMGymError
 from llmgym.learn.signal import differ
 from llmgym.scorers import AnyScorer, PairwiseScorer, ScoreFunction, resolve_scorer
@@ -18,14 +18,16 @@ from llmgym.scorers import AnyScorer, PairwiseScorer, ScoreFunction, resolve_sco
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
-    from llmgym.agents.loop import Loop, Result
-    from llmgym.agents.training import Training
+    from llmgym.data.preferences import Preference
     from llmgym.evaluate import Evaluation
     from llmgym.learn.kl import AdaptiveKL, FixedKL
     from llmgym.learn.learner import Learner
     from llmgym.learn.losses import LanguageModelLoss
     from llmgym.learn.policy import Policy
+    from llmgym.learn.reward_model import RewardModel
     from llmgym.rollout.trajectory import Trajectory
+    from llmgym.train.loop import Loop, Result
+    from llmgym.train.training import Training
 
 
 class Trainable(ABC):
@@ -215,7 +217,7 @@ class OnlineAgent(Agent):
         return differ(scores) if self.compares_siblings else bool(scores)
 
     def _make_training(self) -> Training:
-        from llmgym.agents.online import OnlineTraining
+        from llmgym.train.online import OnlineTraining
 
         return OnlineTraining(self)
 
@@ -238,9 +240,32 @@ class OfflineAgent(Agent):
         """Turn some examples into a batch that the loss reads."""
 
     def _make_training(self) -> Training:
-        from llmgym.agents.offline import OfflineTraining
+        from llmgym.train.offline import OfflineTraining
 
         return OfflineTraining(self)
+
+
+class RewardAgent(Trainable):
+    """Trains a reward model on preferences."""
+
+    config: RewardConfig
+
+    @abstractmethod
+    def examples(self, skipped: list[str] | None = None) -> list[Preference]:
+        """Return all preferences; see `OfflineAgent.examples`."""
+
+    @abstractmethod
+    def prepare(self, preferences: Sequence[Preference], model: RewardModel) -> TensorDict:
+        """Turn some preferences into a batch that the loss reads."""
+
+    @abstractmethod
+    def loss(self, model: RewardModel) -> LanguageModelLoss:
+        """Return the loss that trains `model`."""
+
+    def _make_training(self) -> Loop:
+        from llmgym.train.reward_training import RewardTraining
+
+        return RewardTraining(self)
 
 
 def run_command(agent_class: type[Trainable], arguments: Sequence[str] | None = None) -> int:

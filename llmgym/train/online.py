@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmgym.agents.loop import mean_of_updates
-from llmgym.agents.training import Training
 from llmgym.config.sections import OnlineConfig, PolicyGradientConfig
 from llmgym.engines.base import LendsMemory
 from llmgym.envs.seeds import training_seeds
@@ -25,13 +23,15 @@ from llmgym.learn.reference import kl_from, log_probs_of
 from llmgym.report.console import notify
 from llmgym.rollout.collector import Task
 from llmgym.rollout.trajectory import Trajectory
+from llmgym.train.loop import mean_of_updates
+from llmgym.train.training import Training
 from llmgym.types import Message
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
     from torch import Tensor
 
-    from llmgym.agents.base import OnlineAgent
+    from llmgym.train.agent import OnlineAgent
 
 _LEAST_ROWS = 16  # that decode in about the time that fewer take
 _PROMPTS_TRIED = 4  # first prompts whose length an estimate goes by

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmgym.agents.rows import conversations_of, tell_of_skipped, usable
-from llmgym.agents.training import Training
 from llmgym.config.sections import OfflineConfig
 from llmgym.errors import DataError
 from llmgym.rollout.trajectory import Trajectory
+from llmgym.train.rows import conversations_of, tell_of_skipped, usable
+from llmgym.train.training import Training
 
 if TYPE_CHECKING:
-    from llmgym.agents.base import OfflineAgent
+    from llmgym.train.agent import OfflineAgent
 
 
 class OfflineTraining(Training):

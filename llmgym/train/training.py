@@ -13,7 +13,6 @@ import transformers
 from tensordict import TensorDict
 from transformers import PreTrainedModel
 
-from llmgym.agents.loop import Loop, device_of, dtype_of, make_learner
 from llmgym.config.sections import AgentConfig
 from llmgym.engines.base import Engine
 from llmgym.engines.make import engine_kind, make_engine
@@ -37,9 +36,10 @@ from llmgym.rollout.collector import Collector
 from llmgym.rollout.run_time import set_run_time
 from llmgym.scorers import AnyScorer, Scorer
 from llmgym.scorers.pointwise import Unscored
+from llmgym.train.loop import Loop, device_of, dtype_of, make_learner
 
 if TYPE_CHECKING:
-    from llmgym.agents.base import Agent
+    from llmgym.train.agent import Agent
 
 
 class Training(Loop):
