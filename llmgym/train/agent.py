@@ -268,13 +268,18 @@ class RewardAgent(Trainable):
         return RewardTraining(self)
 
 
-def run_command(agent_class: type[Trainable], arguments: Sequence[str] | None = None) -> int:
+def run_command(agent_class: type[Trainable], arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Train an agent from the command line.
+
+    Args:
+        agent_class: Whose configuration to read.
+        arguments: The words of the command line; None for those of this process.
+        prog: How the command is called; None for that of an algorithm of llmgym.
 
     Returns:
         The exit code: 0, 2 for a mistake that the message explains, 130 if interrupted.
     """
-    prog = f"python -m llmgym.agents.{agent_class.name}"
+    prog = prog or f"python -m llmgym.agents.{agent_class.name}"
     try:
         config = parse_command_line(agent_class.config_class, arguments, prog)
         if config is not None:
