@@ -21,7 +21,8 @@ from verl.trainer.config.algorithm import AlgoConfig
 from verl.trainer.ppo import core_algos
 
 from benchmarks.results import Claim, claim_table, processor
-from llmgym.learn.advantages import ESTIMATORS, Estimator, gae, whiten
+from llmgym.config.choices import Estimator
+from llmgym.learn.advantages import ESTIMATORS, gae, whiten
 
 GAMMA, LAMBDA = 1.0, 0.95
 THEIRS: list[tuple[Estimator, str]] = [  # our estimator, and verl's for the same thing

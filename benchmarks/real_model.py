@@ -137,7 +137,7 @@ def held_out(agent: Any, episodes: int) -> Played:
 
     training = agent.training
     collector = Collector(training.make_envs(episodes, split="eval"), training.codec, training.engine)
-    played = collector.collect([Task(seed, seed) for seed in range(episodes)], training.sampling(seed=0))
+    played = collector.collect([Task(seed, seed) for seed in range(episodes)], training.config.sampling)
     return Played(
         [trajectory.parts["success"] == 1 for trajectory in played],
         sum(trajectory.parts["one_place"] > 0 for trajectory in played) / episodes,
@@ -163,7 +163,7 @@ def probability_when_begun(agent: Any, seed: int) -> float:
     )
     with torch.no_grad():
         logits = training.model(torch.tensor([[*training.codec.prompt(messages), *begun]])).logits[0, -1]
-    return float((logits / training.config.temperature).softmax(-1)[whole[len(begun)]])
+    return float((logits / training.config.sampling.temperature).softmax(-1)[whole[len(begun)]])
 
 
 def table(runs: Sequence[Run]) -> str:

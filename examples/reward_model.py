@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from llmgym.agents import OPO, RewardModel
-from llmgym.agents.loop import Result
 from llmgym.data.preferences import generate_preferences, write_preferences
+from llmgym.train.loop import Result
 
 PAIRS = Path("preferences.parquet")
 

@@ -1,42 +1,42 @@
 """The console script ``llmgym``."""
 
 import argparse
+import ast
 import importlib
+import importlib.util
+import pkgutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import gymnasium
 
+import llmgym.agents
 from llmgym.envs.checker import check_env
-from llmgym.errors import LLMGymError
+from llmgym.errors import ConfigError, LLMGymError
 from llmgym.registry import registered_envs, resolve_env
 from llmgym.version import __version__
 
-AGENTS = {
-    "dpo": "Direct Preference Optimisation",
-    "grpo": "Group Relative Policy Optimisation",
-    "ipo": "Identity Preference Optimisation",
-    "iterative_dpo": "iterative Direct Preference Optimisation",
-    "kl_dpo": "DPO and a KL penalty, which some texts call KTO",
-    "kto": "Kahneman-Tversky Optimisation",
-    "opo": "Online Preference Optimisation",
-    "orpo": "Odds Ratio Preference Optimisation",
-    "ppo": "Proximal Policy Optimisation",
-    "reward_mle": "maximum likelihood minus a reward, which some texts call ORPO",
-    "reward_model": "Bradley-Terry: a reward model from preferences",
-    "sft": "supervised fine-tuning",
-    "spin": "Self-Play Fine-Tuning",
-    "sppo": "Self-Play Preference Optimisation",
-}
-"""Every agent's module in `llmgym.agents`, and what it is."""
+_ALGORITHM = "path/to/file.py:Class or package.module:Class"
+
+
+def agents() -> dict[str, str]:
+    """Return every algorithm's module in `llmgym.agents`, and the first line of what it says of itself."""
+    found = {}
+    for module in pkgutil.iter_modules(llmgym.agents.__path__):
+        source = Path(llmgym.agents.__path__[0], f"{module.name}.py").read_text(encoding="utf-8")
+        found[module.name] = (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``llmgym``; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     sys.path.insert(0, "")  # so that `my_module:MyEnv-v0` is found in the current directory
-    if words and words[0] in AGENTS:
+    if words and words[0] in agents():
         return int(importlib.import_module(f"llmgym.agents.{words[0]}").main(words[1:]))
+    if words[:1] == ["train"] and len(words) > 1 and not words[1].startswith("-"):
+        return _train(words[1], words[2:])
     options = _parser().parse_args(words)
     try:
         if options.command == "envs":
@@ -51,12 +51,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _train(name: str, words: Sequence[str]) -> int:
+    """Train with an algorithm from outside the package."""
+    from llmgym.train.agent import Trainable, run_command  # so that `llmgym envs` is as quick as it was
+
+    place, _, attribute = name.rpartition(":")
+    try:
+        if place.endswith(".py"):
+            spec = importlib.util.spec_from_file_location(Path(place).stem, place)
+            if spec is None or spec.loader is None or not Path(place).is_file():
+                raise ConfigError(f"{name!r}: no such file; expected {_ALGORITHM}.")
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[spec.name] = module
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(place or attribute)
+        agent_class = getattr(module, attribute, None)
+        if not (isinstance(agent_class, type) and issubclass(agent_class, Trainable)):
+            raise ConfigError(
+                f"{name!r}: expected an algorithm there, a class derived from OnlineAgent or OfflineAgent."
+            )
+    except ModuleNotFoundError as error:
+        print(
+            f"llmgym train: {name!r}: {error}; expected path/to/file.py:Class or package.module:Class.", file=sys.stderr
+        )
+        return 2
+    except LLMGymError as error:
+        print(f"llmgym train: {error}", file=sys.stderr)
+        return 2
+    return run_command(agent_class, words, f"llmgym train {name}")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="llmgym", description="Train language models to act over several turns.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, title in AGENTS.items():
-        commands.add_parser(name, help=f"train with {title}; see `llmgym {name} --help`", add_help=False)
+    for name, title in agents().items():
+        commands.add_parser(name, help=title.replace("%", "%%"), add_help=False)
+    train = commands.add_parser("train", help="train with an algorithm of your own; its options follow")
+    train.add_argument("algorithm", help=_ALGORITHM)
     commands.add_parser("envs", help="list the registered text environments")
     check = commands.add_parser("check", help="check an environment: Gymnasium's contract, purity, its expert")
     check.add_argument("env", help="a registered id, or package.module:Id")

@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llmgym.rollout.collector import Collector, Sampling, Task
+from llmgym.config.sections import Sampling
+from llmgym.rollout.collector import Collector, Task
 from llmgym.rollout.trajectory import Trajectory
 
 
@@ -36,9 +37,9 @@ class Evaluation:
     measure: str = "success"
 
 
-def evaluate(collector: Collector, seeds: Sequence[int], sampling: Sampling) -> Evaluation:
-    """Play one episode per seed and sum up."""
-    return summarise(collector.collect([Task(seed, group) for group, seed in enumerate(seeds)], sampling))
+def evaluate(collector: Collector, seeds: Sequence[int], sampling: Sampling, seed: int) -> Evaluation:
+    """Play one episode per task, whose seeds these are, and sum up; `seed` is that of sampling."""
+    return summarise(collector.collect([Task(task, group) for group, task in enumerate(seeds)], sampling, seed))
 
 
 def summarise(trajectories: Sequence[Trajectory]) -> Evaluation:

@@ -5,13 +5,15 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from llmgym.agents import GRPO
-from llmgym.agents.base import Agent
 from llmgym.agents.grpo import GRPOConfig
-from llmgym.cli import AGENTS
+from llmgym.cli import agents
 from llmgym.config import Config, parse_command_line, read_yaml
+from llmgym.config.sections import Learner
 from llmgym.errors import ConfigError
+from llmgym.train.agent import Agent
 
 
 def parse(*words: str) -> GRPOConfig:
@@ -21,7 +23,7 @@ def parse(*words: str) -> GRPOConfig:
 
 
 def test_every_option_has_a_help_text() -> None:
-    assert all(field.description for field in GRPOConfig.model_fields.values())
+    assert all(field.description for _, field in GRPOConfig.options().values())
 
 
 def test_help_shows_every_option_once_among_others_of_its_kind(capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,17 +32,18 @@ def test_help_shows_every_option_once_among_others_of_its_kind(capsys: pytest.Ca
     printed = capsys.readouterr().out
     boxes = re.split(r"\n ([a-z-]+) options +\n", printed)
     found = dict(zip(boxes[1::2], boxes[2::2], strict=True))
-    assert list(found) == ["learning", "sampling", "engine", "agent", "online", "policy-gradient", "grpo"]
+    sections = ["run", "environment", "model", "learner", "policy", "conversation", "sampling", "engine", "evaluation"]
+    assert list(found) == [*sections, "rollout", "updates", "objective", "mismatch", "grpo"]
     assert "--temperature" in found["sampling"]
     assert "--clip-epsilon" in found["grpo"]
-    for name in GRPOConfig.model_fields:
+    for name in GRPOConfig.options():
         assert len(re.findall(rf"^ +--{name.replace('_', '-')}[ ,]", printed, re.MULTILINE)) == 1
 
 
 def test_a_configuration_of_a_users_own_may_have_the_name_of_another() -> None:
     own = type("GRPOConfig", (GRPOConfig,), {"__annotations__": {"patience": int}, "patience": 3, "__doc__": "Mine."})
     config = parse_command_line(own, ["--patience", "5", "--steps", "2"], "test")
-    assert (config.patience, config.steps) == (5, 2)
+    assert (config.patience, config.run.steps) == (5, 2)
     nameless = type("Config", (Config,), {"__annotations__": {"many": int}, "many": 3})
     assert parse_command_line(nameless, ["--many", "4"], "test").many == 4
 
@@ -49,21 +52,26 @@ def test_options_on_the_command_line_win_over_those_in_the_file(tmp_path: Path) 
     file = tmp_path / "some.yaml"
     file.write_text("steps: 7\ngroup_size: 4\nenv_kwargs: {difficulty: 3}\ngradient_checkpointing: true\n")
     config = parse("--config", str(file), "--group-size", "6")
-    assert (config.steps, config.group_size, config.env_kwargs) == (7, 6, {"difficulty": 3})
-    assert config.gradient_checkpointing is True
-    assert parse("--config", str(file), "--no-gradient-checkpointing").gradient_checkpointing is False
+    assert (config.run.steps, config.rollout.group_size) == (7, 6)
+    assert config.environment.env_kwargs == {"difficulty": 3}
+    assert config.policy.gradient_checkpointing is True
+    assert parse("--config", str(file), "--no-gradient-checkpointing").policy.gradient_checkpointing is False
 
 
 def test_env_kwargs_are_typed_words() -> None:
     words = ["difficulty=2", "language=zh", "weights={evidence: 0.2}"]
-    assert parse("--env-kwargs", *words).env_kwargs == {"difficulty": 2, "language": "zh", "weights": {"evidence": 0.2}}
+    assert parse("--env-kwargs", *words).environment.env_kwargs == {
+        "difficulty": 2,
+        "language": "zh",
+        "weights": {"evidence": 0.2},
+    }
 
 
 def test_env_kwargs_of_both_places_are_merged(tmp_path: Path) -> None:
     file = tmp_path / "some.yaml"
     file.write_text("env_kwargs: {difficulty: 3, language: en}\n")
     config = parse("--config", str(file), "--env-kwargs", "language=zh")
-    assert config.env_kwargs == {"difficulty": 3, "language": "zh"}
+    assert config.environment.env_kwargs == {"difficulty": 3, "language": "zh"}
 
 
 @pytest.mark.parametrize("word", ["a=[1", "a=@x", "a", "=1"])
@@ -78,7 +86,7 @@ def test_what_is_printed_can_be_read_again(tmp_path: Path, capsys: pytest.Captur
     assert parse_command_line(GRPOConfig, ["--print-config", "--steps", "3", "--env-kwargs", "a=1"], "test") is None
     file = tmp_path / "printed.yaml"
     file.write_text(capsys.readouterr().out)
-    assert GRPOConfig.from_yaml(file) == GRPOConfig(steps=3, env_kwargs={"a": 1})
+    assert GRPOConfig.from_yaml(file) == GRPOConfig.of({"steps": 3, "env_kwargs": {"a": 1}})
 
 
 @pytest.mark.parametrize(
@@ -90,7 +98,8 @@ def test_what_is_printed_can_be_read_again(tmp_path: Path, capsys: pytest.Captur
         ("temperature: true", "temperature: .*true or false.*got True"),
         ("learning_rate: .inf", "learning_rate: .*finite number"),
         ("top_p: 0.9", "mismatch_correction: .*another distribution than the one that learns.*expected 'truncate'"),
-        ("top_k: 5", "mismatch_correction: .*expected 'truncate' or 'mask', or top_p 1 and top_k 0"),
+        ("min_p: 0.1", "mismatch_correction: .*another distribution"),
+        ("top_k: 5", "mismatch_correction: .*expected 'truncate' or 'mask', or top_p 1, top_k 0 and min_p 0"),
         ("mismatch_threshold: 1.0", "mismatch_threshold: .*greater than 1"),
         ("- steps", "has to hold options"),
         ("steps: [", "Cannot read the configuration"),
@@ -106,7 +115,7 @@ def test_a_file_that_is_wrong_says_where(tmp_path: Path, text: str, message: str
 @pytest.mark.parametrize("correction", ["truncate", "mask"])
 def test_top_p_and_top_k_are_for_runs_that_correct_for_them(correction: str) -> None:
     config = parse("--top-p", "0.9", "--top-k", "5", "--mismatch-correction", correction)
-    assert (config.top_p, config.top_k, config.mismatch_correction) == (0.9, 5, correction)
+    assert (config.sampling.top_p, config.sampling.top_k, config.mismatch.correction) == (0.9, 5, correction)
 
 
 def test_a_file_that_is_not_there_is_named() -> None:
@@ -123,7 +132,7 @@ def test_an_unknown_option_names_the_nearest_and_exits_with_2(capsys: pytest.Cap
 
 def agent_of(file: Path) -> type[Agent]:
     """The agent whose name a file in configs begins with."""
-    name = max((name for name in AGENTS if file.stem.startswith(f"{name}_")), key=len)
+    name = max((name for name in agents() if file.stem.startswith(f"{name}_")), key=len)
     classes = vars(importlib.import_module(f"llmgym.agents.{name}")).values()
     (agent,) = (one for one in classes if isinstance(one, type) and vars(one).get("name") == name)
     return agent
@@ -135,20 +144,44 @@ def agent_of(file: Path) -> type[Agent]:
 def test_every_yaml_in_configs_is_valid_and_holds_only_what_differs(file: Path) -> None:
     config_class = agent_of(file).config_class
     given = read_yaml(file)
-    defaults = config_class().model_dump(mode="json")
-    config_class.of(given)
+    assert config_class.of(given)
+    defaults = yaml.safe_load(config_class().to_yaml())
     assert {name for name, value in given.items() if value == defaults[name]} == set()
 
 
 def test_every_agent_has_a_configuration_to_start_from() -> None:
     files = (Path(__file__).parent.parent / "configs").glob("*.yaml")
-    assert {agent_of(file).name for file in files} == set(AGENTS)
+    assert {agent_of(file).name for file in files} == set(agents())
 
 
 def test_a_model_may_be_given_as_a_path(tmp_path: Path) -> None:
-    assert GRPO(model=tmp_path).config.model == str(tmp_path)
+    assert GRPO(model=tmp_path).config.model.name == str(tmp_path)
 
 
 def test_adapters_learn_ten_times_as_fast_unless_told() -> None:
-    assert GRPOConfig(model="owner/model").own_learning_rate == pytest.approx(1e-6)
-    assert GRPOConfig(model="owner/model", lora_rank=8).own_learning_rate == pytest.approx(1e-5)
+    assert GRPOConfig.of({"model": "owner/model"}).learning_rate == pytest.approx(1e-6)
+    assert GRPOConfig.of({"model": "owner/model", "lora_rank": 8}).learning_rate == pytest.approx(1e-5)
+
+
+def test_sections_keep_what_an_algorithm_has_unless_told() -> None:
+    class Gentle(GRPOConfig):
+        learner: Learner = Learner(warmup_steps=7)
+
+    config = Gentle.of({"weight_decay": 0.1})
+    assert (config.learner.warmup_steps, config.learner.weight_decay) == (7, 0.1)
+    assert Gentle.of(config.flat()) == config
+    assert Gentle.of(yaml.safe_load(config.to_yaml())) == config
+
+
+def test_no_two_options_of_an_algorithm_have_one_name() -> None:
+    for name in agents():
+        config = agent_of(Path(f"{name}_x")).config_class()
+        inner = [kind.model_fields for kind in config.sections().values()]
+        own = [field for field in type(config).model_fields if field not in config.sections()]
+        assert len(config.flat()) == len(own) + sum(map(len, inner))
+
+
+def test_settled_values_take_the_place_of_none() -> None:
+    config = GRPOConfig().with_options(learning_rate=1e-4, eval_episodes=3, clip_epsilon=(0.1, 0.1), steps=2)
+    assert (config.learner.learning_rate, config.evaluation.episodes, config.run.steps) == (1e-4, 3, 2)
+    assert config.clip_epsilon == (0.1, 0.1)

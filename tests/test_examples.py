@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from llmgym.cli import main
+from llmgym.rollout.trajectory import Reply, Trajectory
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -29,3 +32,53 @@ def test_a_loss_learns_in_a_loop_of_ones_own_and_the_docs_show_that_loop(capsys:
     assert losses == sorted(losses, reverse=True)
     code = (EXAMPLES / "own_loop.py").read_text(encoding="utf-8").split("\n", 2)[2]
     assert code in (EXAMPLES.parent / "docs" / "algorithms" / "README.md").read_text(encoding="utf-8")
+
+
+OWN = f"{EXAMPLES / 'own_algorithm.py'}:Reinforce"
+SMALL = {"prompts_per_step": 2, "group_size": 4, "eval_episodes": 0, "max_tokens": 48}
+
+
+def test_an_algorithm_of_ones_own_trains_from_python_and_from_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agent = runpy.run_path(str(EXAMPLES / "own_algorithm.py"))["Reinforce"]
+    (metrics,) = agent(output_dir=tmp_path / "python", **SMALL).train(steps=1).metrics
+    assert metrics["grad_norm"] > 0
+    words = [word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    options = [*words, "--steps", "1", "--discount", "0.9", "--output-dir", str(tmp_path / "command")]
+    assert main(["train", OWN, *options]) == 0
+    (run,) = (tmp_path / "command").iterdir()
+    assert run.name.startswith("reinforce-AIOpsTriage-v0-")
+    assert "discount: 0.9" in (run / "config.yaml").read_text()
+    assert "reinforce-AIOpsTriage-v0: tiny" in capsys.readouterr().out
+
+
+def test_its_advantages_are_those_of_each_turn() -> None:
+    agent = runpy.run_path(str(EXAMPLES / "own_algorithm.py"))["Reinforce"](discount=0.5)
+
+    def episode(*rewards: float) -> Trajectory:
+        replies = [Reply(1 + 2 * turn, 2 + 2 * turn, "stop", 0, reward) for turn, reward in enumerate(rewards)]
+        count = 1 + 2 * len(rewards)
+        mask = [index % 2 == 1 for index in range(count)]
+        return Trajectory(0, 0, list(range(count)), mask, [0.0] * count, replies, score=sum(rewards))
+
+    batch = agent.prepare([episode(1.0, 2.0), episode(0.0, 4.0), episode(3.0)])
+    assert batch["advantage"].tolist() == [  # returns: 2 and 2; 2 and 4; 3
+        [0.0, 2 - 2.5, 0.0, 2 - 4.0, 0.0],
+        [0.0, 2 - 2.5, 0.0, 4 - 2.0, 0.0],
+        [0.0, 3 - 2.0, 0.0, 0.0, 0.0],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere.py:Reinforce", "no such file"),
+        ("no.such.module:Reinforce", "No module named 'no'"),
+        (f"{EXAMPLES / 'own_algorithm.py'}:Nothing", "expected an algorithm there"),
+        (f"{EXAMPLES / 'own_algorithm.py'}:Trajectory", "expected an algorithm there"),
+    ],
+)
+def test_what_is_no_algorithm_is_refused(name: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", name]) == 2
+    assert message in capsys.readouterr().err

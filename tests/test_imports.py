@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llmgym.cli import AGENTS
+from llmgym.cli import agents
 
 PACKAGE = Path(__file__).parent.parent / "llmgym"
 
@@ -18,17 +18,19 @@ LAYERS = [
     {"llmgym.scorers", "llmgym.envs"},
     {"llmgym.registry", "llmgym"},
     {"llmgym.models"},
+    {"llmgym.engines"},
     {"llmgym.rollout"},
     {"llmgym.data"},
     {"llmgym.learn"},
     {"llmgym.evaluate"},
     {"llmgym.report"},
+    {"llmgym.train"},
     {"llmgym.agents"},
-    {"llmgym.cli"},
+    {"llmgym.cli", "llmgym.__main__"},
 ]
 EXCEPTIONS = {
     "llmgym.models.tiny": ("llmgym.rollout",),  # the recipe of the bundled model encodes chats
-    "llmgym.models.compat": ("llmgym.rollout", "llmgym.learn"),  # tries what stands on models
+    "llmgym.models.compat": ("llmgym.engines", "llmgym.rollout", "llmgym.learn"),  # tries what stands on models
 }
 
 
@@ -79,7 +81,7 @@ def loaded_by(statement: str) -> set[str]:
         "import llmgym",
         "import llmgym, gymnasium; gymnasium.make('llmgym/AIOpsTriage-v0').reset(seed=0)",
         "import llmgym.scorers, llmgym.data, llmgym.data.trajectories, llmgym.data.preferences",
-        f"import {', '.join(f'llmgym.agents.{name}' for name in AGENTS)}",
+        f"import {', '.join(f'llmgym.agents.{name}' for name in agents())}",
         "import llmgym.models.teacher",
     ],
 )

@@ -18,7 +18,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from llmgym.agents import DPO, GRPO, OPO, PPO, SPPO, RewardModel  # the variable has to be set before torch is imported
-from llmgym.agents.base import Trainable
+from llmgym.train.agent import Trainable
 
 ONLINE = {"prompts_per_step": 4, "group_size": 4, "max_tokens": 48, "eval_episodes": 8, "sample_every": 0}
 RUNS: dict[str, tuple[type[Trainable], dict[str, Any]]] = {

@@ -12,10 +12,11 @@ import torch
 
 from benchmarks.model import ENV, codec
 from benchmarks.work import Work
+from llmgym.config.sections import Sampling
+from llmgym.engines.local.engine import LocalEngine
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.models.causal_lm import load_causal_lm
-from llmgym.rollout.collector import Collector, Sampling, Task
-from llmgym.rollout.engines.local import LocalEngine
+from llmgym.rollout.collector import Collector, Task
 
 
 def load(model: str, dtype: str) -> Callable[[Work], list[list[list[int]]]]:
@@ -29,7 +30,7 @@ def load(model: str, dtype: str) -> Callable[[Work], list[list[list[int]]]]:
         seeds = {tuple(prompt): seed for seed, prompt in enumerate(dict.fromkeys(map(tuple, work.prompts)))}
         tasks = [Task(seed=seeds[tuple(prompt)], group=seeds[tuple(prompt)]) for prompt in work.prompts]
         envs = TextVectorEnv([lambda: gymnasium.make(ENV)] * len(tasks))
-        trajectories = Collector(envs, chat, engine).collect(tasks, Sampling(length, seed=work.seed))
+        trajectories = Collector(envs, chat, engine).collect(tasks, Sampling(max_tokens=length), work.seed)
         for trajectory, prompt in zip(trajectories, work.prompts, strict=True):
             assert trajectory.tokens[: trajectory.replies[0].start] == prompt
             first, second = trajectory.replies

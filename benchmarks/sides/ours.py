@@ -7,8 +7,8 @@ import torch
 
 from benchmarks.sides.rollout import rollout
 from benchmarks.work import Work
+from llmgym.engines.local.engine import LocalEngine
 from llmgym.models.causal_lm import load_causal_lm
-from llmgym.rollout.engines.local import LocalEngine
 
 
 def load(model: str, dtype: str) -> Callable[[Work], list[list[list[int]]]]:

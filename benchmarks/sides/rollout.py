@@ -4,7 +4,8 @@ It returns tokens and their log-probabilities as Python lists, each request with
 """
 
 from benchmarks.work import Work
-from llmgym.rollout.engines.base import Engine, GenerationRequest
+from llmgym.config.sections import Sampling
+from llmgym.engines.base import Engine, GenerationRequest
 
 
 def rollout(engine: Engine, work: Work) -> list[list[list[int]]]:
@@ -16,7 +17,7 @@ def rollout(engine: Engine, work: Work) -> list[list[list[int]]]:
         turn = len(replies[episode])
         seed = (work.seed << 64) + (episode << 16) + turn
         length = work.lengths[episode][turn]
-        return GenerationRequest(episode, episode, list(contexts[episode]), length, (), 1.0, seed)
+        return GenerationRequest(episode, episode, list(contexts[episode]), length, (), Sampling(), seed)
 
     engine.submit([request(episode) for episode in range(len(contexts))])
     over = 0

@@ -6,8 +6,8 @@ from typing import Any
 from benchmarks.sides.rollout import rollout
 from benchmarks.sides.sglang_cpu import OPTIONS
 from benchmarks.work import Work
-from llmgym.rollout.engines.sglang.engine import SGLangEngine
-from llmgym.rollout.engines.sglang.in_process import InProcess
+from llmgym.engines.sglang.engine import SGLangEngine
+from llmgym.engines.sglang.in_process import InProcess
 
 
 class Unending(InProcess):

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from llmgym.agents.base import run_command
-from llmgym.agents.config import OfflineConfig
-from llmgym.agents.preference_data import PreferenceAgent
+from llmgym.config.sections import OfflineConfig
+from llmgym.train.agent import run_command
+from llmgym.train.preference_data import PreferenceAgent
 
 if TYPE_CHECKING:
     from llmgym.learn.losses import DPOLoss

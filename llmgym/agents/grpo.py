@@ -27,14 +27,13 @@ from __future__ import annotations  # torch is imported when an agent is used, s
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from llmgym.agents.base import OnlineAgent, run_command
-from llmgym.agents.config import PolicyGradientConfig, Positive
-from llmgym.learn.advantages import Estimator
-from llmgym.learn.mismatch import Level
+from llmgym.config.choices import Estimator, Level
+from llmgym.config.sections import PolicyGradientConfig
+from llmgym.train.agent import OnlineAgent, run_command
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
@@ -47,11 +46,10 @@ if TYPE_CHECKING:
 class GRPOConfig(PolicyGradientConfig):
     """Train a language model in a text environment with GRPO."""
 
+    least_group: ClassVar[int] = 1
+
     advantage: Annotated[Estimator, Field(validate_default=True)] = "group_std"
     """What an episode is compared with, and by what the difference is divided; see `llmgym.learn.advantages`."""
-
-    group_size: Positive = 8
-    """Episodes per task. One is enough where `advantage` compares with the whole batch: `reinforce_plus_plus`."""
 
     surrogate: Literal["clip", "cispo"] = "clip"
     """PPO's clipped objective, or CISPO's clipped weights, which leave no token without a gradient."""
@@ -78,7 +76,8 @@ class GRPOConfig(PolicyGradientConfig):
     @field_validator("advantage")
     @classmethod
     def _has_siblings_to_compare(cls, advantage: Estimator, info: ValidationInfo) -> Estimator:
-        if info.data.get("group_size") == 1 and advantage != "reinforce_plus_plus":
+        rollout = info.data.get("rollout")
+        if rollout is not None and rollout.group_size == 1 and advantage != "reinforce_plus_plus":
             raise ValueError(
                 "with group_size 1 an episode has nothing to be compared with; expected 'reinforce_plus_plus', or a "
                 "larger group"
@@ -119,7 +118,7 @@ class GRPO(OnlineAgent):
     @property
     def needs_reference(self) -> bool:
         """The KL term reads it."""
-        return self.config.kl_coef > 0
+        return self.config.objective.kl_coef > 0
 
     def loss(self, policy: Policy) -> PolicyGradientLoss:
         """Return the surrogate with a KL term."""

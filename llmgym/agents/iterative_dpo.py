@@ -22,13 +22,11 @@ from __future__ import annotations  # torch is imported when an agent is used, s
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import Field
-
-from llmgym.agents.base import run_command
-from llmgym.agents.config import Positive
 from llmgym.agents.opo import OPO, OPOConfig
+from llmgym.config.sections import Rollout, Run, Updates
+from llmgym.train.agent import run_command
 
 
 class IterativeDPOConfig(OPOConfig):
@@ -36,20 +34,9 @@ class IterativeDPOConfig(OPOConfig):
 
     bundled_learning_rate: ClassVar[float] = 2e-4
 
-    steps: Positive = 6
-    """Iterations: the parts that the prompts are split into."""
-
-    prompts_per_step: Positive = 64
-    """Tasks of a part."""
-
-    epochs: Positive = 2
-    """Times that an iteration goes over its pairs."""
-
-    updates_per_step: Positive = 8
-    """Optimiser steps per epoch: the pairs are split into so many, by tasks."""
-
-    reference_every: Annotated[int, Field(ge=0)] = 1
-    """Iterations after which the reference policy becomes the current one; 0 keeps the one of the start."""
+    run: Run = Run(steps=6)  # iterations: the parts that the prompts are split into
+    rollout: Rollout = Rollout(prompts_per_step=64)
+    updates: Updates = Updates(epochs=2, updates_per_step=8, reference_every=1)
 
 
 class IterativeDPO(OPO):

@@ -27,20 +27,21 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from llmgym.agents.base import OfflineAgent, run_command
-from llmgym.agents.config import OfflineConfig, Positive
-from llmgym.agents.preference_data import write_down
+from llmgym.config.sections import Data, OfflineConfig
 from llmgym.data.feedback import Feedback, feedback_of, read_feedback
 from llmgym.data.preferences import generate_preferences
 from llmgym.errors import DataError
+from llmgym.train.agent import OfflineAgent, run_command
+from llmgym.train.preference_data import write_down
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
-    from llmgym.agents.training import Training
+    from llmgym.learn.learner import Learner
     from llmgym.learn.losses import KTOLoss
     from llmgym.learn.policy import Policy
     from llmgym.rollout.trajectory import Trajectory
+    from llmgym.train.training import Training
 
 
 class KTOConfig(OfflineConfig):
@@ -48,11 +49,7 @@ class KTOConfig(OfflineConfig):
 
     bundled_learning_rate: ClassVar[float] = 2e-4
 
-    examples: Positive = 2000
-    """How many answers are made from the environment where there is no `data`; every other one is a mistake."""
-
-    batch_size: Positive = 64
-    """Answers per training step, which is one optimiser step."""
+    data: Data = Data(examples=2000, batch_size=64)  # answers, every other one of those made a mistake
 
     beta: Annotated[float, Field(gt=0)] = 0.1
     """How close the policy stays to the reference: the larger, the closer."""
@@ -75,11 +72,11 @@ class KTO(OfflineAgent):
 
     def examples(self, skipped: list[str] | None = None) -> Sequence[Feedback]:
         """Return the answers of ``data``; those of a pair are a good one and a bad one."""
-        config = self.config
-        if config.data is not None:
-            return read_feedback(config.data, skipped)
-        pairs = generate_preferences(config.env, math.ceil(config.examples / 2), config.seed, **config.env_kwargs)
-        return feedback_of(pairs)[: config.examples]
+        data, task = self.config.data, self.config.environment
+        if data.path is not None:
+            return read_feedback(data.path, skipped)
+        pairs = generate_preferences(task.env, math.ceil(data.examples / 2), self.config.run.seed, **task.env_kwargs)
+        return feedback_of(pairs)[: data.examples]
 
     def prepare(self, examples: Sequence[Feedback]) -> TensorDict:
         """Collate the answers, and besides each prompt with the next answer to another one."""
@@ -87,10 +84,9 @@ class KTO(OfflineAgent):
 
         batch = collate([write_down(self.training, one.prompt, one.completion) for one in examples])
         batch["desirable"] = batch["scored"].new_tensor([one.desirable for one in examples])[batch["episode"]]
-        self._mismatched = list(_mismatched(self.training, examples))
-        return batch
+        return batch.set_non_tensor("mismatched", list(_mismatched(self.training, examples)))
 
-    def complete(self, batch: TensorDict) -> None:
+    def complete(self, batch: TensorDict, learner: Learner) -> None:
         """Measure z_0, once for the whole optimiser batch, however it is cut."""
         import torch
 
@@ -100,10 +96,11 @@ class KTO(OfflineAgent):
         from llmgym.learn.reference import log_probs_of
 
         log_ratio = torch.zeros(0)  # [M]
-        if self._mismatched:
-            others = collate(self._mismatched).to(self.training.model.device)
-            others["ref_log_probs"] = self.training.reference.log_probs(others)
-            log_probs = log_probs_of(self.training.policy, others, self.training.learner.micro_batch_tokens)
+        if mismatched := batch.pop("mismatched").data:
+            others = collate(mismatched).to(batch.device)
+            assert learner.reference is not None
+            others["ref_log_probs"] = learner.reference.log_probs(others)
+            log_probs = log_probs_of(learner.reference.policy, others, learner.micro_batch_tokens)
             log_ratio = sum_units(row_log_ratios(log_probs, others), others["episode"])
         batch["reference_point"] = reference_point(log_ratio).expand(len(batch))
 

@@ -28,9 +28,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from llmgym.agents.base import OnlineAgent, run_command
-from llmgym.agents.config import OnlineConfig
-from llmgym.learn.pairing import PairStrategy, collate_pairs, pair_by_score
+from llmgym.config.choices import PairStrategy
+from llmgym.config.sections import OnlineConfig
+from llmgym.learn.pairing import collate_pairs, pair_by_score
+from llmgym.train.agent import OnlineAgent, run_command
 
 if TYPE_CHECKING:
     from tensordict import TensorDict

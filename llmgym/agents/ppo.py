@@ -15,17 +15,18 @@ from __future__ import annotations  # torch is imported when an agent is used, s
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from llmgym.agents.base import OnlineAgent, run_command
-from llmgym.agents.config import PolicyGradientConfig, Positive
-from llmgym.learn.kl import kl_controller
+from llmgym.config.sections import PolicyGradientConfig, Positive
+from llmgym.learn.kl import AdaptiveKL, FixedKL, kl_controller
+from llmgym.train.agent import OnlineAgent, run_command
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
+    from llmgym.learn.learner import Learner
     from llmgym.learn.losses import PPOLoss
     from llmgym.learn.policy import Policy
     from llmgym.rollout.trajectory import Trajectory
@@ -34,8 +35,7 @@ if TYPE_CHECKING:
 class PPOConfig(PolicyGradientConfig):
     """Train a language model in a text environment with PPO."""
 
-    group_size: Positive = 8
-    """Episodes per task. One is enough: an episode is compared with what the critic foresaw."""
+    least_group: ClassVar[int] = 1  # an episode is compared with what the critic foresaw
 
     gamma: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Discount of rewards to come, by sampled token."""
@@ -65,7 +65,7 @@ class PPOConfig(PolicyGradientConfig):
     """Where the divergence is paid for: in each token's reward, as k1, or in the loss."""
 
     kl_target: Annotated[float, Field(gt=0)] | None = None
-    """Nats by token that `kl_coef` is steered to. None: it stays as it is."""
+    """Nats per token that `kl_coef` is steered to. None: it stays as it is."""
 
     kl_horizon: Positive = 10_000
     """Episodes within which `kl_coef` follows; a smaller one steers faster."""
@@ -73,7 +73,8 @@ class PPOConfig(PolicyGradientConfig):
     @field_validator("kl_target")
     @classmethod
     def _has_something_to_steer(cls, kl_target: float | None, info: ValidationInfo) -> float | None:
-        if kl_target is not None and not info.data.get("kl_coef"):
+        objective = info.data.get("objective")
+        if kl_target is not None and objective is not None and not objective.kl_coef:
             raise ValueError("steers kl_coef, which is 0 and stays 0; expected a kl_coef above 0 to start from")
         return kl_target
 
@@ -95,18 +96,21 @@ class PPO(OnlineAgent):
         batch["token_reward"] = token_rewards(trajectories, batch["tokens"].shape[1])  # [B, T]
         return batch
 
-    def complete(self, batch: TensorDict) -> dict[str, float]:
+    def complete(self, batch: TensorDict, learner: Learner) -> dict[str, float]:
         """Add what the critic foresaw, and from it advantages and returns."""
         from llmgym.learn.advantages import gae, whiten
         from llmgym.learn.critic import explained_variance, values_of
+        from llmgym.learn.losses import PPOLoss
 
-        config, mask, reward, beta = self.config, batch["mask"], batch["token_reward"], self._kl.coefficient
-        self._loss.kl_coef = beta if config.kl_in == "loss" else 0.0
+        assert learner.kl is not None
+        assert isinstance(learner.loss, PPOLoss)
+        config, mask, reward, beta = self.config, batch["mask"], batch["token_reward"], learner.kl.coefficient
+        learner.loss.kl_coef = beta if config.kl_in == "loss" else 0.0
         if self.needs_reference:
             log_ratio = (batch.get("old_log_probs", batch["log_probs"]) - batch["ref_log_probs"]) * mask  # k1 [B, T]
             reward = reward - beta * log_ratio if config.kl_in == "reward" else reward
-            self._kl.update(float(log_ratio[mask].mean()), episodes=len(batch["episode"][mask.any(dim=1)].unique()))
-        values = values_of(self._loss.critic_network, batch, self.training.learner.micro_batch_tokens)
+            learner.kl.update(float(log_ratio[mask].mean()), episodes=len(batch["episode"][mask.any(dim=1)].unique()))
+        values = values_of(learner.loss.critic_network, batch, learner.micro_batch_tokens)
         advantage, returns = gae(values, reward, mask, config.gamma, config.lam, episode=batch["episode"])
         batch.update({"advantage": whiten(advantage, mask), "state_value": values, "value_target": returns})
         return {"kl_coef": beta, "explained_variance": explained_variance(values, returns, mask)}
@@ -114,7 +118,7 @@ class PPO(OnlineAgent):
     @property
     def needs_reference(self) -> bool:
         """The divergence from it is paid for."""
-        return self.config.kl_coef > 0
+        return self.config.objective.kl_coef > 0
 
     def loss(self, policy: Policy) -> PPOLoss:
         """Return the clipped losses of actor and critic."""
@@ -122,8 +126,7 @@ class PPO(OnlineAgent):
         from llmgym.learn.losses import PPOLoss
 
         config = self.config
-        self._kl = kl_controller(config.kl_coef, config.kl_target, config.kl_horizon)
-        self._loss = PPOLoss(
+        return PPOLoss(
             policy,
             Critic.of(policy, config.critic),
             clip_epsilon=config.clip_epsilon,
@@ -132,7 +135,11 @@ class PPO(OnlineAgent):
             entropy_coef=config.entropy_coef,
             **config.loss_options,
         )
-        return self._loss
+
+    @property
+    def kl(self) -> FixedKL | AdaptiveKL:
+        """A coefficient that is fixed, or steers the divergence to a target."""
+        return kl_controller(self.config.objective.kl_coef, self.config.kl_target, self.config.kl_horizon)
 
     @property
     def settled(self) -> dict[str, object]:
@@ -142,7 +149,7 @@ class PPO(OnlineAgent):
     @property
     def learning_rates(self) -> dict[str, float]:
         """The critic has one of its own."""
-        return {"critic_network": self.config.critic_learning_rate or (1e-3 if self.config.bundled else 1e-5)}
+        return {"critic_network": self.config.critic_learning_rate or (1e-3 if self.config.model.bundled else 1e-5)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,56 +17,31 @@ from __future__ import annotations  # torch is imported when an agent is used, s
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from llmgym.agents.base import Trainable, run_command
-from llmgym.agents.config import LearningConfig, Positive
+from llmgym.config.sections import Data, Learner, RewardConfig, Run
 from llmgym.data.preferences import Preference, generate_preferences, read_preferences
 from llmgym.errors import DataError
+from llmgym.train.agent import RewardAgent, run_command
+from llmgym.train.preference_data import encode_pairs
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
-    from llmgym.agents.loop import Loop
     from llmgym.learn import reward_model
     from llmgym.learn.losses import BradleyTerryLoss
 
 
-class RewardModelConfig(LearningConfig):
+class RewardModelConfig(RewardConfig):
     """Train a reward model on preferences."""
 
     usual_learning_rate: ClassVar[float] = 1e-5
 
-    model: str = "tiny"
-    """What it starts from: `tiny` (the bundled model), a directory, or a hub name, of a causal LM or a reward model."""
-
-    steps: Positive = 400
-    """Optimiser steps."""
-
-    warmup_steps: Annotated[int, Field(ge=0)] = 20
-    """Optimiser steps over which the learning rate rises linearly, while the fresh head finds its direction."""
-
-    learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Of AdamW, after warm-up. None: 5e-4 for the bundled model, 1e-5 for any other."""
-
-    data: Path | None = None
-    """A file of preferences, Parquet or JSON lines (`.jsonl`). None: they are made from the environment, by its
-    expert."""
-
-    skip_bad_rows: bool = False
-    """Leave out rows of `data` that cannot be read, are too long, or that the chat template refuses."""
-
-    examples: Positive = 6600
-    """How many preferences are made from the environment where there is no `data`, those held out among them."""
-
-    held_out: Annotated[int, Field(ge=0)] = 200
-    """Preferences that it is judged on before and after, and does not learn from; 0 for none."""
-
-    batch_size: Positive = 16
-    """Preferences per step."""
+    run: Run = Run(steps=400)
+    learner: Learner = Learner(warmup_steps=20)  # while the fresh head finds its direction
+    data: Data = Data(examples=6600, batch_size=16)  # those held out among them
 
     center_coef: Annotated[float, Field(ge=0)] = 0.01
     """Weight of the term that centres rewards at zero; 0 for none."""
@@ -75,7 +50,7 @@ class RewardModelConfig(LearningConfig):
     """Ask for the margins of the data: its column `margin`, or else the difference of its scores."""
 
 
-class RewardModel(Trainable):
+class RewardModel(RewardAgent):
     """Bradley-Terry training of a reward model; see the module for the equation."""
 
     name = "reward_model"
@@ -84,10 +59,10 @@ class RewardModel(Trainable):
 
     def examples(self, skipped: list[str] | None = None) -> list[Preference]:
         """Read preferences, or make them; see `OfflineAgent.examples`."""
-        config = self.config
-        if config.data is not None:
-            return read_preferences(config.data, skipped)
-        return generate_preferences(config.env, config.examples, config.seed, **config.env_kwargs)
+        data, task = self.config.data, self.config.environment
+        if data.path is not None:
+            return read_preferences(data.path, skipped)
+        return generate_preferences(task.env, data.examples, self.config.run.seed, **task.env_kwargs)
 
     def prepare(self, preferences: Sequence[Preference], model: reward_model.RewardModel) -> TensorDict:
         """Turn preferences into a batch: two rows each, the chosen side first."""
@@ -106,27 +81,6 @@ class RewardModel(Trainable):
         from llmgym.learn.losses import BradleyTerryLoss
 
         return BradleyTerryLoss(model, center_coef=self.config.center_coef)
-
-    def _make_training(self) -> Loop:
-        from llmgym.agents.reward_training import RewardTraining
-
-        return RewardTraining(self)
-
-
-def encode_pairs(preferences: Sequence[Preference], model: reward_model.RewardModel) -> list[list[list[int]]]:
-    """Return both sides of each preference as tokens, the chosen one first.
-
-    Raises:
-        DataError: One is longer than the model can read.
-    """
-    pairs = [[model.encode(pair.prompt + side) for side in (pair.chosen, pair.rejected)] for pair in preferences]
-    longest = max(len(row) for pair in pairs for row in pair)
-    if longest > model.context_length:
-        raise DataError(
-            f"A preference has a side of {longest} tokens, more than the {model.context_length} that the model "
-            "reads; nothing is cut off. Leave such pairs out."
-        )
-    return pairs
 
 
 def margin_of(pair: Preference) -> float:

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from llmgym.agents.base import OfflineAgent, run_command
-from llmgym.agents.config import OfflineConfig
-from llmgym.agents.preference_data import write_down
+from llmgym.config.sections import OfflineConfig
 from llmgym.data.demonstrations import Conversation, read_conversations
 from llmgym.envs.seeds import training_seeds
 from llmgym.registry import make_env
 from llmgym.rollout.demonstrate import demonstrate
+from llmgym.train.agent import OfflineAgent, run_command
+from llmgym.train.preference_data import write_down
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
@@ -51,11 +51,11 @@ class SFT(OfflineAgent):
 
     def examples(self, skipped: list[str] | None = None) -> Sequence[Conversation]:
         """Return the conversations of ``data``, or as many as ``examples`` says that the environment's expert has."""
-        config = self.config
-        if config.data is not None:
-            return read_conversations(config.data, skipped)
-        seeds = training_seeds(np.random.default_rng(config.seed), config.examples)
-        played = demonstrate(make_env(config.env, **config.env_kwargs), seeds)
+        data, task = self.config.data, self.config.environment
+        if data.path is not None:
+            return read_conversations(data.path, skipped)
+        seeds = training_seeds(np.random.default_rng(self.config.run.seed), data.examples)
+        played = demonstrate(make_env(task.env, **task.env_kwargs), seeds)
         return [Conversation(one.prompt, one.completion) for one in played]
 
     def prepare(self, examples: Sequence[Conversation]) -> TensorDict:

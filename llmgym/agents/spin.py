@@ -22,21 +22,21 @@ import contextlib
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from llmgym.agents.base import OnlineAgent, run_command
-from llmgym.agents.config import OnlineConfig, Positive
+from llmgym.config.sections import OnlineConfig, Rollout, Updates
 from llmgym.learn.pairing import collate_pairs
+from llmgym.train.agent import OnlineAgent, run_command
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
-    from llmgym.agents.training import Training
     from llmgym.learn.losses import DPOLoss
     from llmgym.learn.policy import Policy
     from llmgym.rollout.trajectory import Trajectory
+    from llmgym.train.training import Training
 
 
 class SPINConfig(OnlineConfig):
@@ -45,14 +45,10 @@ class SPINConfig(OnlineConfig):
     beta: Annotated[float, Field(gt=0)] = 0.1
     """How close the policy stays to the one that answered: the larger, the closer."""
 
-    prompts_per_step: Positive = 64
-    """Tasks drawn per step, each with a demonstration."""
+    least_group: ClassVar[int] = 1  # each answer is paired with the demonstration
 
-    group_size: Positive = 1
-    """Own answers per task, each paired with the demonstration."""
-
-    reference_every: Annotated[int, Field(ge=0)] = 1
-    """Training steps after which the reference policy becomes the current one; 0 keeps the one of the start."""
+    rollout: Rollout = Rollout(prompts_per_step=64, group_size=1)
+    updates: Updates = Updates(reference_every=1)
 
 
 class SPIN(OnlineAgent):

@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from llmgym.agents.base import OnlineAgent, run_command
-from llmgym.agents.config import OnlineConfig
-from llmgym.learn.win_rates import Preference
+from llmgym.config.choices import Preference
+from llmgym.config.sections import OnlineConfig, Updates
+from llmgym.train.agent import OnlineAgent, run_command
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
@@ -51,8 +51,7 @@ class SPPOConfig(OnlineConfig):
     win_rate_threshold: Annotated[float, Field(ge=0.5, le=1)] = 0.5
     """Only answers train that win at least so often, or at most one minus that; 0.5 takes all."""
 
-    reference_every: Annotated[int, Field(ge=0)] = 1
-    """Training steps after which the reference policy becomes the current one; 0 keeps the one of the start."""
+    updates: Updates = Updates(reference_every=1)
 
 
 class SPPO(OnlineAgent):

@@ -4,21 +4,15 @@ A loss is a sum of per-token terms, each times its weight. Weights are computed 
 the whole batch of an optimiser step, so splitting it into micro-batches changes nothing.
 """
 
-from __future__ import annotations  # torch is not imported here: configurations name an aggregation
+from __future__ import annotations  # torch is not imported here: agents import this, and their --help is instant
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
+
+from llmgym.config.choices import Aggregation
 
 if TYPE_CHECKING:
     from tensordict import TensorDictBase
     from torch import Tensor
-
-Aggregation = Literal["token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm"]
-"""``token-mean``: every sampled token counts the same (DAPO, arXiv:2503.14476, equation 8).
-``seq-mean-token-mean``: every episode counts the same, however many rows it has, and within it
-every sampled token (GRPO, arXiv:2402.03300, equation 3).
-``seq-mean-token-sum``: a sum over the tokens of an episode, a mean over episodes: the policy
-gradient as it is derived, in which long episodes have large gradients.
-``seq-mean-token-sum-norm``: the same divided by a constant (Dr. GRPO, arXiv:2503.20783)."""
 
 
 def token_weights(

@@ -2,17 +2,15 @@
 
 import copy
 import math
-from typing import Literal
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
+from llmgym.config.choices import TrunkChoice
 from llmgym.learn.batch import in_micro_batches
 from llmgym.learn.policy import Policy
 from llmgym.learn.trunk import Trunk
-
-TrunkChoice = Literal["own", "shared"]
 
 
 class Critic(nn.Module):

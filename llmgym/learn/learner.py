@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -11,8 +12,11 @@ from tensordict import TensorDict
 from llmgym.errors import TrainingError
 from llmgym.files import whole_or_absent
 from llmgym.learn.batch import default_micro_batch_tokens, micro_batches
+from llmgym.learn.kl import AdaptiveKL, FixedKL
 from llmgym.learn.losses.base import LanguageModelLoss
 from llmgym.learn.masters import Masters
+from llmgym.learn.policy import Policy
+from llmgym.learn.reference import Reference
 
 MAX_SKIPPED_IN_A_ROW = 3
 """Steps without a finite loss and gradient, one behind the other, after which training stops."""
@@ -33,8 +37,9 @@ class Learner:
         warmup_steps: Optimiser steps over which the learning rate rises linearly.
         weight_decay: Of AdamW.
         max_grad_norm: Longer gradients are scaled down to this norm.
-        micro_batch_tokens: Tokens that a forward pass takes at the most, what siblings share counted once; None for
-            what suits the device.
+        micro_batch_tokens: Tokens per forward pass, at most, what siblings share counted once; None for what suits the
+            device.
+        kl: What weighs the divergence from the reference, where an algorithm steers that.
     """
 
     def __init__(
@@ -47,16 +52,22 @@ class Learner:
         weight_decay: float = 0.0,
         max_grad_norm: float = 1.0,
         micro_batch_tokens: int | None = None,
+        kl: FixedKL | AdaptiveKL | None = None,
     ) -> None:
         self.loss = loss
         self.max_grad_norm = max_grad_norm
         rates = {"": learning_rate, **(learning_rates or {})}
+        self.kl = kl
+        self.reference: Reference | None = None
+        """The policy as `keep_reference` found it."""
         self._masters = Masters()
+        self._named: dict[str, torch.nn.Parameter] = {}  # what the optimiser steps, by the names of the loss
         self._parts: dict[str, list[torch.nn.Parameter]] = {part: [] for part in rates}
         for name, parameter in loss.named_parameters():
             if parameter.requires_grad:
                 part = next((part for part in rates if part and name.startswith(f"{part}.")), "")
-                self._parts[part].append(self._masters.of(parameter))
+                self._named[name] = self._masters.of(parameter)
+                self._parts[part].append(self._named[name])
         self.micro_batch_tokens = micro_batch_tokens or default_micro_batch_tokens(next(loss.parameters()).device)
         groups = [{"params": parameters, "lr": rates[part]} for part, parameters in self._parts.items()]
         self.optimiser = torch.optim.AdamW(groups, weight_decay=weight_decay, fused=True)
@@ -65,6 +76,50 @@ class Learner:
         self.skipped_batches: Path | None = None
         """Where the batches of steps that were left out are saved, a directory that is made when there is one."""
         self._updates = self._skipped_in_a_row = 0
+
+    def keep_reference(self, policy: Policy) -> None:
+        """Take a policy as it is now for the reference, unless there is one."""
+        if self.reference is None:
+            self.reference = Reference(policy, self.micro_batch_tokens)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the next steps depend on: parameters, those of a critic too, optimiser, schedule, reference.
+
+        Tensors are those of the learner, not copies.
+        """
+        return {
+            "parameters": {name: parameter.detach() for name, parameter in self._named.items()},
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "reference": None if self.reference is None else self.reference.weights,
+            "kl_coefficient": None if self.kl is None else self.kl.coefficient,
+            "updates": self._updates,
+            "skipped_in_a_row": self._skipped_in_a_row,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned of a learner with the same loss.
+
+        Raises:
+            TrainingError: It is that of another loss, or one of the two has a reference and the other has none.
+        """
+        if state["parameters"].keys() != self._named.keys():
+            differ = sorted(state["parameters"].keys() ^ self._named.keys())
+            raise TrainingError(f"Expected the state of a learner of the same parameters, got others: {differ[:3]}.")
+        if (state["reference"] is None) != (self.reference is None):
+            raise TrainingError("Expected the state of a learner with a reference where this one has one.")
+        with torch.no_grad():
+            for name, parameter in self._named.items():
+                parameter.copy_(state["parameters"][name])
+            if self.reference is not None:
+                for weight, value in zip(self.reference.weights, state["reference"], strict=True):
+                    weight.copy_(value)
+        self._masters.round()
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        if self.kl is not None:
+            self.kl.coefficient = state["kl_coefficient"]
+        self._updates, self._skipped_in_a_row = state["updates"], state["skipped_in_a_row"]
 
     def update(self, batch: TensorDict) -> dict[str, float]:
         """Take one optimiser step; weights are normalised over the whole batch.

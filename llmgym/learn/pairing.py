@@ -2,18 +2,15 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from llmgym.config.choices import PairStrategy
 from llmgym.learn.signal import ranks
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
     from llmgym.rollout.trajectory import Trajectory
-
-PairStrategy = Literal["best_worst", "adjacent"]
-"""``best_worst``: the best of a group against the worst, one pair a group. ``adjacent``: each against
-the next in rank, up to one pair fewer than the group has members."""
 
 
 def pair_by_score(trajectories: "Sequence[Trajectory]", strategy: PairStrategy) -> list[tuple[int, int]]:

@@ -38,12 +38,12 @@ class Reference:
     def __init__(self, policy: Policy, micro_batch_tokens: int) -> None:
         self.policy = policy
         self.micro_batch_tokens = micro_batch_tokens
-        self._weights = [parameter.detach().clone() for parameter in self._trained()]
+        self.weights = [parameter.detach().clone() for parameter in self._trained()]
 
     @torch.no_grad()
     def refresh(self) -> None:
         """Take the policy as it is now for the reference."""
-        for weight, parameter in zip(self._weights, self._trained(), strict=True):
+        for weight, parameter in zip(self.weights, self._trained(), strict=True):
             weight.copy_(parameter)
 
     def log_probs(self, batch: TensorDict) -> Tensor:
@@ -60,7 +60,7 @@ class Reference:
         trained = self._trained()
         current = [parameter.data for parameter in trained]
         try:
-            for parameter, weight in zip(trained, self._weights, strict=True):
+            for parameter, weight in zip(trained, self.weights, strict=True):
                 parameter.data = weight
             yield
         finally:

@@ -13,20 +13,15 @@ missing the factor would differ from group to group, and siblings that nobody sc
 the targets of the others.
 """
 
-from __future__ import annotations  # torch is imported when it is used: configurations name a preference
+from __future__ import annotations  # torch is not imported here: agents import this, and their --help is instant
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from llmgym.config.choices import Preference
 from llmgym.learn.signal import rounding_of
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-Preference = Literal["strict", "logistic"]
-"""With which probability one response beats another, by their scores. ``strict``: the larger one wins, a tie,
-up to rounding, is half a win. ``logistic``: sigma of the difference, which is what the scores of a reward model
-mean (Bradley and Terry 1952); where two differ little, neither wins much."""
 
 
 def win_rates(score: Tensor, group: Tensor, scored: Tensor, preference: Preference = "strict") -> Tensor:

@@ -28,14 +28,15 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from llmgym.config.sections import Sampling
+from llmgym.engines.base import GenerationRequest
+from llmgym.engines.local.engine import LocalEngine
 from llmgym.errors import ModelError
 from llmgym.learn.policy import Policy
 from llmgym.learn.reward_model import RewardModel
 from llmgym.models import TINY_PATH
 from llmgym.models.context import longest_context, rope_switch
 from llmgym.models.lora import add_adapters, plain_copy
-from llmgym.rollout.engines.base import GenerationRequest
-from llmgym.rollout.engines.local import LocalEngine
 
 ASPECTS = "engine", "policy", "gradient checkpointing", "reward model", "checkpoint", "LoRA"
 
@@ -295,7 +296,7 @@ def _try_engine(model: PreTrainedModel, conversations: Sequence[list[int]]) -> N
     room = longest_context(model.config)
     for _ in range(2):  # turns
         asked = [
-            GenerationRequest(i, i, list(prompt), min(12, room - len(prompt)), (), 1.0, seed=i)
+            GenerationRequest(i, i, list(prompt), min(12, room - len(prompt)), (), Sampling(), seed=i)
             for i, prompt in enumerate(prompts)
             if len(prompt) < room
         ]

@@ -1,8 +1,9 @@
 """`ChatCodec`: messages to tokens, append-only or rendered again at each turn."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from llmgym.config.choices import History
 from llmgym.errors import ModelError
 from llmgym.rollout.template import ChatTemplate
 from llmgym.types import Message
@@ -11,10 +12,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _SAID = "Reply"  # what a reply says that is looked at
-
-History = Literal["append", "template"]
-"""What the model sees of earlier turns. ``append``: what was said, token by token. ``template``: what
-the chat template makes of it now, such as replies without their thinking."""
 
 
 class ChatCodec:

@@ -4,10 +4,11 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from llmgym.config.sections import Sampling
+from llmgym.engines.base import Completion, Engine, GenerationRequest
 from llmgym.envs.vector import StepResult, TextVectorEnv
 from llmgym.errors import ContextOverflowError, EnvironmentContractError, StaleCompletionError
 from llmgym.rollout.chat import ChatCodec
-from llmgym.rollout.engines.base import Completion, Engine, GenerationRequest
 from llmgym.rollout.scoring import episode_of, score_again
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.scorers.names import AnyScorer
@@ -26,29 +27,6 @@ class Task:
 
     seed: int
     group: int
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How replies are sampled.
-
-    Attributes:
-        max_tokens: Tokens of one reply at the most.
-        temperature: Divides the logits; 0 takes the likeliest token.
-        seed: Start of every reply's own seed.
-        top_p: Samples from the likeliest tokens that together have this probability; 1 for all.
-        top_k: Samples from so many of the likeliest tokens; 0 for all.
-        stop: A reply ends behind the token that completes any of these strings, which stay part of it.
-        max_episode_tokens: Tokens of all replies of an episode together at the most; None for no bound.
-    """
-
-    max_tokens: int
-    temperature: float = 1.0
-    seed: int = 0
-    top_p: float = 1.0
-    top_k: int = 0
-    stop: tuple[str, ...] = ()
-    max_episode_tokens: int | None = None
 
 
 _FEW_TASKS = 20  # a share of fewer says little
@@ -89,8 +67,13 @@ class Collector:
         self._tasks = self._overlong = 0  # so far
         self._stop_token_ids = codec.stop_token_ids
 
-    def collect(self, tasks: Sequence[Task], sampling: Sampling) -> list[Trajectory]:
+    def collect(self, tasks: Sequence[Task], sampling: Sampling, seed: int = 0) -> list[Trajectory]:
         """Play one episode per task; returns them in the order of the tasks.
+
+        Args:
+            tasks: What to play.
+            sampling: How replies are sampled.
+            seed: Start of every reply's own seed.
 
         Raises:
             ContextOverflowError: More first observations leave no room for a reply than may do so.
@@ -99,7 +82,7 @@ class Collector:
         """
         trajectories = [Trajectory(task.seed, task.group) for task in tasks]
         try:
-            episodes = self._play(trajectories, sampling)
+            episodes = self._play(trajectories, sampling, seed)
         except BaseException:
             self.engine.abort()
             raise
@@ -123,7 +106,7 @@ class Collector:
                 "Raise context_length, if the model can take more, or shorten the task."
             )
 
-    def _play(self, trajectories: list[Trajectory], sampling: Sampling) -> dict[int, Episode]:
+    def _play(self, trajectories: list[Trajectory], sampling: Sampling, seed: int) -> dict[int, Episode]:
         """Play all episodes; return what was said in those that their environments ended, by index."""
         episodes: dict[int, Episode] = {}
         first_of: dict[int, Trajectory] = {}  # by group
@@ -140,14 +123,14 @@ class Collector:
                     ready.append(episode)
                 else:
                     free.append(env_of.pop(episode))
-            self.engine.submit([self._request(episode, trajectories[episode], sampling) for episode in ready])
+            self.engine.submit([self._request(episode, trajectories[episode], sampling, seed) for episode in ready])
 
             completions = self.engine.wait()
             for completion in completions:
                 self._check_version(completion)
                 trajectories[completion.request_id].act(completion)
             alive, over = self._step([c.request_id for c in completions], trajectories, env_of, sampling)
-            self.engine.submit([self._request(episode, trajectories[episode], sampling) for episode in alive])
+            self.engine.submit([self._request(episode, trajectories[episode], sampling, seed) for episode in alive])
             self.engine.release(over)
             for episode in over:
                 free.append(env_of.pop(episode))
@@ -177,7 +160,7 @@ class Collector:
                 "for nothing that other weights sampled is trained on."
             )
 
-    def _request(self, episode: int, trajectory: Trajectory, sampling: Sampling) -> GenerationRequest:
+    def _request(self, episode: int, trajectory: Trajectory, sampling: Sampling, seed: int) -> GenerationRequest:
         return GenerationRequest(
             request_id=episode,
             episode_id=episode,
@@ -188,11 +171,8 @@ class Collector:
                 self.engine.context_length - trajectory.context_length,
             ),
             stop_token_ids=self._stop_token_ids,
-            temperature=sampling.temperature,
-            seed=(sampling.seed << 64) + (episode << 16) + len(trajectory.replies),
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            stop=sampling.stop,
+            sampling=sampling,
+            seed=(seed << 64) + (episode << 16) + len(trajectory.replies),
         )
 
     def _step(

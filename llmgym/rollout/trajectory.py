@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from llmgym.rollout.engines.base import Completion, FinishReason
+from llmgym.engines.base import Completion, FinishReason
 from llmgym.types import Message
 
 Ending = Literal["terminated", "truncated", "context", "max_tokens"]

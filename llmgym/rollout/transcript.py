@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 
+from llmgym.engines.base import Completion
 from llmgym.errors import DataError
 from llmgym.rollout.chat import ChatCodec
-from llmgym.rollout.engines.base import Completion
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.types import Message
 

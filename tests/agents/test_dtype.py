@@ -17,7 +17,7 @@ PAIRS: dict[str, Any] = {"batch_size": 4}
 @pytest.fixture
 def any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bfloat16 where it is slow, too: torch computes it everywhere."""
-    monkeypatch.setattr("llmgym.agents.loop._multiplies_bfloat16", lambda device: True)
+    monkeypatch.setattr("llmgym.train.loop._multiplies_bfloat16", lambda device: True)
 
 
 @pytest.mark.usefixtures("any_processor")

@@ -19,11 +19,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 import llmgym
 from llmgym.agents import GRPO
 from llmgym.agents.grpo import GRPOConfig, main
-from llmgym.agents.loop import Result
 from llmgym.data.trajectories import read_trajectories
 from llmgym.errors import ConfigError
 from llmgym.learn.checkpoint import Origin, origin_of
 from llmgym.models.tiny import CHATML
+from llmgym.train.loop import Result
 
 SMALL: dict[str, Any] = {"prompts_per_step": 2, "group_size": 4, "eval_episodes": 0, "max_tokens": 48}
 
@@ -443,6 +443,6 @@ def test_a_group_without_signal_is_counted_by_what_the_estimator_compares(tmp_pa
 
 
 def test_a_group_of_one_needs_an_estimator_that_compares_with_the_batch() -> None:
-    assert GRPO(group_size=1, advantage="reinforce_plus_plus").config.group_size == 1
+    assert GRPO(group_size=1, advantage="reinforce_plus_plus").config.rollout.group_size == 1
     with pytest.raises(ConfigError, match="nothing to be compared with"):
         GRPO(group_size=1)

@@ -68,7 +68,7 @@ def test_ties_and_missing_scores_teach_nothing(score: float | None, tmp_path: Pa
 def test_options_that_make_no_sense_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     for words, message in [
         (["--beta", "0"], "beta: Input should be greater than 0, got 0"),
-        (["--group-size", "1"], "group_size: Input should be greater than or equal to 2, got 1"),
+        (["--group-size", "1"], "group_size: expected at least 2, got 1"),
         (["--reference-every", "-1"], "reference_every: Input should be greater than or equal to 0, got -1"),
     ]:
         assert main(words) == 2

@@ -9,10 +9,10 @@ import pytest
 
 import llmgym
 from llmgym.agents import GRPO, OPO, PPO, SPIN, SPPO, IterativeDPO
-from llmgym.agents.base import OnlineAgent
 from llmgym.data.trajectories import read_trajectories
 from llmgym.envs.aiops.triage import AIOpsTriage
 from llmgym.errors import ContextOverflowError, TrainingError
+from llmgym.train.agent import OnlineAgent
 from llmgym.types import Score
 
 

@@ -13,9 +13,9 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 import llmgym
 from llmgym.agents import PPO
 from llmgym.agents.ppo import main
+from llmgym.engines.base import Completion
 from llmgym.errors import ConfigError
 from llmgym.models.tiny import CHATML
-from llmgym.rollout.engines.base import Completion
 from llmgym.rollout.trajectory import Trajectory
 
 SMALL: dict[str, Any] = {"prompts_per_step": 2, "group_size": 4, "eval_episodes": 0, "max_tokens": 48}
@@ -66,7 +66,7 @@ def completed(trajectories: list[Trajectory], values: list[list[float]], **optio
     width = batch["mask"].shape[1]
     table = torch.tensor([[*row, *[9.0] * (width - len(row))] for row in values])
     agent.training.learner.loss.critic_network = ValueTable(table)
-    agent.complete(batch)
+    agent.complete(batch, agent.training.learner)
     return batch
 
 
@@ -288,7 +288,7 @@ def test_with_a_correction_the_penalty_is_the_training_policys_not_the_samplers(
     batch = agent.prepare(trajectories)
     batch["ref_log_probs"] = torch.tensor([[0.0, -2.0, -2.0]])
     batch["old_log_probs"] = torch.tensor([[0.0, -2.0, -2.0]])  # the sampler had -1: it left some tokens out
-    agent.complete(batch)
+    agent.complete(batch, agent.training.learner)
     assert batch["value_target"][0, 1:].tolist() == [1.0, 1.0]
 
 

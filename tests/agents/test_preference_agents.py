@@ -14,9 +14,9 @@ from conftest import random_model
 from transformers import PreTrainedTokenizerFast
 
 from llmgym.agents import DPO, IPO, KLDPO, KTO, ORPO, SFT, RewardMLE, dpo, kto, reward_model, sft
-from llmgym.agents.base import OfflineAgent
 from llmgym.data.feedback import Feedback
 from llmgym.data.preferences import Preference, generate_preferences, write_preferences
+from llmgym.train.agent import OfflineAgent
 from llmgym.types import Message
 
 AGENTS: list[type[OfflineAgent]] = [DPO, IPO, KLDPO, KTO, ORPO, RewardMLE, SFT]
@@ -160,19 +160,23 @@ def feedback(question: str, answer: str, desirable: bool = True) -> Feedback:
 
 def test_the_reference_point_is_measured_on_answers_to_other_prompts(tmp_path: Path) -> None:
     agent = KTO(**small(tmp_path))
-    batch = agent.prepare([feedback("a", "1"), feedback("a", "2", False), feedback("b", "3")])
+    agent.training.begin()
+    examples = [feedback("a", "1"), feedback("a", "2", False), feedback("b", "3")]
+    batch = agent.prepare(examples)
     assert batch["desirable"].tolist() == [True, False, True]
-    seen = [[message.content for message in trajectory.messages] for trajectory in agent._mismatched]
+    mismatched = batch.get_non_tensor("mismatched")
+    seen = [[message.content for message in trajectory.messages] for trajectory in mismatched]
     assert seen == [["a", "3"], ["a", "3"], ["b", "1"]]
-    agent.complete(batch)
+    agent.complete(batch, agent.training.learner)
     assert batch["reference_point"].tolist() == [0.0] * 3  # the policy is the reference
+    batch = agent.prepare(examples)
     with torch.no_grad():
         for parameter in agent.training.model.parameters():
             parameter.mul_(0.7)
-    agent.complete(batch)
+    agent.complete(batch, agent.training.learner)
     training = agent.training
     ratios = []
-    for trajectory in agent._mismatched:
+    for trajectory in mismatched:
         tokens = torch.tensor([trajectory.tokens])
 
         def log_prob(tokens: torch.Tensor = tokens, mask: list[bool] = trajectory.mask) -> float:
@@ -190,7 +194,7 @@ def test_the_reference_point_is_measured_on_answers_to_other_prompts(tmp_path: P
 def test_where_all_prompts_are_the_same_the_reference_point_is_0(tmp_path: Path) -> None:
     agent = KTO(**small(tmp_path))
     batch = agent.prepare([feedback("a", "1"), feedback("a", "2", False)])
-    agent.complete(batch)
+    agent.complete(batch, agent.training.learner)
     assert batch["reference_point"].tolist() == [0.0, 0.0]
 
 

@@ -62,6 +62,7 @@ def test_a_policy_that_speaks_as_the_expert_learns_nothing(tmp_path: Path) -> No
     demonstrations = batch[batch["chosen"]]
     both = torch.stack([demonstrations, demonstrations], dim=1).flatten()
     both["pair"], both["chosen"] = batch["pair"], batch["chosen"]
+    agent.training.begin()
     both["ref_log_probs"] = agent.training.reference.log_probs(both)
     metrics = agent.training.learner.update(both)
     assert metrics["grad_norm"] == pytest.approx(0.0, abs=1e-4)

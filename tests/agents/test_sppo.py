@@ -11,7 +11,7 @@ import torch
 import llmgym
 from llmgym.agents import SPPO
 from llmgym.agents.sppo import main
-from llmgym.rollout.engines.base import Completion
+from llmgym.engines.base import Completion
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.scorers.pairwise import PairwiseFunctionScorer
 

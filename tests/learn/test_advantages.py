@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmgym.agents import GRPO
-from llmgym.learn.advantages import ESTIMATORS, Estimator
+from llmgym.config.choices import Estimator
+from llmgym.learn.advantages import ESTIMATORS
 from llmgym.learn.aggregation import token_weights
 from llmgym.learn.batch import collate
 from llmgym.rollout.trajectory import Reply, Trajectory

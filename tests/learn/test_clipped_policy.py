@@ -13,7 +13,8 @@ from torch import nn
 from torchrl.objectives.llm import CISPOLoss as TorchRLCISPOLoss
 from torchrl.objectives.llm import GRPOLoss
 
-from llmgym.learn.aggregation import Aggregation, token_weights
+from llmgym.config.choices import Aggregation
+from llmgym.learn.aggregation import token_weights
 from llmgym.learn.batch import micro_batches
 from llmgym.learn.losses import CISPOLoss, ClippedPolicyLoss
 from llmgym.learn.losses.clipped_policy import clipped_surrogate

@@ -9,7 +9,8 @@ from test_policy import gradient, ragged_batch
 from torch import nn
 from transformers import PreTrainedModel
 
-from llmgym.learn.critic import Critic, TrunkChoice, explained_variance, values_of
+from llmgym.config.choices import TrunkChoice
+from llmgym.learn.critic import Critic, explained_variance, values_of
 from llmgym.learn.packed_attention import PACKED
 from llmgym.learn.policy import Policy
 

@@ -5,13 +5,14 @@ import torch
 from tensordict import TensorDict
 from transformers import PreTrainedModel
 
+from llmgym.config.sections import Sampling
+from llmgym.engines.base import GenerationRequest
+from llmgym.engines.local.engine import LocalEngine
 from llmgym.errors import EngineError
 from llmgym.learn.batch import collate
 from llmgym.learn.engine_check import check_log_probs
 from llmgym.learn.policy import Policy
 from llmgym.learn.reference import log_probs_of
-from llmgym.rollout.engines.base import GenerationRequest
-from llmgym.rollout.engines.local import LocalEngine
 from llmgym.rollout.trajectory import Trajectory
 
 
@@ -19,7 +20,7 @@ def test_an_engine_with_other_weights_is_noticed_and_one_with_the_same_is_not(mo
     engine = LocalEngine(model, context_length=64)
     trajectories = [Trajectory(seed=i, group=0, score=1.0, ending="terminated") for i in range(3)]
     prompts = [list(range(5, 15 + i)) for i in range(3)]
-    engine.submit([GenerationRequest(i, i, prompts[i], 8, (), 0.7, seed=i) for i in range(3)])
+    engine.submit([GenerationRequest(i, i, prompts[i], 8, (), Sampling(temperature=0.7), seed=i) for i in range(3)])
     while completions := engine.wait():
         for completion in completions:
             trajectories[completion.request_id].observe(prompts[completion.request_id])

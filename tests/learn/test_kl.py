@@ -8,9 +8,10 @@ import torch
 from tensordict import TensorDict
 from torch import nn
 
+from llmgym.config.choices import KLEstimator
 from llmgym.errors import ConfigError
 from llmgym.learn.advantages import gae
-from llmgym.learn.kl import AdaptiveKL, FixedKL, KLEstimator, kl_estimate
+from llmgym.learn.kl import AdaptiveKL, FixedKL, kl_estimate
 from llmgym.learn.losses import CISPOLoss, ClippedPolicyLoss
 
 POLICY = torch.tensor([0.5, -1.0, 0.25], dtype=torch.float64)  # logits over three actions

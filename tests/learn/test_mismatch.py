@@ -16,11 +16,12 @@ from tensordict import TensorDict
 from test_clipped_policy import Table, real_batch, total_loss
 from torch import nn
 
+from llmgym.config.choices import Correction, Level
 from llmgym.learn.aggregation import token_weights
 from llmgym.learn.batch import collate
 from llmgym.learn.learner import Learner
 from llmgym.learn.losses import ClippedPolicyLoss
-from llmgym.learn.mismatch import Correction, Level, importance_weights, measure
+from llmgym.learn.mismatch import importance_weights, measure
 from llmgym.learn.policy import Policy
 from llmgym.learn.reference import log_probs_of
 from llmgym.rollout.trajectory import Reply, Trajectory

@@ -8,9 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmgym.config.choices import PairStrategy
+from llmgym.engines.base import Completion
 from llmgym.learn.batch import collate
-from llmgym.learn.pairing import PairStrategy, collate_pairs, pair_by_score
-from llmgym.rollout.engines.base import Completion
+from llmgym.learn.pairing import collate_pairs, pair_by_score
 from llmgym.rollout.trajectory import Trajectory
 
 STRATEGIES: tuple[PairStrategy, ...] = ("best_worst", "adjacent")

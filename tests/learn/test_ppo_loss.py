@@ -12,9 +12,10 @@ from test_policy import gradient, ragged_batch
 from torch import nn
 from torchrl.objectives import ClipPPOLoss
 
+from llmgym.config.choices import TrunkChoice
 from llmgym.learn.aggregation import token_weights
 from llmgym.learn.batch import micro_batches
-from llmgym.learn.critic import Critic, TrunkChoice
+from llmgym.learn.critic import Critic
 from llmgym.learn.learner import Learner
 from llmgym.learn.losses import PPOLoss
 from llmgym.learn.policy import Policy

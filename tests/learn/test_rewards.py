@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from llmgym.engines.base import Completion
 from llmgym.learn.batch import collate
 from llmgym.learn.rewards import token_rewards
-from llmgym.rollout.engines.base import Completion
 from llmgym.rollout.trajectory import Trajectory
 
 

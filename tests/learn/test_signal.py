@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmgym.agents import GRPO
-from llmgym.learn.advantages import ESTIMATORS, Estimator, whiten
+from llmgym.config.choices import Estimator
+from llmgym.learn.advantages import ESTIMATORS, whiten
 from llmgym.learn.pairing import pair_by_score
 from llmgym.learn.signal import differ
 from llmgym.learn.win_rates import win_rates

@@ -21,13 +21,13 @@ from transformers import (
     Qwen3MoeConfig,
 )
 
+from llmgym.engines.local.engine import LocalEngine
+from llmgym.engines.local.forward_pass import ForwardPass
 from llmgym.errors import ModelError
 from llmgym.learn import packed_attention, trunk
 from llmgym.learn.policy import Policy
 from llmgym.learn.reward_model import RewardModel
 from llmgym.models.self_test import float64
-from llmgym.rollout.engines.forward_pass import ForwardPass
-from llmgym.rollout.engines.local import LocalEngine
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 

@@ -8,9 +8,10 @@ import torch
 from ragged import Given, ragged, same
 from tensordict import TensorDict
 
-from llmgym.learn.advantages import ESTIMATORS, Estimator, gae, whiten
-from llmgym.learn.aggregation import Aggregation, token_weights
-from llmgym.learn.kl import AdaptiveKL, KLEstimator, kl_estimate
+from llmgym.config.choices import Aggregation, Estimator, KLEstimator
+from llmgym.learn.advantages import ESTIMATORS, gae, whiten
+from llmgym.learn.aggregation import token_weights
+from llmgym.learn.kl import AdaptiveKL, kl_estimate
 from llmgym.learn.losses import CISPOLoss, ClippedPolicyLoss
 
 pytest.importorskip("verl", reason="see `make oracles`")

@@ -8,8 +8,8 @@ from ragged import ragged, same
 from tensordict import TensorDict, TensorDictBase
 from torch import nn
 
+from llmgym.config.choices import Aggregation
 from llmgym.learn.advantages import gae, whiten
-from llmgym.learn.aggregation import Aggregation
 from llmgym.learn.losses import PPOLoss
 
 pytest.importorskip("verl", reason="see `make oracles`")

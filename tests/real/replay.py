@@ -5,10 +5,11 @@ from conversations import CONVERSATIONS
 from transformers import PreTrainedModel
 
 import llmgym
+from llmgym.config.sections import Sampling
+from llmgym.engines.base import Engine
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.rollout.chat import ChatCodec
-from llmgym.rollout.collector import Collector, Sampling, Task
-from llmgym.rollout.engines.base import Engine
+from llmgym.rollout.collector import Collector, Task
 from llmgym.rollout.trajectory import Trajectory
 
 
@@ -31,7 +32,9 @@ def play(engine: Engine, codec: ChatCodec, temperature: float, count: int = len(
     """Let an engine reply in the first `count` of them."""
     numbers = range(count)
     collector = Collector(TextVectorEnv([Replayed] * len(numbers)), codec, engine)
-    played = collector.collect([Task(number, number) for number in numbers], Sampling(24, temperature))
+    played = collector.collect(
+        [Task(number, number) for number in numbers], Sampling(max_tokens=24, temperature=temperature)
+    )
     assert sum(len(trajectory.replies) for trajectory in played) == sum(map(len, CONVERSATIONS[:count])) // 2
     return played
 

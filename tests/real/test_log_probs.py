@@ -8,11 +8,11 @@ from conversations import CONVERSATIONS
 from replay import plain_log_probs, play, sampled_log_probs
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from llmgym.engines.local.engine import LocalEngine
 from llmgym.learn.batch import collate
 from llmgym.learn.policy import Policy
 from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
 from llmgym.rollout.chat import ChatCodec
-from llmgym.rollout.engines.local import LocalEngine
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.rollout.transcript import transcribe
 

@@ -12,10 +12,10 @@ pytest.importorskip("sgl_kernel", reason="SGLang has no kernels here: make test-
 from cpu_options import CPU
 
 from llmgym.agents import GRPO
+from llmgym.engines.sglang.engine import SGLangEngine
+from llmgym.engines.sglang.in_process import InProcess
 from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
 from llmgym.rollout.chat import ChatCodec
-from llmgym.rollout.engines.sglang.engine import SGLangEngine
-from llmgym.rollout.engines.sglang.in_process import InProcess
 
 pytestmark = pytest.mark.slow
 

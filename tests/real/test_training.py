@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 import llmgym
 from llmgym.agents import DPO, GRPO, PPO, SFT, RewardModel
-from llmgym.agents.base import Agent, OnlineAgent
+from llmgym.train.agent import Agent, OnlineAgent
 
 pytestmark = pytest.mark.slow
 

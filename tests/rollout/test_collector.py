@@ -10,12 +10,13 @@ import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import llmgym
+from llmgym.config.sections import Sampling
+from llmgym.engines.base import Completion, GenerationRequest
+from llmgym.engines.local.engine import LocalEngine
+from llmgym.engines.scripted import ScriptedEngine
 from llmgym.errors import ContextOverflowError, EnvironmentContractError, StaleCompletionError
 from llmgym.rollout.chat import ChatCodec
-from llmgym.rollout.collector import Collector, Sampling, Task
-from llmgym.rollout.engines.base import Completion, GenerationRequest
-from llmgym.rollout.engines.local import LocalEngine
-from llmgym.rollout.engines.scripted import ScriptedEngine
+from llmgym.rollout.collector import Collector, Task
 
 
 class Chatter(llmgym.TextEnv):
@@ -232,7 +233,7 @@ def test_a_real_engine_gives_the_same_episodes_for_the_same_seed(
     codec = ChatCodec(tokenizer)
     tasks = [Task(seed, seed) for seed in (0, 0, 1, 1, 2)]
     runs = [
-        Collector(envs(count), codec, LocalEngine(model)).collect(tasks, Sampling(max_tokens=10, seed=3))
+        Collector(envs(count), codec, LocalEngine(model)).collect(tasks, Sampling(max_tokens=10), seed=3)
         for count in (5, 2)
     ]
     assert [t.tokens for t in runs[0]] == [t.tokens for t in runs[1]]

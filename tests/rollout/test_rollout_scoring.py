@@ -8,12 +8,13 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 import llmgym
+from llmgym.config.sections import Sampling
+from llmgym.engines.base import GenerationRequest
+from llmgym.engines.scripted import ScriptedEngine
 from llmgym.errors import ConfigError, EnvironmentContractError
 from llmgym.evaluate import summarise
 from llmgym.rollout.chat import ChatCodec
-from llmgym.rollout.collector import Collector, Sampling, Task
-from llmgym.rollout.engines.base import GenerationRequest
-from llmgym.rollout.engines.scripted import ScriptedEngine
+from llmgym.rollout.collector import Collector, Task
 from llmgym.rollout.scoring import episode_of, score_again
 from llmgym.rollout.trajectory import Reply, Trajectory
 from llmgym.scorers import AnyScorer

@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import llmgym
+from llmgym.config.choices import History
+from llmgym.config.sections import Sampling
+from llmgym.engines.base import GenerationRequest
+from llmgym.engines.local.engine import LocalEngine
+from llmgym.engines.scripted import ScriptedEngine
 from llmgym.errors import ModelError
 from llmgym.models.tiny import CHATML
-from llmgym.rollout.chat import ChatCodec, History
-from llmgym.rollout.collector import Collector, Sampling, Task
-from llmgym.rollout.engines.base import GenerationRequest
-from llmgym.rollout.engines.local import LocalEngine
-from llmgym.rollout.engines.scripted import ScriptedEngine
+from llmgym.rollout.chat import ChatCodec
+from llmgym.rollout.collector import Collector, Task
 from llmgym.rollout.run_time import run_time, set_run_time
 from llmgym.rollout.template import ChatTemplate
 from llmgym.rollout.trajectory import Trajectory

@@ -1,6 +1,6 @@
 """Advantages of tokens: generalised advantage estimation from a critic's values."""
 
-from __future__ import annotations  # torch is not imported here: the package is read by configurations
+from __future__ import annotations  # torch is not imported here: agents import this, and their --help is instant
 
 from typing import TYPE_CHECKING
 

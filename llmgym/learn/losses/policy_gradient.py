@@ -7,10 +7,11 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
-from llmgym.learn.aggregation import Aggregation, corrected_weights, sum_by_episode
-from llmgym.learn.kl import KLEstimator, kl_estimate
+from llmgym.config.choices import Aggregation, KLEstimator, Level
+from llmgym.learn.aggregation import corrected_weights, sum_by_episode
+from llmgym.learn.kl import kl_estimate
 from llmgym.learn.losses.base import LanguageModelLoss
-from llmgym.learn.mismatch import Level, effective_share
+from llmgym.learn.mismatch import effective_share
 from llmgym.learn.policy import Policy
 
 

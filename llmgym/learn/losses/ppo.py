@@ -7,9 +7,10 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 from torchrl.objectives import ClipPPOLoss
 
-from llmgym.learn.aggregation import Aggregation, corrected_weights
+from llmgym.config.choices import Aggregation, KLEstimator
+from llmgym.learn.aggregation import corrected_weights
 from llmgym.learn.critic import Critic
-from llmgym.learn.kl import KLEstimator, kl_estimate
+from llmgym.learn.kl import kl_estimate
 from llmgym.learn.losses.base import LanguageModelLoss
 from llmgym.learn.policy import Policy
 

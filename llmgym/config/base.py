@@ -1,0 +1,151 @@
+"""Configurations: strict, frozen, made of sections that others share, read from YAML."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic.fields import FieldInfo
+
+from llmgym.errors import ConfigError, did_you_mean
+
+
+class Config(BaseModel):
+    """The base of every configuration and of every section of one: unknown keys are refused, values do not change.
+
+    A field that is a configuration itself is a section. Whoever gives options does not see sections: all names are
+    on one level, those of a section by the alias that it gives them, or else by its own.
+
+    The docstring under a field is its help text on the command line.
+
+    Example:
+        >>> class Sampling(Config):
+        ...     temperature: float = 1.0
+        >>> class Mine(Config):
+        ...     sampling: Sampling = Sampling(temperature=0.7)
+        ...     beta: float = 0.1
+        >>> Mine.of({"beta": 0.2}).sampling.temperature, Mine.of({"temperature": 0.5}).sampling.temperature
+        (0.7, 0.5)
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False, populate_by_name=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _into_sections(cls, values: Any) -> Any:
+        """Put options that stand on one level into their sections, beside what these have unless told."""
+        if not isinstance(values, Mapping):
+            return values
+        places = {option: section for option, (section, _) in cls.options().items() if section}
+        given: dict[str, dict[str, Any]] = {}
+        rest = {}
+        for name, value in values.items():
+            if name in places and not isinstance(value, Config):
+                given.setdefault(places[name], {})[name] = value
+            else:
+                rest[name] = value
+        for section, options in given.items():
+            standing = rest.get(section, cls.model_fields[section].default)
+            rest[section] = {**standing.flat(), **options}
+        return rest
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("Input should not be true or false")
+        return value
+
+    @classmethod
+    def sections(cls) -> dict[str, "type[Config]"]:
+        """Return the classes of the sections, by name."""
+        kinds = {name: field.annotation for name, field in cls.model_fields.items()}
+        return {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Config)}
+
+    @classmethod
+    def options(cls) -> dict[str, tuple[str, FieldInfo]]:
+        """Return every option by the name that it is given by: its section, empty for none, and its field."""
+        found: dict[str, tuple[str, FieldInfo]] = {}
+        sections = cls.sections()
+        for name, field in cls.model_fields.items():
+            inner = sections[name].model_fields if name in sections else {name: field}
+            found |= {field.alias or own: (name if name in sections else "", field) for own, field in inner.items()}
+        return found
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """Validate `values`, all on one level.
+
+        Raises:
+            ConfigError: A key is unknown, or a value is not allowed.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise ConfigError("\n".join(_explain(problem, cls) for problem in error.errors())) from None
+
+    def flat(self) -> dict[str, Any]:
+        """Return every value by its option's name, all on one level."""
+        values: dict[str, Any] = {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            values |= value.flat() if isinstance(value, Config) else {field.alias or name: value}
+        return values
+
+    def with_options(self, **values: Any) -> Self:
+        """Return the same with other values of some options, which are not validated."""
+        changed: dict[str, Any] = {}
+        for name, value in values.items():
+            section, field = type(self).options()[name]
+            if not section:
+                changed[name] = value
+                continue
+            own = next(own for own, one in type(getattr(self, section)).model_fields.items() if one is field)
+            changed[section] = changed.get(section, getattr(self, section)).model_copy(update={own: value})
+        return self.model_copy(update=changed)
+
+    @classmethod
+    def default_of(cls, name: str) -> Any:
+        """Return what an option is unless given."""
+        return cls().flat()[name]
+
+    @classmethod
+    def from_yaml(cls, path: Path) -> Self:
+        """Read a configuration that holds what differs from the defaults."""
+        return cls.of(read_yaml(path))
+
+    def to_yaml(self) -> str:
+        """Return every value, defaults included, as YAML that `from_yaml` reads."""
+        values: dict[str, Any] = {}
+        for name, value in self.model_dump(mode="json", by_alias=True).items():
+            values |= value if name in self.sections() else {name: value}
+        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _explain(problem: Any, cls: type[Config]) -> str:
+    place = [str(part) for part in problem["loc"]]
+    name = ".".join(place[1:] if place and place[0] in cls.sections() else place)
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        return f"Unknown option {name!r}.{did_you_mean(name, cls.options())}"
+    return f"{name}: {message}, got {problem['input']!r:.80}" if name else message  # which names the options itself
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping.
+
+    Raises:
+        ConfigError: The file cannot be read, is not YAML, or holds something else.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"Cannot read the configuration {str(path)!r}: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{str(path)!r} has to hold options as `key: value` lines, got {type(values).__name__}.")
+    return {str(key): value for key, value in values.items()}

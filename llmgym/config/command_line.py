@@ -1,0 +1,123 @@
+"""Configurations from the command line: flags on one level, in groups by the section that has them."""
+
+import argparse
+import dataclasses
+import functools
+import keyword
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import tyro
+import yaml
+from tyro.constructors import PrimitiveConstructorSpec
+
+from llmgym.config.base import Config, read_yaml
+
+
+def _parse_pairs(arguments: list[str]) -> dict[str, Any]:
+    pairs = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not (key and equals):
+            raise ValueError(f"expected KEY=VALUE, got {argument!r}")
+        try:
+            pairs[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ValueError(f"expected a YAML value behind {key}=, got {value!r}") from None
+    return pairs
+
+
+def _print_pairs(pairs: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}" for key, value in pairs.items()]
+
+
+Kwargs = Annotated[
+    dict[str, Any],
+    PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="KEY=VALUE",
+        instance_from_str=_parse_pairs,
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=_print_pairs,
+    ),
+]
+"""Keyword arguments for something else, as ``key=value`` words on the command line."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class _CommandLine:
+    """What a command takes besides the options of its configuration."""
+
+    config: Path | None = None
+    """A YAML file with options; those given here win."""
+
+    print_config: bool = False
+    """Print every option as YAML and stop."""
+
+
+def _title_of(cls: type[Config], name: str) -> str:
+    """Return the group that help shows an option in: its section, or the algorithm that first declares it."""
+    section, _ = cls.options()[name]
+    if section:
+        return section
+    base = next(base for base in reversed(cls.mro()) if name in getattr(base, "model_fields", {}))
+    title = re.sub("(?<=[a-z])(?=[A-Z])", "_", base.__name__.removesuffix("Config")).lower()
+    return title if title.isidentifier() and not keyword.iskeyword(title) else "own"
+
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+def parse_command_line(cls: type[AnyConfig], arguments: Sequence[str] | None, prog: str) -> AnyConfig | None:
+    """Read a configuration from the command line; its options win over those of ``--config``.
+
+    Args:
+        cls: The configuration to read.
+        arguments: The words of the command line; None for those of this process.
+        prog: How the command is called, for its help.
+
+    Returns:
+        The configuration, or None if ``--print-config`` had it printed.
+
+    Raises:
+        ConfigError: A value is not allowed. tyro itself ends the program with exit code 2
+            on options that do not exist or do not parse.
+    """
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--config", type=Path)
+    path = early.parse_known_args(arguments)[0].config
+    default = cls.of(read_yaml(path) if path else {})
+    # tyro parses into plain dataclasses, so that what is allowed is said once, by the configuration.
+    standing = default.flat()
+    groups: dict[str, list[Any]] = {}
+    for name, (_, field) in cls.options().items():
+        option = (
+            name,
+            Annotated[field.rebuild_annotation(), tyro.conf.arg(help=field.description)],
+            dataclasses.field(default_factory=functools.partial(standing.get, name)),
+        )
+        groups.setdefault(_title_of(cls, name), []).append(option)
+    parts = {title: dataclasses.make_dataclass(title, fields) for title, fields in groups.items()}
+    for title, part in parts.items():
+        part.__doc__ = cls.sections()[title].__doc__ if title in cls.sections() else ""
+    command: Any = dataclasses.make_dataclass(
+        cls.__name__,
+        [
+            (title, Annotated[part, tyro.conf.OmitArgPrefixes], dataclasses.field(default_factory=part))
+            for title, part in parts.items()
+        ],
+        bases=(_CommandLine,),
+        kw_only=True,
+    )
+    options = tyro.cli(command, args=arguments, prog=prog, description=cls.__doc__)
+    values = {name: getattr(getattr(options, title), name) for title, fields in groups.items() for name, *_ in fields}
+    for name, value in values.items():
+        if isinstance(value, dict):  # key=value words add to those of the file
+            values[name] = {**standing[name], **value}
+    config = cls.of(values)
+    if options.print_config:
+        print(config.to_yaml(), end="")
+        return None
+    return config

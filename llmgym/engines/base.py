@@ -1,0 +1,120 @@
+"""The protocol between the collector and whatever samples: submit, then wait for whoever is done."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+from llmgym.config.sections import Sampling
+from llmgym.errors import ContextOverflowError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+FinishReason = Literal["stop", "length"]
+"""Why sampling stopped: behind a stop token or a stop string, or at `max_tokens`."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """A wish for one reply.
+
+    Attributes:
+        request_id: Returned with the completion.
+        episode_id: Requests of one episode mostly have growing tokens; an engine may keep its
+            cache, of which it reuses what the new tokens begin with.
+        tokens: The whole context, from the first token of the conversation.
+        max_tokens: Tokens to sample, at most, stop token included; no more than `sampling` says.
+        stop_token_ids: Sampling ends behind any of these.
+        sampling: How: temperature, top-p and so on.
+        seed: The same request with the same seed gives the same tokens, whatever else is
+            in the batch, up to floating-point ties.
+    """
+
+    request_id: int
+    episode_id: int
+    tokens: Sequence[int]
+    max_tokens: int
+    stop_token_ids: tuple[int, ...]
+    sampling: Sampling
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One reply.
+
+    Attributes:
+        request_id: The request it answers.
+        tokens: The sampled tokens, the stop token included if there was one.
+        log_probs: Their log-probabilities under the distribution they were sampled from.
+        finish_reason: Why sampling stopped.
+        weight_version: The weights that sampled it. A collector refuses a reply whose version
+            is not the engine's own.
+    """
+
+    request_id: int
+    tokens: list[int]
+    log_probs: list[float]
+    finish_reason: FinishReason
+    weight_version: int
+
+
+def require_room(request: GenerationRequest, context_length: int) -> None:
+    """Refuse a request whose prompt leaves no room for a single token.
+
+    Raises:
+        ContextOverflowError: There is none.
+    """
+    if len(request.tokens) >= context_length:
+        raise ContextOverflowError(
+            f"A prompt of {len(request.tokens)} tokens leaves no room for a reply "
+            f"in a context of {context_length} tokens."
+        )
+
+
+class Engine(Protocol):
+    """Samples replies to any number of requests at once."""
+
+    @property
+    def weight_version(self) -> int:
+        """The version of the weights that sample now."""
+        ...
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of prompt and reply together that fit."""
+        ...
+
+    def submit(self, requests: Sequence[GenerationRequest]) -> None:
+        """Take requests; returns at once."""
+        ...
+
+    def wait(self) -> list[Completion]:
+        """Return what has finished, at least one completion; [] only if nothing is under way."""
+        ...
+
+    def abort(self) -> None:
+        """Drop every request and forget every episode, after something went wrong outside."""
+        ...
+
+    def release(self, episode_ids: Iterable[int]) -> None:
+        """Forget episodes that are over, so that their cache can go to others."""
+        ...
+
+    def load_weights(self, weights: Iterable[tuple[str, "Tensor"]], version: int) -> None:
+        """Sample with these weights from now on; nothing may be under way."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the engine holds."""
+        ...
+
+
+@runtime_checkable
+class LendsMemory(Protocol):
+    """An engine that shares an accelerator with the learner, and can make room on it."""
+
+    def lend_memory(self) -> None:
+        """Give the accelerator's memory back until `load_weights`; nothing may be under way."""
+        ...

@@ -1,0 +1,107 @@
+"""`make_engine`: the engine that a configuration asks for."""
+
+import os
+from collections.abc import Callable, Sequence
+
+import torch
+from transformers import PreTrainedModel
+
+from llmgym.config.choices import EngineKind
+from llmgym.config.sections import Engine as EngineConfig
+from llmgym.engines.base import Engine
+from llmgym.engines.local.engine import LocalEngine
+from llmgym.engines.sglang.versions import installed_version
+from llmgym.errors import ConfigError
+from llmgym.models.lora import has_adapters, merged_weights, plain_copy
+
+KEY_VARIABLE = "LLMGYM_ENGINE_KEY"
+"""The environment variable with the key of servers given by URL."""
+
+
+def engine_kind(config: EngineConfig) -> EngineKind:
+    """Return which engine a configuration means.
+
+    ``auto`` stands for SGLang if a URL is given, or if it is installed and a CUDA GPU is
+    there; else for the embedded engine.
+    """
+    if config.kind != "auto":
+        return config.kind
+    return "sglang" if config.urls or (installed_version() and torch.cuda.is_available()) else "local"
+
+
+def make_engine(
+    config: EngineConfig,
+    model: PreTrainedModel,
+    model_path: str,
+    *,
+    context_length: int,
+    text_of: Callable[[Sequence[int]], str] | None = None,
+    seed: int = 0,
+    notify: Callable[[str], object],
+) -> Engine:
+    """Return an engine with the weights of `model`.
+
+    Args:
+        config: Which engine, and its options.
+        model: What the learner trains. The embedded engine samples with it as it is, or with a copy where it has
+            adapters, which are merged there, or weights of another type.
+        model_path: The directory or hub name that `model` was loaded from.
+        context_length: Tokens of prompt and replies at the most.
+        text_of: Returns the text of some of a reply's tokens; needed if requests have stop strings.
+        seed: Of the sampling of SGLangs that are started here.
+        notify: Is given a sentence when an SGLang is lost or back.
+
+    Raises:
+        ConfigError: Options that only SGLang takes are given to the embedded engine, or those
+            of a start to servers that run.
+        EngineError: SGLang is missing, or does not start.
+    """
+    urls, servers, transfer, dtype = config.urls, config.servers, config.transfer, config.dtype
+    if engine_kind(config) == "local":
+        if urls or servers or config.arguments or transfer == "group":
+            raise ConfigError(
+                "engine_url, engine_servers, engine_kwargs and engine_transfer are SGLang's: expected --engine sglang."
+            )
+        wanted = model.dtype if dtype is None else getattr(torch, dtype)
+        if has_adapters(model) or wanted != model.dtype:
+            model = plain_copy(model, wanted)
+        return LocalEngine(model, memory_gib=config.kv_cache_gib, context_length=context_length, text_of=text_of)
+    if config.weights_dir is not None and not config.weights_dir.is_dir():
+        raise ConfigError(f"engine_weights_dir: expected a directory, got {str(config.weights_dir)!r}.")
+    if urls and (servers or config.arguments or dtype):
+        raise ConfigError(
+            "engine_servers, engine_kwargs and engine_dtype are for starting SGLang, "
+            "engine_url is for one that runs: expected one or the other."
+        )
+
+    if transfer == "group" and not (urls or servers):
+        raise ConfigError(
+            "engine_transfer: expected engine_servers or engine_url beside 'group': "
+            "an SGLang in this process is given the tensors themselves."
+        )
+
+    from llmgym.engines.sglang.engine import SGLangEngine
+    from llmgym.engines.sglang.in_process import InProcess
+    from llmgym.engines.sglang.worker import Worker
+
+    model_path = os.path.expanduser(model_path)
+    common = {"skip_tokenizer_init": text_of is None, **({"dtype": dtype} if dtype else {}), **config.arguments}
+    workers: list[Worker]
+    if urls or servers:
+        from llmgym.engines.sglang.server import OwnServer, Server
+
+        gpus = 0 if common.get("device") == "cpu" else int(common.get("tp_size", 1))
+        # NCCL has no two members on one GPU, and the learner is on the first.
+        first = int(common.pop("base_gpu_id", 1 if transfer == "group" and model.device.type == "cuda" else 0))
+        workers = [Server(url, os.environ.get(KEY_VARIABLE), transfer=transfer) for url in urls] or [
+            OwnServer(model_path, {"random_seed": seed + i, **common, "base_gpu_id": first + i * gpus}, i, transfer)
+            for i in range(servers)
+        ]
+    else:
+        workers = [InProcess(model_path, {"random_seed": seed, **common})]
+    engine = SGLangEngine(
+        workers, context_length=context_length, directory=config.weights_dir, text_of=text_of, notify=notify
+    )
+    if urls:  # whatever they have: the learner's weights are the ones to sample with
+        engine.load_weights(merged_weights(model), version=0)
+    return engine

@@ -1,0 +1,330 @@
+"""`SGLangEngine`: any number of SGLangs behind the engine protocol."""
+
+import asyncio
+import atexit
+import logging
+import queue
+import secrets
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmgym.engines.base import Completion, GenerationRequest, require_room
+from llmgym.engines.sglang.loop import LoopThread
+from llmgym.engines.sglang.weights import Weights
+from llmgym.engines.sglang.wire import TransientError, completion_of, payload_of
+from llmgym.engines.sglang.worker import Worker, WorkerLostError
+from llmgym.engines.stop_strings import cut
+from llmgym.errors import EngineError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_log = logging.getLogger(__name__)
+
+_ATTEMPTS = 4  # times that a request is sent at the most
+_STARTS = 3  # times that a lost worker is started at the most before it is given up
+_BACK_OFF = 0.5  # seconds before something is tried again, times the number of the attempt
+
+
+class _Seat:
+    """A worker and what the engine knows about it.
+
+    Attributes:
+        running: The ids of the requests that it answers now.
+        start: Which of its starts this is: the requests of an earlier one tell of an earlier loss.
+        losses: How often it was lost since the weights last changed.
+        recovery: The task that starts it again; None if it is up or given up.
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.running: set[str] = set()
+        self.up = True
+        self.start = 0
+        self.losses = 0
+        self.recovery: asyncio.Task[None] | None = None
+
+
+class SGLangEngine:
+    """Samples with SGLang: one in this process, servers of our own, or servers given by URL.
+
+    A new episode goes to the worker with the fewest requests under way, and stays there, so
+    that its next turn finds its keys and values in that worker's radix cache. A worker that
+    is lost is started again with the current weights, and what it had not finished is sent
+    again, wherever there is room; a message says so.
+
+    Of the sampling parameters, a request's own seed counts only if SGLang runs with
+    ``enable_deterministic_inference``, which not every attention backend supports; without
+    it SGLang samples from one stream of its own (``random_seed``). Sampling also ends at the
+    model's own end-of-sequence tokens, whether they are asked for or not.
+
+    Log-probabilities are those of the softmax of logits / temperature over the whole
+    vocabulary. With ``top_p`` below 1 or ``top_k`` above 0 SGLang samples from fewer tokens,
+    and does not renormalise: each log-probability is then too small by the logarithm of the
+    mass that those tokens have. At temperature 0 a token is certain: 0.
+
+    Args:
+        workers: The SGLangs; they are started here.
+        context_length: Tokens of prompt and reply that fit; as many as SGLang takes if None.
+        directory: Where weights are written for servers to read; a temporary one if None.
+            Servers on other machines need one that they see too.
+        text_of: Returns the text of some of a reply's tokens. With it a reply ends at the token
+            that completes a stop string: SGLang looks at as many tokens as a string usually
+            has, and samples past one that has more.
+        notify: Is given a sentence when a worker is lost or back.
+
+    Raises:
+        EngineError: A worker does not start or does not fit.
+    """
+
+    def __init__(
+        self,
+        workers: Sequence[Worker],
+        *,
+        context_length: int | None = None,
+        directory: Path | None = None,
+        text_of: Callable[[Sequence[int]], str] | None = None,
+        notify: Callable[[str], object] = _log.warning,
+    ) -> None:
+        self.weight_version = 0
+        self._text_of = text_of
+        self._notify = notify
+        self._run = secrets.token_hex(4)  # no other run calls its weights by the same name
+        self._directory = Path(tempfile.mkdtemp(prefix="llmgym-weights-", dir=directory))
+        self._weights: Weights | None = None
+        self._seats = [_Seat(worker) for worker in workers]
+        self._home: dict[int, _Seat] = {}  # by episode
+        self._done: queue.SimpleQueue[Completion | Exception] = queue.SimpleQueue()
+        self._unfinished = 0
+        self._requests: set[asyncio.Task[None]] = set()
+        self._lent = False
+        self._thread = LoopThread()
+        atexit.register(self.close)
+        try:
+            self._thread.run(self._start())
+        except BaseException:
+            self.close()
+            raise
+        fits = min(seat.worker.context_length for seat in self._seats)
+        self.context_length = min(context_length or fits, fits)
+
+    # The protocol.
+
+    def submit(self, requests: Sequence[GenerationRequest]) -> None:
+        """Take requests.
+
+        Raises:
+            ContextOverflowError: A prompt leaves no room for a single token.
+            EngineError: A stop string is asked of a server without a tokenizer.
+        """
+        for request in requests:
+            require_room(request, self.context_length)
+            if request.sampling.stop and not all(seat.worker.matches_strings for seat in self._seats):
+                raise EngineError("Stop strings need an SGLang with a tokenizer: start it without skip_tokenizer_init.")
+        self._unfinished += len(requests)
+        self._thread.loop.call_soon_threadsafe(self._begin, list(requests), self._done)
+
+    def wait(self) -> list[Completion]:
+        """Return what has finished, at least one completion; [] only if nothing is under way.
+
+        Raises:
+            EngineError: A request cannot be answered, or no worker is left.
+        """
+        finished: list[Completion] = []
+        while self._unfinished and not (finished and self._done.empty()):
+            result = self._done.get()
+            self._unfinished -= 1
+            if isinstance(result, Exception):
+                raise result
+            finished.append(result)
+        return finished
+
+    def abort(self) -> None:
+        """Drop every request and forget every episode."""
+        self._done, self._unfinished = queue.SimpleQueue(), 0
+        self._thread.run(self._abort())
+
+    def release(self, episode_ids: Iterable[int]) -> None:
+        """Forget where episodes were sampled; the radix cache drops on its own what is not used."""
+        for episode in episode_ids:
+            self._home.pop(episode, None)
+
+    def load_weights(self, weights: Iterable[tuple[str, "Tensor"]], version: int) -> None:
+        """Sample with these weights from now on.
+
+        Raises:
+            EngineError: No worker takes them.
+        """
+        assert not self._unfinished, "weights change only while nothing is under way"
+        replaced = self._weights
+        self._weights = Weights(weights, version, f"{self._run}-{version}-{secrets.token_hex(2)}", self._directory)
+        self.weight_version = version
+        self._thread.run(self._load(self._weights))
+        if replaced is not None:
+            replaced.discard()
+
+    def lend_memory(self) -> None:
+        """Give the accelerator's memory to the learner until `load_weights`.
+
+        SGLang has to run with ``enable_memory_saver``.
+        """
+        self._lent = True
+        self._thread.run(self._each(lambda worker: worker.release_memory()))
+
+    def close(self) -> None:
+        """End the workers that are ours, and remove what was written for them."""
+        if self._thread.loop.is_closed():
+            return
+        atexit.unregister(self.close)
+        self._thread.run(self._stop())
+        self._thread.close()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    # What runs in the event loop.
+
+    async def _start(self) -> None:
+        async def start(worker: Worker) -> None:
+            try:
+                await worker.start()
+            except WorkerLostError as error:
+                raise EngineError(f"Expected {worker.name} to start: {error}") from error
+
+        await asyncio.gather(*(start(seat.worker) for seat in self._seats))
+
+    async def _stop(self) -> None:
+        tasks = [*self._requests, *(seat.recovery for seat in self._seats if seat.recovery is not None)]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(seat.worker.stop() for seat in self._seats))
+
+    def _begin(self, requests: list[GenerationRequest], done: "queue.SimpleQueue[Completion | Exception]") -> None:
+        for request in requests:
+            task = asyncio.get_running_loop().create_task(self._answer(request, done))
+            self._requests.add(task)
+            task.add_done_callback(self._requests.discard)
+
+    async def _answer(self, request: GenerationRequest, done: "queue.SimpleQueue[Completion | Exception]") -> None:
+        try:
+            done.put(await self._complete(request))
+        except Exception as error:  # noqa: BLE001 - `wait` raises it where somebody listens
+            done.put(error)
+
+    async def _complete(self, request: GenerationRequest) -> Completion:
+        """Have one request answered, by as many workers as it takes."""
+        payload = payload_of(request)
+        problem: Exception | None = None
+        for attempt in range(1, _ATTEMPTS + 1):
+            seat = await self._seat_for(request.episode_id)
+            rid, start = uuid.uuid4().hex, seat.start
+            seat.running.add(rid)
+            try:
+                reply = await seat.worker.generate(rid, payload)
+                completion = completion_of(request, reply, self.weight_version)
+                if request.sampling.stop and self._text_of is not None:
+                    completion = cut(completion, request.sampling.stop, self._text_of)
+                if seat.worker.is_stale(reply, self._weights):
+                    raise WorkerLostError("it answered with other weights than it was given")
+            except TransientError as error:
+                problem = error
+                await asyncio.sleep(_BACK_OFF * attempt)
+            except WorkerLostError as error:
+                problem = error
+                self._lose(seat, start, str(error))
+            else:
+                return completion
+            finally:
+                seat.running.discard(rid)
+        raise EngineError(f"SGLang did not answer a request that was sent {_ATTEMPTS} times: {problem}")
+
+    async def _seat_for(self, episode: int) -> _Seat:
+        """Return the worker of an episode; a new one goes where least is under way."""
+        while True:
+            home = self._home.get(episode)
+            if home is not None and home.up:
+                return home
+            up = [seat for seat in self._seats if seat.up]
+            if up:
+                self._home[episode] = min(up, key=lambda seat: len(seat.running))
+                return self._home[episode]
+            await self._wait_for_recovery()
+
+    async def _wait_for_recovery(self) -> None:
+        recoveries = [seat.recovery for seat in self._seats if seat.recovery is not None]
+        if not recoveries:
+            raise EngineError("No SGLang is left: every one was lost and could not be started again.")
+        await asyncio.wait(recoveries, return_when=asyncio.FIRST_COMPLETED)
+
+    def _lose(self, seat: _Seat, start: int, reason: str) -> None:
+        """Begin to start a worker again, once for all requests that tell of the same loss."""
+        if not seat.up or seat.start != start:
+            return
+        seat.up = False
+        seat.losses += 1
+        self._notify(
+            f"Lost {seat.worker.name}: {reason}. It is started again with version {self.weight_version} "
+            f"of the weights; {len(seat.running)} unfinished requests are sent again."
+        )
+        seat.recovery = asyncio.get_running_loop().create_task(self._recover(seat))
+
+    async def _recover(self, seat: _Seat) -> None:
+        try:
+            for attempt in range(seat.losses, _STARTS + 1):
+                try:
+                    await seat.worker.start()
+                    if self._weights is not None:
+                        await seat.worker.load(self._weights)
+                except WorkerLostError as error:
+                    self._notify(f"Attempt {attempt} to start {seat.worker.name} again failed: {error}.")
+                    await asyncio.sleep(_BACK_OFF * attempt)
+                except EngineError as error:
+                    self._notify(str(error))
+                    break
+                else:
+                    seat.start += 1
+                    seat.up = True
+                    self._notify(f"{seat.worker.name} is back.")
+                    return
+            self._notify(f"Gave up {seat.worker.name}.")
+        finally:
+            seat.recovery = None
+
+    async def _abort(self) -> None:
+        await asyncio.gather(*(seat.worker.abort(set(seat.running)) for seat in self._seats if seat.up))
+        tasks = list(self._requests)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._home.clear()
+
+    async def _load(self, weights: Weights) -> None:
+        for seat in self._seats:
+            seat.losses = 0
+        lent, self._lent = self._lent, False
+
+        async def give(worker: Worker) -> None:
+            if lent:
+                await worker.resume_memory()
+            await worker.load(weights)
+
+        await self._each(give)
+        while recoveries := [seat.recovery for seat in self._seats if seat.recovery is not None]:
+            await asyncio.wait(recoveries)
+        if not any(seat.up for seat in self._seats):
+            await self._wait_for_recovery()
+
+    async def _each(self, act: Callable[[Worker], Coroutine[None, None, None]]) -> None:
+        """Do something with every worker that is up; one that is lost over it is started again."""
+
+        async def attempt(seat: _Seat) -> None:
+            start = seat.start
+            try:
+                await act(seat.worker)
+            except (WorkerLostError, TransientError) as error:
+                self._lose(seat, start, str(error))
+
+        await asyncio.gather(*(attempt(seat) for seat in self._seats if seat.up))

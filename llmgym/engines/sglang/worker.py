@@ -1,0 +1,157 @@
+"""`Worker`: one SGLang, wherever it runs, and whether it still does."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from llmgym.engines.sglang.versions import require_version
+from llmgym.engines.sglang.weights import Weights
+from llmgym.engines.sglang.wire import TransientError
+from llmgym.errors import EngineError
+
+T = TypeVar("T")
+
+
+class WorkerLostError(Exception):
+    """An SGLang is gone, or does not do what it is told; it has to be started again."""
+
+
+class UnknownCallError(EngineError):
+    """This version of SGLang does not know a call."""
+
+
+class Worker(ABC):
+    """One SGLang: started, asked, given weights, watched.
+
+    All methods run in one event loop. Whatever waits for an answer is ended by
+    `WorkerLostError` as soon as `watch` says that none will come.
+
+    Attributes:
+        name: What messages call it.
+        context_length: Tokens of prompt and reply that fit; known once it is started.
+        matches_strings: Whether it has a tokenizer, without which it cannot stop at a string.
+    """
+
+    name: str
+    context_length: int = 0
+    matches_strings: bool = False
+
+    def __init__(self) -> None:
+        self._watching: asyncio.Task[None] | None = None
+        self._loss: str | None = "it is not running"
+        self._waiting: set[asyncio.Future[Any]] = set()
+
+    async def start(self) -> None:
+        """Start it, or start it again, and wait until it answers.
+
+        Raises:
+            EngineError: It does not fit: a version that is too old, a wrong key, an option it does not know.
+            WorkerLostError: It ended, or did not answer in time.
+        """
+        await self.stop()
+        await self.launch()
+        self._loss = None
+        self._watching = asyncio.get_running_loop().create_task(self._end_waiting())
+        try:
+            info = await self.until_lost(self.info())
+        except TransientError as error:
+            raise WorkerLostError(str(error)) from error
+        require_version(str(info.get("version")), f"in {self.name}")
+        # Longer prompts are refused: SGLang keeps a few tokens of the context for itself.
+        self.context_length = int(info["max_req_input_len"])
+        self.matches_strings = not info.get("skip_tokenizer_init", False)
+
+    async def stop(self) -> None:
+        """End it if it is ours, and stop watching it."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+            self._watching, self._loss = None, "it was stopped"
+        await self.shut_down()
+
+    async def generate(self, rid: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer one request, known by `rid`.
+
+        Raises:
+            EngineError: The request is not allowed.
+            TransientError: It came to nothing and may be sent again.
+            WorkerLostError: It is gone.
+        """
+        return await self.until_lost(self.answer(rid, payload))
+
+    async def until_lost(self, answer: Awaitable[T]) -> T:
+        """Wait for an answer, or for the news that there will be none."""
+        task = asyncio.ensure_future(answer)
+        self._waiting.add(task)
+        if self._loss is not None:
+            task.cancel()
+        try:
+            return await task
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if self._loss is None or (current is not None and current.cancelling()):
+                raise
+            raise WorkerLostError(self._loss) from None
+        finally:
+            self._waiting.discard(task)
+
+    async def _end_waiting(self) -> None:
+        self._loss = await self.watch()
+        for task in self._waiting:
+            task.cancel()
+
+    @abstractmethod
+    async def launch(self) -> None:
+        """Start it and wait until it is up."""
+
+    @abstractmethod
+    async def shut_down(self) -> None:
+        """End what was launched; nothing may be left of it."""
+
+    @abstractmethod
+    async def watch(self) -> str:
+        """Return, once it is gone, how that was noticed."""
+
+    @abstractmethod
+    async def info(self) -> Mapping[str, Any]:
+        """Return what SGLang says about itself."""
+
+    @abstractmethod
+    async def answer(self, rid: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask SGLang."""
+
+    @abstractmethod
+    def is_stale(self, reply: Mapping[str, Any], weights: Weights | None) -> bool:
+        """Whether a reply comes from other weights than these; None stands for those it was started with."""
+
+    @abstractmethod
+    async def abort(self, rids: Iterable[str]) -> None:
+        """Drop requests."""
+
+    @abstractmethod
+    async def load(self, weights: Weights) -> None:
+        """Empty the cache, check that it is empty, and replace the weights.
+
+        Raises:
+            WorkerLostError: It did not work; nobody knows which weights it has.
+        """
+
+    @abstractmethod
+    async def release_memory(self) -> None:
+        """Give the accelerator's memory, weights and cache, back until `resume_memory`."""
+
+    @abstractmethod
+    async def resume_memory(self) -> None:
+        """Take the memory again; what was in it is lost."""
+
+
+def succeeded(what: str, success: bool, message: str) -> None:
+    """Raise `WorkerLostError` unless something succeeded."""
+    if not success:
+        raise WorkerLostError(f"{what} failed: {message:.300}")
+
+
+def refused(name: str, why: object) -> EngineError:
+    """Return the error of a request or option that will never be accepted."""
+    return EngineError(f"{name} refuses: {str(why).strip():.500}")

@@ -1,0 +1,122 @@
+"""`Journal`: a list of sinks that are told what happens in a run: its files, the console, and any others."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Protocol
+
+from rich.console import Console
+
+from llmgym.evaluate import Evaluation
+from llmgym.report.console import Progress, print_evaluations
+from llmgym.report.curve import draw_learning_curve
+from llmgym.report.run_directory import RunDirectory
+from llmgym.rollout.trajectory import Trajectory
+
+Metrics = Mapping[str, float]
+
+
+class Sink(Protocol):
+    """Is told what happens, as it happens."""
+
+    def note_step(self, number: int, trajectories: Sequence[Trajectory], metrics: Metrics) -> None:
+        """Take a training step of this run: its number from 1 on, the episodes played for it, what was measured."""
+        ...
+
+    def note_evaluation(self, label: str, evaluation: Evaluation) -> None:
+        """Take a held-out evaluation."""
+        ...
+
+    def close(self, metrics: Sequence[Metrics], evaluations: Mapping[str, Evaluation]) -> None:
+        """Take all steps and evaluations of a run that has ended, perhaps early."""
+        ...
+
+
+class Journal:
+    """Tells every sink what happens, one after another.
+
+    Args:
+        sinks: Who is told.
+
+    Attributes:
+        metrics: What every step measured.
+        evaluations: By their labels.
+    """
+
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        self.metrics: list[Metrics] = []
+        self.evaluations: dict[str, Evaluation] = {}
+        self._sinks = sinks
+
+    def note_step(self, trajectories: Sequence[Trajectory], metrics: Metrics) -> None:
+        """Tell of a training step."""
+        self.metrics.append(metrics)
+        for sink in self._sinks:
+            sink.note_step(len(self.metrics), trajectories, metrics)
+
+    def note_evaluation(self, label: str, evaluation: Evaluation) -> None:
+        """Tell of a held-out evaluation."""
+        self.evaluations[label] = evaluation
+        for sink in self._sinks:
+            sink.note_evaluation(label, evaluation)
+
+    def close(self) -> None:
+        """Tell that the run has ended."""
+        for sink in self._sinks:
+            sink.close(self.metrics, self.evaluations)
+
+
+class RunFiles:
+    """Writes to a run directory: metrics, trajectories, evaluations, and at the end the learning curve.
+
+    Args:
+        directory: Where.
+        title: Of the curve.
+    """
+
+    def __init__(self, directory: RunDirectory, title: str) -> None:
+        self._directory, self._title = directory, title
+        self._evaluations: dict[str, dict[str, object]] = {}
+
+    def note_step(self, number: int, trajectories: Sequence[Trajectory], metrics: Metrics) -> None:
+        """Append a line of metrics, and write the trajectories if there are any."""
+        self._directory.add_metrics(metrics)
+        if trajectories:
+            self._directory.add_trajectories(int(metrics["step"]), trajectories)
+
+    def note_evaluation(self, label: str, evaluation: Evaluation) -> None:
+        """Write all evaluations so far."""
+        self._evaluations[label] = asdict(evaluation)
+        self._directory.add_evaluations(self._evaluations)
+
+    def close(self, metrics: Sequence[Metrics], evaluations: Mapping[str, Evaluation]) -> None:
+        """Draw the learning curve of what there is."""
+        if metrics:
+            draw_learning_curve(self._directory.learning_curve, self._title, metrics, evaluations)
+
+
+class ConsoleReport:
+    """Prints a dozen rows of progress, now and then a conversation, and at the end the evaluations.
+
+    Args:
+        console: Where.
+        steps: Of the run.
+        sample_every: Steps between two conversations; 0 for none.
+    """
+
+    def __init__(self, console: Console, steps: int, sample_every: int) -> None:
+        self._console, self._sample_every = console, sample_every
+        self._progress = Progress(steps, console)
+
+    def note_step(self, number: int, trajectories: Sequence[Trajectory], metrics: Metrics) -> None:
+        """Print a row or a conversation if one is due."""
+        self._progress.add(number, metrics)
+        if trajectories and self._sample_every and number % self._sample_every == 0:
+            self._progress.conversation(int(metrics["step"]), trajectories[0])
+
+    def note_evaluation(self, label: str, evaluation: Evaluation) -> None:
+        """Print nothing yet."""
+
+    def close(self, metrics: Sequence[Metrics], evaluations: Mapping[str, Evaluation]) -> None:
+        """Print all evaluations."""
+        if evaluations:
+            print_evaluations(self._console, evaluations)

@@ -1,0 +1,257 @@
+"""The step of agents that learn from their own episodes: roll out, prepare, update, hand the weights back."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llmgym.config.sections import OnlineConfig, PolicyGradientConfig
+from llmgym.engines.base import LendsMemory
+from llmgym.envs.seeds import training_seeds
+from llmgym.errors import TrainingError
+from llmgym.evaluate import summarise
+from llmgym.learn import mismatch
+from llmgym.learn.batch import split_by_group
+from llmgym.learn.engine_check import check_log_probs
+from llmgym.learn.needs import Needs, seconds_of
+from llmgym.learn.reference import kl_from, log_probs_of
+from llmgym.report.console import notify
+from llmgym.rollout.collector import Task
+from llmgym.rollout.trajectory import Trajectory
+from llmgym.train.loop import mean_of_updates
+from llmgym.train.training import Training
+from llmgym.types import Message
+
+if TYPE_CHECKING:
+    from tensordict import TensorDict
+    from torch import Tensor
+
+    from llmgym.train.agent import OnlineAgent
+
+_LEAST_ROWS = 16  # that decode in about the time that fewer take
+_PROMPTS_TRIED = 4  # first prompts whose length an estimate goes by
+_MAX_UNSCORED = 3  # steps in a row without a single score, after which training stops
+_MEASURED_GROUPS = 2  # groups per step on which a forward pass measures something that the update does not
+
+
+class OnlineTraining(Training):
+    """Training on episodes that the policy plays.
+
+    Args:
+        agent: Whose configuration, preparation and loss to use.
+    """
+
+    config: OnlineConfig
+
+    def __init__(self, agent: OnlineAgent) -> None:
+        super().__init__(agent)
+        self.agent = agent
+        self.envs = self.make_envs(self.config.rollout.prompts_per_step * self.config.rollout.group_size)
+        self.collector = self.make_collector(self.envs, agent.scorer)
+        self._told: set[str] = set()
+        self._unscored = 0  # steps in a row without a score
+
+    def time_of_run(self, needs: Needs, steps: int) -> str:
+        """Say how long it takes if all replies are as long as they may be."""
+        config, rollout, turns = self.config, self.config.rollout, self.envs.turn_limit or 1
+        longest = config.sampling.max_tokens
+        episodes = rollout.prompts_per_step * rollout.group_size
+        sampled = longest * turns  # of an episode
+        prompt = self._prompt_tokens
+        read = rollout.prompts_per_step * prompt
+        learnt = read + episodes * sampled
+        step = needs.forward * (read + max(episodes, _LEAST_ROWS) * sampled)
+        step += config.updates.epochs * (needs.forward + needs.backward) * learnt
+        held_out = config.held_out_episodes
+        judged = seconds_of(needs.forward * held_out * (prompt + sampled))
+        return (
+            f". If every episode has {turns} turn{'s' * (turns > 1)} and every reply {longest} tokens, "
+            f"{seconds_of(step)} per step of {episodes} episodes, {seconds_of(step * steps)} for all {steps}"
+            + (f", and {judged} each time that {held_out} held-out episodes are played" if held_out else "")
+        )
+
+    @property
+    def _prompt_tokens(self) -> int:
+        """Tokens of a first prompt, on average over some of the first step."""
+        lengths = []
+        for seed in training_seeds(self._tasks(step=1), min(_PROMPTS_TRIED, self.config.rollout.prompts_per_step)):
+            observation, _ = self.envs.reset_one(0, seed=seed)
+            system = self.envs.system_prompt(0)
+            messages = [*([Message("system", system)] if system else []), Message("user", observation)]
+            lengths.append(len(self.codec.prompt(messages)))
+        return sum(lengths) // len(lengths)
+
+    def _step(self, step: int) -> tuple[Sequence[Trajectory], dict[str, float]]:
+        begun = time.perf_counter()
+        trajectories, kept = self._roll_out(step)
+        self._tell_of_missing(step, trajectories)
+        self._tell_of_cut_off(step, trajectories)
+        rolled_out = time.perf_counter()
+        if isinstance(self.engine, LendsMemory) and self.config.engine.arguments.get("enable_memory_saver"):
+            self.engine.lend_memory()  # until load_weights
+        batch = self.agent.prepare(kept) if kept else None
+        learnt = self._learn(step, batch.to(self.model.device)) if batch is not None else self._learnt_nothing
+        every = self.config.updates.reference_every
+        if every and step % every == 0:
+            self.reference.refresh()
+        self._hand_over(step)
+        seconds = time.perf_counter() - begun
+        sampled = sum(trajectory.sampled_tokens for trajectory in trajectories)
+        return trajectories, {
+            "step": step,
+            **_summary(trajectories),
+            "groups_without_signal": sum(not self.agent.teaches(group) for group in _groups(trajectories)),
+            "groups_replaced": (len(trajectories) - len(kept)) / self.config.rollout.group_size,
+            "tokens_per_second": sampled / seconds,
+            "seconds": seconds,
+            "rollout_seconds": rolled_out - begun,
+            **learnt,
+        }
+
+    def _learn(self, step: int, batch: TensorDict) -> dict[str, float]:
+        """Complete a batch and take its optimiser steps; return what was measured."""
+        config = self.config.updates
+        off = self._correct(batch)
+        if self.agent.needs_reference:
+            batch["ref_log_probs"] = self.reference.log_probs(batch)
+        measured = self._measure(batch[: _rows_of_groups(batch, _MEASURED_GROUPS)])
+        found = self.agent.complete(batch, self.learner) or {}
+        order = np.random.default_rng([self.config.run.seed, step])
+        updates = []
+        for epoch in range(config.epochs):
+            for part in split_by_group(batch, config.updates_per_step, order if epoch else None):
+                updates.append(self.learner.update(part))
+                # In the first forward pass the policy has the weights that sampled: its log-probs come for free.
+                off = off or self._mismatch(part["policy_log_probs"], part)
+        return {**measured, **off, **found, **mean_of_updates(updates)}
+
+    @property
+    def _learnt_nothing(self) -> dict[str, float]:
+        """What is reported of a step whose episodes teach nothing."""
+        return {"kl": math.nan} if self.agent.measures_kl else {}
+
+    def _measure(self, batch: TensorDict) -> dict[str, float]:
+        """Compare the policy, before it is updated, with the engine and the reference, where that is asked for."""
+        bound, measures_kl = self.config.engine.check, self.agent.measures_kl
+        if bound is None and not measures_kl:
+            return {}
+        ours = batch.get("old_log_probs")
+        if ours is None:
+            ours = log_probs_of(self.policy, batch, self.learner.micro_batch_tokens)
+        if bound is not None:
+            check_log_probs(ours, batch, bound)
+        if not measures_kl:
+            return {}
+        reference = batch.get("ref_log_probs")
+        if reference is None:
+            reference = self.reference.log_probs(batch)
+        return {"kl": kl_from(ours, reference, batch)}
+
+    def _correct(self, batch: TensorDict) -> dict[str, float]:
+        """Weigh a batch, if asked to, for the difference between who sampled it and who learns; return its measures."""
+        config = self.config.mismatch if isinstance(self.config, PolicyGradientConfig) else None
+        if config is None or config.correction == "none":
+            return {}
+        batch["old_log_probs"] = log_probs_of(self.policy, batch, self.learner.micro_batch_tokens)
+        batch["importance_weight"], beyond = mismatch.importance_weights(
+            batch["old_log_probs"], batch, config.correction, config.level, config.threshold
+        )
+        return {**self._mismatch(batch["old_log_probs"], batch), "mismatch/corrected": beyond}
+
+    def _mismatch(self, log_probs: Tensor, batch: TensorDict) -> dict[str, float]:
+        return mismatch.measure(log_probs, batch, full_support=self.config.sampling.full_support)
+
+    def _roll_out(self, step: int) -> tuple[list[Trajectory], list[Trajectory]]:
+        """Play a step's groups; return all episodes, and those to learn from.
+
+        Where more than one rollout is allowed, groups that teach nothing are left out and others
+        played in their place (dynamic sampling, DAPO, arXiv:2503.14476, section 3.2).
+        """
+        config, size = self.config.rollout, self.config.rollout.group_size
+        rng = self._tasks(step)
+        played: list[Trajectory] = []
+        kept: list[Trajectory] = []
+        for rollout in range(config.rollouts_per_step):
+            seeds = training_seeds(rng, config.prompts_per_step - len(kept) // size)
+            first = len(played) // size
+            tasks = [Task(seed, first + group) for group, seed in enumerate(seeds) for _ in range(size)]
+            seed = self.config.run.seed * 10**6 + step + (rollout << 40)
+            episodes = self.collector.collect(tasks, self.config.sampling, seed)
+            played += episodes
+            if config.rollouts_per_step == 1:
+                return played, played
+            kept += [episode for group in _groups(episodes) if self.agent.teaches(group) for episode in group]
+            if len(kept) == size * config.prompts_per_step:
+                break
+        return played, kept
+
+    def _tasks(self, step: int) -> np.random.Generator:
+        """Return what draws the tasks of a step."""
+        return np.random.default_rng([self.config.run.seed, step])
+
+    def _tell_of_missing(self, step: int, trajectories: Sequence[Trajectory]) -> None:
+        """Say once in a run why scores are missing; `scores_missing` counts them in every step.
+
+        Raises:
+            TrainingError: Several steps in a row had no score at all, and taught nothing.
+        """
+        reasons = [trajectory.score_error for trajectory in trajectories if trajectory.score is None]
+        reason = next(iter(reasons), None) or "its environment does not say why"
+        learnt = any(self.agent.teaches(group) for group in _groups(trajectories))
+        self._unscored = 0 if learnt or len(reasons) < len(trajectories) else self._unscored + 1
+        if self._unscored == _MAX_UNSCORED:
+            raise TrainingError(
+                f"No episode of {_MAX_UNSCORED} steps in a row has a score, one of the last since {reason}."
+            )
+        if reasons and "missing" not in self._told:
+            self._told.add("missing")
+            notify(f"Step {step}: {len(reasons)} of {len(trajectories)} episodes have no score, one since {reason}.")
+
+    def _tell_of_cut_off(self, step: int, trajectories: Sequence[Trajectory]) -> None:
+        """Say once in a run that most replies are cut off; `replies_cut_off` is the share in every step."""
+        share = _cut_off(trajectories)
+        if share > 0.5 and "cut off" not in self._told:
+            self._told.add("cut off")
+            notify(
+                f"Step {step}: {share:.0%} of replies did not end by themselves; max_tokens "
+                f"({self.config.sampling.max_tokens}) or the context cut them off."
+            )
+
+
+def _rows_of_groups(batch: TensorDict, groups: int) -> int:
+    """Return how many rows the first `groups` groups of a batch have."""
+    lengths = batch["group"].unique_consecutive(return_counts=True)[1]
+    return int(lengths[:groups].sum())
+
+
+def _groups(trajectories: Sequence[Trajectory]) -> list[list[Trajectory]]:
+    """Return the groups, which stand together."""
+    return [list(group) for _, group in itertools.groupby(trajectories, key=lambda trajectory: trajectory.group)]
+
+
+def _cut_off(trajectories: Sequence[Trajectory]) -> float:
+    """Return the share of replies that ended because they were as long as they may be."""
+    replies = [reply for trajectory in trajectories for reply in trajectory.replies]
+    return sum(reply.finish_reason == "length" for reply in replies) / max(1, len(replies))
+
+
+def _summary(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """What a batch of episodes looked like."""
+    seen = summarise(trajectories)
+    replies = [reply for trajectory in trajectories for reply in trajectory.replies]
+    log_probs = [sum(trajectory.log_probs) for trajectory in trajectories]
+    return {
+        "reward": seen.reward,
+        "success": seen.success,
+        **{f"part/{name}": value for name, value in seen.parts.items() if name != "success"},
+        "reply_tokens": sum(reply.stop - reply.start for reply in replies) / max(1, len(replies)),
+        "replies_cut_off": _cut_off(trajectories),
+        "scores_missing": seen.missing,
+        "prompts_overlong": sum(trajectory.overlong for trajectory in trajectories),
+        "entropy": -sum(log_probs) / max(1, sum(trajectory.sampled_tokens for trajectory in trajectories)),
+    }

@@ -1,0 +1,563 @@
+"""What stands around SGLang: routing, replay, versions, limits. Against a small HTTP server of the same calls."""
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from aiohttp import web
+from conftest import random_model
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.distributed import Backend, BroadcastOptions, destroy_process_group
+from torch.distributed.distributed_c10d import PrefixStore, _new_process_group_helper, _world, rendezvous
+
+from llmgym.config.choices import WeightTransfer
+from llmgym.config.sections import Engine as EngineConfig
+from llmgym.config.sections import Sampling
+from llmgym.engines import make
+from llmgym.engines.base import Completion, GenerationRequest
+from llmgym.engines.local.engine import LocalEngine
+from llmgym.engines.make import make_engine
+from llmgym.engines.sglang import engine as sglang_engine
+from llmgym.engines.sglang import in_process, server
+from llmgym.engines.sglang.engine import SGLangEngine
+from llmgym.engines.sglang.server import Server
+from llmgym.engines.sglang.weights import Weights
+from llmgym.engines.sglang.wire import TransientError, completion_of, payload_of
+from llmgym.errors import ConfigError, ContextOverflowError, EngineError
+
+KEY = "secret"
+
+
+class FakeServer:
+    """Takes SGLang's calls and answers every prompt with its own length, three times.
+
+    Attributes:
+        calls: The paths that were asked, in order, without /health.
+        hold: Requests that have to be under way before any is answered.
+        weight_version: What it says its weights are.
+        weights: What was in the directory that it last read.
+        refusals: How often it will refuse weights over a group.
+        has_sessions: Whether an update has to be begun and ended.
+        odd: Answers to the next requests, instead of the usual one.
+    """
+
+    def __init__(self, version: str = "0.5.21") -> None:
+        self.version, self.weight_version = version, "default"
+        self.calls: list[str] = []
+        self.prompts: list[list[int]] = []
+        self.weights: dict[str, Tensor] = {}
+        self.full = asyncio.Event()
+        self._hold = 0
+        self.under_way = self.most_under_way = 0
+        self.odd: list[tuple[int, dict[str, Any]]] = []
+        self.flushes = True
+        self.refusals = 0
+        self.has_sessions, self.in_session = True, False
+        self.group: Any = None
+        self.loop = asyncio.new_event_loop()
+        self.port = 0
+        threading.Thread(target=self.loop.run_forever, daemon=True).start()
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def hold(self) -> int:
+        return self._hold
+
+    @hold.setter
+    def hold(self, requests: int) -> None:
+        self._hold, self.most_under_way = requests, 0
+        self.full.clear()
+
+    def start(self) -> None:
+        self._run(self._start())
+
+    def stop(self) -> None:
+        """Break all connections and listen no more, as a process that is killed."""
+        self._run(self._stop())
+
+    def close(self) -> None:
+        self.stop()
+        self._run(self._cancel_answers())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+
+    def _run(self, coroutine: Any) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
+
+    async def _start(self) -> None:
+        app = web.Application(client_max_size=2**30)
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        self.runner = web.AppRunner(app, shutdown_timeout=0.01)
+        await self.runner.setup()
+        site = web.TCPSite(self.runner, "127.0.0.1", self.port, backlog=4096)
+        await site.start()
+        self.port = self.runner.addresses[0][1]
+
+    async def _stop(self) -> None:
+        for connection in list(self.runner.server.connections if self.runner.server else []):
+            if connection.transport is not None:
+                connection.transport.abort()
+        await self.runner.cleanup()
+
+    async def _cancel_answers(self) -> None:
+        held = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in held:
+            task.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        if request.path == "/health":
+            return web.Response()
+        if request.headers.get("Authorization") != f"Bearer {KEY}":
+            return web.Response(status=401)
+        self.calls.append(request.path)
+        body = await request.json() if request.method == "POST" and request.can_read_body else {}
+        answer: dict[str, Any] = {}
+        if request.path == "/server_info":
+            answer = {"version": self.version, "max_req_input_len": 1000}
+        elif request.path == "/model_info":
+            answer = {"weight_version": self.weight_version}
+        elif request.path == "/flush_cache":
+            return web.Response(text="Cache flushed.", status=200 if self.flushes else 400)
+        elif request.path == "/update_weights_from_disk":
+            (file,) = Path(body["model_path"]).iterdir()
+            assert file.name == "model.safetensors"
+            self.weights = load_file(file)
+            self.weight_version = body["weight_version"]
+            answer = {"success": True, "message": ""}
+        elif request.path == "/init_weights_update_group":
+            await asyncio.to_thread(self._join, body)
+            answer = {"success": True, "message": ""}
+        elif request.path == "/update_weights_from_distributed":
+            assert self.in_session or not self.has_sessions
+            if self.refusals:
+                self.refusals -= 1
+                return web.json_response({"success": False, "message": "no"}, status=400)
+            await asyncio.to_thread(self._receive, body)
+            self.weight_version = body["weight_version"]
+            answer = {"success": True, "message": ""}
+        elif request.path in ("/begin_weight_update", "/end_weight_update"):
+            begins = request.path.startswith("/begin")
+            if not self.has_sessions:
+                return web.Response(status=404)
+            if begins == self.in_session:
+                return web.json_response({"success": False, "message": "a session is, or none is"}, status=400)
+            self.in_session = begins
+            answer = {"success": True, "message": ""}
+        elif request.path == "/destroy_weights_update_group":
+            destroy_process_group(self.group)
+            self.group = None
+            answer = {"success": True, "message": ""}
+        elif request.path == "/generate":
+            return await self._generate(body)
+        return web.json_response(answer)
+
+    def _join(self, body: dict[str, Any]) -> None:
+        """Join a group as SGLang does: by torch's way to make groups."""
+        address = f"tcp://{body['master_address']}:{body['master_port']}"
+        patience = timedelta(seconds=20)
+        store, rank, size = next(rendezvous(address, body["rank_offset"], body["world_size"], timeout=patience))
+        name, backend = body["group_name"], Backend(body["backend"])
+        self.group, _ = _new_process_group_helper(
+            size, rank, [], backend, PrefixStore(name, store), group_name=name, timeout=patience
+        )
+        _world.pg_group_ranks[self.group] = {member: member for member in range(size)}
+
+    def _receive(self, body: dict[str, Any]) -> None:
+        """Take the tensors that were announced."""
+        for name, dtype, shape in zip(body["names"], body["dtypes"], body["shapes"], strict=True):
+            tensor = torch.empty(shape, dtype=getattr(torch, dtype))
+            self.group.broadcast([tensor], BroadcastOptions()).wait()
+            self.weights[name] = tensor
+
+    async def _generate(self, body: dict[str, Any]) -> web.Response:
+        self.prompts.append(body["input_ids"])
+        if self.odd:
+            status, odd = self.odd.pop(0)
+            return web.json_response(odd, status=status)
+        version = self.weight_version
+        self.under_way += 1
+        self.most_under_way = max(self.under_way, self.most_under_way)
+        if self.most_under_way >= self.hold:
+            self.full.set()
+        await self.full.wait()
+        self.under_way -= 1
+        sampled = [[-0.5, len(body["input_ids"]), None]] * 3
+        meta = {"finish_reason": {"type": "stop"}, "output_token_logprobs": sampled, "weight_version": version}
+        return web.json_response({"meta_info": meta})
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sglang_engine, "_BACK_OFF", 0.02)
+
+
+@pytest.fixture
+def fakes() -> Iterator[list[FakeServer]]:
+    """Two servers."""
+    servers = [FakeServer(), FakeServer()]
+    yield servers
+    for fake in servers:
+        fake.close()
+
+
+def connect(
+    *fakes: FakeServer,
+    patience: float = 5.0,
+    messages: list[str] | None = None,
+    transfer: WeightTransfer = "directory",
+) -> SGLangEngine:
+    workers = [Server(fake.url, KEY, patience, transfer) for fake in fakes]
+    return SGLangEngine(workers, notify=[].append if messages is None else messages.append)
+
+
+def ask(i: int, length: int = 5, *, episode: int | None = None, **options: Any) -> GenerationRequest:
+    stop_token_ids, seed = options.pop("stop_token_ids", (2,)), options.pop("seed", i)
+    sampling = Sampling.of({"max_tokens": 3, **options})
+    home = i if episode is None else episode
+    return GenerationRequest(i, home, [7] * length, sampling.max_tokens, stop_token_ids, sampling, seed)
+
+
+def drain(engine: SGLangEngine) -> dict[int, Completion]:
+    completions = {}
+    while batch := engine.wait():
+        completions.update({completion.request_id: completion for completion in batch})
+    return completions
+
+
+WEIGHTS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2, dtype=torch.bfloat16)}
+
+
+def test_new_episodes_go_where_least_is_under_way_and_stay_there(fakes: list[FakeServer]) -> None:
+    engine = connect(*fakes)
+    fakes[0].hold = fakes[1].hold = 10
+    engine.submit([ask(i, 10 + i) for i in range(20)])
+    assert len(drain(engine)) == 20
+    assert [len(fake.prompts) for fake in fakes] == [10, 10]
+    first = [{len(prompt) for prompt in fake.prompts} for fake in fakes]
+    for fake in fakes:
+        fake.prompts.clear()
+    for i in range(20):  # one at a time: none would leave its server for want of load
+        engine.submit([ask(i, 10 + i)])
+        drain(engine)
+    assert [{len(prompt) for prompt in fake.prompts} for fake in fakes] == first
+    engine.close()
+
+
+def test_a_server_is_sent_4096_requests_at_once(fakes: list[FakeServer]) -> None:
+    engine = connect(fakes[0])
+    fakes[0].hold = 4096
+    engine.submit([ask(i) for i in range(4100)])
+    assert set(drain(engine)) == set(range(4100))
+    assert fakes[0].most_under_way == 4096
+    assert fakes[0].calls.count("/generate") == 4100
+    engine.close()
+
+
+def test_an_update_pauses_flushes_sends_goes_on_and_is_checked(fakes: list[FakeServer]) -> None:
+    engine = connect(*fakes)
+    for version in (1, 2):
+        for fake in fakes:
+            fake.calls.clear()
+        engine.load_weights(WEIGHTS.items(), version)
+        for fake in fakes:
+            pause, flush, update, go_on, check = fake.calls
+            assert (pause, flush) == ("/pause_generation", "/flush_cache")
+            assert (update, go_on) == ("/update_weights_from_disk", "/continue_generation")
+            assert check == "/model_info"
+            torch.testing.assert_close(fake.weights, WEIGHTS)
+        assert len(list(engine._directory.iterdir())) == 1  # older weights are removed
+    engine.submit([ask(0)])
+    assert drain(engine)[0].weight_version == 2
+    engine.close()
+    assert not engine._directory.exists()
+
+
+@pytest.mark.parametrize("with_sessions", [True, False])
+def test_weights_travel_over_a_group_of_learner_and_server(with_sessions: bool, fakes: list[FakeServer]) -> None:
+    end = ["/end_weight_update"] if with_sessions else []
+    for fake in fakes:
+        fake.has_sessions = with_sessions
+    engine = connect(*fakes, transfer="group")
+    for version in (1, 2):
+        for fake in fakes:
+            fake.calls.clear()
+            fake.weights.clear()
+        engine.load_weights(WEIGHTS.items(), version)
+        for fake in fakes:
+            join = ["/init_weights_update_group", "/end_weight_update"] if version == 1 else []  # the group stays
+            assert fake.calls == [
+                *(
+                    "/pause_generation",
+                    "/flush_cache",
+                    *join,
+                    "/begin_weight_update",
+                    "/update_weights_from_distributed",
+                ),
+                *(*end, "/continue_generation", "/model_info"),
+            ]
+            torch.testing.assert_close(fake.weights, WEIGHTS)
+    assert not list(engine._directory.iterdir())  # nothing is written
+    engine.submit([ask(0)])
+    assert drain(engine)[0].weight_version == 2
+    engine.close()
+    assert all(fake.calls[-1] == "/destroy_weights_update_group" for fake in fakes)
+
+
+def test_a_server_that_refuses_weights_over_a_group_is_lost_and_asked_in_a_new_one(fakes: list[FakeServer]) -> None:
+    messages: list[str] = []
+    engine = connect(fakes[0], transfer="group", messages=messages)
+    engine.load_weights(WEIGHTS.items(), 1)
+    joined = fakes[0].calls.count("/init_weights_update_group")
+    fakes[0].refusals = 1
+    engine.load_weights(WEIGHTS.items(), 2)
+    assert "does not take weights" in messages[0]
+    assert "refuses" in messages[0]
+    assert "is back" in messages[-1]
+    assert fakes[0].calls.count("/init_weights_update_group") == joined + 1
+    engine.submit([ask(0)])
+    assert drain(engine)[0].weight_version == 2
+    engine.close()
+
+
+def test_a_stale_reply_is_asked_for_again_with_the_current_weights(fakes: list[FakeServer]) -> None:
+    messages: list[str] = []
+    engine = connect(fakes[0], messages=messages)
+    engine.load_weights(WEIGHTS.items(), 1)
+    current = fakes[0].weight_version
+    fakes[0].weight_version = "default"  # somebody started it again
+    engine.submit([ask(i) for i in range(8)])
+    completions = drain(engine)
+    assert set(completions) == set(range(8))
+    assert fakes[0].calls.count("/generate") == 16
+    assert fakes[0].weight_version == current
+    assert "other weights" in messages[0]
+    engine.close()
+
+
+def test_a_dead_servers_requests_go_to_another_and_none_is_answered_twice(fakes: list[FakeServer]) -> None:
+    messages: list[str] = []
+    engine = connect(*fakes, patience=0.5, messages=messages)
+    engine.load_weights(WEIGHTS.items(), 1)
+    fakes[0].hold = 1000  # answers nothing
+    engine.submit([ask(i, 10 + i) for i in range(20)])
+    while len(fakes[0].prompts) < 10:
+        time.sleep(0.01)
+    fakes[0].stop()
+    counts = Counter(completion.request_id for batch in iter(engine.wait, []) for completion in batch)
+    assert counts == Counter(range(20))
+    assert {len(prompt) for prompt in fakes[1].prompts} == set(range(10, 30))
+    assert len(fakes[1].prompts) == 20
+    assert "Lost the SGLang server" in messages[0]
+    engine.close()
+
+
+def test_a_server_that_comes_back_is_given_the_weights_before_a_request(fakes: list[FakeServer]) -> None:
+    messages: list[str] = []
+    engine = connect(fakes[0], messages=messages)
+    engine.load_weights(WEIGHTS.items(), 3)
+    fakes[0].stop()
+    fakes[0].weight_version = "default"
+    fakes[0].calls.clear()
+    engine.submit([ask(0)])
+    time.sleep(1.0)
+    fakes[0].start()
+    assert drain(engine)[0].weight_version == 3
+    assert fakes[0].calls.index("/update_weights_from_disk") < fakes[0].calls.index("/generate")
+    assert "is back" in messages[-1]
+    engine.close()
+
+
+def test_a_server_that_stays_away_ends_the_run_with_a_message(fakes: list[FakeServer]) -> None:
+    engine = connect(fakes[0], patience=0.2)
+    fakes[0].stop()
+    engine.submit([ask(0)])
+    with pytest.raises(EngineError, match="No SGLang is left"):
+        engine.wait()
+    engine.close()
+
+
+def test_a_cache_that_cannot_be_flushed_is_not_sampled_from(fakes: list[FakeServer]) -> None:
+    engine = connect(fakes[0], patience=0.2)
+    fakes[0].flushes = False
+    with pytest.raises(EngineError, match="No SGLang is left"):
+        engine.load_weights(WEIGHTS.items(), 1)
+    assert "/update_weights_from_disk" not in fakes[0].calls
+    assert fakes[0].calls.count("/pause_generation") == fakes[0].calls.count("/continue_generation")
+    engine.close()
+
+
+def test_weights_that_were_trained_on_since_are_not_handed_over_as_the_old_ones(tmp_path: Path) -> None:
+    tensor = torch.nn.Parameter(torch.zeros(3))
+    weights = Weights([("a", tensor)], 1, "tag", tmp_path)
+    assert [name for bucket in weights.buckets() for name, _ in bucket] == ["a"]
+    tensor.grad = torch.ones(3)
+    torch.optim.AdamW([tensor]).step()
+    with pytest.raises(EngineError, match="trained on since"):
+        list(weights.buckets())
+
+
+ABORTED = {"meta_info": {"finish_reason": {"type": "abort", "message": "paused"}, "output_token_logprobs": []}}
+
+
+def test_a_reply_that_was_sampled_past_a_stop_string_is_cut_where_the_string_is_complete(
+    fakes: list[FakeServer],
+) -> None:
+    sampled = [[-0.1 * i, token, None] for i, token in enumerate((97, 98, 99, 100))]
+    meta = {"finish_reason": {"type": "length"}, "output_token_logprobs": sampled, "weight_version": "default"}
+    fakes[0].odd = [(200, {"meta_info": meta})] * 2
+    engine = SGLangEngine([Server(fakes[0].url, KEY)], text_of=lambda tokens: "".join(map(chr, tokens)))
+    engine.submit([ask(0, max_tokens=4, stop=("bc",))])
+    (completion,) = engine.wait()
+    assert (completion.tokens, completion.finish_reason) == ([97, 98, 99], "stop")
+    assert completion.log_probs == pytest.approx([0.0, -0.1, -0.2])
+    engine.submit([ask(0, max_tokens=4)])
+    assert engine.wait()[0].tokens == [97, 98, 99, 100]
+    engine.close()
+
+
+@pytest.mark.parametrize("odd", [(200, ABORTED), (200, {}), (503, {"error": "busy"})])
+def test_a_request_that_came_to_nothing_is_sent_again(odd: tuple[int, dict[str, Any]], fakes: list[FakeServer]) -> None:
+    engine = connect(fakes[0])
+    fakes[0].odd = [odd]
+    engine.submit([ask(0, 9)])
+    assert drain(engine)[0].tokens == [9, 9, 9]
+    assert len(fakes[0].prompts) == 2
+    fakes[0].odd = [odd] * 9
+    engine.submit([ask(1)])
+    with pytest.raises(EngineError, match="sent 4 times"):
+        engine.wait()
+    engine.close()
+
+
+def test_a_request_that_the_server_refuses_is_not_sent_again(fakes: list[FakeServer]) -> None:
+    engine = connect(fakes[0])
+    fakes[0].odd = [(400, {"error": {"message": "top_p must be in (0, 1]"}})]
+    engine.submit([ask(0)])
+    with pytest.raises(EngineError, match="top_p must be in"):
+        engine.wait()
+    assert len(fakes[0].prompts) == 1
+    with pytest.raises(ContextOverflowError):
+        engine.submit([ask(0, 1000)])
+    engine.close()
+
+
+def test_what_is_aborted_never_comes_back(fakes: list[FakeServer]) -> None:
+    engine = connect(fakes[0])
+    fakes[0].hold = 5
+    engine.submit([ask(i) for i in range(4)])
+    while fakes[0].under_way < 4:
+        time.sleep(0.01)
+    engine.abort()
+    assert fakes[0].calls.count("/abort_request") == 4
+    assert engine.wait() == []
+    engine.submit([ask(9)])
+    assert list(drain(engine)) == [9]
+    engine.close()
+
+
+def test_a_server_that_does_not_fit_is_refused(fakes: list[FakeServer]) -> None:
+    fakes[0].version = "0.5.10.post2"
+    with pytest.raises(EngineError, match=r"Expected SGLang 0\.5\.11 or later in the SGLang server .* found 0\.5\.10"):
+        connect(fakes[0])
+    with pytest.raises(EngineError, match="LLMGYM_ENGINE_KEY"):
+        SGLangEngine([Server(fakes[0].url, "another")])
+    fakes[0].stop()
+    with pytest.raises(EngineError, match="to start: it was not healthy"):
+        connect(fakes[0], patience=0.2)
+
+
+def test_without_sglang_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (in_process, server):
+        monkeypatch.setattr(module, "installed_version", lambda: None)
+    for worker in (lambda: in_process.InProcess("x", {}), lambda: server.OwnServer("x", {}, 0)):
+        with pytest.raises(EngineError, match=r"found none: install it .*--engine-url.*--engine local"):
+            worker()
+
+
+def test_auto_is_the_embedded_engine_unless_sglang_and_a_gpu_or_a_url_are_there(
+    fakes: list[FakeServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = random_model("llama")
+    common: dict[str, Any] = {"context_length": 64, "notify": print, "text_of": str}
+    monkeypatch.setattr(make, "installed_version", lambda: "0.5.21")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert isinstance(make_engine(EngineConfig.of({"kv_cache_gib": 0.1}), model, "x", **common), LocalEngine)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(make, "installed_version", lambda: None)
+    assert isinstance(make_engine(EngineConfig.of({"kv_cache_gib": 0.1}), model, "x", **common), LocalEngine)
+    monkeypatch.setenv(make.KEY_VARIABLE, KEY)
+    engine = make_engine(EngineConfig.of({"engine_url": [fakes[0].url]}), model, "x", **common)
+    assert isinstance(engine, SGLangEngine)
+    assert engine.context_length == 64
+    assert set(fakes[0].weights) == {name for name, _ in model.named_parameters()}  # the learner's, from the start
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("device", "transfer", "options", "first"),
+    [
+        ("cuda", "directory", {}, 0),
+        ("cuda", "directory", {"base_gpu_id": 3}, 3),
+        ("cuda", "group", {}, 1),  # the learner's own cannot be in a group with itself
+        ("cpu", "group", {}, 0),
+    ],
+)
+def test_servers_stand_on_gpus_of_their_own(
+    device: str,
+    transfer: WeightTransfer,
+    options: dict[str, int],
+    first: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[server.OwnServer] = []
+    monkeypatch.setattr(server, "installed_version", lambda: "0.5.21")
+    monkeypatch.setattr(sglang_engine, "SGLangEngine", lambda workers, **_: started.extend(workers))
+    model: Any = SimpleNamespace(device=torch.device(device))
+    asked = {"engine_servers": 2, "engine_kwargs": {"tp_size": 2, **options}, "engine_transfer": transfer}
+    config = EngineConfig.of({"engine": "sglang", **asked})
+    make_engine(config, model, "path", context_length=100, notify=print)
+    assert [one._options["base_gpu_id"] for one in started] == [first, first + 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "local", "engine_url": ["http://localhost:1"]}, "expected --engine sglang"),
+        ({"engine_url": ["http://localhost:1"], "engine_kwargs": {"tp_size": 2}}, "expected one"),
+        ({"engine": "local", "engine_transfer": "group"}, "expected --engine sglang"),
+        ({"engine_transfer": "group"}, "expected engine_servers or engine_url beside 'group'"),
+        ({"engine_weights_dir": "/nowhere"}, "engine_weights_dir: expected a directory"),
+    ],
+)
+def test_options_that_fit_no_engine_are_refused(options: dict[str, Any], message: str) -> None:
+    config = EngineConfig.of({"engine": "sglang", **options})
+    with pytest.raises(ConfigError, match=message):
+        make_engine(config, random_model("llama"), "x", context_length=64, notify=print, text_of=str)
+
+
+def test_a_request_says_all_and_ends_up_in_sglangs_words() -> None:
+    payload = payload_of(ask(0, 4, seed=(7 << 64) + 3, top_k=0, stop=("x",), temperature=0.5))
+    sampling = payload["sampling_params"]
+    assert payload["input_ids"] == [7] * 4
+    assert (sampling["top_k"], sampling["stop"], sampling["no_stop_trim"]) == (-1, ["x"], True)
+    assert 0 <= sampling["sampling_seed"] < 2**31
+    seeds = {payload_of(ask(0, seed=(7 << 64) + i))["sampling_params"]["sampling_seed"] for i in range(100)}
+    assert len(seeds) == 100
+    reply = {"meta_info": {"finish_reason": {"type": "length"}, "output_token_logprobs": [[-0.25, 8, None]]}}
+    assert completion_of(ask(3), reply, 6) == Completion(3, [8], [-0.25], "length", 6)
+    assert completion_of(ask(3, temperature=0.0), reply, 6).log_probs == [0.0]
+    with pytest.raises(TransientError):
+        completion_of(ask(3), ABORTED, 6)
