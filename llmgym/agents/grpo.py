@@ -49,19 +49,19 @@ class GRPOConfig(PolicyGradientConfig):
     least_group: ClassVar[int] = 1
 
     advantage: Annotated[Estimator, Field(validate_default=True)] = "group_std"
-    """What an episode is compared with, and by what the difference is divided; see `llmgym.learn.advantages`."""
+    """Baseline and scale of an episode's advantage; see `llmgym.learn.advantages`."""
 
     surrogate: Literal["clip", "cispo"] = "clip"
-    """PPO's clipped objective, or CISPO's clipped weights, which leave no token without a gradient."""
+    """Objective: PPO's, clipped, or CISPO's clipped weights, which leave no token without a gradient."""
 
     ratio: Level = "token"
-    """Whether each token has a ratio of its own, or an episode's tokens one together (GSPO)."""
+    """Importance ratio per `token`, or per episode (`sequence`, GSPO)."""
 
     clip_epsilon: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0)]] = (0.2, 0.2)
-    """How far below and above 1 the ratio counts; 1 below is no bound."""
+    """How far the ratio may fall below and rise above 1; 1 below is no bound."""
 
     dual_clip: Annotated[float, Field(gt=1)] | None = None
-    """The largest ratio that counts where the advantage is negative. None: no bound."""
+    """Largest ratio where the advantage is negative (dual-clip PPO). None: no bound."""
 
     filter_cut_off: bool = False
     """Leave episodes with a reply that `max_tokens` cut off out of the loss, not out of the baseline (DAPO)."""

@@ -38,37 +38,37 @@ class PPOConfig(PolicyGradientConfig):
     least_group: ClassVar[int] = 1  # an episode is compared with what the critic foresaw
 
     gamma: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Discount of rewards to come, by sampled token."""
+    """Discount of rewards to come, per sampled token."""
 
     lam: Annotated[float, Field(ge=0, le=1)] = 0.95
-    """Of GAE: 1 sums up all rewards to come, 0 trusts the critic's next value."""
+    """Lambda of GAE: 1 sums all rewards to come, 0 trusts the critic's next value."""
 
     clip_epsilon: tuple[Annotated[float, Field(gt=0, lt=1)], Annotated[float, Field(gt=0)]] = (0.2, 0.2)
-    """How far below and above 1 the ratio counts."""
+    """How far the ratio may fall below and rise above 1."""
 
     critic: Literal["own", "shared"] = "own"
-    """What the value head stands on: a copy of the model that learns by itself, or the policy's own layers."""
+    """Layers under the value head: an `own` copy of the model that learns by itself, or the policy's, `shared`."""
 
     critic_learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Of what the critic does not share with the policy. None: 1e-3 for the bundled model, 1e-5 for any other."""
+    """Learning rate of the critic's own parameters. None: 1e-3 for the bundled model, 1e-5 for any other."""
 
     value_coef: Annotated[float, Field(gt=0)] = 1.0
-    """Weight of the value loss, half the squared error. It matters where the trunk is shared."""
+    """Weight of the value loss, half the squared error; it matters where layers are shared."""
 
     clip_value: Annotated[float, Field(gt=0)] | None = 0.2
-    """How far from the value before the step a new one counts. None: no bound."""
+    """How far a value may move from that before the step. None: no bound."""
 
     entropy_coef: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of the policy's entropy, which is then rewarded; 0 for none."""
+    """Weight of the entropy bonus; 0 for none."""
 
     kl_in: Literal["reward", "loss"] = "reward"
-    """Where the divergence is paid for: in each token's reward, as k1, or in the loss."""
+    """Where the divergence is charged: in each token's `reward`, as k1, or in the `loss`."""
 
     kl_target: Annotated[float, Field(gt=0)] | None = None
-    """Nats per token that `kl_coef` is steered to. None: it stays as it is."""
+    """Divergence, in nats per token, that `kl_coef` is steered to. None: `kl_coef` stays as it is."""
 
     kl_horizon: Positive = 10_000
-    """Episodes within which `kl_coef` follows; a smaller one steers faster."""
+    """Episodes over which `kl_coef` adapts; a smaller number steers faster."""
 
     @field_validator("kl_target")
     @classmethod

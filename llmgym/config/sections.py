@@ -26,14 +26,14 @@ class Run(Config):
     """Training steps."""
 
     seed: Annotated[int, Field(ge=0)] = 0
-    """Of tasks and sampling: the same seed on the same machine gives the same run."""
+    """Seed of tasks and sampling: the same seed on the same machine repeats the run."""
 
     output_dir: Path = Path("runs")
     """Directory in which each run makes a directory of its own."""
 
 
 class Environment(Config):
-    """The task."""
+    """The task to learn."""
 
     env: str = "AIOpsTriage"
     """Environment: a registered id, with or without its version, or `package.module:Id`."""
@@ -43,25 +43,26 @@ class Environment(Config):
 
 
 class Model(Config):
-    """The model that learns."""
+    """The model to train."""
 
     name: str = Field(default=BUNDLED_MODEL, alias="model")
     """`tiny` (the bundled model), a local directory, or a hub name of a causal LM with a chat template."""
 
     dtype: Dtype = "float32"
-    """Of the weights, where the hardware multiplies it. The optimiser steps a float32 copy of narrower weights."""
+    """Type of the weights; bfloat16 is refused where the hardware does not multiply it. The optimiser steps a
+    float32 copy of bfloat16 weights."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the model learns, and the embedded engine samples. `auto`: on a CUDA GPU where there is one."""
+    """Device on which the model learns and the embedded engine samples. `auto`: a CUDA GPU if there is one."""
 
     lora_rank: Annotated[int, Field(ge=0)] = 0
-    """Rank of the adapters that are trained instead of the model's own weights; 0 trains the weights."""
+    """Rank of the LoRA adapters to train instead of the model's own weights; 0 trains the weights."""
 
     lora_alpha: Annotated[float, Field(gt=0)] = 32.0
-    """Scale of the adapters: what they add is multiplied by this over the rank."""
+    """Scale of the LoRA adapters: their output is multiplied by `lora_alpha` / `lora_rank`."""
 
     date: datetime | None = None
-    """The date, such as 2026-11-28, that chat templates are told which ask for it. None: when the run starts."""
+    """Date to tell chat templates that ask for it, such as 2026-11-28. None: when the run starts."""
 
     @field_validator("name", mode="before")
     @classmethod
@@ -78,8 +79,8 @@ class Learner(Config):
     """The optimiser, AdamW."""
 
     learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Learning rate after warm-up. None: the algorithm's own, one for the bundled model and one for others, ten times
-    as much where adapters are trained."""
+    """Learning rate of AdamW after warm-up. None: the algorithm's own, which differs between the bundled model and
+    others and is ten times as high for adapters."""
 
     warmup_steps: Annotated[int, Field(ge=0)] = 3
     """Optimiser steps over which the learning rate rises linearly."""
@@ -88,33 +89,34 @@ class Learner(Config):
     """Weight decay of AdamW."""
 
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    """Longer gradients are scaled down to this norm."""
+    """Norm of a gradient, at most; longer ones are scaled down."""
 
     micro_batch_tokens: Positive | None = None
     """Tokens per forward pass of the learner, at most. None: 2048 on a processor, 16384 on a GPU."""
 
 
 class Policy(Config):
-    """The language model under training."""
+    """The language model that acts."""
 
     gradient_checkpointing: bool = False
-    """Compute each layer again in the backward pass instead of keeping it: less memory, more time."""
+    """Recompute each layer in the backward pass instead of keeping its activations: less memory, more time."""
 
     lora_merge: bool = False
-    """Save a checkpoint with the adapters merged into the weights, instead of the adapters alone."""
+    """Merge LoRA adapters into the weights when saving a checkpoint, instead of saving the adapters alone."""
 
 
 class Conversation(Config):
-    """How episodes become tokens."""
+    """How conversations become tokens."""
 
     history: History = "append"
-    """What the model sees of earlier turns: what was said, token by token, or what the chat template makes of it."""
+    """How the model sees earlier turns: `append`, token by token as they were said; `template`, as the chat template
+    renders them now."""
 
     context_length: Positive = 4096
-    """Tokens of prompt and replies together; no more than the model's own limit is used."""
+    """Tokens of a conversation, at most; never more than the model takes."""
 
     max_overlong: Share = 0.25
-    """Largest share of tasks that may not fit the context: they are left out, and more of them end the run."""
+    """Largest share of tasks that may not fit the context. They are left out, and more of them end the run."""
 
 
 class Sampling(Config):
@@ -124,22 +126,23 @@ class Sampling(Config):
     """Tokens per reply, at most."""
 
     temperature: Annotated[float, Field(ge=0)] = 1.0
-    """Divides the logits, when sampling and when learning. 0, where nothing is learnt, takes the likeliest token."""
+    """Sampling temperature: logits are divided by it, in the learner too. 0 takes the likeliest token; nothing can
+    be learnt from that."""
 
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Samples from the likeliest tokens that together have this probability; 1 for all."""
+    """Nucleus sampling: sample from the likeliest tokens that together have this probability; 1 samples from all."""
 
     top_k: Annotated[int, Field(ge=0)] = 0
-    """Samples from so many of the likeliest tokens; 0 for all."""
+    """Sample from this many of the likeliest tokens; 0 samples from all."""
 
     min_p: Share = 0.0
-    """Samples from tokens that are at least so likely as a share of the likeliest's probability; 0 for all."""
+    """Sample from tokens whose probability is at least this share of the likeliest token's; 0 samples from all."""
 
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """Strings after which a reply ends; they stay part of it."""
+    """Strings that end a reply; they stay part of it."""
 
     max_episode_tokens: Positive | None = None
-    """Tokens of all replies of an episode together, at most. None: no bound but the context's."""
+    """Sampled tokens per episode, at most. None: bounded by the context alone."""
 
     @property
     def full_support(self) -> bool:
@@ -151,118 +154,122 @@ class Engine(Config):
     """The inference engine."""
 
     kind: EngineKind = Field(default="auto", alias="engine")
-    """What samples: the embedded engine (`local`) or SGLang. `auto`: SGLang where it and a CUDA GPU are there."""
+    """Inference engine: the embedded one (`local`) or `sglang`. `auto`: SGLang if it is installed and there is a
+    CUDA GPU."""
 
     dtype: Dtype | None = Field(default=None, alias="engine_dtype")
-    """What replies are sampled in. None: as the weights are. In another type the engine holds a copy of them."""
+    """Type in which the engine samples. None: that of the weights. For another type the engine keeps a copy of the
+    weights."""
 
     kv_cache_gib: Annotated[float, Field(gt=0)] = 4.0
-    """Bound of the embedded engine's KV cache."""
+    """Size of the embedded engine's KV cache, at most, in GiB."""
 
     urls: tuple[str, ...] = Field(default=(), alias="engine_url")
-    """SGLang servers that run already; their key is in the environment variable LLMGYM_ENGINE_KEY."""
+    """URLs of SGLang servers that run already. Their key is read from the environment variable LLMGYM_ENGINE_KEY."""
 
     servers: Annotated[int, Field(ge=0)] = Field(default=0, alias="engine_servers")
-    """SGLang servers to start, each on GPUs of its own. 0: one SGLang in this process."""
+    """SGLang servers to start, each on GPUs of its own. 0: SGLang runs in this process."""
 
     arguments: Kwargs = Field(default_factory=dict, alias="engine_kwargs")
     """Arguments of SGLang, such as `mem_fraction_static=0.6 tp_size=2`."""
 
     weights_dir: Path | None = Field(default=None, alias="engine_weights_dir")
-    """Where weights are written for SGLang servers to read; those on other machines have to see it too."""
+    """Directory through which SGLang servers receive weights; servers on other machines have to see it too."""
 
     transfer: WeightTransfer = Field(default="directory", alias="engine_transfer")
-    """How weights reach SGLang servers: in that directory, or over a process `group`, NCCL between GPUs."""
+    """How SGLang servers receive weights: as files (`directory`), or over a process group, NCCL between GPUs
+    (`group`)."""
 
     check: Annotated[float, Field(gt=0)] | None = Field(default=None, alias="engine_check")
-    """Stop if the engine's log-probabilities differ from the learner's by more nats per token, on average."""
+    """Largest mean difference between the log-probabilities of engine and learner, in nats per token; a larger one
+    ends the run."""
 
 
 class Evaluation(Config):
-    """What is shown of how it does."""
+    """How progress is measured and shown."""
 
     episodes: Annotated[int, Field(ge=0)] | None = Field(default=None, alias="eval_episodes")
-    """Held-out episodes before and after training; 0 for none. None: 500, and none where `data` is learnt from."""
+    """Held-out episodes to play before and after training; 0 for none. None: 500, or none when learning from `data`."""
 
     sample_every: Annotated[int, Field(ge=0)] = 20
-    """Print one whole conversation every so many steps; 0 for never."""
+    """Steps between two conversations that are printed; 0 prints none."""
 
 
 class Rollout(Config):
-    """The episodes of a step."""
+    """The episodes of a training step."""
 
     scorer: str | None = None
-    """What scores in the environment's place: a registered scorer, `package.module:name`, or `reward_model:PATH`."""
+    """Scorer that replaces the environment's own: a registered name, `package.module:name`, or `reward_model:PATH`."""
 
     prompts_per_step: Positive = 16
-    """Tasks drawn per step."""
+    """Tasks per training step."""
 
     group_size: Positive = 8
-    """Episodes per task: at least two, unless the algorithm compares an episode with something else."""
+    """Episodes per task; at least two where an episode is compared with its siblings."""
 
     rollouts_per_step: Positive = 1
-    """Rollouts per step, at most, to replace groups that nothing is learnt from (dynamic sampling); 1 keeps all."""
+    """Rollouts per step, at most. More than one replaces groups that teach nothing (dynamic sampling)."""
 
 
 class Updates(Config):
-    """The optimiser steps of a step."""
+    """The optimiser steps of a training step."""
 
     epochs: Positive = 1
-    """Times that a training step goes over its batch."""
+    """Passes over the batch of a training step."""
 
     updates_per_step: Positive = 2
-    """Optimiser steps per epoch: the batch is split into so many, by tasks."""
+    """Optimiser steps per epoch: the batch is split into this many parts, by tasks."""
 
     reference_every: Annotated[int, Field(ge=0)] = 0
-    """Training steps after which the reference policy becomes the current one; 0 keeps the one of the start."""
+    """Training steps between two refreshes of the reference policy; 0 keeps the initial one."""
 
     measure_kl: Literal["auto", "always", "never"] = "auto"
-    """Whether each step's divergence from the reference is reported, which needs a frozen copy of what is trained.
-    `auto`: where the loss reads one anyway, or it is small: that of adapters, or of the bundled model."""
+    """Whether to report the divergence from the reference policy in each step, which takes a frozen copy of the
+    trained weights. `auto`: where the loss reads one anyway, or where it is small, as of adapters or the bundled
+    model."""
 
 
 class Objective(Config):
-    """The loss of algorithms that weigh each sampled token's likelihood by an advantage."""
+    """The policy gradient loss."""
 
     aggregation: Aggregation = "token-mean"
-    """What counts the same in the loss: every sampled token, or every episode; see `llmgym.learn.aggregation`."""
+    """How the loss averages over tokens and episodes; see `llmgym.learn.aggregation`."""
 
     loss_scale_factor: Annotated[float, Field(gt=0)] | None = None
-    """What `seq-mean-token-sum-norm` divides by. None: `max_episode_tokens` or, if there is none, `max_tokens`."""
+    """Divisor of `seq-mean-token-sum-norm`. None: `max_episode_tokens` or, if that is None, `max_tokens`."""
 
     kl_coef: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of the KL divergence to the reference policy; 0 for none."""
+    """Weight of the KL divergence from the reference policy; 0 for none."""
 
     kl_estimator: KLEstimator = "k3"
-    """How it is estimated in the loss; see `llmgym.learn.kl` for what each has for a gradient."""
+    """Estimator of the KL divergence in the loss; `llmgym.learn.kl` compares their gradients."""
 
 
 class Mismatch(Config):
-    """What to do where the policy that samples and the one that learns differ."""
+    """The difference between the policy that samples and the policy that learns."""
 
     correction: Correction = Field(default="none", alias="mismatch_correction")
-    """Nothing, weigh the loss by their ratio truncated at `mismatch_threshold`, or the same with those left out that
-    are beyond it."""
+    """Correction for the difference between the sampling and the learning policy: `truncate` weighs the loss by
+    their ratio, cut at `mismatch_threshold`; `mask` leaves out what exceeds it."""
 
     level: Level = Field(default="token", alias="mismatch_level")
-    """Whether each token has a ratio of its own, or the tokens of an episode one together."""
+    """Whether importance ratios are per token, or per episode (`sequence`)."""
 
     threshold: Annotated[float, Field(gt=1)] = Field(default=2.0, alias="mismatch_threshold")
-    """Largest ratio; with `mask`, one over it is the smallest."""
+    """Largest importance ratio; with `mask`, its inverse is the smallest."""
 
 
 class Data(Config):
-    """What is learnt from."""
+    """The examples to learn from."""
 
     path: Path | None = Field(default=None, alias="data")
-    """A file to learn from, Parquet or JSON lines (`.jsonl`). None: examples are made from the environment, by its
-    expert."""
+    """File to learn from, Parquet or JSON lines (`.jsonl`). None: the environment's expert plays the examples."""
 
     skip_bad_rows: bool = False
     """Leave out rows of `data` that cannot be read, do not fit the context, or that the chat template refuses."""
 
     examples: Positive = 1000
-    """How many examples are made from the environment where there is no `data`."""
+    """Examples to generate from the environment where there is no `data`."""
 
     batch_size: Positive = 32
     """Examples per training step, which is one optimiser step."""
