@@ -112,6 +112,15 @@ class Engine(Protocol):
 
 
 @runtime_checkable
+class Polls(Protocol):
+    """An engine that samples a little at a time, so that others can move in between."""
+
+    def poll(self) -> list[Completion]:
+        """Sample for a moment, such as a token per request; return what has finished, which may be nothing."""
+        ...
+
+
+@runtime_checkable
 class LendsMemory(Protocol):
     """An engine that shares an accelerator with the learner, and can make room on it."""
 

@@ -2,14 +2,15 @@
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Iterator
 from typing import Any
 
 import gymnasium
 
+from llmgym.envs.waiting import settled
 from llmgym.errors import ConfigError, EnvironmentContractError
 from llmgym.scorers.names import resolve_scorer
-from llmgym.scorers.pointwise import ScoreFunction, Scorer, as_score, score_all
+from llmgym.scorers.pointwise import ScoreFunction, ScoreLike, Scorer, as_score, score_all
 from llmgym.spaces import UnicodeText
 from llmgym.types import Episode, Score, Turn
 
@@ -26,6 +27,8 @@ class TextEnv(gymnasium.Env[str, str]):
         max_turns: Replies after which an unfinished episode is truncated, and scored as it is; None for no limit.
             ``max_episode_steps`` of its registration is the same limit; the smaller one counts.
         top_score: The highest reward of an episode; its expert earns it. None if there is none.
+        blocking: Whether `begin`, `respond` or `score` wait for something, such as a tool or a judge, without being
+            coroutines. Environments that wait do so beside each other, each in a thread.
 
     Args:
         render_mode: ``"ansi"`` to let `render` return the conversation so far.
@@ -40,6 +43,7 @@ class TextEnv(gymnasium.Env[str, str]):
     system_prompt: str | None = None
     max_turns: int | None = None
     top_score: float | None = 1.0
+    blocking: bool = False
 
     def __init__(self, *, render_mode: str | None = None, scorer: Scorer | ScoreFunction | str | None = None) -> None:
         self.observation_space = UnicodeText()
@@ -53,19 +57,19 @@ class TextEnv(gymnasium.Env[str, str]):
 
     # The three methods of an environment, the fourth that validates it, and a fifth that preferences are made of.
 
-    def begin(self) -> str:
-        """Draw a task from `self.np_random` and return the first observation.
+    def begin(self) -> str | Awaitable[str]:
+        """Draw a task from `self.np_random` and return the first observation; may be a coroutine.
 
         Whatever the scorer needs to know goes into `self.episode.task`.
         """
         raise NotImplementedError(f"{type(self).__name__} has to implement begin().")
 
-    def respond(self, action: str) -> str | None:
-        """Return the answer to the agent's newest reply, or None when the episode is over."""
+    def respond(self, action: str) -> str | Awaitable[str | None] | None:
+        """Return the answer to the agent's newest reply, or None when the episode is over; may be a coroutine."""
         return None
 
-    def score(self, episode: Episode) -> float | Mapping[str, float] | Score:
-        """Return the reward of a finished episode: a number, named parts to sum, or a `Score`."""
+    def score(self, episode: Episode) -> ScoreLike | Awaitable[ScoreLike]:
+        """Return the reward of a finished episode: a number, named parts to sum, or a `Score`; may be a coroutine."""
         raise NotImplementedError(f"{type(self).__name__} has to implement score(episode), or be given a scorer.")
 
     def succeeded(self, score: Score) -> bool:
@@ -94,7 +98,7 @@ class TextEnv(gymnasium.Env[str, str]):
         super().reset(seed=seed)
         self.episode = Episode(system_prompt=self.system_prompt)
         self.scored = None
-        self._awaiting = self._text("begin", self.begin())
+        self._awaiting = self._text("begin", settled(self.begin()))
         return self._awaiting, {}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
@@ -113,7 +117,7 @@ class TextEnv(gymnasium.Env[str, str]):
                 f"Call reset() before step(): this {type(self).__name__} has no episode under way."
             )
         self.episode.turns.append(Turn(self._awaiting, action))
-        answer = self.respond(action)
+        answer = settled(self.respond(action))
         terminated = answer is None
         truncated = not terminated and len(self.episode.turns) >= self.turn_limit
         if not (terminated or truncated):
@@ -169,7 +173,7 @@ class TextEnv(gymnasium.Env[str, str]):
 
     def _score_episode(self) -> Score:
         if self._scorer is None:
-            return as_score(self.score(self.episode), name=f"{type(self).__name__}.score")
+            return as_score(settled(self.score(self.episode)), name=f"{type(self).__name__}.score")
         return score_all(self._scorer, [self.episode])[0]
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import gymnasium
 import numpy as np
@@ -11,11 +11,14 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from llmgym.envs.text_env import TextEnv
+from llmgym.envs.waiting import WaitingRoom, waits
 from llmgym.errors import EnvironmentContractError
 from llmgym.scorers.pointwise import finite
 from llmgym.types import Episode
 
 Infos = dict[str, Any]
+
+Value = TypeVar("Value")
 
 
 class StepResult(NamedTuple):
@@ -87,9 +90,17 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
 
     def step_some(self, actions: Mapping[int, str]) -> dict[int, StepResult]:
         """Step the environments whose indices are given, each with its action."""
-        return {index: self._step_one(index, action) for index, action in actions.items()}
+        return {index: self.step_one(index, action) for index, action in actions.items()}
 
-    def _step_one(self, index: int, action: str) -> StepResult:
+    async def in_turn(self, room: WaitingRoom, method: Callable[..., Value], index: int, *arguments: Any) -> Value:
+        """Call `reset_one` or `step_one` of environment `index`: in a thread if it waits, else at once."""
+        env = self.envs[index].unwrapped
+        if waits(env, "begin", "respond", "score"):
+            return await room.call(method, index, *arguments)
+        return method(index, *arguments)
+
+    def step_one(self, index: int, action: str) -> StepResult:
+        """Step environment `index`."""
         name = f"{self._name(index)}.step"
         observation, reward, terminated, truncated, info = _unpacked(self.envs[index].step(action), 5, name)
         inner = self.envs[index].unwrapped

@@ -115,16 +115,19 @@ class LocalEngine:
                 raise ModelError("Stop strings need an engine that was made with text_of, which turns tokens to text.")
         self._scheduler.add([Run(request, uniforms(request.seed, request.max_tokens)) for request in requests])
 
-    @torch.inference_mode()
     def wait(self) -> list[Completion]:
         """Decode until at least one request is finished; [] only if there is none."""
         while not self._scheduler.idle:
-            for spans, store in self._scheduler.admit():
-                self._run_all(spans, store)
-            finished = self._sample(self._step())
-            if finished:
+            if finished := self.poll():
                 return finished
         return []
+
+    @torch.inference_mode()
+    def poll(self) -> list[Completion]:
+        """Sample a token for every running request, after those that fit are taken in; return what this finished."""
+        for spans, store in self._scheduler.admit():
+            self._run_all(spans, store)
+        return self._sample(self._step())
 
     def abort(self) -> None:
         """Drop every request and forget every episode."""

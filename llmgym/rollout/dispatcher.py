@@ -1,0 +1,73 @@
+"""`Dispatcher`: between coroutines that each ask for one reply, and an engine that samples many at once."""
+
+import asyncio
+
+from llmgym.engines.base import Completion, Engine, GenerationRequest, Polls
+from llmgym.errors import StaleCompletionError
+
+
+class Dispatcher:
+    """Hands requests to an engine and replies back.
+
+    The engine samples only when no coroutine can move, so that what they ask for is sampled together. One that waits
+    for something else, an environment's answer say, is not waited for: the others' replies are sampled meanwhile.
+
+    Args:
+        engine: Who samples. Nobody else asks it for replies meanwhile.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._asked: list[GenerationRequest] = []
+        self._over: list[int] = []
+        self._replies: dict[int, asyncio.Future[Completion]] = {}  # by request
+        self._moved = asyncio.Event()
+        self._moves = 0
+
+    async def generate(self, request: GenerationRequest) -> Completion:
+        """Return the reply to a request."""
+        reply: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+        self._replies[request.request_id] = reply
+        self._asked.append(request)
+        self._move()
+        return await reply
+
+    def release(self, episode_id: int) -> None:
+        """Let the engine forget an episode that is over."""
+        self._over.append(episode_id)
+        self._move()
+
+    async def serve(self) -> None:
+        """Have replies sampled until cancelled."""
+        while True:
+            await self._nobody_moves()
+            self._engine.submit(self._asked)
+            self._engine.release(self._over)
+            self._asked, self._over = [], []
+            if not self._replies:
+                self._moved.clear()
+                await self._moved.wait()
+                continue
+            for completion in self._engine.poll() if isinstance(self._engine, Polls) else self._engine.wait():
+                self._check_version(completion)
+                self._replies.pop(completion.request_id).set_result(completion)
+
+    async def _nobody_moves(self) -> None:
+        """Return when every coroutine waits: for a reply, or for something outside."""
+        moves = -1
+        while moves != self._moves:
+            moves = self._moves
+            await asyncio.sleep(0)
+
+    def _move(self) -> None:
+        self._moves += 1
+        self._moved.set()
+
+    def _check_version(self, completion: Completion) -> None:
+        """Weights change between rollouts and never within one, so a reply of another version is the engine's fault."""
+        if completion.weight_version != self._engine.weight_version:
+            raise StaleCompletionError(
+                f"The engine has weights of version {self._engine.weight_version}, but a reply of episode "
+                f"{completion.request_id} was sampled by version {completion.weight_version}. Stale replies are never "
+                "trained on; the rollout ends here."
+            )

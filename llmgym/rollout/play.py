@@ -1,0 +1,111 @@
+"""`play`: one episode, from its first observation to its end."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from llmgym.config.sections import Sampling
+from llmgym.engines.base import Completion, GenerationRequest
+from llmgym.envs.vector import StepResult
+from llmgym.rollout.chat import ChatCodec
+from llmgym.rollout.trajectory import Trajectory
+from llmgym.scorers.pointwise import as_number
+from llmgym.types import Message, well_formed
+
+
+class Stage(Protocol):
+    """One environment, as an episode sees it."""
+
+    async def reset(self, seed: int) -> list[Message]:
+        """Begin the task of a seed; return what the agent is told first, the system prompt if there is one."""
+        ...
+
+    async def step(self, action: str) -> StepResult:
+        """Take a reply."""
+        ...
+
+
+@dataclass(frozen=True)
+class Play:
+    """What the episodes of a rollout have in common.
+
+    Attributes:
+        codec: Turns text into tokens.
+        generate: Samples a reply.
+        sampling: How.
+        seed: Start of every reply's own seed.
+        context_length: Tokens of a conversation, at most.
+    """
+
+    codec: ChatCodec
+    generate: Callable[[GenerationRequest], Awaitable[Completion]]
+    sampling: Sampling
+    seed: int
+    context_length: int
+
+    async def episode(self, number: int, trajectory: Trajectory, stage: Stage) -> None:
+        """Play one episode into its trajectory.
+
+        Args:
+            number: Of the episode in its rollout; its requests are told apart by it.
+            trajectory: Empty but for its task.
+            stage: Where it plays.
+        """
+        self.begin(trajectory, await stage.reset(trajectory.seed))
+        while trajectory.ending is None:
+            trajectory.act(await self.generate(self.request(number, trajectory)))
+            action = self.codec.text(trajectory.newest_reply)
+            trajectory.messages.append(Message("assistant", action))
+            self.answer(trajectory, await stage.step(action))
+
+    def begin(self, trajectory: Trajectory, messages: list[Message]) -> None:
+        """Take the first observation; it may leave no room for a reply."""
+        trajectory.messages = messages
+        trajectory.observe(self.codec.prompt(messages))
+        if len(trajectory.tokens) >= self.context_length:
+            trajectory.ending = "context"
+            trajectory.score_error = (
+                f"the first observation of seed {trajectory.seed} takes {len(trajectory.tokens)} tokens and leaves no "
+                f"room for a reply in a context of {self.context_length}"
+            )
+
+    def request(self, number: int, trajectory: Trajectory) -> GenerationRequest:
+        """Return what is asked of the engine next."""
+        room = self.context_length - trajectory.context_length
+        return GenerationRequest(
+            request_id=number,
+            episode_id=number,
+            tokens=trajectory.context,
+            max_tokens=min(self.sampling.max_tokens, self._tokens_left(trajectory), room),
+            stop_token_ids=self.codec.stop_token_ids,
+            sampling=self.sampling,
+            seed=(self.seed << 64) + (number << 16) + len(trajectory.replies),
+        )
+
+    def answer(self, trajectory: Trajectory, result: StepResult) -> None:
+        """Take what the environment says to the newest reply, or that the episode is over."""
+        trajectory.replies[-1].reward = result.reward
+        if result.terminated or result.truncated:
+            trajectory.ending = "terminated" if result.terminated else "truncated"
+            numbers = {well_formed(str(key)): as_number(part) for key, part in result.info.items()}
+            trajectory.parts = {key: part for key, part in numbers.items() if part is not None}
+            missing = trajectory.parts.pop("score_missing", None)
+            trajectory.score = None if missing == 1.0 else sum(reply.reward for reply in trajectory.replies)
+            return
+        trajectory.messages.append(Message("user", result.observation))
+        bridge = self.codec.bridge(trajectory.messages[-1].content, trajectory.tokens[-1])
+        rewritten = self.codec.rewritten(trajectory.messages, trajectory.newest_reply)
+        length = trajectory.context_length + len(bridge) if rewritten is None else len(rewritten)
+        if length >= self.context_length:
+            trajectory.ending = "context"
+        elif not self._tokens_left(trajectory):
+            trajectory.ending = "max_tokens"
+        elif rewritten is None:
+            trajectory.observe(bridge)
+        else:
+            trajectory.start_row(rewritten)
+
+    def _tokens_left(self, trajectory: Trajectory) -> int:
+        """Return how many tokens an episode may still sample."""
+        bound = self.sampling.max_episode_tokens
+        return self.sampling.max_tokens if bound is None else max(0, bound - trajectory.sampled_tokens)
