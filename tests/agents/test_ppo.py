@@ -282,9 +282,7 @@ def test_a_target_for_a_coefficient_of_zero_is_refused(capsys: pytest.CaptureFix
 def test_with_a_correction_the_penalty_is_the_training_policys_not_the_samplers() -> None:
     trajectories = [episode([0, 1, 1], {2: 1.0})]
     agent = PPO(kl_coef=0.5, gamma=1.0, lam=1.0, **SMALL)
-    loss = agent.training.learner.loss
-    assert loss is agent._loss
-    agent._loss.critic_network = ValueTable(torch.zeros(1, 3))  # type: ignore[assignment]
+    agent.training.learner.loss.critic_network = ValueTable(torch.zeros(1, 3))
     batch = agent.prepare(trajectories)
     batch["ref_log_probs"] = torch.tensor([[0.0, -2.0, -2.0]])
     batch["old_log_probs"] = torch.tensor([[0.0, -2.0, -2.0]])  # the sampler had -1: it left some tokens out
