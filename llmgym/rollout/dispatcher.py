@@ -41,9 +41,10 @@ class Dispatcher:
         """Have replies sampled until cancelled."""
         while True:
             await self._nobody_moves()
-            self._engine.submit(self._asked)
-            self._engine.release(self._over)
-            self._asked, self._over = [], []
+            if self._asked or self._over:
+                self._engine.submit(self._asked)
+                self._engine.release(self._over)
+                self._asked, self._over = [], []
             if not self._replies:
                 self._moved.clear()
                 await self._moved.wait()
