@@ -3,7 +3,6 @@
 import argparse
 import ast
 import importlib
-import importlib.util
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -13,20 +12,16 @@ import gymnasium
 
 import llmgym.agents
 from llmgym.envs.checker import check_env
-from llmgym.errors import ConfigError, LLMGymError
+from llmgym.errors import ConfigError, LLMGymError, import_user_module
 from llmgym.registry import registered_envs, resolve_env
 from llmgym.version import __version__
 
 _ALGORITHM = "path/to/file.py:Class or package.module:Class"
 
 
-def agents() -> dict[str, str]:
-    """Return every algorithm's module in `llmgym.agents`, and the first line of what it says of itself."""
-    found = {}
-    for module in pkgutil.iter_modules(llmgym.agents.__path__):
-        source = Path(llmgym.agents.__path__[0], f"{module.name}.py").read_text(encoding="utf-8")
-        found[module.name] = (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
-    return found
+def agents() -> list[str]:
+    """Return every algorithm's module in `llmgym.agents`."""
+    return [module.name for module in pkgutil.iter_modules(llmgym.agents.__path__)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,37 +52,37 @@ def _train(name: str, words: Sequence[str]) -> int:
 
     place, _, attribute = name.rpartition(":")
     try:
+        if not place:
+            raise ConfigError(f"{name!r}: expected {_ALGORITHM}.")
         if place.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(Path(place).stem, place)
-            if spec is None or spec.loader is None or not Path(place).is_file():
+            file = Path(place)
+            if not file.is_file():
                 raise ConfigError(f"{name!r}: no such file; expected {_ALGORITHM}.")
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[spec.name] = module
-            spec.loader.exec_module(module)
-        else:
-            module = importlib.import_module(place or attribute)
-        agent_class = getattr(module, attribute, None)
+            sys.path.insert(0, str(file.parent))
+            place = file.stem
+        agent_class = getattr(import_user_module(place, name), attribute, None)
         if not (isinstance(agent_class, type) and issubclass(agent_class, Trainable)):
             raise ConfigError(
                 f"{name!r}: expected an algorithm there, a class derived from OnlineAgent or OfflineAgent."
             )
-    except ModuleNotFoundError as error:
-        print(
-            f"llmgym train: {name!r}: {error}; expected path/to/file.py:Class or package.module:Class.", file=sys.stderr
-        )
-        return 2
     except LLMGymError as error:
         print(f"llmgym train: {error}", file=sys.stderr)
         return 2
     return run_command(agent_class, words, f"llmgym train {name}")
 
 
+def _title(agent: str) -> str:
+    """Return the first line of what an algorithm's module says of itself; importing it would take longer."""
+    source = Path(llmgym.agents.__path__[0], f"{agent}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="llmgym", description="Train language models to act over several turns.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, title in agents().items():
-        commands.add_parser(name, help=title.replace("%", "%%"), add_help=False)
+    for name in agents():
+        commands.add_parser(name, help=_title(name).replace("%", "%%"), add_help=False)
     train = commands.add_parser("train", help="train with an algorithm of your own; its options follow")
     train.add_argument("algorithm", help=_ALGORITHM)
     commands.add_parser("envs", help="list the registered text environments")

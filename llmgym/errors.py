@@ -7,6 +7,7 @@ is printed without a traceback and ends the program with exit code 2.
 import difflib
 import importlib
 from collections.abc import Iterable
+from types import ModuleType
 
 
 class LLMGymError(Exception):
@@ -53,14 +54,14 @@ class RunDirectoryError(LLMGymError, OSError):
     """A run directory cannot be written, or would be overwritten."""
 
 
-def import_user_module(module: str, wanted: str) -> None:
-    """Import the module that a name like ``"module:Name"`` speaks of.
+def import_user_module(module: str, wanted: str) -> ModuleType:
+    """Import and return the module that a name like ``"module:Name"`` speaks of.
 
     Raises:
         UnknownNameError: It cannot be imported.
     """
     try:
-        importlib.import_module(module)
+        return importlib.import_module(module)
     except (ImportError, SyntaxError, TypeError, ValueError) as error:
         raise UnknownNameError(f"{wanted!r}: cannot import {module!r} ({type(error).__name__}: {error}).") from error
 

@@ -23,7 +23,7 @@ def parse(*words: str) -> GRPOConfig:
 
 
 def test_every_option_has_a_help_text() -> None:
-    assert all(field.description for _, field in GRPOConfig.options().values())
+    assert all(option.field.description for option in GRPOConfig.options().values())
 
 
 def test_help_shows_every_option_once_among_others_of_its_kind(capsys: pytest.CaptureFixture[str]) -> None:

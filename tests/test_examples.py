@@ -74,6 +74,7 @@ def test_its_advantages_are_those_of_each_turn() -> None:
     ("name", "message"),
     [
         ("nowhere.py:Reinforce", "no such file"),
+        ("own_algorithm.py", "expected path/to/file.py:Class or package.module:Class"),
         ("no.such.module:Reinforce", "No module named 'no'"),
         (f"{EXAMPLES / 'own_algorithm.py'}:Nothing", "expected an algorithm there"),
         (f"{EXAMPLES / 'own_algorithm.py'}:Trajectory", "expected an algorithm there"),

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import Field
 
 from llmgym.config.sections import Data, Learner, RewardConfig, Run
-from llmgym.data.preferences import Preference, generate_preferences, read_preferences
+from llmgym.data.preferences import Preference
 from llmgym.errors import DataError
 from llmgym.train.agent import RewardAgent, run_command
-from llmgym.train.preference_data import encode_pairs
+from llmgym.train.preference_data import encode_pairs, preferences_of
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
@@ -59,10 +59,7 @@ class RewardModel(RewardAgent):
 
     def examples(self, skipped: list[str] | None = None) -> list[Preference]:
         """Read preferences, or make them; see `OfflineAgent.examples`."""
-        data, task = self.config.data, self.config.environment
-        if data.path is not None:
-            return read_preferences(data.path, skipped)
-        return generate_preferences(task.env, data.examples, self.config.run.seed, **task.env_kwargs)
+        return preferences_of(self.config, skipped)
 
     def prepare(self, preferences: Sequence[Preference], model: reward_model.RewardModel) -> TensorDict:
         """Turn preferences into a batch: two rows each, the chosen side first."""

@@ -2,13 +2,27 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from llmgym.errors import ConfigError, did_you_mean
+
+
+class Option(NamedTuple):
+    """Where an option is.
+
+    Attributes:
+        section: The name of its section; empty if it is in none.
+        name: Of the field there.
+        field: The field.
+    """
+
+    section: str
+    name: str
+    field: FieldInfo
 
 
 class Config(BaseModel):
@@ -39,7 +53,7 @@ class Config(BaseModel):
         """Put options that stand on one level into their sections, beside what these have unless told."""
         if not isinstance(values, Mapping):
             return values
-        places = {option: section for option, (section, _) in cls.options().items() if section}
+        places = {name: option.section for name, option in cls.options().items() if option.section}
         given: dict[str, dict[str, Any]] = {}
         rest = {}
         for name, value in values.items():
@@ -66,13 +80,13 @@ class Config(BaseModel):
         return {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Config)}
 
     @classmethod
-    def options(cls) -> dict[str, tuple[str, FieldInfo]]:
-        """Return every option by the name that it is given by: its section, empty for none, and its field."""
-        found: dict[str, tuple[str, FieldInfo]] = {}
+    def options(cls) -> dict[str, Option]:
+        """Return every option by the name that it is given by."""
+        found: dict[str, Option] = {}
         sections = cls.sections()
         for name, field in cls.model_fields.items():
-            inner = sections[name].model_fields if name in sections else {name: field}
-            found |= {field.alias or own: (name if name in sections else "", field) for own, field in inner.items()}
+            section, inner = (name, sections[name].model_fields) if name in sections else ("", {name: field})
+            found |= {field.alias or own: Option(section, own, field) for own, field in inner.items()}
         return found
 
     @classmethod
@@ -97,15 +111,13 @@ class Config(BaseModel):
 
     def with_options(self, **values: Any) -> Self:
         """Return the same with other values of some options, which are not validated."""
-        changed: dict[str, Any] = {}
+        changed: dict[str, dict[str, Any]] = {}  # by section
         for name, value in values.items():
-            section, field = type(self).options()[name]
-            if not section:
-                changed[name] = value
-                continue
-            own = next(own for own, one in type(getattr(self, section)).model_fields.items() if one is field)
-            changed[section] = changed.get(section, getattr(self, section)).model_copy(update={own: value})
-        return self.model_copy(update=changed)
+            option = self.options()[name]
+            changed.setdefault(option.section, {})[option.name] = value
+        own = changed.pop("", {})
+        sections = {section: getattr(self, section).model_copy(update=update) for section, update in changed.items()}
+        return self.model_copy(update={**own, **sections})
 
     @classmethod
     def default_of(cls, name: str) -> Any:

@@ -13,7 +13,7 @@ import tyro
 import yaml
 from tyro.constructors import PrimitiveConstructorSpec
 
-from llmgym.config.base import Config, read_yaml
+from llmgym.config.base import Config, Option, read_yaml
 
 
 def _parse_pairs(arguments: list[str]) -> dict[str, Any]:
@@ -57,12 +57,11 @@ class _CommandLine:
     """Print every option as YAML and stop."""
 
 
-def _title_of(cls: type[Config], name: str) -> str:
+def _title_of(cls: type[Config], option: Option) -> str:
     """Return the group that help shows an option in: its section, or the algorithm that first declares it."""
-    section, _ = cls.options()[name]
-    if section:
-        return section
-    base = next(base for base in reversed(cls.mro()) if name in getattr(base, "model_fields", {}))
+    if option.section:
+        return option.section
+    base = next(base for base in reversed(cls.mro()) if option.name in getattr(base, "model_fields", {}))
     title = re.sub("(?<=[a-z])(?=[A-Z])", "_", base.__name__.removesuffix("Config")).lower()
     return title if title.isidentifier() and not keyword.iskeyword(title) else "own"
 
@@ -92,13 +91,13 @@ def parse_command_line(cls: type[AnyConfig], arguments: Sequence[str] | None, pr
     # tyro parses into plain dataclasses, so that what is allowed is said once, by the configuration.
     standing = default.flat()
     groups: dict[str, list[Any]] = {}
-    for name, (_, field) in cls.options().items():
-        option = (
+    for name, option in cls.options().items():
+        flag = (
             name,
-            Annotated[field.rebuild_annotation(), tyro.conf.arg(help=field.description)],
+            Annotated[option.field.rebuild_annotation(), tyro.conf.arg(help=option.field.description)],
             dataclasses.field(default_factory=functools.partial(standing.get, name)),
         )
-        groups.setdefault(_title_of(cls, name), []).append(option)
+        groups.setdefault(_title_of(cls, option), []).append(flag)
     parts = {title: dataclasses.make_dataclass(title, fields) for title, fields in groups.items()}
     for title, part in parts.items():
         part.__doc__ = cls.sections()[title].__doc__ if title in cls.sections() else ""

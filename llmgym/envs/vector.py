@@ -14,7 +14,7 @@ from llmgym.envs.text_env import TextEnv
 from llmgym.envs.waiting import WaitingRoom, waits
 from llmgym.errors import EnvironmentContractError
 from llmgym.scorers.pointwise import finite
-from llmgym.types import Episode
+from llmgym.types import Episode, Message
 
 Infos = dict[str, Any]
 
@@ -65,6 +65,11 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
     def system_prompt(self, index: int) -> str | None:
         """Return what the agent is told before the first observation of environment `index`."""
         return getattr(self.envs[index].unwrapped, "system_prompt", None)
+
+    def opening(self, index: int, observation: str) -> list[Message]:
+        """Return what the agent is told first in environment `index`: the system prompt, if any, and an observation."""
+        system = self.system_prompt(index)
+        return [*([Message("system", system)] if system else []), Message("user", observation)]
 
     @property
     def turn_limit(self) -> int | None:

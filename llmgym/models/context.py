@@ -40,12 +40,13 @@ def rope_switch(config: PretrainedConfig) -> int | None:
 def context_notice(config: PretrainedConfig, asked: int | None) -> str | None:
     """Return a sentence for whoever gets fewer tokens than asked for, or, where none were asked for, than all."""
     switch, longest = rope_switch(config), longest_context(config)
-    named = config.get_text_config(decoder=True).max_position_embeddings if switch is not None else 0
-    if switch is None or switch >= min(asked or named, named):
-        if asked is None or asked <= longest:
-            return None
-        return f"Conversations end at {longest} tokens, which is all that this model takes, not at {asked}."
-    return (
-        f"Conversations end at {switch} tokens: beyond, the rotary frequencies of this model depend on the longest "
-        "conversation of a batch, and what is cached or packed beside it would no longer be right."
-    )
+    if asked is not None and asked <= longest:
+        return None
+    if switch is not None and switch < config.get_text_config(decoder=True).max_position_embeddings:
+        return (
+            f"Conversations end at {switch} tokens: beyond, the rotary frequencies of this model depend on the longest "
+            "conversation of a batch, and what is cached or packed beside it would no longer be right."
+        )
+    if asked is None:
+        return None
+    return f"Conversations end at {longest} tokens, which is all that this model takes, not at {asked}."

@@ -168,8 +168,7 @@ class _Stage:
     async def reset(self, seed: int) -> list[Message]:
         """See `Stage`."""
         observation, _ = await self._envs.in_turn(self._room, self._envs.reset_one, self._index, seed)
-        system = self._envs.system_prompt(self._index)
-        messages = [*([Message("system", system)] if system else []), Message("user", observation)]
+        messages = self._envs.opening(self._index, observation)
         expected = self._first_of.setdefault(self._trajectory.group, list(messages))
         if messages != expected:
             raise EnvironmentContractError(

@@ -79,7 +79,8 @@ class Loop(ABC):
             **self.facts(),
         }
         config = self.config.with_options(steps=steps, **self.settled())
-        console.print(f"[bold]{label}[/bold]: {self._model_in_words}, {steps} steps, {self._rate}", soft_wrap=True)
+        rate = f"learning rate {self.config.learning_rate:g}"
+        console.print(f"[bold]{label}[/bold]: {self._model_in_words}, {steps} steps, {rate}", soft_wrap=True)
         self._say_what_it_takes(steps)
         self.begin()
         run = RunDirectory(self.config.run.output_dir, label, config.to_yaml(), facts)
@@ -142,10 +143,6 @@ class Loop(ABC):
         trained = self.model.num_parameters(only_trainable=True)
         some = f", of which {trained:,} are trained" if trained < self.model.num_parameters() else ""
         return f"{self.config.model.name}, {self.model.num_parameters():,} parameters{some}"
-
-    @property
-    def _rate(self) -> str:
-        return f"learning rate {self.config.learning_rate:g}"
 
     def _say_what_it_takes(self, steps: int) -> None:
         needs = self.needs()

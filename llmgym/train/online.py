@@ -25,7 +25,6 @@ from llmgym.rollout.collector import Task
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.train.loop import mean_of_updates
 from llmgym.train.training import Training
-from llmgym.types import Message
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
@@ -81,16 +80,15 @@ class OnlineTraining(Training):
         lengths = []
         for seed in training_seeds(self._tasks(step=1), min(_PROMPTS_TRIED, self.config.rollout.prompts_per_step)):
             observation, _ = self.envs.reset_one(0, seed=seed)
-            system = self.envs.system_prompt(0)
-            messages = [*([Message("system", system)] if system else []), Message("user", observation)]
-            lengths.append(len(self.codec.prompt(messages)))
+            lengths.append(len(self.codec.prompt(self.envs.opening(0, observation))))
         return sum(lengths) // len(lengths)
 
     def _step(self, step: int) -> tuple[Sequence[Trajectory], dict[str, float]]:
         begun = time.perf_counter()
         trajectories, kept = self._roll_out(step)
         self._tell_of_missing(step, trajectories)
-        self._tell_of_cut_off(step, trajectories)
+        summary = _summary(trajectories)
+        self._tell_of_cut_off(step, summary["replies_cut_off"])
         rolled_out = time.perf_counter()
         if isinstance(self.engine, LendsMemory) and self.config.engine.arguments.get("enable_memory_saver"):
             self.engine.lend_memory()  # until load_weights
@@ -104,7 +102,7 @@ class OnlineTraining(Training):
         sampled = sum(trajectory.sampled_tokens for trajectory in trajectories)
         return trajectories, {
             "step": step,
-            **_summary(trajectories),
+            **summary,
             "groups_without_signal": sum(not self.agent.teaches(group) for group in _groups(trajectories)),
             "groups_replaced": (len(trajectories) - len(kept)) / self.config.rollout.group_size,
             "tokens_per_second": sampled / seconds,
@@ -202,8 +200,9 @@ class OnlineTraining(Training):
         """
         reasons = [trajectory.score_error for trajectory in trajectories if trajectory.score is None]
         reason = next(iter(reasons), None) or "its environment does not say why"
-        learnt = any(self.agent.teaches(group) for group in _groups(trajectories))
-        self._unscored = 0 if learnt or len(reasons) < len(trajectories) else self._unscored + 1
+        scored = len(reasons) < len(trajectories)
+        taught = scored or any(self.agent.teaches(group) for group in _groups(trajectories))
+        self._unscored = 0 if taught else self._unscored + 1
         if self._unscored == _MAX_UNSCORED:
             raise TrainingError(
                 f"No episode of {_MAX_UNSCORED} steps in a row has a score, one of the last since {reason}."
@@ -212,9 +211,8 @@ class OnlineTraining(Training):
             self._told.add("missing")
             notify(f"Step {step}: {len(reasons)} of {len(trajectories)} episodes have no score, one since {reason}.")
 
-    def _tell_of_cut_off(self, step: int, trajectories: Sequence[Trajectory]) -> None:
-        """Say once in a run that most replies are cut off; `replies_cut_off` is the share in every step."""
-        share = _cut_off(trajectories)
+    def _tell_of_cut_off(self, step: int, share: float) -> None:
+        """Say once in a run that most replies are cut off; `share` is that of this step."""
         if share > 0.5 and "cut off" not in self._told:
             self._told.add("cut off")
             notify(
@@ -234,12 +232,6 @@ def _groups(trajectories: Sequence[Trajectory]) -> list[list[Trajectory]]:
     return [list(group) for _, group in itertools.groupby(trajectories, key=lambda trajectory: trajectory.group)]
 
 
-def _cut_off(trajectories: Sequence[Trajectory]) -> float:
-    """Return the share of replies that ended because they were as long as they may be."""
-    replies = [reply for trajectory in trajectories for reply in trajectory.replies]
-    return sum(reply.finish_reason == "length" for reply in replies) / max(1, len(replies))
-
-
 def _summary(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     """What a batch of episodes looked like."""
     seen = summarise(trajectories)
@@ -250,7 +242,7 @@ def _summary(trajectories: Sequence[Trajectory]) -> dict[str, float]:
         "success": seen.success,
         **{f"part/{name}": value for name, value in seen.parts.items() if name != "success"},
         "reply_tokens": sum(reply.stop - reply.start for reply in replies) / max(1, len(replies)),
-        "replies_cut_off": _cut_off(trajectories),
+        "replies_cut_off": sum(reply.finish_reason == "length" for reply in replies) / max(1, len(replies)),
         "scores_missing": seen.missing,
         "prompts_overlong": sum(trajectory.overlong for trajectory in trajectories),
         "entropy": -sum(log_probs) / max(1, sum(trajectory.sampled_tokens for trajectory in trajectories)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from llmgym.config.sections import OfflineConfig, RewardConfig
 from llmgym.data.preferences import Preference, generate_preferences, read_preferences
 from llmgym.errors import DataError
 from llmgym.train.agent import OfflineAgent
@@ -23,10 +24,7 @@ class PreferenceAgent(OfflineAgent):
 
     def examples(self, skipped: list[str] | None = None) -> Sequence[Preference]:
         """Return the pairs of ``data``, or as many as ``examples`` says from the environment."""
-        data, task = self.config.data, self.config.environment
-        if data.path is not None:
-            return read_preferences(data.path, skipped)
-        return generate_preferences(task.env, data.examples, self.config.run.seed, **task.env_kwargs)
+        return preferences_of(self.config, skipped)
 
     def prepare(self, examples: Sequence[Preference]) -> TensorDict:
         """Collate pairs; the ``reward`` of an answer is its score, or 1 and 0 where a pair has not both scores."""
@@ -44,6 +42,14 @@ class PreferenceAgent(OfflineAgent):
                 )
             )
         return collate_pairs(pairs)
+
+
+def preferences_of(config: OfflineConfig | RewardConfig, skipped: list[str] | None) -> list[Preference]:
+    """Return the preferences of a configuration's file, or as many as it says that are made from its environment."""
+    data, task = config.data, config.environment
+    if data.path is not None:
+        return read_preferences(data.path, skipped)
+    return generate_preferences(task.env, data.examples, config.run.seed, **task.env_kwargs)
 
 
 def write_down(
