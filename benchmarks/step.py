@@ -13,6 +13,9 @@ from typing import Any
 from benchmarks.results import Claim, claim_table
 from benchmarks.update import SIDES
 
+_MEMORY = {"ours": 1.0, "ours_checkpointing": 0.5}  # of TRL's, which has checkpointing on by default
+_SAMPLED_BY = {"ours_checkpointing": "ours"}  # checkpointing is of the update alone
+
 
 @dataclass(frozen=True)
 class WholeStep:
@@ -59,7 +62,7 @@ def whole_steps(rollouts: dict[str, Any], updates: dict[str, Any]) -> list[Whole
     for update in updates["measurements"]:
         work, dtype, side = update["episodes"], updates["dtype"], update["side"]
         for rollout in rollouts["measurements"]:
-            if (rollout["work"], rollout["dtype"], rollout["side"]) != (work, dtype, side):
+            if (rollout["work"], rollout["dtype"], rollout["side"]) != (work, dtype, _SAMPLED_BY.get(side, side)):
                 continue
             if rollout["sampled"] != updates["sampled"][work]:
                 raise ValueError(
@@ -74,17 +77,18 @@ def whole_steps(rollouts: dict[str, Any], updates: dict[str, Any]) -> list[Whole
 
 
 def claims(steps: list[WholeStep]) -> list[Claim]:
-    """Return what the steps say of the promise: half of TRL's time, and half of its memory."""
-    found = {(step.work, step.side): step for step in steps}
+    """Return what the steps say of the promise: half of TRL's time and, with checkpointing as in TRL, of its memory."""
+    theirs = {step.work: step for step in steps if step.side == "trl_grpo"}
     answers = []
-    for (work, side), theirs in found.items():
-        ours = found.get((work, "ours"))
-        if side != "trl_grpo" or ours is None:
+    for ours in steps:
+        if ours.side not in _MEMORY or ours.work not in theirs:
             continue
-        end = f"{SIDES[side]}'s, a whole step, {theirs.dtype}, {work}"
-        cpu = ours.cpu_seconds / theirs.cpu_seconds
-        answers.append(Claim(f"llmgym's time by {end}", 0.5, ours.seconds / theirs.seconds, False, cpu))
-        answers.append(Claim(f"llmgym's peak memory by {end}", 0.5, ours.peak_mib / theirs.peak_mib, False))
+        other = theirs[ours.work]
+        end = f"{SIDES[other.side]}'s, a whole step, {ours.dtype}, {ours.work}"
+        cpu = ours.cpu_seconds / other.cpu_seconds
+        time, memory = ours.seconds / other.seconds, ours.peak_mib / other.peak_mib
+        answers.append(Claim(f"time of {SIDES[ours.side]} by {end}", 0.5, time, False, cpu))
+        answers.append(Claim(f"peak memory of {SIDES[ours.side]} by {end}", _MEMORY[ours.side], memory, False))
     return answers
 
 

@@ -26,6 +26,7 @@ from llmgym.models import TINY_PATH
 
 SIDES = {
     "ours": "llmgym",
+    "ours_checkpointing": "llmgym with checkpointing",
     "loop": "transformers, a plain loop",
     "trl_grpo": "TRL GRPOTrainer",
     "trl_grpo_plain": "TRL GRPOTrainer without checkpointing",

@@ -13,9 +13,10 @@ from llmgym.learn.policy import Policy
 from llmgym.rollout.trajectory import Reply, Trajectory
 
 
-def load(model: str, dtype: str) -> Callable[[Episodes], Step]:
+def load(model: str, dtype: str, *, gradient_checkpointing: bool = False) -> Callable[[Episodes], Step]:
     """Return the update with a learner whose weights are of type `dtype`."""
-    policy = Policy(AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype)))
+    lm = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype))
+    policy = Policy(lm, gradient_checkpointing=gradient_checkpointing)
     learner = Learner(ClippedPolicyLoss(policy), learning_rate=0.0)  # every repeat finds the same weights
 
     def step(episodes: Episodes) -> Step:

@@ -41,12 +41,23 @@ def test_times_are_added_and_the_higher_peak_counts() -> None:
     assert (theirs.side, theirs.seconds, theirs.peak_mib) == ("trl_grpo", 8.0, 1000.0)
 
 
-def test_a_step_is_promised_half_of_trls_time_and_memory() -> None:
+def test_a_step_is_promised_half_of_trls_time_and_no_more_than_its_memory() -> None:
     time, memory = claims(whole_steps(ROLLOUTS, UPDATES))
     assert (time.measured, time.by_cpu, time.kept) == (3 / 8, 3 / 8, True)
     assert (memory.measured, memory.kept) == (0.3, True)
-    slow = figures([rolled("ours", [4.0], 600.0), rolled("trl_grpo", [4.0], 500.0)])
+    slow = figures([rolled("ours", [4.0], 1600.0), rolled("trl_grpo", [4.0], 500.0)])
     assert [claim.kept for claim in claims(whole_steps(slow, UPDATES))] == [False, False]
+
+
+def test_a_step_with_checkpointing_as_trls_is_promised_half_of_its_memory() -> None:
+    updates = figures(
+        [updated("ours_checkpointing", [2.5], 600.0), updated("trl_grpo", [4.0], 1000.0)],
+        dtype="float32",
+        sampled={"even": 100},
+    )
+    time, memory = claims(whole_steps(ROLLOUTS, updates))
+    assert (time.measured, time.kept) == (3.5 / 8, True)  # the rollout is that of llmgym without it
+    assert (memory.measured, memory.kept) == (0.6, False)
 
 
 @pytest.mark.parametrize("other", [{"sampled": {"even": 800}}, {"model": "another"}, {"processor": "two"}])

@@ -5,9 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from llmgym.config.sections import Sampling
+
+_BLOCK = 128  # tokens
+_BELOW_ONE = 1 - 2**-53
 
 
 def uniforms(seed: int, count: int) -> NDArray[np.float64]:
@@ -44,14 +47,34 @@ def sample(logits: Tensor, sampling: Sequence[Sampling], u: Tensor) -> tuple[Ten
         least = of_each("min_p")[:, None] * probabilities.amax(dim=-1, keepdim=True)
         scaled = scaled.masked_fill(probabilities < least, -torch.inf)
         probabilities = torch.softmax(scaled, dim=-1)
-    cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
-    tokens = torch.searchsorted(cumulative, u[:, None] * cumulative[:, -1:], right=True)[:, 0]
-    tokens = tokens.clamp_(max=logits.shape[-1] - 1)
+    tokens = _invert(probabilities, u)
     log_probs = probabilities.gather(1, tokens[:, None])[:, 0].log()
     if greedy.any():
         tokens = torch.where(greedy, logits.argmax(dim=-1), tokens)
         log_probs = torch.where(greedy, 0.0, log_probs)
     return tokens, log_probs
+
+
+def _invert(probabilities: Tensor, u: Tensor) -> Tensor:
+    """Return each row's token at the fraction `u` of its cumulative distribution.  [B]
+
+    A block of tokens is found by the blocks' sums, then the token by the block's own cumulative
+    sum: running sums in float64 over a whole vocabulary would take longer than the softmax.
+    """
+    blocks = nn.functional.pad(probabilities, (0, -probabilities.shape[-1] % _BLOCK)).unflatten(-1, (-1, _BLOCK))
+    block, u = _pick(blocks.sum(dim=-1), u)
+    inside, _ = _pick(blocks[torch.arange(len(blocks), device=blocks.device), block], u)
+    return block * _BLOCK + inside
+
+
+def _pick(masses: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    """Return which of a row's masses [B, M] holds the fraction `u` of their sum, and the fraction of it below.  [B]"""
+    cumulative = masses.cumsum(dim=-1, dtype=torch.float64)
+    target = (u * cumulative[:, -1])[:, None]
+    index = torch.searchsorted(cumulative, target, right=True).clamp_(max=masses.shape[-1] - 1)
+    mass = masses.gather(1, index).double()
+    below = (target - (cumulative.gather(1, index) - mass)) / mass
+    return index[:, 0], below.clamp_(0, _BELOW_ONE)[:, 0]
 
 
 def _likeliest(logits: Tensor, top_k: Tensor) -> Tensor:
