@@ -135,9 +135,9 @@ def held_out(agent: Any, episodes: int) -> Played:
     """Play the first held-out tasks, each with its own random numbers, the same at every call."""
     from llmgym.rollout.collector import Collector, Task
 
-    training = agent.training
-    collector = Collector(training.make_envs(episodes, split="eval"), training.codec, training.engine)
-    played = collector.collect([Task(seed, seed) for seed in range(episodes)], training.config.sampling)
+    actor = agent.trainer.student
+    collector = Collector(actor.make_envs(episodes, split="eval"), actor.codec, actor.engine)
+    played = collector.collect([Task(seed, seed) for seed in range(episodes)], actor.config.sampling)
     return Played(
         [trajectory.parts["success"] == 1 for trajectory in played],
         sum(trajectory.parts["one_place"] > 0 for trajectory in played) / episodes,
@@ -154,16 +154,16 @@ def probability_when_begun(agent: Any, seed: int) -> float:
 
     env = WhereIs(split="eval")
     observation, _ = env.reset(seed=seed)
-    training = agent.training
+    actor = agent.trainer.student
     messages = [Message("system", env.system_prompt or ""), Message("user", observation)]
     beginning = f"{env.person} is in the"
     begun, whole = (
-        training.tokenizer(text, add_special_tokens=False)["input_ids"]
+        actor.tokenizer(text, add_special_tokens=False)["input_ids"]
         for text in (beginning, f"{beginning} {env.episode.task}")
     )
     with torch.no_grad():
-        logits = training.model(torch.tensor([[*training.codec.prompt(messages), *begun]])).logits[0, -1]
-    return float((logits / training.config.sampling.temperature).softmax(-1)[whole[len(begun)]])
+        logits = actor.model(torch.tensor([[*actor.codec.prompt(messages), *begun]])).logits[0, -1]
+    return float((logits / actor.config.sampling.temperature).softmax(-1)[whole[len(begun)]])
 
 
 def table(runs: Sequence[Run]) -> str:

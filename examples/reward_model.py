@@ -8,7 +8,7 @@ from typing import Any
 
 from llmgym.agents import OPO, RewardModel
 from llmgym.data.preferences import generate_preferences, write_preferences
-from llmgym.train.loop import Result
+from llmgym.train import Result
 
 PAIRS = Path("preferences.parquet")
 

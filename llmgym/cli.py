@@ -14,6 +14,7 @@ import llmgym.agents
 from llmgym.envs.checker import check_env
 from llmgym.errors import ConfigError, LLMGymError, import_user_module
 from llmgym.registry import registered_envs, resolve_env
+from llmgym.train.agent import Agent, run_command
 from llmgym.version import __version__
 
 _ALGORITHM = "path/to/file.py:Class or package.module:Class"
@@ -48,8 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train(name: str, words: Sequence[str]) -> int:
     """Train with an algorithm from outside the package."""
-    from llmgym.train.agent import Trainable, run_command  # so that `llmgym envs` is as quick as it was
-
     place, _, attribute = name.rpartition(":")
     try:
         if not place:
@@ -61,7 +60,7 @@ def _train(name: str, words: Sequence[str]) -> int:
             sys.path.insert(0, str(file.parent))
             place = file.stem
         agent_class = getattr(import_user_module(place, name), attribute, None)
-        if not (isinstance(agent_class, type) and issubclass(agent_class, Trainable)):
+        if not (isinstance(agent_class, type) and issubclass(agent_class, Agent)):
             raise ConfigError(
                 f"{name!r}: expected an algorithm there, a class derived from OnlineAgent or OfflineAgent."
             )

@@ -18,10 +18,10 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from llmgym.agents import DPO, GRPO, OPO, PPO, SPPO, RewardModel  # the variable has to be set before torch is imported
-from llmgym.train.agent import Trainable
+from llmgym.train.agent import Agent
 
 ONLINE = {"prompts_per_step": 4, "group_size": 4, "max_tokens": 48, "eval_episodes": 8, "sample_every": 0}
-RUNS: dict[str, tuple[type[Trainable], dict[str, Any]]] = {
+RUNS: dict[str, tuple[type[Agent], dict[str, Any]]] = {
     "grpo": (GRPO, ONLINE | {"kl_coef": 0.05, "epochs": 2, "top_p": 0.95, "mismatch_correction": "truncate"}),
     "ppo": (PPO, ONLINE | {"kl_coef": 0.05, "kl_target": 0.1}),
     "opo": (OPO, ONLINE),

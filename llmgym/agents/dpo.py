@@ -15,21 +15,18 @@ assistant's tokens in it, and of no others.
     python -m llmgym.agents.dpo --data preferences.parquet
 """
 
-from __future__ import annotations  # torch is imported when an agent is used, so that --help is instant
+from __future__ import annotations  # torch is not imported here: `--help` of an algorithm is instant
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from llmgym import learn
 from llmgym.config.sections import OfflineConfig
 from llmgym.train.agent import run_command
 from llmgym.train.preference_data import PreferenceAgent
-
-if TYPE_CHECKING:
-    from llmgym.learn.losses import DPOLoss
-    from llmgym.learn.policy import Policy
 
 
 class DPOConfig(OfflineConfig):
@@ -53,11 +50,9 @@ class DPO(PreferenceAgent):
 
     needs_reference = True
 
-    def loss(self, policy: Policy) -> DPOLoss:
+    def loss(self, policy: learn.Policy) -> learn.DPOLoss:
         """Return the logistic loss of the implicit rewards."""
-        from llmgym.learn.losses import DPOLoss
-
-        return DPOLoss(policy, beta=self.config.beta, label_smoothing=self.config.label_smoothing)
+        return learn.DPOLoss(policy, beta=self.config.beta, label_smoothing=self.config.label_smoothing)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

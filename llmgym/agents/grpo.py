@@ -23,7 +23,7 @@ objective (CISPO). docs/algorithms/grpo.md names the papers.
     python -m llmgym.agents.grpo --env AIOpsTriage
 """
 
-from __future__ import annotations  # torch is imported when an agent is used, so that --help is instant
+from __future__ import annotations  # torch is not imported here: `--help` of an algorithm is instant
 
 import sys
 from collections.abc import Sequence
@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from llmgym import learn
 from llmgym.config.choices import Estimator, Level
 from llmgym.config.sections import PolicyGradientConfig
 from llmgym.train.agent import OnlineAgent, run_command
@@ -38,8 +39,6 @@ from llmgym.train.agent import OnlineAgent, run_command
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
-    from llmgym.learn.losses.policy_gradient import PolicyGradientLoss
-    from llmgym.learn.policy import Policy
     from llmgym.rollout.trajectory import Trajectory
 
 
@@ -94,18 +93,13 @@ class GRPO(OnlineAgent):
 
     def prepare(self, trajectories: Sequence[Trajectory]) -> TensorDict:
         """Give every sampled token of an episode the episode's advantage within its group."""
-        import torch
-
-        from llmgym.learn.advantages import ESTIMATORS
-        from llmgym.learn.batch import collate, episodes_of
-
-        batch = collate(trajectories)
-        episodes = episodes_of(batch)  # a baseline counts an episode once, however many rows it has
-        length = torch.tensor([trajectory.sampled_tokens for trajectory in trajectories])  # [E]
-        estimate = ESTIMATORS[self.config.advantage]
+        batch = learn.collate(trajectories)
+        episodes = learn.episodes_of(batch)  # a baseline counts an episode once, however many rows it has
+        length = learn.per_episode(trajectory.sampled_tokens for trajectory in trajectories)  # [E]
+        estimate = learn.ESTIMATORS[self.config.advantage]
         advantage = estimate(episodes["reward"], episodes["group"], episodes["scored"], length)  # [E]
         if self.config.filter_cut_off:
-            whole = torch.tensor([not trajectory.cut_off for trajectory in trajectories])  # [E]
+            whole = learn.per_episode(not trajectory.cut_off for trajectory in trajectories)  # [E]
             batch["mask"] &= whole[batch["episode"]][:, None]
         batch["advantage"] = advantage[batch["episode"]][:, None] * batch["mask"]  # [B, T]
         return batch
@@ -120,15 +114,13 @@ class GRPO(OnlineAgent):
         """The KL term reads it."""
         return self.config.objective.kl_coef > 0
 
-    def loss(self, policy: Policy) -> PolicyGradientLoss:
+    def loss(self, policy: learn.Policy) -> learn.LanguageModelLoss:
         """Return the surrogate with a KL term."""
-        from llmgym.learn.losses import CISPOLoss, ClippedPolicyLoss
-
         config = self.config
         options = {"clip_epsilon": config.clip_epsilon, "ratio": config.ratio, **config.loss_options}
         if config.surrogate == "cispo":
-            return CISPOLoss(policy, **options)
-        return ClippedPolicyLoss(policy, dual_clip=config.dual_clip, **options)
+            return learn.CISPOLoss(policy, **options)
+        return learn.ClippedPolicyLoss(policy, dual_clip=config.dual_clip, **options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,21 +15,18 @@ assistant's tokens in it, and of no others.
     python -m llmgym.agents.ipo --data preferences.parquet
 """
 
-from __future__ import annotations  # torch is imported when an agent is used, so that --help is instant
+from __future__ import annotations  # torch is not imported here: `--help` of an algorithm is instant
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from llmgym import learn
 from llmgym.config.sections import OfflineConfig
 from llmgym.train.agent import run_command
 from llmgym.train.preference_data import PreferenceAgent
-
-if TYPE_CHECKING:
-    from llmgym.learn.losses import IPOLoss
-    from llmgym.learn.policy import Policy
 
 
 class IPOConfig(OfflineConfig):
@@ -53,11 +50,9 @@ class IPO(PreferenceAgent):
 
     needs_reference = True
 
-    def loss(self, policy: Policy) -> IPOLoss:
+    def loss(self, policy: learn.Policy) -> learn.IPOLoss:
         """Return the squared distance of the gap from what it should be."""
-        from llmgym.learn.losses import IPOLoss
-
-        return IPOLoss(policy, tau=self.config.tau, average_tokens=self.config.average_tokens)
+        return learn.IPOLoss(policy, tau=self.config.tau, average_tokens=self.config.average_tokens)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,7 +18,7 @@ that grow old.
     python -m llmgym.agents.iterative_dpo --env AIOpsTriage
 """
 
-from __future__ import annotations  # torch is imported when an agent is used, so that --help is instant
+from __future__ import annotations  # torch is not imported here: `--help` of an algorithm is instant
 
 import sys
 from collections.abc import Sequence

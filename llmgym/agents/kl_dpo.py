@@ -13,21 +13,18 @@ The divergence is estimated on the tokens of the pair; `llmgym.learn.losses.kl_d
     python -m llmgym.agents.kl_dpo --data preferences.parquet
 """
 
-from __future__ import annotations  # torch is imported when an agent is used, so that --help is instant
+from __future__ import annotations  # torch is not imported here: `--help` of an algorithm is instant
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from llmgym import learn
 from llmgym.config.sections import OfflineConfig
 from llmgym.train.agent import run_command
 from llmgym.train.preference_data import PreferenceAgent
-
-if TYPE_CHECKING:
-    from llmgym.learn.losses import KLDPOLoss
-    from llmgym.learn.policy import Policy
 
 
 class KLDPOConfig(OfflineConfig):
@@ -51,11 +48,9 @@ class KLDPO(PreferenceAgent):
 
     needs_reference = True
 
-    def loss(self, policy: Policy) -> KLDPOLoss:
+    def loss(self, policy: learn.Policy) -> learn.KLDPOLoss:
         """Return DPO's loss plus the penalty."""
-        from llmgym.learn.losses import KLDPOLoss
-
-        return KLDPOLoss(policy, beta=self.config.beta, kl_coef=self.config.kl_coef)
+        return learn.KLDPOLoss(policy, beta=self.config.beta, kl_coef=self.config.kl_coef)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ with :math:`y_j` the answer to another prompt than :math:`x_i` in the same optim
     python -m llmgym.agents.kto --data feedback.parquet
 """
 
-from __future__ import annotations  # torch is imported when an agent is used, so that --help is instant
+from __future__ import annotations  # torch is not imported here: `--help` of an algorithm is instant
 
 import contextlib
 import math
@@ -27,21 +27,18 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
+from llmgym import learn
 from llmgym.config.sections import Data, OfflineConfig
 from llmgym.data.feedback import Feedback, feedback_of, read_feedback
 from llmgym.data.preferences import generate_preferences
 from llmgym.errors import DataError
 from llmgym.train.agent import OfflineAgent, run_command
-from llmgym.train.preference_data import write_down
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
-    from llmgym.learn.learner import Learner
-    from llmgym.learn.losses import KTOLoss
-    from llmgym.learn.policy import Policy
     from llmgym.rollout.trajectory import Trajectory
-    from llmgym.train.training import Training
+    from llmgym.rollout.transcript import Scribe
 
 
 class KTOConfig(OfflineConfig):
@@ -78,37 +75,21 @@ class KTO(OfflineAgent):
         pairs = generate_preferences(task.env, math.ceil(data.examples / 2), self.config.run.seed, **task.env_kwargs)
         return feedback_of(pairs)[: data.examples]
 
-    def prepare(self, examples: Sequence[Feedback]) -> TensorDict:
+    def prepare(self, examples: Sequence[Feedback], writer: Scribe) -> TensorDict:
         """Collate the answers, and besides each prompt with the next answer to another one."""
-        from llmgym.learn.batch import collate
-
-        batch = collate([write_down(self.training, one.prompt, one.completion) for one in examples])
+        batch = learn.collate([writer.write(one.prompt, one.completion) for one in examples])
         batch["desirable"] = batch["scored"].new_tensor([one.desirable for one in examples])[batch["episode"]]
-        return batch.set_non_tensor("mismatched", list(_mismatched(self.training, examples)))
+        return batch.set_non_tensor("mismatched", list(_mismatched(examples, writer)))
 
-    def complete(self, batch: TensorDict, learner: Learner) -> None:
+    def complete(self, batch: TensorDict, learner: learn.Learner) -> None:
         """Measure z_0, once for the whole optimiser batch, however it is cut."""
-        import torch
+        assert learner.reference is not None
+        log_ratio = learner.reference.log_ratios(batch.pop("mismatched").data)  # [M]
+        batch["reference_point"] = learn.reference_point(log_ratio).expand(len(batch))
 
-        from llmgym.learn.batch import collate
-        from llmgym.learn.losses.kto import reference_point
-        from llmgym.learn.losses.units import row_log_ratios, sum_units
-        from llmgym.learn.reference import log_probs_of
-
-        log_ratio = torch.zeros(0)  # [M]
-        if mismatched := batch.pop("mismatched").data:
-            others = collate(mismatched).to(batch.device)
-            assert learner.reference is not None
-            others["ref_log_probs"] = learner.reference.log_probs(others)
-            log_probs = log_probs_of(learner.reference.policy, others, learner.micro_batch_tokens)
-            log_ratio = sum_units(row_log_ratios(log_probs, others), others["episode"])
-        batch["reference_point"] = reference_point(log_ratio).expand(len(batch))
-
-    def loss(self, policy: Policy) -> KTOLoss:
+    def loss(self, policy: learn.Policy) -> learn.KTOLoss:
         """Return the loss of answers by their distance from the reference point."""
-        from llmgym.learn.losses import KTOLoss
-
-        return KTOLoss(
+        return learn.KTOLoss(
             policy,
             beta=self.config.beta,
             desirable_weight=self.config.desirable_weight,
@@ -116,13 +97,13 @@ class KTO(OfflineAgent):
         )
 
 
-def _mismatched(training: Training, examples: Sequence[Feedback]) -> Iterator[Trajectory]:
+def _mismatched(examples: Sequence[Feedback], writer: Scribe) -> Iterator[Trajectory]:
     """Yield each prompt with the next answer to another one, as far as there is one and both fit the context."""
     for i, one in enumerate(examples):
         others = (other for other in [*examples[i + 1 :], *examples[:i]] if other.prompt != one.prompt)
         if (other := next(others, None)) is not None:
             with contextlib.suppress(DataError):  # too long together
-                yield write_down(training, one.prompt, other.completion)
+                yield writer.write(one.prompt, other.completion)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

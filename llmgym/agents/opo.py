@@ -20,7 +20,7 @@ Another method has the same name: on-policy RL with the optimal reward baseline 
     python -m llmgym.agents.opo --env AIOpsTriage
 """
 
-from __future__ import annotations  # torch is imported when an agent is used, so that --help is instant
+from __future__ import annotations  # torch is not imported here: `--help` of an algorithm is instant
 
 import sys
 from collections.abc import Sequence
@@ -28,16 +28,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from llmgym import learn
 from llmgym.config.choices import PairStrategy
 from llmgym.config.sections import OnlineConfig
-from llmgym.learn.pairing import collate_pairs, pair_by_score
 from llmgym.train.agent import OnlineAgent, run_command
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
-    from llmgym.learn.losses import DPOLoss
-    from llmgym.learn.policy import Policy
     from llmgym.rollout.trajectory import Trajectory
 
 
@@ -62,16 +60,14 @@ class OPO(OnlineAgent):
 
     def prepare(self, trajectories: Sequence[Trajectory]) -> TensorDict | None:
         """Pair the episodes of each group; a step without a pair teaches nothing."""
-        pairs = pair_by_score(trajectories, self.config.pair_strategy)
+        pairs = learn.pair_by_score(trajectories, self.config.pair_strategy)
         if not pairs:
             return None
-        return collate_pairs([(trajectories[chosen], trajectories[rejected]) for chosen, rejected in pairs])
+        return learn.collate_pairs([(trajectories[chosen], trajectories[rejected]) for chosen, rejected in pairs])
 
-    def loss(self, policy: Policy) -> DPOLoss:
+    def loss(self, policy: learn.Policy) -> learn.DPOLoss:
         """Return the DPO loss."""
-        from llmgym.learn.losses import DPOLoss
-
-        return DPOLoss(policy, beta=self.config.beta)
+        return learn.DPOLoss(policy, beta=self.config.beta)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,21 +15,18 @@ in all its turns, and of no others.
     python -m llmgym.agents.orpo --data preferences.parquet
 """
 
-from __future__ import annotations  # torch is imported when an agent is used, so that --help is instant
+from __future__ import annotations  # torch is not imported here: `--help` of an algorithm is instant
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from llmgym import learn
 from llmgym.config.sections import OfflineConfig
 from llmgym.train.agent import run_command
 from llmgym.train.preference_data import PreferenceAgent
-
-if TYPE_CHECKING:
-    from llmgym.learn.losses import ORPOLoss
-    from llmgym.learn.policy import Policy
 
 
 class ORPOConfig(OfflineConfig):
@@ -49,11 +46,9 @@ class ORPO(PreferenceAgent):
     config_class = ORPOConfig
     config: ORPOConfig
 
-    def loss(self, policy: Policy) -> ORPOLoss:
+    def loss(self, policy: learn.Policy) -> learn.ORPOLoss:
         """Return the cross-entropy of the better answer plus the odds ratio loss."""
-        from llmgym.learn.losses import ORPOLoss
-
-        return ORPOLoss(policy, beta=self.config.beta)
+        return learn.ORPOLoss(policy, beta=self.config.beta)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

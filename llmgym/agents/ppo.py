@@ -11,7 +11,7 @@ neither decays nor bootstraps. What is then minimised is `llmgym.learn.losses.PP
     python -m llmgym.agents.ppo --env AIOpsTriage
 """
 
-from __future__ import annotations  # torch is imported when an agent is used, so that --help is instant
+from __future__ import annotations  # torch is not imported here: `--help` of an algorithm is instant
 
 import sys
 from collections.abc import Sequence
@@ -19,16 +19,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from llmgym import learn
 from llmgym.config.sections import PolicyGradientConfig, Positive
-from llmgym.learn.kl import AdaptiveKL, FixedKL, kl_controller
 from llmgym.train.agent import OnlineAgent, run_command
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
-    from llmgym.learn.learner import Learner
-    from llmgym.learn.losses import PPOLoss
-    from llmgym.learn.policy import Policy
     from llmgym.rollout.trajectory import Trajectory
 
 
@@ -89,46 +86,36 @@ class PPO(OnlineAgent):
 
     def prepare(self, trajectories: Sequence[Trajectory]) -> TensorDict:
         """Give the last token of every turn the turn's reward."""
-        from llmgym.learn.batch import collate
-        from llmgym.learn.rewards import token_rewards
-
-        batch = collate(trajectories)
-        batch["token_reward"] = token_rewards(trajectories, batch["tokens"].shape[1])  # [B, T]
+        batch = learn.collate(trajectories)
+        batch["token_reward"] = learn.token_rewards(trajectories, batch["tokens"].shape[1])  # [B, T]
         return batch
 
-    def complete(self, batch: TensorDict, learner: Learner) -> dict[str, float]:
+    def complete(self, batch: TensorDict, learner: learn.Learner) -> dict[str, float]:
         """Add what the critic foresaw, and from it advantages and returns."""
-        from llmgym.learn.advantages import gae, whiten
-        from llmgym.learn.critic import explained_variance, values_of
-        from llmgym.learn.losses import PPOLoss
-
         assert learner.kl is not None
-        assert isinstance(learner.loss, PPOLoss)
+        assert isinstance(learner.loss, learn.PPOLoss)
         config, mask, reward, beta = self.config, batch["mask"], batch["token_reward"], learner.kl.coefficient
         learner.loss.kl_coef = beta if config.kl_in == "loss" else 0.0
         if self.needs_reference:
             log_ratio = (batch.get("old_log_probs", batch["log_probs"]) - batch["ref_log_probs"]) * mask  # k1 [B, T]
             reward = reward - beta * log_ratio if config.kl_in == "reward" else reward
             learner.kl.update(float(log_ratio[mask].mean()), episodes=len(batch["episode"][mask.any(dim=1)].unique()))
-        values = values_of(learner.loss.critic_network, batch, learner.micro_batch_tokens)
-        advantage, returns = gae(values, reward, mask, config.gamma, config.lam, episode=batch["episode"])
-        batch.update({"advantage": whiten(advantage, mask), "state_value": values, "value_target": returns})
-        return {"kl_coef": beta, "explained_variance": explained_variance(values, returns, mask)}
+        values = learn.values_of(learner.loss.critic_network, batch, learner.micro_batch_tokens)
+        advantage, returns = learn.gae(values, reward, mask, config.gamma, config.lam, episode=batch["episode"])
+        batch.update({"advantage": learn.whiten(advantage, mask), "state_value": values, "value_target": returns})
+        return {"kl_coef": beta, "explained_variance": learn.explained_variance(values, returns, mask)}
 
     @property
     def needs_reference(self) -> bool:
         """The divergence from it is paid for."""
         return self.config.objective.kl_coef > 0
 
-    def loss(self, policy: Policy) -> PPOLoss:
+    def loss(self, policy: learn.Policy) -> learn.PPOLoss:
         """Return the clipped losses of actor and critic."""
-        from llmgym.learn.critic import Critic
-        from llmgym.learn.losses import PPOLoss
-
         config = self.config
-        return PPOLoss(
+        return learn.PPOLoss(
             policy,
-            Critic.of(policy, config.critic),
+            learn.Critic.of(policy, config.critic),
             clip_epsilon=config.clip_epsilon,
             clip_value=config.clip_value,
             value_coef=config.value_coef,
@@ -137,9 +124,9 @@ class PPO(OnlineAgent):
         )
 
     @property
-    def kl(self) -> FixedKL | AdaptiveKL:
+    def kl(self) -> learn.FixedKL | learn.AdaptiveKL:
         """A coefficient that is fixed, or steers the divergence to a target."""
-        return kl_controller(self.config.objective.kl_coef, self.config.kl_target, self.config.kl_horizon)
+        return learn.kl_controller(self.config.objective.kl_coef, self.config.kl_target, self.config.kl_horizon)
 
     @property
     def settled(self) -> dict[str, object]:

@@ -13,21 +13,18 @@ the columns ``score_chosen`` and ``score_rejected``; where they are not there, 1
     python -m llmgym.agents.reward_mle --data preferences.parquet
 """
 
-from __future__ import annotations  # torch is imported when an agent is used, so that --help is instant
+from __future__ import annotations  # torch is not imported here: `--help` of an algorithm is instant
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from llmgym import learn
 from llmgym.config.sections import OfflineConfig
 from llmgym.train.agent import run_command
 from llmgym.train.preference_data import PreferenceAgent
-
-if TYPE_CHECKING:
-    from llmgym.learn.losses import RewardMLELoss
-    from llmgym.learn.policy import Policy
 
 
 class RewardMLEConfig(OfflineConfig):
@@ -47,11 +44,9 @@ class RewardMLE(PreferenceAgent):
     config_class = RewardMLEConfig
     config: RewardMLEConfig
 
-    def loss(self, policy: Policy) -> RewardMLELoss:
+    def loss(self, policy: learn.Policy) -> learn.RewardMLELoss:
         """Return the cross-entropy of the better answer minus the expected reward."""
-        from llmgym.learn.losses import RewardMLELoss
-
-        return RewardMLELoss(policy, reward_coef=self.config.reward_coef)
+        return learn.RewardMLELoss(policy, reward_coef=self.config.reward_coef)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,7 +13,7 @@ term centres rewards at zero (Eisenstein et al., arXiv:2312.09244).
     python -m llmgym.agents.opo --env AIOpsTriage --scorer reward_model:runs/reward_model-.../checkpoint
 """
 
-from __future__ import annotations  # torch is imported when an agent is used, so that --help is instant
+from __future__ import annotations  # torch is not imported here: `--help` of an algorithm is instant
 
 import sys
 from collections.abc import Sequence
@@ -21,17 +21,16 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
+from llmgym import learn
 from llmgym.config.sections import Data, Learner, RewardConfig, Run
 from llmgym.data.preferences import Preference
 from llmgym.errors import DataError
 from llmgym.train.agent import RewardAgent, run_command
-from llmgym.train.preference_data import encode_pairs, preferences_of
+from llmgym.train.preference_data import preferences_of
+from llmgym.train.rows import encode_pairs
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
-
-    from llmgym.learn import reward_model
-    from llmgym.learn.losses import BradleyTerryLoss
 
 
 class RewardModelConfig(RewardConfig):
@@ -61,23 +60,18 @@ class RewardModel(RewardAgent):
         """Read preferences, or make them; see `OfflineAgent.examples`."""
         return preferences_of(self.config, skipped)
 
-    def prepare(self, preferences: Sequence[Preference], model: reward_model.RewardModel) -> TensorDict:
+    def prepare(self, examples: Sequence[Preference], writer: learn.RewardModel) -> TensorDict:
         """Turn preferences into a batch: two rows each, the chosen side first."""
-        import torch
-
-        pairs = encode_pairs(preferences, model)
-        batch = model.collate(pairs)
-        batch["pair"] = torch.arange(len(pairs)).repeat_interleave(2)
-        batch["chosen"] = torch.arange(2 * len(pairs)) % 2 == 0
+        batch = writer.collate(encode_pairs(examples, writer))
+        batch["pair"] = learn.per_episode(i for i in range(len(examples)) for _ in range(2))
+        batch["chosen"] = learn.per_episode(side == 0 for _ in examples for side in range(2))
         if self.config.margin:
-            batch["margin"] = torch.tensor([margin_of(pair) for pair in preferences]).repeat_interleave(2)
+            batch["margin"] = learn.per_episode(margin_of(pair) for pair in examples for _ in range(2))
         return batch
 
-    def loss(self, model: reward_model.RewardModel) -> BradleyTerryLoss:
+    def loss(self, model: learn.RewardModel) -> learn.BradleyTerryLoss:
         """Return the loss that trains `model`."""
-        from llmgym.learn.losses import BradleyTerryLoss
-
-        return BradleyTerryLoss(model, center_coef=self.config.center_coef)
+        return learn.BradleyTerryLoss(model, center_coef=self.config.center_coef)
 
 
 def margin_of(pair: Preference) -> float:

@@ -12,7 +12,7 @@ included, and over nothing else; N is their number in the optimiser batch.
     python -m llmgym.agents.sft --data conversations.parquet
 """
 
-from __future__ import annotations  # torch is imported when an agent is used, so that --help is instant
+from __future__ import annotations  # torch is not imported here: `--help` of an algorithm is instant
 
 import sys
 from collections.abc import Sequence
@@ -20,19 +20,18 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from llmgym import learn
 from llmgym.config.sections import OfflineConfig
 from llmgym.data.demonstrations import Conversation, read_conversations
 from llmgym.envs.seeds import training_seeds
 from llmgym.registry import make_env
 from llmgym.rollout.demonstrate import demonstrate
 from llmgym.train.agent import OfflineAgent, run_command
-from llmgym.train.preference_data import write_down
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
-    from llmgym.learn.losses import SFTLoss
-    from llmgym.learn.policy import Policy
+    from llmgym.rollout.transcript import Scribe
 
 
 class SFTConfig(OfflineConfig):
@@ -58,17 +57,13 @@ class SFT(OfflineAgent):
         played = demonstrate(make_env(task.env, **task.env_kwargs), seeds)
         return [Conversation(one.prompt, one.completion) for one in played]
 
-    def prepare(self, examples: Sequence[Conversation]) -> TensorDict:
+    def prepare(self, examples: Sequence[Conversation], writer: Scribe) -> TensorDict:
         """Collate the conversations; the mask covers the assistant's part."""
-        from llmgym.learn.batch import collate
+        return learn.collate([writer.write(one.prompt, one.completion) for one in examples])
 
-        return collate([write_down(self.training, one.prompt, one.completion) for one in examples])
-
-    def loss(self, policy: Policy) -> SFTLoss:
+    def loss(self, policy: learn.Policy) -> learn.SFTLoss:
         """Return the cross-entropy."""
-        from llmgym.learn.losses import SFTLoss
-
-        return SFTLoss(policy)
+        return learn.SFTLoss(policy)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

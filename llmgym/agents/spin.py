@@ -16,9 +16,8 @@ task; an answer is all that is said in an episode, of one turn or several.
     python -m llmgym.agents.spin --env AIOpsTriage
 """
 
-from __future__ import annotations  # torch is imported when an agent is used, so that --help is instant
+from __future__ import annotations  # torch is not imported here: `--help` of an algorithm is instant
 
-import contextlib
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,17 +25,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
+from llmgym import learn
 from llmgym.config.sections import OnlineConfig, Rollout, Updates
-from llmgym.learn.pairing import collate_pairs
 from llmgym.train.agent import OnlineAgent, run_command
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
-    from llmgym.learn.losses import DPOLoss
-    from llmgym.learn.policy import Policy
     from llmgym.rollout.trajectory import Trajectory
-    from llmgym.train.training import Training
 
 
 class SPINConfig(OnlineConfig):
@@ -59,14 +55,7 @@ class SPIN(OnlineAgent):
     config: SPINConfig
 
     needs_reference = True
-
-    def _make_training(self) -> Training:
-        from llmgym.envs.experts import expert_env
-
-        training = super()._make_training()
-        with contextlib.closing(training.make_envs(1)) as envs:
-            expert_env(envs.envs[0])  # refused before anything is played
-        return training
+    learns_from_expert = True
 
     def teaches(self, siblings: Sequence[Trajectory]) -> bool:
         """Every task teaches something: what its scores are does not matter."""
@@ -74,26 +63,15 @@ class SPIN(OnlineAgent):
 
     def prepare(self, trajectories: Sequence[Trajectory]) -> TensorDict | None:
         """Pair every episode in which something was said with the expert's of the same task."""
-        from llmgym.rollout.demonstrate import demonstrate
-        from llmgym.rollout.transcript import transcribe
-
-        trajectories = [own for own in trajectories if own.replies]
-        if not trajectories:
-            return None
-        codec = self.training.codec
-        with contextlib.closing(self.training.make_envs(1)) as envs:
-            shown = demonstrate(envs.envs[0], dict.fromkeys(own.seed for own in trajectories))
-        expert = {one.seed: transcribe(codec, one.prompt, one.completion) for one in shown}
+        expert = {shown.group: shown for shown in trajectories if shown.demonstrated}
+        own = [said for said in trajectories if said.replies and not said.demonstrated]
         # An own answer counts whether it could be scored or not.
-        return collate_pairs(
-            [(replace(expert[own.seed], group=own.group), replace(own, score=0.0)) for own in trajectories]
-        )
+        pairs = [(expert[said.group], replace(said, score=0.0)) for said in own]
+        return learn.collate_pairs(pairs) if pairs else None
 
-    def loss(self, policy: Policy) -> DPOLoss:
+    def loss(self, policy: learn.Policy) -> learn.DPOLoss:
         """Return the logistic loss, which is that of DPO."""
-        from llmgym.learn.losses import DPOLoss
-
-        return DPOLoss(policy, beta=self.config.beta)
+        return learn.DPOLoss(policy, beta=self.config.beta)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

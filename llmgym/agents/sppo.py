@@ -18,7 +18,7 @@ should become. An answer is all that the agent said in an episode.
     python -m llmgym.agents.sppo --env AIOpsTriage
 """
 
-from __future__ import annotations  # torch is imported when an agent is used, so that --help is instant
+from __future__ import annotations  # torch is not imported here: `--help` of an algorithm is instant
 
 import sys
 from collections.abc import Sequence
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from llmgym import learn
 from llmgym.config.choices import Preference
 from llmgym.config.sections import OnlineConfig, Updates
 from llmgym.train.agent import OnlineAgent, run_command
@@ -33,8 +34,6 @@ from llmgym.train.agent import OnlineAgent, run_command
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
-    from llmgym.learn.losses import SPPOLoss
-    from llmgym.learn.policy import Policy
     from llmgym.rollout.trajectory import Trajectory
 
 
@@ -65,20 +64,15 @@ class SPPO(OnlineAgent):
 
     def prepare(self, trajectories: Sequence[Trajectory]) -> TensorDict | None:
         """Give every answer its win rate against its siblings; keep those that win, or lose, often enough."""
-        import torch
-
-        from llmgym.learn.batch import collate, episodes_of
-        from llmgym.learn.win_rates import is_clear, win_rates
-
-        batch = collate(trajectories)
-        episodes = episodes_of(batch)
+        batch = learn.collate(trajectories)
+        episodes = learn.episodes_of(batch)
         score, scored = episodes["reward"], episodes["scored"]  # [E]
         if self.pairwise:  # a score is a win rate already
-            win_rate = torch.where(scored, score, torch.nan)
+            win_rate = score.where(scored, float("nan"))
         else:
-            win_rate = win_rates(score, episodes["group"], scored, self._preference)
+            win_rate = learn.win_rates(score, episodes["group"], scored, self._preference)
         batch["win_rate"] = win_rate[batch["episode"]]
-        batch = batch[is_clear(batch["win_rate"], self.config.win_rate_threshold)]
+        batch = batch[learn.is_clear(batch["win_rate"], self.config.win_rate_threshold)]
         return batch if len(batch) else None
 
     @property
@@ -88,16 +82,13 @@ class SPPO(OnlineAgent):
 
     @property
     def _preference(self) -> Preference:
-        from llmgym.learn.reward_model import RewardModelScorer
 
-        logistic = isinstance(self.scorer, RewardModelScorer)
+        logistic = isinstance(self.scorer, learn.RewardModelScorer)
         return self.config.preference or ("logistic" if logistic else "strict")
 
-    def loss(self, policy: Policy) -> SPPOLoss:
+    def loss(self, policy: learn.Policy) -> learn.SPPOLoss:
         """Return the squared loss with ``eta = 1 / beta``."""
-        from llmgym.learn.losses import SPPOLoss
-
-        return SPPOLoss(policy, eta=1 / self.config.beta)
+        return learn.SPPOLoss(policy, eta=1 / self.config.beta)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

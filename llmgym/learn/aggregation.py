@@ -4,15 +4,10 @@ A loss is a sum of per-token terms, each times its weight. Weights are computed 
 the whole batch of an optimiser step, so splitting it into micro-batches changes nothing.
 """
 
-from __future__ import annotations  # torch is not imported here: agents import this, and their --help is instant
-
-from typing import TYPE_CHECKING
+from tensordict import TensorDictBase
+from torch import Tensor
 
 from llmgym.config.choices import Aggregation
-
-if TYPE_CHECKING:
-    from tensordict import TensorDictBase
-    from torch import Tensor
 
 
 def token_weights(

@@ -1,7 +1,7 @@
 """From trajectories to tensors, and from tensors to micro-batches."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -57,6 +57,11 @@ def episodes_of(batch: TensorDict) -> TensorDict:
     """Return the first row of every episode, in order: what is said of an episode stands there once."""
     new = batch["episode"][1:] != batch["episode"][:-1]
     return batch[torch.nn.functional.pad(new, (1, 0), value=True)]
+
+
+def per_episode(values: Iterable[float]) -> Tensor:
+    """Return a number, or a truth, of every trajectory as a tensor.  [E]"""
+    return torch.tensor([*values])
 
 
 def split_by_group(batch: TensorDict, parts: int, order: np.random.Generator | None = None) -> list[TensorDict]:

@@ -37,15 +37,10 @@ reward with .348.
 GRPO's paper takes ``k3`` in the loss (arXiv:2402.03300, equation 4).
 """
 
-from __future__ import annotations  # torch is not imported here: agents import this, and their --help is instant
-
-from typing import TYPE_CHECKING
+from torch import Tensor
 
 from llmgym.config.choices import KLEstimator
 from llmgym.errors import ConfigError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def kl_estimate(log_ratio: Tensor, estimator: KLEstimator) -> Tensor:

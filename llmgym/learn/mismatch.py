@@ -30,18 +30,15 @@ With top-p or top-k, :math:`\mu` never samples what lies outside its support, an
 brings that back: the corrected gradient is that of :math:`\pi` restricted to the support.
 """
 
-from __future__ import annotations  # torch is not imported here: agents import this, and their --help is instant
-
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+from tensordict import TensorDict
+from torch import Tensor
 
 from llmgym.config.choices import Level
 from llmgym.learn.aggregation import sum_by_episode
 from llmgym.learn.kl import kl_estimate
-
-if TYPE_CHECKING:
-    from tensordict import TensorDict
-    from torch import Tensor
 
 
 def importance_weights(

@@ -2,18 +2,16 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from tensordict import TensorDict
 
 from llmgym.config.choices import PairStrategy
+from llmgym.learn.batch import collate
 from llmgym.learn.signal import ranks
-
-if TYPE_CHECKING:
-    from tensordict import TensorDict
-
-    from llmgym.rollout.trajectory import Trajectory
+from llmgym.rollout.trajectory import Trajectory
 
 
-def pair_by_score(trajectories: "Sequence[Trajectory]", strategy: PairStrategy) -> list[tuple[int, int]]:
+def pair_by_score(trajectories: Sequence[Trajectory], strategy: PairStrategy) -> list[tuple[int, int]]:
     """Pair trajectories of the same group, the one with the higher score first.
 
     A tie makes no pair, and a trajectory without a score is in none, so a group with fewer
@@ -42,7 +40,7 @@ def pair_by_score(trajectories: "Sequence[Trajectory]", strategy: PairStrategy) 
     return pairs
 
 
-def collate_pairs(pairs: "Sequence[tuple[Trajectory, Trajectory]]") -> "TensorDict":
+def collate_pairs(pairs: Sequence[tuple[Trajectory, Trajectory]]) -> TensorDict:
     """Collate pairs (chosen, rejected) of trajectories into a preference batch [B].
 
     The rows of a pair stand together, the chosen episode's first. A trajectory in two
@@ -54,8 +52,6 @@ def collate_pairs(pairs: "Sequence[tuple[Trajectory, Trajectory]]") -> "TensorDi
         - ``pair`` [B] int64: the index of the row's pair
         - ``chosen`` [B] bool: the row belongs to the pair's chosen episode
     """
-    from llmgym.learn.batch import collate
-
     batch = collate([trajectory for pair in pairs for trajectory in pair])
     batch["pair"] = batch["episode"] // 2
     batch["chosen"] = batch["episode"] % 2 == 0

@@ -1,15 +1,17 @@
 """Log-probabilities without gradients: of any policy, and of a policy as it was."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from llmgym.learn.batch import in_micro_batches
+from llmgym.learn.batch import collate, in_micro_batches
 from llmgym.learn.kl import kl_estimate
+from llmgym.learn.losses.units import row_log_ratios, sum_units
 from llmgym.learn.policy import Policy
+from llmgym.rollout.trajectory import Trajectory
 
 
 @torch.no_grad()
@@ -50,6 +52,20 @@ class Reference:
         """Return the log-probability of every sampled token, 0 elsewhere.  [B, T]"""
         with self._in_place():
             return log_probs_of(self.policy, batch, self.micro_batch_tokens)
+
+    def log_ratios(self, trajectories: Sequence[Trajectory]) -> Tensor:
+        """Return what each trajectory's log-probability has changed by since the policy was taken for the reference.
+
+        Returns:
+            Under the policy as it is now, minus that under the reference.  [E]
+        """
+        device = self.policy.model.device
+        if not trajectories:
+            return torch.zeros(0, device=device)
+        batch = collate(trajectories).to(device)
+        batch["ref_log_probs"] = self.log_probs(batch)
+        log_probs = log_probs_of(self.policy, batch, self.micro_batch_tokens)
+        return sum_units(row_log_ratios(log_probs, batch), batch["episode"])
 
     def _trained(self) -> list[torch.nn.Parameter]:
         return [parameter for parameter in self.policy.parameters() if parameter.requires_grad]

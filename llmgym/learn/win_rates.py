@@ -13,15 +13,11 @@ missing the factor would differ from group to group, and siblings that nobody sc
 the targets of the others.
 """
 
-from __future__ import annotations  # torch is not imported here: agents import this, and their --help is instant
-
-from typing import TYPE_CHECKING
+import torch
+from torch import Tensor
 
 from llmgym.config.choices import Preference
 from llmgym.learn.signal import rounding_of
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def win_rates(score: Tensor, group: Tensor, scored: Tensor, preference: Preference = "strict") -> Tensor:
@@ -37,8 +33,6 @@ def win_rates(score: Tensor, group: Tensor, scored: Tensor, preference: Preferen
         Win rates in [0, 1], one half on average over a group; NaN for a response that has no
         score or no scored sibling.  [E]
     """
-    import torch
-
     rates = torch.full_like(score, torch.nan)
     for members in ((group == one) & scored for one in torch.unique(group[scored])):
         own = score[members]

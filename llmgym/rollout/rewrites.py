@@ -2,12 +2,9 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from llmgym.types import Message
-
-if TYPE_CHECKING:
-    from llmgym.rollout.template import ChatTemplate
+from llmgym.types import Message, Role
 
 _CHAT = (
     Message("system", "Be brief."),
@@ -27,7 +24,27 @@ _PROBES = {
 """What a template may do to replies of a certain kind, and how the replies of `_CHAT` become of that kind."""
 
 
-def find_rewrites(template: "ChatTemplate") -> list[str]:
+class Template(Protocol):
+    """What turns messages into text, whole conversations and pieces of them; see `ChatTemplate`."""
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """Return a conversation as text."""
+        ...
+
+    def reply(self, content: str) -> str:
+        """Return a reply as it stands in a conversation."""
+        ...
+
+    def bridge(self, content: str) -> str:
+        """Return what stands between two replies."""
+        ...
+
+    def harmless(self, content: str, role: Role = "user") -> str:
+        """Return a text without control tokens."""
+        ...
+
+
+def find_rewrites(template: Template) -> list[str]:
     """Render conversations of several turns whole and piece by piece; say in words where the two differ."""
     found: dict[str, tuple[str, str]] = {}
     for chat in (_CHAT[:4], _CHAT):

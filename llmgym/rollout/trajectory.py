@@ -1,6 +1,7 @@
 """`Trajectory`: one episode as the tokens it was made of. It only ever grows."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -106,6 +107,11 @@ class Trajectory:
     def cut_off(self) -> bool:
         """Whether a reply ended for want of tokens, not because the agent had done."""
         return any(reply.finish_reason == "length" for reply in self.replies)
+
+    @property
+    def demonstrated(self) -> bool:
+        """Whether nobody sampled it: its log-probabilities are NaN."""
+        return bool(self.replies) and math.isnan(self.log_probs[self.replies[0].start])
 
     @property
     def overlong(self) -> bool:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from llmgym.engines.base import Completion
 from llmgym.errors import DataError
@@ -50,6 +51,45 @@ def transcribe(
         else:
             trajectory.observe(codec.bridge(message.content, trajectory.tokens[-1]))
     return trajectory
+
+
+@dataclass(frozen=True)
+class Scribe:
+    """Writes conversations down as trajectories that fit a context.
+
+    Attributes:
+        codec: Turns messages into tokens.
+        context_length: Tokens of a conversation, at most.
+    """
+
+    codec: ChatCodec
+    context_length: int
+
+    def write(self, prompt: Sequence[Message], completion: Sequence[Message], score: float = 0.0) -> Trajectory:
+        """Return a conversation as a trajectory with a score; see `transcribe`.
+
+        Raises:
+            DataError: It is longer than the context, or its messages do not take turns.
+        """
+        trajectory = transcribe(self.codec, prompt, completion, score=score)
+        longest = max(row.stop - row.start for row in trajectory.rows)
+        if longest > self.context_length:
+            raise DataError(
+                f"An example of {longest} tokens does not fit a context of {self.context_length}: leave it out of "
+                "the data, or raise context_length, if the model can take more. It begins with "
+                f"{prompt[-1].content[:60]!r}."
+            )
+        return trajectory
+
+    def check(self, conversations: Sequence[Sequence[Message]]) -> bool:
+        """Render conversations, and tell whether all are sure to fit the context.
+
+        Raises:
+            ModelError: The chat template refuses one.
+        """
+        rendered = [self.codec.template.render(conversation) for conversation in conversations]
+        # A token is a byte at least, but for what a normalizer makes of it: most are too short to be encoded here.
+        return all(2 * len(text.encode()) <= self.context_length for text in rendered)
 
 
 def _check_turns(prompt: Sequence[Message], completion: Sequence[Message]) -> None:

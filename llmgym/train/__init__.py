@@ -1,1 +1,9 @@
-"""Training: the loop, and what is told of it."""
+"""Training: the ring of player, algorithm, learner and journal, and the face that an algorithm shows.
+
+What builds a trainer is imported when it is first asked for, so that an algorithm's file
+loads no torch.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,80 +1,87 @@
-"""The step of agents that learn from data: one optimiser step on some examples."""
+"""`OfflineSteps`: one optimiser step on some examples; the steps of algorithms that learn from data."""
 
-from __future__ import annotations
-
-import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from tensordict import TensorDict
 
-from llmgym.config.sections import OfflineConfig
+from llmgym.config.sections import Data, OfflineConfig
 from llmgym.errors import DataError
-from llmgym.rollout.trajectory import Trajectory
+from llmgym.learn.learner import Learner
+from llmgym.learn.needs import Needs
+from llmgym.train.actor import Actor, HeldOutEpisodes
+from llmgym.train.algorithm import OfflineAlgorithm
 from llmgym.train.rows import conversations_of, tell_of_skipped, usable
-from llmgym.train.training import Training
-
-if TYPE_CHECKING:
-    from llmgym.train.agent import OfflineAgent
+from llmgym.train.trainer import Experience, Trainer, make_learner
 
 
-class OfflineTraining(Training):
-    """Training on examples, in an order of their own in every epoch; the engine serves evaluation alone.
-
-    Args:
-        agent: Whose configuration, examples, preparation and loss to use.
+def offline_trainer(algorithm: OfflineAlgorithm) -> Trainer:
+    """Put together what trains a policy on data; its engine serves evaluation alone.
 
     Raises:
-        DataError: There are no examples.
+        DataError: There are no examples, or one cannot be learnt from.
+    """
+    config = algorithm.config
+    assert isinstance(config, OfflineConfig)
+    actor = Actor(config, None, keeps_reference=algorithm.needs_reference, plays=config.held_out_episodes > 0)
+    examples = _examples(algorithm, config.data, actor)
+    learner = make_learner(algorithm, algorithm.loss(actor.policy))
+    about_data = config.data.path is not None and not config.held_out_episodes
+    return Trainer(
+        algorithm,
+        actor,
+        learner,
+        OfflineSteps(algorithm, examples, config.data, actor.scribe, learner),
+        HeldOutEpisodes(actor),
+        subject=config.data.path.stem if about_data and config.data.path else actor.env_id.rpartition("/")[2],
+        sample_every=config.evaluation.sample_every,
+    )
+
+
+class OfflineSteps:
+    """The steps of training on examples, in an order of their own in every epoch.
+
+    Args:
+        algorithm: What it makes of examples.
+        examples: All of them.
+        data: How many a step takes.
+        writer: Turns them into tokens, see `OfflineAlgorithm.prepare`.
+        learner: What takes optimiser steps.
     """
 
-    config: OfflineConfig
+    def __init__(
+        self, algorithm: OfflineAlgorithm, examples: Sequence[Any], data: Data, writer: Any, learner: Learner
+    ) -> None:
+        self.algorithm, self.examples, self.learner = algorithm, examples, learner
+        self._size, self._writer = data.batch_size, writer
+        self._device = next(learner.loss.parameters()).device
 
-    def __init__(self, agent: OfflineAgent) -> None:
-        super().__init__(agent)
-        self.agent = agent
-        self._skipped: list[str] | None = [] if self.config.data.skip_bad_rows else None
-        self.examples = agent.examples(self._skipped)
-        if not self.examples:
-            raise DataError(f"{agent.name} expects at least one example to learn from, got none.")
+    def experience(self, step: int) -> Experience:
+        """Draw a step's examples, and let the algorithm make a batch of them."""
+        indices = drawn(step, self._size, len(self.examples), self.algorithm.config.run.seed)
+        batch = self.algorithm.prepare([self.examples[i] for i in indices], self._writer)
+        return Experience(batch, measured={"epoch": step * self._size / len(self.examples)})
 
-    @property
-    def subject(self) -> str:
-        """What the run is called after: its data, unless it is about an environment."""
-        data = self.config.data.path
-        return super().subject if data is None or self.held_out_size else data.stem
-
-    def check(self) -> None:
-        """Refuse, or leave out, examples that the chat template refuses or that do not fit the context."""
-        self.examples = usable(self.examples, self._check_example, self.config.data.path, self._skipped)
-        tell_of_skipped(self._skipped, len(self.examples))
-        if not self.examples:
-            raise DataError(f"{self.agent.name} expects an example that can be learnt from, got none.")
-
-    def _check_example(self, example: Any) -> None:
-        rendered = [self.codec.template.render(conversation) for conversation in conversations_of(example)]
-        # A token is a byte at least, but for what a normalizer makes of it: most rows are too short to be encoded here.
-        if any(2 * len(text.encode()) > self.context_length for text in rendered):
-            self.agent.prepare([example])  # which says what does not fit
-
-    def _step(self, step: int) -> tuple[Sequence[Trajectory], dict[str, float]]:
-        begun = time.perf_counter()
-        indices = drawn(step, self.config.data.batch_size, len(self.examples), self.config.run.seed)
-        batch = self.agent.prepare([self.examples[i] for i in indices]).to(self.model.device)
-        if self.agent.needs_reference:
-            batch["ref_log_probs"] = self.reference.log_probs(batch)
-        found = self.agent.complete(batch, self.learner) or {}
+    def learn(self, step: int, batch: TensorDict | None) -> dict[str, float]:
+        """Complete a batch and take one optimiser step."""
+        assert batch is not None
+        batch = batch.to(self._device)
+        if self.algorithm.needs_reference:
+            assert self.learner.reference is not None
+            batch["ref_log_probs"] = self.learner.reference.log_probs(batch)
+        found = self.algorithm.complete(batch, self.learner) or {}
         update = self.learner.update(batch)
-        if self.held_out_size:
-            self._hand_over(step)
-        seconds = time.perf_counter() - begun
         loss = sum(value for name, value in update.items() if name.startswith("loss_"))
-        epoch = step * self.config.data.batch_size / len(self.examples)
-        return [], {"step": step, "epoch": epoch, "loss": loss, "seconds": seconds, **found, **update}
+        return {"loss": loss, **found, **update}
+
+    def time_in_words(self, needs: Needs, steps: int) -> str:
+        """Say nothing: how long examples are is known when they are drawn."""
+        return ""
 
 
 def drawn(step: int, size: int, count: int, seed: int) -> list[int]:
-    """Return the examples of a step: consecutive ones of the epochs' permutations behind each other.
+    """Return the examples of a step: consecutive ones of the epochs' permutations, one after another.
 
     Args:
         step: Counted from 1.
@@ -91,3 +98,22 @@ def drawn(step: int, size: int, count: int, seed: int) -> list[int]:
             permutations[epoch] = np.random.default_rng([seed, epoch]).permutation(count).tolist()
         found.append(permutations[epoch][index])
     return found
+
+
+def _examples(algorithm: OfflineAlgorithm, data: Data, actor: Actor) -> list[Any]:
+    """Return the examples that the chat template takes and that fit the context; refuse, or leave out, the others."""
+    skipped: list[str] | None = [] if data.skip_bad_rows else None
+    scribe = actor.scribe
+
+    def check(example: Any) -> None:
+        if not scribe.check(conversations_of(example)):
+            algorithm.prepare([example], scribe)  # which says what does not fit
+
+    found = algorithm.examples(skipped)
+    if not found:
+        raise DataError(f"{algorithm.name} expects at least one example to learn from, got none.")
+    examples = usable(found, check, data.path, skipped)
+    tell_of_skipped(skipped, len(examples))
+    if not examples:
+        raise DataError(f"{algorithm.name} expects an example that can be learnt from, got none.")
+    return examples

@@ -1,36 +1,36 @@
-"""The step of agents that learn from their own episodes: roll out, prepare, update, hand the weights back."""
+"""`OnlineSteps`: roll out, prepare, update; the steps of algorithms that learn from their own episodes."""
 
-from __future__ import annotations
-
+import contextlib
 import itertools
 import math
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import numpy as np
+from tensordict import TensorDict
+from torch import Tensor
 
-from llmgym.config.sections import OnlineConfig, PolicyGradientConfig
+from llmgym.config.sections import PolicyGradientConfig
 from llmgym.engines.base import LendsMemory
+from llmgym.envs.experts import expert_env
 from llmgym.envs.seeds import training_seeds
 from llmgym.errors import TrainingError
 from llmgym.evaluate import summarise
 from llmgym.learn import mismatch
 from llmgym.learn.batch import split_by_group
 from llmgym.learn.engine_check import check_log_probs
+from llmgym.learn.learner import Learner
 from llmgym.learn.needs import Needs, seconds_of
-from llmgym.learn.reference import kl_from, log_probs_of
+from llmgym.learn.reference import Reference, kl_from, log_probs_of
 from llmgym.report.console import notify
 from llmgym.rollout.collector import Task
+from llmgym.rollout.demonstrate import demonstrate
 from llmgym.rollout.trajectory import Trajectory
-from llmgym.train.loop import mean_of_updates
-from llmgym.train.training import Training
-
-if TYPE_CHECKING:
-    from tensordict import TensorDict
-    from torch import Tensor
-
-    from llmgym.train.agent import OnlineAgent
+from llmgym.rollout.transcript import transcribe
+from llmgym.train.actor import Actor, HeldOutEpisodes
+from llmgym.train.algorithm import OnlineAlgorithm
+from llmgym.train.trainer import Experience, Trainer, make_learner
 
 _LEAST_ROWS = 16  # that decode in about the time that fewer take
 _PROMPTS_TRIED = 4  # first prompts whose length an estimate goes by
@@ -38,24 +38,71 @@ _MAX_UNSCORED = 3  # steps in a row without a single score, after which training
 _MEASURED_GROUPS = 2  # groups per step on which a forward pass measures something that the update does not
 
 
-class OnlineTraining(Training):
-    """Training on episodes that the policy plays.
+def online_trainer(algorithm: OnlineAlgorithm) -> Trainer:
+    """Put together what trains a policy on episodes that it plays."""
+    config = algorithm.config
+    actor = Actor(config, algorithm.scorer, keeps_reference=algorithm.keeps_reference, plays=True)
+    learner = make_learner(algorithm, algorithm.loss(actor.policy))
+    return Trainer(
+        algorithm,
+        actor,
+        learner,
+        OnlineSteps(algorithm, actor, learner),
+        HeldOutEpisodes(actor),
+        subject=actor.env_id.rpartition("/")[2],
+        sample_every=config.evaluation.sample_every,
+    )
+
+
+class OnlineSteps:
+    """The steps of training on episodes that the policy plays.
 
     Args:
-        agent: Whose configuration, preparation and loss to use.
+        algorithm: What it makes of trajectories.
+        actor: Who plays.
+        learner: What takes optimiser steps.
     """
 
-    config: OnlineConfig
-
-    def __init__(self, agent: OnlineAgent) -> None:
-        super().__init__(agent)
-        self.agent = agent
-        self.envs = self.make_envs(self.config.rollout.prompts_per_step * self.config.rollout.group_size)
-        self.collector = self.make_collector(self.envs, agent.scorer)
+    def __init__(self, algorithm: OnlineAlgorithm, actor: Actor, learner: Learner) -> None:
+        self.algorithm, self.actor, self.learner, self.config = algorithm, actor, learner, algorithm.config
+        self.envs = actor.make_envs(self.config.rollout.prompts_per_step * self.config.rollout.group_size)
+        self.player = actor.make_player(self.envs, algorithm.scorer)
         self._told: set[str] = set()
         self._unscored = 0  # steps in a row without a score
+        if algorithm.learns_from_expert:
+            expert_env(self.envs.envs[0])  # refused before anything is played
 
-    def time_of_run(self, needs: Needs, steps: int) -> str:
+    def experience(self, step: int) -> Experience:
+        """Play a step's groups, and let the algorithm make a batch of them."""
+        begun = time.perf_counter()
+        trajectories, kept = self._roll_out(step)
+        self._tell_of_missing(step, trajectories)
+        summary = _summary(trajectories)
+        self._tell_of_cut_off(step, summary["replies_cut_off"])
+        summary |= {
+            "groups_without_signal": sum(not self.algorithm.teaches(group) for group in _groups(trajectories)),
+            "groups_replaced": (len(trajectories) - len(kept)) / self.config.rollout.group_size,
+            "rollout_seconds": time.perf_counter() - begun,
+        }
+        if self.algorithm.learns_from_expert:
+            kept = [*kept, *self._demonstrations(kept)]
+        batch = self.algorithm.prepare(kept) if kept else None
+        return Experience(batch, trajectories, summary)
+
+    def learn(self, step: int, batch: TensorDict | None) -> dict[str, float]:
+        """Complete a batch and take its optimiser steps; then refresh the reference if it is time."""
+        if isinstance(self.actor.engine, LendsMemory) and self.config.engine.arguments.get("enable_memory_saver"):
+            self.actor.engine.lend_memory()  # until load_weights
+        if batch is None:
+            learnt = {"kl": math.nan} if self.algorithm.measures_kl else {}
+        else:
+            learnt = self._update(step, batch.to(self.actor.model.device))
+        every = self.config.updates.reference_every
+        if every and step % every == 0:
+            self._reference.refresh()
+        return learnt
+
+    def time_in_words(self, needs: Needs, steps: int) -> str:
         """Say how long it takes if all replies are as long as they may be."""
         config, rollout, turns = self.config, self.config.rollout, self.envs.turn_limit or 1
         longest = config.sampling.max_tokens
@@ -74,95 +121,16 @@ class OnlineTraining(Training):
             + (f", and {judged} each time that {held_out} held-out episodes are played" if held_out else "")
         )
 
+    # Playing.
+
     @property
     def _prompt_tokens(self) -> int:
         """Tokens of a first prompt, on average over some of the first step."""
         lengths = []
         for seed in training_seeds(self._tasks(step=1), min(_PROMPTS_TRIED, self.config.rollout.prompts_per_step)):
             observation, _ = self.envs.reset_one(0, seed=seed)
-            lengths.append(len(self.codec.prompt(self.envs.opening(0, observation))))
+            lengths.append(len(self.actor.codec.prompt(self.envs.opening(0, observation))))
         return sum(lengths) // len(lengths)
-
-    def _step(self, step: int) -> tuple[Sequence[Trajectory], dict[str, float]]:
-        begun = time.perf_counter()
-        trajectories, kept = self._roll_out(step)
-        self._tell_of_missing(step, trajectories)
-        summary = _summary(trajectories)
-        self._tell_of_cut_off(step, summary["replies_cut_off"])
-        rolled_out = time.perf_counter()
-        if isinstance(self.engine, LendsMemory) and self.config.engine.arguments.get("enable_memory_saver"):
-            self.engine.lend_memory()  # until load_weights
-        batch = self.agent.prepare(kept) if kept else None
-        learnt = self._learn(step, batch.to(self.model.device)) if batch is not None else self._learnt_nothing
-        every = self.config.updates.reference_every
-        if every and step % every == 0:
-            self.reference.refresh()
-        self._hand_over(step)
-        seconds = time.perf_counter() - begun
-        sampled = sum(trajectory.sampled_tokens for trajectory in trajectories)
-        return trajectories, {
-            "step": step,
-            **summary,
-            "groups_without_signal": sum(not self.agent.teaches(group) for group in _groups(trajectories)),
-            "groups_replaced": (len(trajectories) - len(kept)) / self.config.rollout.group_size,
-            "tokens_per_second": sampled / seconds,
-            "seconds": seconds,
-            "rollout_seconds": rolled_out - begun,
-            **learnt,
-        }
-
-    def _learn(self, step: int, batch: TensorDict) -> dict[str, float]:
-        """Complete a batch and take its optimiser steps; return what was measured."""
-        config = self.config.updates
-        off = self._correct(batch)
-        if self.agent.needs_reference:
-            batch["ref_log_probs"] = self.reference.log_probs(batch)
-        measured = self._measure(batch[: _rows_of_groups(batch, _MEASURED_GROUPS)])
-        found = self.agent.complete(batch, self.learner) or {}
-        order = np.random.default_rng([self.config.run.seed, step])
-        updates = []
-        for epoch in range(config.epochs):
-            for part in split_by_group(batch, config.updates_per_step, order if epoch else None):
-                updates.append(self.learner.update(part))
-                # In the first forward pass the policy has the weights that sampled: its log-probs come for free.
-                off = off or self._mismatch(part["policy_log_probs"], part)
-        return {**measured, **off, **found, **mean_of_updates(updates)}
-
-    @property
-    def _learnt_nothing(self) -> dict[str, float]:
-        """What is reported of a step whose episodes teach nothing."""
-        return {"kl": math.nan} if self.agent.measures_kl else {}
-
-    def _measure(self, batch: TensorDict) -> dict[str, float]:
-        """Compare the policy, before it is updated, with the engine and the reference, where that is asked for."""
-        bound, measures_kl = self.config.engine.check, self.agent.measures_kl
-        if bound is None and not measures_kl:
-            return {}
-        ours = batch.get("old_log_probs")
-        if ours is None:
-            ours = log_probs_of(self.policy, batch, self.learner.micro_batch_tokens)
-        if bound is not None:
-            check_log_probs(ours, batch, bound)
-        if not measures_kl:
-            return {}
-        reference = batch.get("ref_log_probs")
-        if reference is None:
-            reference = self.reference.log_probs(batch)
-        return {"kl": kl_from(ours, reference, batch)}
-
-    def _correct(self, batch: TensorDict) -> dict[str, float]:
-        """Weigh a batch, if asked to, for the difference between who sampled it and who learns; return its measures."""
-        config = self.config.mismatch if isinstance(self.config, PolicyGradientConfig) else None
-        if config is None or config.correction == "none":
-            return {}
-        batch["old_log_probs"] = log_probs_of(self.policy, batch, self.learner.micro_batch_tokens)
-        batch["importance_weight"], beyond = mismatch.importance_weights(
-            batch["old_log_probs"], batch, config.correction, config.level, config.threshold
-        )
-        return {**self._mismatch(batch["old_log_probs"], batch), "mismatch/corrected": beyond}
-
-    def _mismatch(self, log_probs: Tensor, batch: TensorDict) -> dict[str, float]:
-        return mismatch.measure(log_probs, batch, full_support=self.config.sampling.full_support)
 
     def _roll_out(self, step: int) -> tuple[list[Trajectory], list[Trajectory]]:
         """Play a step's groups; return all episodes, and those to learn from.
@@ -179,11 +147,11 @@ class OnlineTraining(Training):
             first = len(played) // size
             tasks = [Task(seed, first + group) for group, seed in enumerate(seeds) for _ in range(size)]
             seed = self.config.run.seed * 10**6 + step + (rollout << 40)
-            episodes = self.collector.collect(tasks, self.config.sampling, seed)
+            episodes = self.player.collect(tasks, self.config.sampling, seed)
             played += episodes
             if config.rollouts_per_step == 1:
                 return played, played
-            kept += [episode for group in _groups(episodes) if self.agent.teaches(group) for episode in group]
+            kept += [episode for group in _groups(episodes) if self.algorithm.teaches(group) for episode in group]
             if len(kept) == size * config.prompts_per_step:
                 break
         return played, kept
@@ -201,9 +169,9 @@ class OnlineTraining(Training):
         reasons = [trajectory.score_error for trajectory in trajectories if trajectory.score is None]
         reason = next(iter(reasons), None) or "its environment does not say why"
         scored = len(reasons) < len(trajectories)
-        taught = scored or any(self.agent.teaches(group) for group in _groups(trajectories))
+        taught = scored or any(self.algorithm.teaches(group) for group in _groups(trajectories))
         self._unscored = 0 if taught else self._unscored + 1
-        if self._unscored == _MAX_UNSCORED:
+        if self._unscored >= _MAX_UNSCORED:
             raise TrainingError(
                 f"No episode of {_MAX_UNSCORED} steps in a row has a score, one of the last since {reason}."
             )
@@ -219,6 +187,77 @@ class OnlineTraining(Training):
                 f"Step {step}: {share:.0%} of replies did not end by themselves; max_tokens "
                 f"({self.config.sampling.max_tokens}) or the context cut them off."
             )
+
+    def _demonstrations(self, trajectories: Sequence[Trajectory]) -> list[Trajectory]:
+        """Return an episode of the expert for each group in which something was said."""
+        seeds = {own.group: own.seed for own in trajectories if own.replies}
+        with contextlib.closing(self.actor.make_envs(1)) as envs:
+            shown = {one.seed: one for one in demonstrate(envs.envs[0], dict.fromkeys(seeds.values()))}
+        codec = self.actor.codec
+        written = {seed: transcribe(codec, one.prompt, one.completion, seed=seed) for seed, one in shown.items()}
+        return [replace(written[seed], group=group) for group, seed in seeds.items()]
+
+    # Learning.
+
+    @property
+    def _reference(self) -> Reference:
+        assert self.learner.reference is not None, "an algorithm that reads a reference says so in `needs_reference`"
+        return self.learner.reference
+
+    def _update(self, step: int, batch: TensorDict) -> dict[str, float]:
+        """Complete a batch and take its optimiser steps; return what was measured."""
+        config = self.config.updates
+        off = self._correct(batch)
+        if self.algorithm.needs_reference:
+            batch["ref_log_probs"] = self._reference.log_probs(batch)
+        measured = self._measure(batch[: _rows_of_groups(batch, _MEASURED_GROUPS)])
+        found = self.algorithm.complete(batch, self.learner) or {}
+        order = np.random.default_rng([self.config.run.seed, step])
+        updates = []
+        for epoch in range(config.epochs):
+            for part in split_by_group(batch, config.updates_per_step, order if epoch else None):
+                updates.append(self.learner.update(part))
+                # In the first forward pass the policy has the weights that sampled: its log-probs come for free.
+                off = off or self._mismatch(part["policy_log_probs"], part)
+        return {**measured, **off, **found, **_mean_of_updates(updates)}
+
+    def _measure(self, batch: TensorDict) -> dict[str, float]:
+        """Compare the policy, before it is updated, with the engine and the reference, where that is asked for."""
+        bound, measures_kl = self.config.engine.check, self.algorithm.measures_kl
+        if bound is None and not measures_kl:
+            return {}
+        ours = batch.get("old_log_probs")
+        if ours is None:
+            ours = log_probs_of(self.actor.policy, batch, self.learner.micro_batch_tokens)
+        if bound is not None:
+            check_log_probs(ours, batch, bound)
+        if not measures_kl:
+            return {}
+        reference = batch.get("ref_log_probs")
+        if reference is None:
+            reference = self._reference.log_probs(batch)
+        return {"kl": kl_from(ours, reference, batch)}
+
+    def _correct(self, batch: TensorDict) -> dict[str, float]:
+        """Weigh a batch, if asked to, for the difference between who sampled it and who learns; return its measures."""
+        config = self.config.mismatch if isinstance(self.config, PolicyGradientConfig) else None
+        if config is None or config.correction == "none":
+            return {}
+        batch["old_log_probs"] = log_probs_of(self.actor.policy, batch, self.learner.micro_batch_tokens)
+        batch["importance_weight"], beyond = mismatch.importance_weights(
+            batch["old_log_probs"], batch, config.correction, config.level, config.threshold
+        )
+        return {**self._mismatch(batch["old_log_probs"], batch), "mismatch/corrected": beyond}
+
+    def _mismatch(self, log_probs: Tensor, batch: TensorDict) -> dict[str, float]:
+        return mismatch.measure(log_probs, batch, full_support=self.config.sampling.full_support)
+
+
+def _mean_of_updates(updates: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return what several optimiser steps measured, on average; those left out are counted."""
+    names = dict.fromkeys(name for update in updates for name in update)
+    means = {name: float(np.mean([update[name] for update in updates if name in update])) for name in names}
+    return {**means, "updates_skipped": sum(update["updates_skipped"] for update in updates)}
 
 
 def _rows_of_groups(batch: TensorDict, groups: int) -> int:

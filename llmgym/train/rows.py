@@ -1,11 +1,13 @@
-"""Which examples can be learnt from: all are looked at before a run writes anything."""
+"""Which examples can be learnt from, all of which are looked at before a run writes anything; and as which tokens."""
 
-from __future__ import annotations
+from __future__ import annotations  # torch is not imported here: `--help` of an algorithm is instant
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from llmgym import learn
+from llmgym.data.preferences import Preference
 from llmgym.errors import DataError, ModelError
 from llmgym.report.console import notify
 from llmgym.types import Message
@@ -61,3 +63,19 @@ def conversations_of(example: Any) -> list[tuple[Message, ...]]:
     """Return each answer of an example behind its prompt."""
     sides = [value for name in example.__slots__ if isinstance(value := getattr(example, name), tuple)]
     return [(*example.prompt, *side) for side in sides if side is not example.prompt]
+
+
+def encode_pairs(preferences: Sequence[Preference], model: learn.RewardModel) -> list[list[list[int]]]:
+    """Return both sides of each preference as tokens, the chosen one first.
+
+    Raises:
+        DataError: One is longer than the model can read.
+    """
+    pairs = [[model.encode(pair.prompt + side) for side in (pair.chosen, pair.rejected)] for pair in preferences]
+    longest = max(len(row) for pair in pairs for row in pair)
+    if longest > model.context_length:
+        raise DataError(
+            f"A preference has a side of {longest} tokens, more than the {model.context_length} that the model "
+            "reads; nothing is cut off. Leave such pairs out."
+        )
+    return pairs

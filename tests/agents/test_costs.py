@@ -25,7 +25,7 @@ SMALL: dict[str, Any] = {
 def copies_of_the_embedding(agent: GRPO) -> int:
     """Count what is as large as the largest weight: itself, its gradient, two moments, and what else is kept."""
     gc.collect()
-    shape = agent.training.model.get_input_embeddings().weight.shape
+    shape = agent.trainer.student.model.get_input_embeddings().weight.shape
     tensors = [one for one in gc.get_objects() if isinstance(one, torch.Tensor) and one.shape == shape]
     return len({one.untyped_storage().data_ptr() for one in tensors})
 

@@ -36,7 +36,7 @@ def test_policy_and_reward_model_are_told_the_date_given_and_the_run_notes_it(da
     agent = GRPO(date="2026-11-28", scorer=f"reward_model:{dated}", output_dir=tmp_path, **QUICK)
     try:
         run = agent.train(steps=1).path
-        template = agent.training.codec.template
+        template = agent.trainer.student.codec.template
         assert template.now == agent.scorer.model.template.now == datetime(2026, 11, 28)  # type: ignore[union-attr]
     finally:
         set_run_time()
@@ -47,9 +47,9 @@ def test_policy_and_reward_model_are_told_the_date_given_and_the_run_notes_it(da
 def test_a_reward_model_is_trained_on_the_date_given(dated: Path, tmp_path: Path) -> None:
     agent = RewardModel(date="2026-11-28", model=str(dated), output_dir=tmp_path, examples=8, held_out=2, batch_size=2)
     try:
-        training = agent.training
-        assert training.rewards.template.now == datetime(2026, 11, 28)  # type: ignore[attr-defined]
-        assert training.facts()["date"] == "2026-11-28T00:00:00"
+        student = agent.trainer.student
+        assert student.rewards.template.now == datetime(2026, 11, 28)
+        assert student.facts()["date"] == "2026-11-28T00:00:00"
     finally:
         set_run_time()
 

@@ -17,7 +17,7 @@ PAIRS: dict[str, Any] = {"batch_size": 4}
 @pytest.fixture
 def any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bfloat16 where it is slow, too: torch computes it everywhere."""
-    monkeypatch.setattr("llmgym.train.loop._multiplies_bfloat16", lambda device: True)
+    monkeypatch.setattr("llmgym.train.hardware._multiplies_bfloat16", lambda device: True)
 
 
 @pytest.mark.usefixtures("any_processor")
@@ -48,7 +48,7 @@ def test_an_agent_learns_in_bfloat16(agent: Any, options: dict[str, Any], tmp_pa
 def test_what_samples_and_what_learns_have_the_same_weights(tmp_path: Path) -> None:
     agent = GRPO(output_dir=tmp_path, dtype="bfloat16", **SMALL)
     metrics = agent.train(steps=2).metrics[-1]
-    assert {parameter.dtype for parameter in agent.training.model.parameters()} == {torch.bfloat16}
+    assert {parameter.dtype for parameter in agent.trainer.student.model.parameters()} == {torch.bfloat16}
     assert 0 < metrics["mismatch/kl"] < 0.02  # rounding in another order
 
 
@@ -56,4 +56,4 @@ def test_bfloat16_is_refused_where_the_hardware_has_none(monkeypatch: pytest.Mon
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64", "avx512_bf16": False})
     for agent in (GRPO, RewardModel):
         with pytest.raises(ConfigError, match="expected a GPU or a processor with bfloat16 instructions"):
-            agent(dtype="bfloat16", device="cpu").training  # noqa: B018  # made when asked for
+            agent(dtype="bfloat16", device="cpu").trainer  # noqa: B018  # made when asked for

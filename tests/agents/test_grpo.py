@@ -23,7 +23,7 @@ from llmgym.data.trajectories import read_trajectories
 from llmgym.errors import ConfigError
 from llmgym.learn.checkpoint import Origin, origin_of
 from llmgym.models.tiny import CHATML
-from llmgym.train.loop import Result
+from llmgym.train import Result
 
 SMALL: dict[str, Any] = {"prompts_per_step": 2, "group_size": 4, "eval_episodes": 0, "max_tokens": 48}
 
@@ -104,7 +104,7 @@ def test_the_checkpoint_opens_in_transformers_and_talks_as_it_did(run: Result) -
     assert text.endswith("<|im_start|>assistant\n")
     again = GRPO(env="AIOpsTriage", model=str(run.path / "checkpoint"), **SMALL)
     tokens = torch.tensor([tokenizer(text)["input_ids"]])
-    torch.testing.assert_close(model(tokens).logits, again.training.model(tokens).logits)
+    torch.testing.assert_close(model(tokens).logits, again.trainer.student.model(tokens).logits)
     assert run.after is not None
     evaluation = GRPO(env="AIOpsTriage", model=str(run.path / "checkpoint"), eval_episodes=60).evaluate()
     assert evaluation.reward == pytest.approx(run.after.reward, abs=0.1)
@@ -188,8 +188,8 @@ def test_the_first_step_of_every_variant_is_along_the_plain_policy_gradient(
     # The ratio is 1, so the gradient is that of the weighted log-probabilities, computed here on a fresh copy.
     fresh = GRPO(output_dir=tmp_path, **{**SMALL, "updates_per_step": 1, **options})
     batch = fresh.prepare(read_trajectories(result.path / "trajectories" / "step-00001.parquet"))
-    policy = fresh.training.policy
-    weight = fresh.training.learner.loss.weights(batch)
+    policy = fresh.trainer.student.policy
+    weight = fresh.trainer.learner.loss.weights(batch)
     (weight * batch["advantage"] * policy.log_probs(batch)).sum().backward()
     norm = torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None]).norm()
     assert metrics["grad_norm"] == pytest.approx(float(norm), rel=1e-3)
@@ -261,11 +261,11 @@ def test_a_registered_scorer_takes_the_place_of_the_environments_own(tmp_path: P
 
 def test_a_step_without_a_single_score_changes_nothing(tmp_path: Path) -> None:
     agent = GRPO(output_dir=tmp_path, scorer=lambda episode: llmgym.Score(None, error="no judge"), **SMALL)
-    before = [parameter.clone() for parameter in agent.training.model.parameters()]
+    before = [parameter.clone() for parameter in agent.trainer.student.model.parameters()]
     result = agent.train(steps=1)
     assert result.metrics[0]["scores_missing"] == 8
     assert json.loads((result.path / "metrics.jsonl").read_text())["reward"] is None
-    for one, other in zip(agent.training.model.parameters(), before, strict=True):
+    for one, other in zip(agent.trainer.student.model.parameters(), before, strict=True):
         assert torch.equal(one, other)
 
 
@@ -412,9 +412,9 @@ def test_adapters_learn_what_the_engine_samples_with_and_are_saved_alone_or_merg
     assert not (runs[1].path / "checkpoint" / "adapter_config.json").exists()
     plain = AutoModelForCausalLM.from_pretrained(runs[1].path / "checkpoint")
     tokens = torch.arange(5, 25)[None]
-    torch.testing.assert_close(plain(tokens).logits, merged.training.model(tokens).logits, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(plain(tokens).logits, merged.trainer.student.model(tokens).logits, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(
-        apart.training.model(tokens).logits, merged.training.model(tokens).logits, atol=1e-4, rtol=1e-4
+        apart.trainer.student.model(tokens).logits, merged.trainer.student.model(tokens).logits, atol=1e-4, rtol=1e-4
     )
 
 
@@ -423,7 +423,7 @@ def test_dynamic_sampling_replaces_groups_whose_scores_are_all_equal(tmp_path: P
         return float(len(episode.turns[0].observation) % 2 and len(episode.actions[0]))
 
     agent = GRPO(scorer=by_seed, rollouts_per_step=20, output_dir=tmp_path, **{**SMALL, "prompts_per_step": 3})
-    played, kept = agent.training._roll_out(1)
+    played, kept = agent.trainer.steps._roll_out(1)
     assert len(kept) == 3 * 4
     assert len(played) > len(kept)
     groups = [[t.score for t in kept if t.group == group] for group in dict.fromkeys(t.group for t in kept)]

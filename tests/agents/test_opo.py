@@ -58,10 +58,10 @@ def test_the_reference_is_frozen_or_becomes_the_policy_every_so_many_steps(
 def test_ties_and_missing_scores_teach_nothing(score: float | None, tmp_path: Path) -> None:
     said = llmgym.Score(score, error="no judge" if score is None else None)
     agent = OPO(output_dir=tmp_path, scorer=lambda episode: said, **SMALL)
-    before = [parameter.clone() for parameter in agent.training.model.parameters()]
+    before = [parameter.clone() for parameter in agent.trainer.student.model.parameters()]
     (metrics,) = agent.train(steps=1).metrics
     assert "loss_dpo" not in metrics
-    for one, other in zip(agent.training.model.parameters(), before, strict=True):
+    for one, other in zip(agent.trainer.student.model.parameters(), before, strict=True):
         assert torch.equal(one, other)
 
 
@@ -81,8 +81,8 @@ def test_iterative_dpo_goes_over_the_pairs_of_each_part_against_the_policy_that_
     options = {**SMALL, "prompts_per_step": 4, "updates_per_step": 2, "epochs": 2}
     agent = IterativeDPO(output_dir=tmp_path, scorer=lambda e: len(e.actions[0]), **options)
     updates = []
-    learn = agent.training.learner.update
-    agent.training.learner.update = lambda batch: updates.append(batch) or learn(batch)  # type: ignore[method-assign]
+    learn = agent.trainer.learner.update
+    agent.trainer.learner.update = lambda batch: updates.append(batch) or learn(batch)  # type: ignore[method-assign]
     run = agent.train(steps=2)
     assert len(updates) == 2 * 2 * 2  # iterations, epochs, updates
     for iteration in (updates[:4], updates[4:]):

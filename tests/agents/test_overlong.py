@@ -76,6 +76,6 @@ def test_spin_needs_no_score(tmp_path: Path) -> None:
 
 def test_more_context_than_the_model_takes_is_told(tmp_path: Path, capsys: Any) -> None:
     for asked, told in ((100_000, True), (64, False), (4096, False)):  # the last is the default
-        _ = GRPO(output_dir=tmp_path, context_length=asked).training
+        _ = GRPO(output_dir=tmp_path, context_length=asked).trainer
         said = " ".join(capsys.readouterr().out.split())
         assert ("which is all that this model takes, not at 100000." in said) == told

@@ -65,8 +65,8 @@ def completed(trajectories: list[Trajectory], values: list[list[float]], **optio
         batch["ref_log_probs"] = batch["log_probs"] - 0.5 * batch["mask"]  # the policy finds each token likelier
     width = batch["mask"].shape[1]
     table = torch.tensor([[*row, *[9.0] * (width - len(row))] for row in values])
-    agent.training.learner.loss.critic_network = ValueTable(table)
-    agent.complete(batch, agent.training.learner)
+    agent.trainer.learner.loss.critic_network = ValueTable(table)
+    agent.complete(batch, agent.trainer.learner)
     return batch
 
 
@@ -200,7 +200,7 @@ def test_the_checkpoint_is_the_policys_and_opens_in_transformers(tmp_path: Path)
     agent = PPO(output_dir=tmp_path, **SMALL)
     result = agent.train(steps=1)
     saved = AutoModelForCausalLM.from_pretrained(result.path / "checkpoint")
-    for one, other in zip(saved.parameters(), agent.training.model.parameters(), strict=True):
+    for one, other in zip(saved.parameters(), agent.trainer.student.model.parameters(), strict=True):
         assert torch.equal(one, other)
 
 
@@ -227,10 +227,10 @@ def test_an_adaptive_coefficient_falls_while_the_divergence_is_below_its_target(
 
 def test_a_step_without_a_single_score_changes_no_weight(tmp_path: Path) -> None:
     agent = PPO(output_dir=tmp_path, scorer=lambda episode: llmgym.Score(None, error="no judge"), **SMALL)
-    before = [parameter.clone() for parameter in agent.training.learner.loss.parameters()]
+    before = [parameter.clone() for parameter in agent.trainer.learner.loss.parameters()]
     (metrics,) = agent.train(steps=1).metrics
     assert metrics["scores_missing"] == 8
-    for one, other in zip(agent.training.learner.loss.parameters(), before, strict=True):
+    for one, other in zip(agent.trainer.learner.loss.parameters(), before, strict=True):
         assert torch.equal(one, other)
 
 
@@ -238,7 +238,7 @@ def test_adapters_learn_beside_a_critic_with_adapters_of_its_own(tmp_path: Path)
     agent = PPO(output_dir=tmp_path, lora_rank=4, kl_coef=0.1, **SMALL)
     first, second = agent.train(steps=2).metrics
     assert first["grad_norm/critic_network"] > 0
-    learnt = {name for name, p in agent.training.learner.loss.named_parameters() if p.requires_grad}
+    learnt = {name for name, p in agent.trainer.learner.loss.named_parameters() if p.requires_grad}
     assert all("lora" in name or name.startswith("critic_network.head") for name in learnt)
     assert second["mismatch/kl"] == pytest.approx(0.0, abs=1e-6)
 
@@ -282,11 +282,11 @@ def test_a_target_for_a_coefficient_of_zero_is_refused(capsys: pytest.CaptureFix
 def test_with_a_correction_the_penalty_is_the_training_policys_not_the_samplers() -> None:
     trajectories = [episode([0, 1, 1], {2: 1.0})]
     agent = PPO(kl_coef=0.5, gamma=1.0, lam=1.0, **SMALL)
-    agent.training.learner.loss.critic_network = ValueTable(torch.zeros(1, 3))
+    agent.trainer.learner.loss.critic_network = ValueTable(torch.zeros(1, 3))
     batch = agent.prepare(trajectories)
     batch["ref_log_probs"] = torch.tensor([[0.0, -2.0, -2.0]])
     batch["old_log_probs"] = torch.tensor([[0.0, -2.0, -2.0]])  # the sampler had -1: it left some tokens out
-    agent.complete(batch, agent.training.learner)
+    agent.complete(batch, agent.trainer.learner)
     assert batch["value_target"][0, 1:].tolist() == [1.0, 1.0]
 
 

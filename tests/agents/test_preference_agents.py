@@ -40,13 +40,13 @@ def test_a_few_steps_from_a_file_leave_a_run_directory_and_other_weights(
     agent_class: type[OfflineAgent], pairs: Path, tmp_path: Path
 ) -> None:
     agent = agent_class(**small(tmp_path, data=pairs))
-    before = [parameter.clone() for parameter in agent.training.model.parameters()]
+    before = [parameter.clone() for parameter in agent.trainer.student.model.parameters()]
     result = agent.train(steps=2)
     assert json.loads((result.path / "metrics.jsonl").read_text().splitlines()[0]) == result.metrics[0]
     assert all(math.isfinite(value) for metrics in result.metrics for value in metrics.values())
     assert all(metrics["grad_norm"] > 0 for metrics in result.metrics)
     assert not all(
-        torch.equal(one, other) for one, other in zip(agent.training.model.parameters(), before, strict=True)
+        torch.equal(one, other) for one, other in zip(agent.trainer.student.model.parameters(), before, strict=True)
     )
     assert (result.path / "checkpoint" / "model.safetensors").exists()
     if agent_class.name in FROM_REFERENCE:
@@ -84,8 +84,8 @@ def test_the_mask_covers_what_is_to_be_learnt_and_nothing_else(
 ) -> None:
     agent = agent_class(**small(tmp_path, data=pairs))
     examples = agent.examples()[:3]
-    batch = agent.prepare(examples)
-    codec = agent.training.codec
+    batch = agent.prepare(examples, agent.trainer.student.scribe)
+    codec = agent.trainer.student.codec
     said = [codec.text(row["tokens"][row["mask"]].tolist()) for row in batch]
     expected = [
         completion[0].content
@@ -105,7 +105,9 @@ def test_micro_batches_change_neither_metrics_nor_weights(
     for tokens in (1, 100_000):
         agent = agent_class(**small(tmp_path, data=pairs, micro_batch_tokens=tokens, learning_rate=1e-5))
         metrics.append(agent.train(steps=2).metrics)
-        weights.append(torch.cat([parameter.detach().flatten() for parameter in agent.training.model.parameters()]))
+        weights.append(
+            torch.cat([parameter.detach().flatten() for parameter in agent.trainer.student.model.parameters()])
+        )
     for cut, whole in zip(*metrics, strict=True):
         for key in whole.keys() - {"seconds"}:
             assert cut[key] == pytest.approx(whole[key], rel=1e-3, abs=1e-5), key
@@ -117,11 +119,11 @@ def test_micro_batches_change_neither_metrics_nor_weights(
 def test_a_short_run_prefers_what_it_was_shown(agent_class: type[OfflineAgent], pairs: Path, tmp_path: Path) -> None:
     agent = agent_class(**small(tmp_path, data=pairs, batch_size=16))
     judge = DPO(**small(tmp_path, data=pairs))
-    batch = judge.prepare(judge.examples())
+    batch = judge.prepare(judge.examples(), judge.trainer.student.scribe)
 
     def margin() -> float:
         with torch.no_grad():
-            sums = agent.training.policy.log_probs(batch).sum(dim=1)
+            sums = agent.trainer.student.policy.log_probs(batch).sum(dim=1)
         return float((sums[batch["chosen"]] - sums[~batch["chosen"]]).mean())
 
     before = margin()
@@ -139,8 +141,8 @@ def test_all_turns_of_an_answer_are_learnt_and_what_was_answered_is_not(tmp_path
     path = tmp_path / "preferences.parquet"
     write_preferences(path, [Preference(prompt, turns("5", "sure?", "no, 4"), turns("6"))])
     agent = DPO(**small(tmp_path, data=path))
-    batch = agent.prepare(agent.examples())
-    codec = agent.training.codec
+    batch = agent.prepare(agent.examples(), agent.trainer.student.scribe)
+    codec = agent.trainer.student.codec
     assert [codec.text(row["tokens"][row["mask"]].tolist()) for row in batch] == ["5no, 4", "6"]
     assert batch["chosen"].tolist() == [True, False]
     assert math.isfinite(agent.train(steps=1).metrics[0]["loss"])
@@ -151,7 +153,12 @@ def test_scores_are_rewards_and_without_them_chosen_is_1_and_rejected_0(tmp_path
     scored = Preference(prompt, turns("4"), turns("5"), score_chosen=0.75, score_rejected=-0.5)
     half_scored = Preference(prompt, turns("4"), turns("5"), score_chosen=0.75)
     agent = RewardMLE(**small(tmp_path))
-    assert agent.prepare([scored, half_scored])["reward"].tolist() == [0.75, -0.5, 1.0, 0.0]
+    assert agent.prepare([scored, half_scored], agent.trainer.student.scribe)["reward"].tolist() == [
+        0.75,
+        -0.5,
+        1.0,
+        0.0,
+    ]
 
 
 def feedback(question: str, answer: str, desirable: bool = True) -> Feedback:
@@ -160,41 +167,41 @@ def feedback(question: str, answer: str, desirable: bool = True) -> Feedback:
 
 def test_the_reference_point_is_measured_on_answers_to_other_prompts(tmp_path: Path) -> None:
     agent = KTO(**small(tmp_path))
-    agent.training.begin()
+    agent.trainer.student.begin(agent.trainer.learner)
     examples = [feedback("a", "1"), feedback("a", "2", False), feedback("b", "3")]
-    batch = agent.prepare(examples)
+    batch = agent.prepare(examples, agent.trainer.student.scribe)
     assert batch["desirable"].tolist() == [True, False, True]
     mismatched = batch.get_non_tensor("mismatched")
     seen = [[message.content for message in trajectory.messages] for trajectory in mismatched]
     assert seen == [["a", "3"], ["a", "3"], ["b", "1"]]
-    agent.complete(batch, agent.training.learner)
+    agent.complete(batch, agent.trainer.learner)
     assert batch["reference_point"].tolist() == [0.0] * 3  # the policy is the reference
-    batch = agent.prepare(examples)
+    batch = agent.prepare(examples, agent.trainer.student.scribe)
     with torch.no_grad():
-        for parameter in agent.training.model.parameters():
+        for parameter in agent.trainer.student.model.parameters():
             parameter.mul_(0.7)
-    agent.complete(batch, agent.training.learner)
-    training = agent.training
+    agent.complete(batch, agent.trainer.learner)
+    student, reference = agent.trainer.student, agent.trainer.learner.reference
     ratios = []
     for trajectory in mismatched:
         tokens = torch.tensor([trajectory.tokens])
 
         def log_prob(tokens: torch.Tensor = tokens, mask: list[bool] = trajectory.mask) -> float:
             with torch.no_grad():
-                log_probs = training.model(tokens).logits[0, :-1].log_softmax(-1)
+                log_probs = student.model(tokens).logits[0, :-1].log_softmax(-1)
             chosen = log_probs.gather(1, tokens[0, 1:, None])[:, 0]
             return float(chosen[torch.tensor(mask[1:])].sum())
 
         now = log_prob()
-        with training.reference._in_place():
+        with reference._in_place():
             ratios.append(now - log_prob())
     assert batch["reference_point"].tolist() == pytest.approx([max(0.0, sum(ratios) / 3)] * 3, abs=1e-3)
 
 
 def test_where_all_prompts_are_the_same_the_reference_point_is_0(tmp_path: Path) -> None:
     agent = KTO(**small(tmp_path))
-    batch = agent.prepare([feedback("a", "1"), feedback("a", "2", False)])
-    agent.complete(batch, agent.training.learner)
+    batch = agent.prepare([feedback("a", "1"), feedback("a", "2", False)], agent.trainer.student.scribe)
+    agent.complete(batch, agent.trainer.learner)
     assert batch["reference_point"].tolist() == [0.0, 0.0]
 
 

@@ -66,10 +66,10 @@ def test_another_agent_is_scored_by_it_while_the_environment_says_what_succeeds(
 
 
 def test_what_is_held_out_is_not_learnt_from() -> None:
-    training = RewardModel(**SMALL).training
-    assert len(training.held_out) == 10
-    assert len(training.examples) == 20
-    assert not set(training.held_out) & set(training.examples)
+    trainer = RewardModel(**SMALL).trainer
+    assert len(trainer.judge.pairs) == 10
+    assert len(trainer.steps.examples) == 20
+    assert not set(trainer.judge.pairs) & set(trainer.steps.examples)
 
 
 def test_the_same_seed_gives_the_same_run_and_another_one_another_head(tmp_path: Path) -> None:
@@ -83,14 +83,14 @@ def test_it_learns_from_a_file_and_goes_on_from_a_reward_model(run: Any, tmp_pat
     options = {"data": tmp_path / "pairs.parquet", "held_out": 4, "batch_size": 8, "output_dir": tmp_path / "runs"}
     agent = RewardModel(model=str(run.path / "checkpoint"), **options)
     head = AutoModelForSequenceClassification.from_pretrained(run.path / "checkpoint").score.weight
-    torch.testing.assert_close(agent.training.model.score.weight, head)
+    torch.testing.assert_close(agent.trainer.student.model.score.weight, head)
     assert agent.train(steps=1).after.episodes == 4
 
 
 def test_margins_are_those_of_the_data_or_the_difference_of_scores() -> None:
     pairs = generate_preferences("AIOpsTriage", 2)
     agent = RewardModel(margin=True, **SMALL)
-    rewards = agent.training.rewards
+    rewards = agent.trainer.student.rewards
     batch = agent.prepare([pairs[0], replace(pairs[1], margin=3.0)], rewards)
     first = pairs[0].score_chosen - pairs[0].score_rejected
     assert batch["margin"].tolist() == pytest.approx([first, first, 3.0, 3.0])
@@ -106,21 +106,21 @@ def test_a_pair_that_is_too_long_is_refused_and_not_cut(tmp_path: Path) -> None:
     (pair,) = generate_preferences("AIOpsTriage", 1)
     long = replace(pair, rejected=(Message("assistant", "long " * 3000),))
     with pytest.raises(DataError, match="more than the 2048 that the model reads; nothing is cut off"):
-        agent.prepare([long], agent.training.rewards)
+        agent.prepare([long], agent.trainer.student.rewards)
 
 
 def test_adapters_learn_and_are_merged_into_what_is_saved(tmp_path: Path) -> None:
     agent = RewardModel(output_dir=tmp_path, lora_rank=4, warmup_steps=0, **SMALL)
-    frozen = agent.training.model.get_input_embeddings().weight
+    frozen = agent.trainer.student.model.get_input_embeddings().weight
     result = agent.train(steps=2)
     assert not frozen.requires_grad
     scorer = RewardModelScorer(result.path / "checkpoint")
-    pair = agent.training.held_out[0]
-    conversations = [agent.training.rewards.encode(pair.prompt + side) for side in (pair.chosen, pair.rejected)]
+    pair = agent.trainer.judge.pairs[0]
+    conversations = [agent.trainer.student.rewards.encode(pair.prompt + side) for side in (pair.chosen, pair.rejected)]
     values = [
         score.value for score in scorer.score([episode_of(pair.prompt + s) for s in (pair.chosen, pair.rejected)])
     ]
-    assert values == pytest.approx(agent.training.rewards.rewards([conversations]), abs=1e-5)
+    assert values == pytest.approx(agent.trainer.student.rewards.rewards([conversations]), abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_adapters_learn_and_are_merged_into_what_is_saved(tmp_path: Path) -> Non
 )
 def test_what_does_not_work_is_named(options: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        RewardModel(**{**SMALL, **options}).training  # noqa: B018  # it is made here
+        RewardModel(**{**SMALL, **options}).trainer  # noqa: B018  # it is made here
 
 
 def test_the_command_prints_its_accuracy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,12 +30,12 @@ def test_each_pair_is_the_experts_episode_and_the_policys_own_of_the_same_task(s
     agent = SPIN(output_dir=tmp_path, scorer=scorer, group_size=2, **SMALL)
     run = agent.train(steps=1)
     own = read_trajectories(run.path / "trajectories" / "step-00001.parquet")
-    batch = agent.prepare(own)
+    batch = agent.prepare([*own, *agent.trainer.steps._demonstrations(own)])
     assert batch["pair"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
     assert batch["chosen"].tolist() == [True, False] * 6
     assert batch["group"].tolist() == [trajectory.group for trajectory in own for _ in range(2)]
     shown = demonstrate(gymnasium.make("llmgym/AIOpsTriage-v0"), [trajectory.seed for trajectory in own])
-    codec = agent.training.codec
+    codec = agent.trainer.student.codec
     for pair, (demonstration, trajectory) in enumerate(zip(shown, own, strict=True)):
         expert, policy = batch[2 * pair], batch[2 * pair + 1]
         said = codec.text(expert["tokens"][expert["mask"]].tolist())
@@ -58,13 +58,13 @@ def test_training_starts_at_a_loss_of_log_two_against_the_policy_that_answered(t
 def test_a_policy_that_speaks_as_the_expert_learns_nothing(tmp_path: Path) -> None:
     agent = SPIN(output_dir=tmp_path, updates_per_step=1, **SMALL)
     own = read_trajectories(agent.train(steps=1).path / "trajectories" / "step-00001.parquet")
-    batch = agent.prepare(own)
+    batch = agent.prepare([*own, *agent.trainer.steps._demonstrations(own)])
     demonstrations = batch[batch["chosen"]]
     both = torch.stack([demonstrations, demonstrations], dim=1).flatten()
     both["pair"], both["chosen"] = batch["pair"], batch["chosen"]
-    agent.training.begin()
-    both["ref_log_probs"] = agent.training.reference.log_probs(both)
-    metrics = agent.training.learner.update(both)
+    agent.trainer.student.begin(agent.trainer.learner)
+    both["ref_log_probs"] = agent.trainer.learner.reference.log_probs(both)
+    metrics = agent.trainer.learner.update(both)
     assert metrics["grad_norm"] == pytest.approx(0.0, abs=1e-4)
 
 

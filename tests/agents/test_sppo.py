@@ -78,10 +78,10 @@ def test_a_scorer_that_compares_is_enough(tmp_path: Path) -> None:
 def test_ties_everywhere_and_missing_scores_teach_nothing(score: float | None, tmp_path: Path) -> None:
     said = llmgym.Score(score, error="no judge" if score is None else None)
     agent = SPPO(output_dir=tmp_path, scorer=lambda episode: said, updates_per_step=1, **SMALL)
-    before = [parameter.clone() for parameter in agent.training.model.parameters()]
+    before = [parameter.clone() for parameter in agent.trainer.student.model.parameters()]
     (metrics,) = agent.train(steps=1).metrics
     assert metrics.get("loss_sppo", 0.0) == pytest.approx(0.0, abs=1e-6)
-    for one, other in zip(agent.training.model.parameters(), before, strict=True):
+    for one, other in zip(agent.trainer.student.model.parameters(), before, strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=0)  # a step moves weights by 1e-4
 
 

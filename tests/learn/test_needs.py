@@ -54,8 +54,10 @@ def test_activations_are_what_the_backward_pass_reads_and_each_counts_once() -> 
 def test_a_critic_of_its_own_doubles_them(tmp_path: Path) -> None:
     small: dict[str, Any] = {"prompts_per_step": 2, "group_size": 2, "eval_episodes": 0, "output_dir": tmp_path}
     name = "activations of 2,048 tokens"
-    alone, own = (agent(**small).training.needs().to_come for agent in (GRPO, PPO))
-    shared = PPO(critic="shared", **small).training.needs().to_come
+    trainers = [agent(**small).trainer for agent in (GRPO, PPO)]
+    alone, own = (trainer.student.needs(trainer.learner).to_come for trainer in trainers)
+    trainer = PPO(critic="shared", **small).trainer
+    shared = trainer.student.needs(trainer.learner).to_come
     assert own[name] == pytest.approx(2 * alone[name], rel=0.02)
     assert shared[name] == pytest.approx(alone[name], rel=0.02)
     assert own["gradients"] == pytest.approx(2 * alone["gradients"], rel=0.2)  # a trunk and no head

@@ -16,7 +16,7 @@ from llmgym.agents import GRPO
 
 small = {"prompts_per_step": 8, "group_size": 4, "max_tokens": 24, "eval_episodes": 0}
 agent = GRPO(model=sys.argv[1], output_dir=sys.argv[2], **small)
-needs = agent.training.needs()
+needs = agent.trainer.student.needs(agent.trainer.learner)
 agent.train(steps=1)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 print(json.dumps([needs.held + sum(needs.to_come.values()), peak]))

@@ -60,7 +60,7 @@ def test_what_an_agent_saves_opens_in_transformers_has_learnt_and_answers(
     prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     with torch.no_grad():
         logits = model(**prompt).logits
-        torch.testing.assert_close(logits, agent.training.model(**prompt).logits, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(logits, agent.trainer.student.model(**prompt).logits, atol=1e-4, rtol=1e-4)
     del agent
     untrained = AutoModelForCausalLM.from_pretrained(real_model)
     with torch.no_grad():
@@ -74,8 +74,8 @@ def test_a_reward_model_scores_with_transformers_as_it_did_in_training(
     lora_rank: int, real_model: Path, tmp_path: Path
 ) -> None:
     agent, path = trained(RewardModel, real_model, tmp_path, lora_rank)
-    rewards = agent.training.rewards
-    pair = agent.training.held_out[0]
+    rewards = agent.trainer.student.rewards
+    pair = agent.trainer.judge.pairs[0]
     sides = [rewards.encode(pair.prompt + side) for side in (pair.chosen, pair.rejected)]
     expected = rewards.rewards([sides])
     del agent, rewards

@@ -61,14 +61,14 @@ def test_the_files_of_a_run_are_numbered_by_steps_over_all_runs(tmp_path: Path) 
 def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[str, Any] = {"prompts_per_step": 2, "group_size": 2, "max_tokens": 8, "eval_episodes": 2}
     agent = GRPO(output_dir=tmp_path, **options)
-    step = agent.training._step
+    experience = agent.trainer.steps.experience
 
-    def interrupted(number: int) -> Any:
-        if number == 3:
+    def interrupted(step: int) -> Any:
+        if step == 3:
             raise KeyboardInterrupt
-        return step(number)
+        return experience(step)
 
-    monkeypatch.setattr(agent.training, "_step", interrupted)
+    monkeypatch.setattr(agent.trainer.steps, "experience", interrupted)
     with pytest.raises(KeyboardInterrupt):
         agent.train(steps=5)
     (run,) = tmp_path.iterdir()

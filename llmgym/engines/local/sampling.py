@@ -61,7 +61,9 @@ def _invert(probabilities: Tensor, u: Tensor) -> Tensor:
     A block of tokens is found by the blocks' sums, then the token by the block's own cumulative
     sum: running sums in float64 over a whole vocabulary would take longer than the softmax.
     """
-    blocks = nn.functional.pad(probabilities, (0, -probabilities.shape[-1] % _BLOCK)).unflatten(-1, (-1, _BLOCK))
+    blocks = nn.functional.pad(probabilities, (0, -probabilities.shape[-1] % _BLOCK)).reshape(
+        len(probabilities), -1, _BLOCK
+    )
     block, u = _pick(blocks.sum(dim=-1), u)
     inside, _ = _pick(blocks[torch.arange(len(blocks), device=blocks.device), block], u)
     return block * _BLOCK + inside

@@ -13,17 +13,13 @@ deviation. A group in which fewer than two episodes are scored, or all earned th
 never the raw reward.
 """
 
-from __future__ import annotations  # torch is not imported here: agents import this, and their --help is instant
-
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from llmgym.config.choices import Estimator
 from llmgym.learn.signal import rounding_of
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class _Groups:

@@ -1,13 +1,8 @@
 """Advantages of tokens: generalised advantage estimation from a critic's values."""
 
-from __future__ import annotations  # torch is not imported here: agents import this, and their --help is instant
-
-from typing import TYPE_CHECKING
+from torch import Tensor
 
 from llmgym.learn.signal import rounding_of
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 _ROWS = 256  # that are worked on at once, in a processor's cache
 _CHUNK = 64  # tokens that are gone through one by one, for all chunks of all episodes at once

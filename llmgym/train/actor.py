@@ -1,0 +1,192 @@
+"""`Actor`: a policy that acts: its model, the engine that samples from it, and the environments it plays."""
+
+import contextlib
+import functools
+import inspect
+from pathlib import Path
+
+import torch
+import transformers
+from tensordict import TensorDict
+
+from llmgym.config.sections import AgentConfig
+from llmgym.engines.base import Engine
+from llmgym.engines.make import engine_kind, make_engine
+from llmgym.envs.text_env import TextEnv
+from llmgym.envs.vector import TextVectorEnv
+from llmgym.errors import ConfigError
+from llmgym.evaluate import Evaluation, evaluate
+from llmgym.learn.checkpoint import Origin, save_checkpoint
+from llmgym.learn.learner import Learner
+from llmgym.learn.needs import Needs, training_needs
+from llmgym.learn.policy import Policy
+from llmgym.models import TINY_PATH
+from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
+from llmgym.models.context import context_notice, longest_context
+from llmgym.models.lora import add_adapters, merged_weights, plain_copy
+from llmgym.models.threads import use_available_processors
+from llmgym.registry import load_env_creator, make_env, resolve_env
+from llmgym.report.console import notify
+from llmgym.rollout.chat import ChatCodec
+from llmgym.rollout.collector import Collector
+from llmgym.rollout.run_time import set_run_time
+from llmgym.rollout.transcript import Scribe
+from llmgym.scorers import AnyScorer, Scorer
+from llmgym.scorers.pointwise import Unscored
+from llmgym.train.hardware import device_of, dtype_of
+
+_FEW_TOKENS = 65
+
+
+class Actor:
+    """A policy with what it takes to play.
+
+    Args:
+        config: Its model, and how it samples.
+        scorer: Scores episodes in the place of the environments; None if nothing does.
+        keeps_reference: Whether a frozen copy of what is trained is kept.
+        plays: Whether it plays at all; otherwise no weights are handed to an engine.
+    """
+
+    def __init__(self, config: AgentConfig, scorer: AnyScorer | None, *, keeps_reference: bool, plays: bool) -> None:
+        transformers.utils.logging.disable_progress_bar()
+        use_available_processors()
+        self.config, self.scorer, self._keeps_reference, self._plays = config, scorer, keeps_reference, plays
+        self._model_path = str(TINY_PATH) if config.model.bundled else config.model.name
+        self.env_id = resolve_env(config.environment.env)
+        device = device_of(config.model.device)
+        self.model, self.tokenizer = load_causal_lm(self._model_path, dtype_of(config.model.dtype, device))
+        self.model.to(device)
+        if config.model.lora_rank:
+            add_adapters(self.model, config.model.lora_rank, config.model.lora_alpha, config.run.seed)
+        set_run_time(config.model.date)
+        self.codec = ChatCodec(self.tokenizer, stop_token_ids_of(self.model), config.conversation.history)
+        context = config.conversation.context_length
+        asked = None if context == config.default_of("context_length") else context
+        for notice in (self.codec.notice, context_notice(self.model.config, asked)):
+            if notice:
+                notify(notice)
+        temperature, checkpointing = config.sampling.temperature, config.policy.gradient_checkpointing
+        self.policy = Policy(self.model, temperature, gradient_checkpointing=checkpointing)
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of the longest conversation that there is room for."""
+        return min(self.config.conversation.context_length, longest_context(self.model.config))
+
+    @property
+    def scribe(self) -> Scribe:
+        """What writes down conversations that it did not sample."""
+        return Scribe(self.codec, self.context_length)
+
+    # Playing.
+
+    @functools.cached_property
+    def engine(self) -> Engine:
+        """What samples replies."""
+        return make_engine(
+            self.config.engine,
+            self.model,
+            self._model_path,
+            context_length=self.context_length,
+            text_of=self.codec.spell if self.config.sampling.stop else None,
+            seed=self.config.run.seed,
+            notify=notify,
+        )
+
+    def make_envs(self, count: int, *, split: str | None = None) -> TextVectorEnv:
+        """Make environments; of a split, if they have splits."""
+        options = dict(self.config.environment.env_kwargs)
+        if self.scorer is not None and not _scores_itself(self.env_id):
+            options["scorer"] = Unscored()
+        if split is not None and _takes_split(self.env_id):
+            options["split"] = split
+        return TextVectorEnv([lambda: make_env(self.env_id, **options)] * count)
+
+    def make_player(self, envs: TextVectorEnv, scorer: AnyScorer | None) -> Collector:
+        """Return what plays environments with the policy."""
+        return Collector(envs, self.codec, self.engine, scorer, self.config.conversation.max_overlong)
+
+    # What a trainer asks for.
+
+    def begin(self, learner: Learner) -> None:
+        """Let the learner take the policy as it is for its reference, if one is kept."""
+        if self._keeps_reference:
+            learner.keep_reference(self.policy)
+
+    def hand_over(self, version: int) -> None:
+        """Give the engine the weights as they are now."""
+        if self._plays:
+            self.engine.load_weights(merged_weights(self.model), version=version)
+
+    def needs(self, learner: Learner) -> Needs:
+        """Return what a training step will take, from a forward and a backward pass over a few tokens."""
+        random = torch.Generator().manual_seed(0)
+        tokens = torch.randint(self.model.get_input_embeddings().num_embeddings, (1, _FEW_TOKENS), generator=random)
+        mask = torch.arange(_FEW_TOKENS)[None] > 0
+        batch = TensorDict({"tokens": tokens, "mask": mask, "prompt_length": torch.tensor([1])}, batch_size=[1])
+        batch = batch.to(self.model.device)
+        return training_needs(
+            learner.loss,
+            policy=self.policy,
+            run=lambda: self.policy.log_probs(batch).sum(),
+            tokens=int(mask.sum()),
+            batch_tokens=learner.micro_batch_tokens,
+            reference=self._keeps_reference,
+        )
+
+    def settled(self) -> dict[str, object]:
+        """Return what options came to that are left to llmgym."""
+        return {
+            "context_length": self.context_length,
+            "date": self.codec.template.now,
+            "eval_episodes": self.config.held_out_episodes,
+            "engine": engine_kind(self.config.engine),
+        }
+
+    def facts(self) -> dict[str, object]:
+        """Return what the chat template does to earlier turns, if anything, and what time it is told."""
+        return {"template": self.codec.notice, "date": self.codec.template.now.isoformat()}
+
+    def save(self, path: Path, origin: Origin) -> None:
+        """Write the model, or its adapters, and its tokenizer to a new directory."""
+        merge = self.config.policy.lora_merge and self.config.model.lora_rank
+        save_checkpoint(path, plain_copy(self.model, self.model.dtype) if merge else self.model, self.tokenizer, origin)
+
+    def close(self) -> None:
+        """Give back what the engine holds."""
+        if "engine" in self.__dict__:
+            self.engine.close()
+
+
+class HeldOutEpisodes:
+    """Judges a policy by episodes of tasks that it is not trained on.
+
+    They are of the split ``eval`` if the environment has one, and sampled as in training.
+
+    Args:
+        actor: Who plays.
+    """
+
+    def __init__(self, actor: Actor) -> None:
+        self._actor = actor
+        self.size = actor.config.held_out_episodes
+
+    def evaluate(self) -> Evaluation:
+        """Play all of them."""
+        if not self.size:
+            raise ConfigError("evaluate needs eval_episodes of at least 1, got 0.")
+        actor = self._actor
+        with contextlib.closing(actor.make_envs(min(256, self.size), split="eval")) as envs:
+            # A scorer that compares siblings has nothing to say of single episodes.
+            player = actor.make_player(envs, actor.scorer if isinstance(actor.scorer, Scorer) else None)
+            return evaluate(player, range(self.size), actor.config.sampling, seed=0)
+
+
+def _takes_split(env_id: str) -> bool:
+    return "split" in inspect.signature(load_env_creator(env_id)).parameters
+
+
+def _scores_itself(env_id: str) -> bool:
+    """Tell whether an environment has a score of its own, which goes on to say what a success is."""
+    return getattr(load_env_creator(env_id), "score", None) is not TextEnv.score

@@ -1,0 +1,172 @@
+"""`Algorithm`: what a batch is made of, and the loss; pure, so that it needs to know nothing of the trainer."""
+
+from __future__ import annotations  # torch is not imported here: `--help` of an algorithm is instant
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from llmgym import learn
+from llmgym.config.sections import LearningConfig, OnlineConfig
+from llmgym.errors import ConfigError
+from llmgym.learn.signal import differ
+from llmgym.rollout.trajectory import Trajectory
+from llmgym.scorers import AnyScorer, PairwiseScorer, ScoreFunction, resolve_scorer
+
+if TYPE_CHECKING:
+    from tensordict import TensorDict
+
+
+class Algorithm(ABC):
+    """An equation and its options.
+
+    It keeps nothing between two calls; what training depends on is the learner's.
+
+    Args:
+        env: See the configuration, which names every option.
+        options: The other options.
+
+    Raises:
+        ConfigError: An option is unknown or not allowed.
+    """
+
+    name: ClassVar[str]
+    config_class: ClassVar[type[LearningConfig]]
+    config: LearningConfig
+
+    def __init__(self, env: str = "AIOpsTriage", **options: Any) -> None:
+        self.config = self.config_class.of({"env": env, **options})
+
+    @abstractmethod
+    def loss(self, model: Any) -> learn.LanguageModelLoss:
+        """Return the loss that trains a model: a `Policy`, or a `RewardModel`."""
+
+    def complete(self, batch: TensorDict, learner: learn.Learner) -> Mapping[str, float] | None:
+        """Add to a batch what takes a forward pass; it has ``ref_log_probs`` where they are needed.
+
+        Args:
+            batch: What `prepare` returned.
+            learner: Whose critic, reference and coefficients to use.
+
+        Returns:
+            What was measured, if there is something to report.
+        """
+        return None
+
+    @property
+    def kl(self) -> learn.FixedKL | learn.AdaptiveKL | None:
+        """What weighs the divergence from the reference, where the algorithm steers that; the learner keeps it."""
+        return None
+
+    @property
+    def learning_rates(self) -> Mapping[str, float]:
+        """The learning rates of parts of the loss that have one of their own; see `Learner`."""
+        return {}
+
+    @property
+    def settled(self) -> Mapping[str, object]:
+        """What the algorithm's own options came to that are None by default, by their names."""
+        return {}
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the loss reads ``ref_log_probs``, those of the reference policy."""
+        return False
+
+    @property
+    def keeps_reference(self) -> bool:
+        """Whether a frozen copy of what is trained is kept."""
+        return self.needs_reference
+
+
+class OnlineAlgorithm(Algorithm):
+    """An algorithm that learns from episodes that the policy plays.
+
+    Args:
+        env: See the configuration, which names every option.
+        scorer: Replaces the environment's own: a name, a function of an episode, a `Scorer` or a
+            `PairwiseScorer`.
+        options: The other options.
+
+    Raises:
+        ConfigError: An option is unknown or not allowed.
+    """
+
+    config: OnlineConfig
+    compares_siblings: ClassVar[bool] = True
+    """Whether an episode is compared with others of its task, and with nothing else."""
+
+    learns_from_expert: ClassVar[bool] = False
+    """Whether each group has an episode of the environment's expert beside those of the policy."""
+
+    def __init__(
+        self, env: str = "AIOpsTriage", *, scorer: str | ScoreFunction | AnyScorer | None = None, **options: Any
+    ) -> None:
+        name = scorer if isinstance(scorer, str | None) else getattr(scorer, "__name__", type(scorer).__name__)
+        super().__init__(env, scorer=name, **options)
+        self._given = scorer
+        self._scorer: AnyScorer | None = None
+        if self.config.updates.reference_every and not (self.needs_reference or self.measures_kl):
+            raise ConfigError(
+                "reference_every: expected a reference that becomes the current policy, and nothing in this run reads "
+                "one; kl_coef above 0 or measure_kl 'always' does."
+            )
+
+    @abstractmethod
+    def prepare(self, trajectories: Sequence[Trajectory]) -> TensorDict | None:
+        """Turn a step's trajectories into a batch that the loss reads; groups stand together.
+
+        Returns:
+            The batch, or None if there is nothing to learn from.
+        """
+
+    def teaches(self, siblings: Sequence[Trajectory]) -> bool:
+        """Tell whether there is something to learn from a group: scores that differ, if siblings are compared."""
+        scores = [trajectory.score for trajectory in siblings if trajectory.score is not None]
+        return differ(scores) if self.compares_siblings else bool(scores)
+
+    @property
+    def scorer(self) -> AnyScorer | None:
+        """What scores episodes in the place of the environment, found when first asked for: it may be a model."""
+        if self._scorer is None and self._given is not None:
+            self._scorer = resolve_scorer(self._given)
+        return self._scorer
+
+    @property
+    def pairwise(self) -> bool:
+        """Whether the scorer compares siblings, so that a score is a win rate within its group."""
+        return isinstance(self.scorer, PairwiseScorer)
+
+    @property
+    def keeps_reference(self) -> bool:
+        """Whether a frozen copy of what is trained is kept: for the loss, or to measure how far it has moved."""
+        return self.needs_reference or self.measures_kl
+
+    @property
+    def measures_kl(self) -> bool:
+        """Whether each step's divergence from the reference is reported."""
+        wish, model = self.config.updates.measure_kl, self.config.model
+        if wish == "auto":
+            return self.needs_reference or model.lora_rank > 0 or model.bundled
+        return wish == "always"
+
+
+class OfflineAlgorithm(Algorithm):
+    """An algorithm that learns from data."""
+
+    @abstractmethod
+    def examples(self, skipped: list[str] | None = None) -> Sequence[Any]:
+        """Return everything there is to learn from.
+
+        Args:
+            skipped: Is given what is wrong with rows of `data` that cannot be read; None to raise it.
+        """
+
+    @abstractmethod
+    def prepare(self, examples: Sequence[Any], writer: Any) -> TensorDict:
+        """Turn some examples into a batch that the loss reads.
+
+        Args:
+            examples: Some of what `examples` returned.
+            writer: Turns them into tokens: a `Scribe`, or the `RewardModel` that is trained.
+        """

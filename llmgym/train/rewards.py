@@ -1,0 +1,146 @@
+"""Training a reward model: on preferences, some of which are held out to judge it by."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import transformers
+
+from llmgym.config.sections import RewardConfig
+from llmgym.data.preferences import Preference
+from llmgym.errors import ConfigError, DataError
+from llmgym.evaluate import Evaluation, wilson_interval
+from llmgym.learn.checkpoint import Origin, save_checkpoint
+from llmgym.learn.learner import Learner
+from llmgym.learn.needs import Needs, training_needs
+from llmgym.learn.packing import pack
+from llmgym.learn.reward_model import RewardModel
+from llmgym.models import TINY_PATH
+from llmgym.models.lora import add_adapters, plain_copy
+from llmgym.models.threads import use_available_processors
+from llmgym.registry import resolve_env
+from llmgym.rollout.run_time import set_run_time
+from llmgym.train.algorithm import OfflineAlgorithm
+from llmgym.train.hardware import device_of, dtype_of
+from llmgym.train.offline import OfflineSteps
+from llmgym.train.rows import encode_pairs, tell_of_skipped, usable
+from llmgym.train.trainer import Trainer, make_learner
+
+_FEW_TOKENS = 65
+
+
+def reward_trainer(algorithm: OfflineAlgorithm) -> Trainer:
+    """Put together what trains a reward model on preferences.
+
+    Raises:
+        DataError: There are too few preferences, or one cannot be learnt from.
+    """
+    config = algorithm.config
+    assert isinstance(config, RewardConfig)
+    student = RewardStudent(config)
+    rewards = student.rewards
+    skipped: list[str] | None = [] if config.data.skip_bad_rows else None
+    found = algorithm.examples(skipped)
+    examples = usable(found, lambda pair: encode_pairs([pair], rewards), config.data.path, skipped)
+    tell_of_skipped(skipped, len(examples))
+    held_out, examples = examples[: config.held_out], examples[config.held_out :]
+    if not examples:
+        raise DataError(
+            f"{algorithm.name} expects more than the {config.held_out} preferences that are held out (--held-out), "
+            f"got {len(held_out)}."
+        )
+    learner = make_learner(algorithm, algorithm.loss(rewards))
+    path = config.data.path
+    return Trainer(
+        algorithm,
+        student,
+        learner,
+        OfflineSteps(algorithm, examples, config.data, rewards, learner),
+        HeldOutPairs(rewards, held_out),
+        subject=resolve_env(config.environment.env).rpartition("/")[2] if path is None else path.stem,
+    )
+
+
+class RewardStudent:
+    """A reward model with what it takes to train it.
+
+    Args:
+        config: Which model, on what device.
+    """
+
+    def __init__(self, config: RewardConfig) -> None:
+        transformers.utils.logging.disable_progress_bar()
+        use_available_processors()
+        torch.manual_seed(config.run.seed)  # of the head's first weights
+        set_run_time(config.model.date)
+        device = device_of(config.model.device)
+        path = TINY_PATH if config.model.bundled else config.model.name
+        self.rewards = RewardModel.load(path, fresh_head=True, dtype=dtype_of(config.model.dtype, device))
+        self.model = self.rewards.model.to(device)
+        self._adapted = config.model.lora_rank > 0
+        if self._adapted:
+            add_adapters(self.model, config.model.lora_rank, config.model.lora_alpha, config.run.seed)
+
+    def begin(self, learner: Learner) -> None:
+        """Do nothing: a reward model has no reference."""
+
+    def hand_over(self, version: int) -> None:
+        """Do nothing: nobody samples from it."""
+
+    def needs(self, learner: Learner) -> Needs:
+        """Return what a training step will take, from a forward and a backward pass over a few tokens."""
+        random = torch.Generator().manual_seed(0)
+        rows = torch.randint(self.model.get_input_embeddings().num_embeddings, (2, _FEW_TOKENS), generator=random)
+        batch = self.rewards.collate([rows.tolist()]).to(self.model.device)
+        return training_needs(
+            learner.loss,
+            policy=self.rewards,
+            run=lambda: self.rewards(batch).sum(),
+            tokens=int(pack(batch, self.model.device).tokens.numel()),
+            batch_tokens=learner.micro_batch_tokens,
+            reference=False,
+        )
+
+    def settled(self) -> dict[str, object]:
+        """Return what options came to that are left to llmgym."""
+        return {"date": self.rewards.template.now}
+
+    def facts(self) -> dict[str, object]:
+        """Return what time the chat template is told."""
+        return {"date": self.rewards.template.now.isoformat()}
+
+    def save(self, path: Path, origin: Origin) -> None:
+        """Write the reward model, adapters merged into it, and its tokenizer to a new directory."""
+        whole = plain_copy(self.model, self.model.dtype) if self._adapted else self.model
+        save_checkpoint(path, whole, self.rewards.tokenizer, origin)
+
+    def close(self) -> None:
+        """Do nothing: there is no engine."""
+
+
+class HeldOutPairs:
+    """Judges a reward model by preferences that it does not learn from.
+
+    Args:
+        rewards: The reward model.
+        pairs: The preferences.
+    """
+
+    def __init__(self, rewards: RewardModel, pairs: Sequence[Preference]) -> None:
+        self._rewards, self.pairs = rewards, pairs
+        self.size = len(pairs)
+
+    def evaluate(self) -> Evaluation:
+        """Compare the two sides of each preference; the better one should have the larger reward.
+
+        Returns:
+            As `success` the share of pairs where it has, as `reward` by how much it is larger on average.
+        """
+        if not self.size:
+            raise ConfigError("evaluate needs held_out of at least 1, got 0.")
+        rewards = self._rewards.rewards(encode_pairs(self.pairs, self._rewards))
+        margins = [chosen - rejected for chosen, rejected in zip(rewards[::2], rewards[1::2], strict=True)]
+        right, count = sum(margin > 0 for margin in margins), len(margins)
+        return Evaluation(
+            count, right / count, *wilson_interval(right, count), sum(margins) / count, {}, 0, "pairs", "accuracy"
+        )

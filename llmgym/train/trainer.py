@@ -1,0 +1,287 @@
+"""`Trainer`: the ring in which an algorithm, a learner and a journal take training steps.
+
+                          tasks of step t
+        +--------------------------------------------------+
+        |                                                  v
+    +-------+   trajectories   +-----------+   batch   +---------+   metrics   +---------+
+    | Steps | ---------------> | Algorithm | --------> | Learner | ----------> | Journal |
+    +-------+   or examples    +-----------+           +---------+             +---------+
+        ^                                                  |
+        +--------------------------------------------------+
+                     weights of step t, for the engine
+
+`Steps` is where the two kinds of training differ: `OnlineSteps` has a player (`Collector`) with
+environments, an engine and a scorer; `OfflineSteps` draws from data. None of the four knows
+what is inside another.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from tensordict import TensorDict
+from transformers import PreTrainedModel
+
+from llmgym.config.sections import LearningConfig
+from llmgym.evaluate import Evaluation
+from llmgym.learn.checkpoint import Origin, origin_of
+from llmgym.learn.learner import Learner
+from llmgym.learn.losses import LanguageModelLoss
+from llmgym.learn.needs import Needs, seconds_of
+from llmgym.registry import resolve_env
+from llmgym.report.console import make_console, notify
+from llmgym.report.run_directory import RunDirectory
+from llmgym.rollout.trajectory import Trajectory
+from llmgym.train.algorithm import Algorithm
+from llmgym.train.journal import ConsoleReport, Journal, Metrics, RunFiles
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a training run came to.
+
+    Attributes:
+        path: The run directory.
+        metrics: One mapping per step.
+        before: The held-out evaluation before training; None if there was none.
+        after: The one after.
+    """
+
+    path: Path
+    metrics: Sequence[Metrics]
+    before: Evaluation | None
+    after: Evaluation | None
+
+
+@dataclass(frozen=True)
+class Experience:
+    """What a step learns from.
+
+    Attributes:
+        batch: What the algorithm made of it; None if there is nothing to learn.
+        trajectories: The episodes played for it, if any.
+        measured: What was measured of it.
+    """
+
+    batch: TensorDict | None
+    trajectories: Sequence[Trajectory] = ()
+    measured: Metrics = field(default_factory=dict)
+
+
+class Steps(Protocol):
+    """The two halves of a training step: what is learnt from, and the learning."""
+
+    def experience(self, step: int) -> Experience:
+        """Return what step number `step` learns from."""
+        ...
+
+    def learn(self, step: int, batch: TensorDict | None) -> dict[str, float]:
+        """Take the optimiser steps of step number `step`; return what was measured."""
+        ...
+
+    def time_in_words(self, needs: Needs, steps: int) -> str:
+        """Say how long training and evaluations may take; empty if that depends on what nobody knows yet."""
+        ...
+
+
+class Student(Protocol):
+    """What is trained: a model, and all that it takes to measure, save and use it."""
+
+    model: PreTrainedModel
+
+    def begin(self, learner: Learner) -> None:
+        """Get ready for the first step; called again, do nothing."""
+        ...
+
+    def hand_over(self, version: int) -> None:
+        """Let whoever samples use the weights as they are now, under this version."""
+        ...
+
+    def needs(self, learner: Learner) -> Needs:
+        """Return what a training step will take."""
+        ...
+
+    def settled(self) -> Mapping[str, object]:
+        """Return what options came to that are left to llmgym, None or ``auto``, by their names."""
+        ...
+
+    def facts(self) -> Mapping[str, object]:
+        """Return what else the run directory should note."""
+        ...
+
+    def save(self, path: Path, origin: Origin) -> None:
+        """Write the model and its tokenizer to a new directory."""
+        ...
+
+    def close(self) -> None:
+        """Give back what is held."""
+        ...
+
+
+class Judge(Protocol):
+    """Judges the model as it is on what is held out."""
+
+    size: int
+
+    def evaluate(self) -> Evaluation:
+        """Play the held-out episodes, or compare the held-out pairs."""
+        ...
+
+
+class Trainer:
+    """Takes steps, evaluates before and after, and keeps everything in a run directory.
+
+    Args:
+        algorithm: Whose configuration says how many steps, and where to write.
+        student: What is trained.
+        learner: What takes optimiser steps.
+        steps: What a step learns from, and how.
+        judge: What evaluates.
+        subject: What the run is called after, besides the algorithm.
+        sample_every: Steps between two conversations that are printed; 0 for none.
+
+    Attributes:
+        steps_done: Training steps so far, over all runs.
+    """
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        student: Student,
+        learner: Learner,
+        steps: Steps,
+        judge: Judge,
+        *,
+        subject: str,
+        sample_every: int = 0,
+    ) -> None:
+        self.algorithm, self.student, self.learner, self.steps, self.judge = algorithm, student, learner, steps, judge
+        self.label, self.sample_every = f"{algorithm.name}-{subject}", sample_every
+        self.steps_done = 0
+
+    def train(self, steps: int) -> Result:
+        """Train for `steps`, and write a run directory that is complete even if this is interrupted."""
+        self._announce(steps)
+        self.student.begin(self.learner)
+        directory, journal = self._open(steps)
+        try:
+            self._evaluate(journal, "before training")
+            for step in range(self.steps_done + 1, self.steps_done + steps + 1):
+                begun = time.perf_counter()
+                experience = self.steps.experience(step)  # episodes played and scored, or examples drawn
+                learnt = self.steps.learn(step, experience.batch)
+                self.student.hand_over(step)  # the next episodes are sampled with the new weights
+                self.steps_done = step
+                journal.note_step(experience.trajectories, self._metrics(step, experience, learnt, begun))
+            self._evaluate(journal, "after training")
+        finally:  # also when interrupted: what was learnt until here is not lost
+            if journal.metrics:
+                self.save(directory.checkpoint)
+            journal.close()
+        before, after = map(journal.evaluations.get, ("before training", "after training"))
+        return Result(directory.path, journal.metrics, before, after)
+
+    def save(self, path: Path) -> None:
+        """Write the model and its tokenizer to a new directory, with a note of where they come from."""
+        config = self.algorithm.config
+        origin = Origin(
+            self.algorithm.name,
+            resolve_env(config.environment.env),
+            config.model.name,
+            self.steps_done,
+            config.learning_rate,
+            config.run.seed,
+        )
+        self.student.save(path, origin)
+
+    def _evaluate(self, journal: Journal, label: str) -> None:
+        if self.judge.size:
+            make_console().print(f"Evaluation {label}: {self.judge.size} held-out tasks.")
+            journal.note_evaluation(label, self.judge.evaluate())
+
+    def _metrics(self, step: int, experience: Experience, learnt: Metrics, begun: float) -> Metrics:
+        """Return all that a step measured; it began at `begun`."""
+        seconds = time.perf_counter() - begun
+        sampled = sum(trajectory.sampled_tokens for trajectory in experience.trajectories)
+        speed = {"tokens_per_second": sampled / seconds} if experience.trajectories else {}
+        return {"step": step, **experience.measured, **speed, "seconds": seconds, **learnt}
+
+    def _open(self, steps: int) -> tuple[RunDirectory, Journal]:
+        """Make the run directory, and the journal that writes to it."""
+        config, model = self.algorithm.config, self.student.model
+        settled = {
+            "learning_rate": config.learning_rate,
+            "micro_batch_tokens": self.learner.micro_batch_tokens,
+            "device": model.device.type,
+            **self.student.settled(),
+            **self.algorithm.settled,
+        }
+        facts = {
+            "env_id": resolve_env(config.environment.env),
+            "seed": config.run.seed,
+            "parameters": model.num_parameters(),
+            "device": str(model.device),
+            "threads": torch.get_num_threads(),
+            **self.student.facts(),
+        }
+        resolved = config.with_options(steps=steps, **settled).to_yaml()
+        directory = RunDirectory(config.run.output_dir, self.label, resolved, facts)
+        self.learner.skipped_batches = directory.path / "skipped_batches"
+        console = make_console()
+        console.print(f"Run directory: {directory.path}", soft_wrap=True, markup=False)
+        return directory, Journal([RunFiles(directory, self.label), ConsoleReport(console, steps, self.sample_every)])
+
+    def _announce(self, steps: int) -> None:
+        """Say what is trained, from where it starts, and what it will take."""
+        config, model = self.algorithm.config, self.student.model
+        if (origin := origin_of(config.model.name)) is not None:
+            notify(_begins_anew(origin, config))
+        trained = model.num_parameters(only_trainable=True)
+        some = f", of which {trained:,} are trained" if trained < model.num_parameters() else ""
+        make_console().print(
+            f"[bold]{self.label}[/bold]: {config.model.name}, {model.num_parameters():,} parameters{some}, "
+            f"{steps} steps, learning rate {config.learning_rate:g}",
+            soft_wrap=True,
+        )
+        needs = self.student.needs(self.learner)
+        sampled, learnt = seconds_of(1000 * needs.forward), seconds_of(1000 * (needs.forward + needs.backward))
+        notify(
+            f"{needs} Time: about {sampled} per 1,000 tokens read or sampled and {learnt} per 1,000 tokens learnt from"
+            f"{self.steps.time_in_words(needs, steps)}.",
+            warning=not needs.fits,
+        )
+        if not needs.fits:
+            notify(
+                "This may not fit. What makes it smaller: lora_rank, gradient_checkpointing, a smaller "
+                "micro_batch_tokens or a smaller model."
+            )
+
+
+def make_learner(algorithm: Algorithm, loss: LanguageModelLoss) -> Learner:
+    """Return what takes optimiser steps as an algorithm's configuration says."""
+    config = algorithm.config
+    return Learner(
+        loss,
+        learning_rate=config.learning_rate,
+        learning_rates=algorithm.learning_rates,
+        warmup_steps=config.learner.warmup_steps,
+        weight_decay=config.learner.weight_decay,
+        max_grad_norm=config.learner.max_grad_norm,
+        micro_batch_tokens=config.learner.micro_batch_tokens,
+        kl=algorithm.kl,
+    )
+
+
+def _begins_anew(origin: Origin, config: LearningConfig) -> str:
+    """Say what training from a checkpoint takes over from the run that wrote it, and what it does not."""
+    return (
+        f"{config.model.name!r} is a checkpoint of llmgym: {origin.algorithm} on {origin.env}, {origin.steps} "
+        f"steps with a learning rate of {origin.learning_rate:g} and seed {origin.seed}. Only its weights are "
+        f"taken: this run begins anew, with a learning rate of {config.learning_rate:g} after "
+        f"{config.learner.warmup_steps} steps of warm-up, a fresh optimiser, these weights as its reference, and the "
+        f"tasks of seed {config.run.seed}. To come close to going on, give --learning-rate {origin.learning_rate:g} "
+        f"--warmup-steps 0 --seed {origin.seed + 1}."
+    )
