@@ -4,10 +4,9 @@ import importlib
 from collections.abc import Callable
 
 from llmgym.errors import ConfigError, UnknownNameError, did_you_mean, import_user_module
-from llmgym.scorers.pairwise import CompareFunction, PairwiseFunctionScorer, PairwiseScorer
-from llmgym.scorers.pointwise import FunctionScorer, ScoreFunction, Scorer
-
-AnyScorer = Scorer | PairwiseScorer
+from llmgym.scorers.asking import AnyScorer
+from llmgym.scorers.pairwise import CompareFunction, PairwiseFunctionScorer
+from llmgym.scorers.pointwise import FunctionScorer, ScoreFunction
 
 _SCORERS: dict[str, AnyScorer] = {}
 _CLASSES: dict[str, str] = {}
@@ -55,12 +54,11 @@ def resolve_scorer(scorer: AnyScorer | ScoreFunction | str) -> AnyScorer:
         UnknownNameError: No scorer of that name is registered.
         ConfigError: It is something else.
     """
-    if isinstance(scorer, Scorer | PairwiseScorer):
+    if isinstance(scorer, AnyScorer):
         return scorer
     if callable(scorer):
-        function: object = scorer
-        pairwise = (one for one in _SCORERS.values() if isinstance(one, PairwiseFunctionScorer))
-        return next((one for one in pairwise if one.function is function), FunctionScorer(scorer))
+        registered = (one for one in _SCORERS.values() if getattr(one, "function", None) is scorer)
+        return next(registered, None) or FunctionScorer(scorer)
     if not isinstance(scorer, str):
         raise ConfigError(f"scorer: expected a scorer, a function or a name, got {scorer!r:.80}")
     kind, _, argument = scorer.partition(":")
