@@ -45,14 +45,6 @@ class FunctionScorer:
         return then(values, lambda values: [as_score(*one, name=self._name) for one in zip(values, turns, strict=True)])
 
 
-class Unscored:
-    """A scorer that leaves every episode without a score, for whoever plays them to score them later."""
-
-    def score(self, episodes: Sequence[Episode]) -> list[Score]:
-        """Return missing scores."""
-        return [Score(None, error="left to be scored later")] * len(episodes)
-
-
 def score_all(scorer: Scorer, episodes: Sequence[Episode]) -> list[Score] | Awaitable[list[Score]]:
     """Ask a scorer, whoever wrote it, and check what it returns; an awaitable if it waits.
 

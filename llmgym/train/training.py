@@ -16,7 +16,6 @@ from transformers import PreTrainedModel
 from llmgym.config.sections import AgentConfig
 from llmgym.engines.base import Engine
 from llmgym.engines.make import engine_kind, make_engine
-from llmgym.envs.text_env import TextEnv
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import ConfigError
 from llmgym.evaluate import Evaluation, evaluate
@@ -34,8 +33,7 @@ from llmgym.report.console import notify
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector
 from llmgym.rollout.run_time import set_run_time
-from llmgym.scorers import AnyScorer, Scorer
-from llmgym.scorers.pointwise import Unscored
+from llmgym.scorers import AnyScorer, judges_alone
 from llmgym.train.loop import Loop, device_of, dtype_of, make_learner
 
 if TYPE_CHECKING:
@@ -110,8 +108,7 @@ class Training(Loop):
             raise ConfigError("evaluate needs eval_episodes of at least 1, got 0.")
         envs = self.make_envs(min(256, count), split="eval")
         with contextlib.closing(envs):
-            scorer = self._agent.scorer  # one that compares siblings has nothing to say of single episodes
-            collector = self.make_collector(envs, scorer if isinstance(scorer, Scorer) else None)
+            collector = self.make_collector(envs, judges_alone(self._agent.scorer))  # these have no siblings
             return evaluate(collector, range(count), self.config.sampling, seed=0)
 
     @property
@@ -161,8 +158,6 @@ class Training(Loop):
     def make_envs(self, count: int, *, split: str | None = None) -> TextVectorEnv:
         """Make environments; of a split, if they have splits."""
         options = dict(self.config.environment.env_kwargs)
-        if self._agent.scorer is not None and not _scores_itself(self.env_id):
-            options["scorer"] = Unscored()
         if split is not None and _takes_split(self.env_id):
             options["split"] = split
         return TextVectorEnv([lambda: make_env(self.env_id, **options)] * count)
@@ -186,8 +181,3 @@ def _few_tokens(model: PreTrainedModel) -> TensorDict:
 
 def _takes_split(env_id: str) -> bool:
     return "split" in inspect.signature(load_env_creator(env_id)).parameters
-
-
-def _scores_itself(env_id: str) -> bool:
-    """Tell whether an environment has a score of its own, which goes on to say what a success is."""
-    return getattr(load_env_creator(env_id), "score", None) is not TextEnv.score
