@@ -45,8 +45,8 @@ class SPPOConfig(OnlineConfig):
     """One over eta, the step size: the log-probability of an answer that always wins shall rise by 1 / (2 beta)."""
 
     preference: Preference | None = None
-    """How likely one answer beats another by their scores: see `llmgym.learn.win_rates`. None: `logistic` for the
-    scores of a `reward_model:`, else `strict`."""
+    """How likely one answer beats another by their scores: see `llmgym.learn.win_rates`. None: `logistic` for
+    scores that are log-odds, as those of a `reward_model:` are, else `strict`."""
 
     win_rate_threshold: Annotated[float, Field(ge=0.5, le=1)] = 0.5
     """Only answers train that win at least so often, or at most one minus that; 0.5 takes all."""
@@ -69,29 +69,20 @@ class SPPO(OnlineAgent):
 
         from llmgym.learn.batch import collate, episodes_of
         from llmgym.learn.win_rates import is_clear, win_rates
+        from llmgym.rollout.scoring import kind_of
 
         batch = collate(trajectories)
         episodes = episodes_of(batch)
         score, scored = episodes["reward"], episodes["scored"]  # [E]
-        if self.pairwise:  # a score is a win rate already
+        kind = kind_of(trajectories)
+        if kind == "win_rate":
             win_rate = torch.where(scored, score, torch.nan)
         else:
-            win_rate = win_rates(score, episodes["group"], scored, self._preference)
+            preference = self.config.preference or ("logistic" if kind == "log_odds" else "strict")
+            win_rate = win_rates(score, episodes["group"], scored, preference)
         batch["win_rate"] = win_rate[batch["episode"]]
         batch = batch[is_clear(batch["win_rate"], self.config.win_rate_threshold)]
         return batch if len(batch) else None
-
-    @property
-    def settled(self) -> dict[str, object]:
-        """How likely one answer beats another."""
-        return {"preference": self._preference}
-
-    @property
-    def _preference(self) -> Preference:
-        from llmgym.learn.reward_model import RewardModelScorer
-
-        logistic = isinstance(self.scorer, RewardModelScorer)
-        return self.config.preference or ("logistic" if logistic else "strict")
 
     def loss(self, policy: Policy) -> SPPOLoss:
         """Return the squared loss with ``eta = 1 / beta``."""

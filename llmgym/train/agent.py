@@ -13,7 +13,7 @@ from llmgym.config import parse_command_line
 from llmgym.config.sections import AgentConfig, LearningConfig, OfflineConfig, OnlineConfig, RewardConfig
 from llmgym.errors import ConfigError, LLMGymError
 from llmgym.learn.signal import differ
-from llmgym.scorers import AnyScorer, PairwiseScorer, ScoreFunction, resolve_scorer
+from llmgym.scorers import AnyScorer, ScoreFunction, resolve_scorer
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
@@ -197,11 +197,6 @@ class OnlineAgent(Agent):
         if wish == "auto":
             return self.needs_reference or model.lora_rank > 0 or model.bundled
         return wish == "always"
-
-    @property
-    def pairwise(self) -> bool:
-        """Whether the scorer compares siblings, so that a score is a win rate within its group."""
-        return isinstance(self.scorer, PairwiseScorer)
 
     @abstractmethod
     def prepare(self, trajectories: Sequence[Trajectory]) -> TensorDict | None:
