@@ -2,11 +2,14 @@
 
 import importlib
 from collections.abc import Callable
+from typing import TypeVar
 
 from llmgym.errors import ConfigError, UnknownNameError, did_you_mean, import_user_module
 from llmgym.scorers.asking import AnyScorer
 from llmgym.scorers.pairwise import CompareFunction, PairwiseFunctionScorer
 from llmgym.scorers.pointwise import FunctionScorer, ScoreFunction
+
+Function = TypeVar("Function")
 
 _SCORERS: dict[str, AnyScorer] = {}
 _CLASSES: dict[str, str] = {}
@@ -14,19 +17,17 @@ _CLASSES: dict[str, str] = {}
 
 def register_scorer(name: str) -> Callable[[ScoreFunction], ScoreFunction]:
     """Register the decorated function of an episode as a scorer under `name`."""
-
-    def register(function: ScoreFunction) -> ScoreFunction:
-        _SCORERS[name] = FunctionScorer(function)
-        return function
-
-    return register
+    return _registering(name, FunctionScorer)
 
 
 def register_pairwise_scorer(name: str) -> Callable[[CompareFunction], CompareFunction]:
     """Register the decorated function of two episodes of one task as a pairwise scorer under `name`."""
+    return _registering(name, PairwiseFunctionScorer)
 
-    def register(function: CompareFunction) -> CompareFunction:
-        _SCORERS[name] = PairwiseFunctionScorer(function)
+
+def _registering(name: str, made_of: Callable[[Function], AnyScorer]) -> Callable[[Function], Function]:
+    def register(function: Function) -> Function:
+        _SCORERS[name] = made_of(function)
         return function
 
     return register
