@@ -1,10 +1,15 @@
 """What text is made of: messages, turns, episodes and their scores."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Role = Literal["system", "user", "assistant"]
+
+ScoreKind = Literal["reward", "log_odds", "win_rate"]
+"""What the value of a score is. ``reward``: whatever its environment pays. ``log_odds``: its difference from that of
+another episode of the task gives, through sigma, the probability of being the better one (Bradley and Terry 1952), as
+a reward model has it. ``win_rate``: the probability of beating a sibling, between 0 and 1."""
 
 
 def well_formed(text: str) -> str:
@@ -72,13 +77,19 @@ class Score:
         value: The reward, or None if the episode could not be scored.
         parts: The named parts that the value is made of, for reports.
         error: Why the value is missing; None if it is not.
+        rewards: What each turn earned, oldest first: they sum up to the value; None if all of it comes with the last.
+        kind: What the value is.
     """
 
     value: float | None
     parts: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
+    rewards: Sequence[float] | None = None
+    kind: ScoreKind = "reward"
 
     def __post_init__(self) -> None:
+        if self.kind not in get_args(ScoreKind):
+            raise ValueError(f"A Score is of one of the kinds {get_args(ScoreKind)}, got {self.kind!r:.80}.")
         if (self.value is None) != (self.error is not None):
             raise ValueError(f"A Score has either a value or an error, got value={self.value!r}, error={self.error!r}.")
         if self.error is not None:

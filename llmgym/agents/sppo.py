@@ -29,6 +29,7 @@ from pydantic import Field
 from llmgym import learn
 from llmgym.config.choices import Preference
 from llmgym.config.sections import OnlineConfig, Updates
+from llmgym.rollout.scoring import kind_of
 from llmgym.train.agent import OnlineAgent, run_command
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ class SPPOConfig(OnlineConfig):
     """One over eta, the step size: the log-probability of an answer that always wins shall rise by 1 / (2 beta)."""
 
     preference: Preference | None = None
-    """How likely one answer beats another by their scores: see `llmgym.learn.win_rates`. None: `logistic` for the
-    scores of a `reward_model:`, else `strict`."""
+    """How likely one answer beats another by their scores: see `llmgym.learn.win_rates`. None: `logistic` for
+    scores that are log-odds, as those of a `reward_model:` are, else `strict`."""
 
     win_rate_threshold: Annotated[float, Field(ge=0.5, le=1)] = 0.5
     """Only answers train that win at least so often, or at most one minus that; 0.5 takes all."""
@@ -67,24 +68,15 @@ class SPPO(OnlineAgent):
         batch = learn.collate(trajectories)
         episodes = learn.episodes_of(batch)
         score, scored = episodes["reward"], episodes["scored"]  # [E]
-        if self.pairwise:  # a score is a win rate already
+        kind = kind_of(trajectories)
+        if kind == "win_rate":
             win_rate = score.where(scored, float("nan"))
         else:
-            win_rate = learn.win_rates(score, episodes["group"], scored, self._preference)
+            preference = self.config.preference or ("logistic" if kind == "log_odds" else "strict")
+            win_rate = learn.win_rates(score, episodes["group"], scored, preference)
         batch["win_rate"] = win_rate[batch["episode"]]
         batch = batch[learn.is_clear(batch["win_rate"], self.config.win_rate_threshold)]
         return batch if len(batch) else None
-
-    @property
-    def settled(self) -> dict[str, object]:
-        """How likely one answer beats another."""
-        return {"preference": self._preference}
-
-    @property
-    def _preference(self) -> Preference:
-
-        logistic = isinstance(self.scorer, learn.RewardModelScorer)
-        return self.config.preference or ("logistic" if logistic else "strict")
 
     def loss(self, policy: learn.Policy) -> learn.SPPOLoss:
         """Return the squared loss with ``eta = 1 / beta``."""

@@ -13,8 +13,9 @@ from llmgym.files import whole_or_absent
 from llmgym.rollout.trajectory import Reply, Trajectory
 from llmgym.types import Message
 
-SCHEMA_VERSION = 3
-"""Version 2 added ``row_starts``; an episode of version 1 is one row. Version 3 added ``score_error``."""
+SCHEMA_VERSION = 4
+"""Version 2 added ``row_starts``; an episode of version 1 is one row. Version 3 added ``score_error``, version 4
+``score_kind``."""
 
 _REPLY = pa.struct(
     [
@@ -31,6 +32,7 @@ SCHEMA = pa.schema(
         ("group", pa.int64()),
         ("score", pa.float64()),
         ("score_error", pa.string()),
+        ("score_kind", pa.string()),
         ("ending", pa.string()),
         ("parts", pa.map_(pa.string(), pa.float64())),
         ("messages", CONVERSATION),
@@ -53,6 +55,7 @@ def write_trajectories(path: Path, trajectories: Sequence[Trajectory]) -> None:
             "group": trajectory.group,
             "score": trajectory.score,
             "score_error": trajectory.score_error,
+            "score_kind": trajectory.score_kind,
             "ending": trajectory.ending,
             "parts": list(trajectory.parts.items()),
             "messages": as_rows(trajectory.messages),
@@ -99,6 +102,7 @@ def read_trajectories(path: Path) -> list[Trajectory]:
             parts=dict(row["parts"]),
             score=row["score"],
             score_error=row.get("score_error"),
+            score_kind=row.get("score_kind", "reward"),
             ending=row["ending"],
             row_starts=row.get("row_starts", [0]),
         )

@@ -37,9 +37,11 @@ def check_env(env: gymnasium.Env[str, str], *, seeds: int = 20) -> None:
             gymnasium_check_env(env.unwrapped, skip_render_check=env.render_mode is None)
         except (AssertionError, ValueError, Warning) as error:
             raise EnvironmentContractError(f"Gymnasium's check_env: {error}") from error
-    for seed in range(seeds):
-        _play_twice(env, seed, partial(_random_replies, seed))
+    ends = [_play_twice(env, seed, partial(_random_replies, seed))[-1] for seed in range(seeds)]
     inner = env.unwrapped
+    if ends and all("score_missing" in info for *_, info in ends):
+        reason = getattr(getattr(inner, "scored", None), "error", None) or "it does not say why"
+        raise EnvironmentContractError(f"None of {seeds} episodes has a score, the last since {reason}.")
     if not has_expert(inner):
         return
     for seed in range(seeds):

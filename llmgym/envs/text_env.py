@@ -9,8 +9,9 @@ import gymnasium
 
 from llmgym.envs.waiting import settled
 from llmgym.errors import ConfigError, EnvironmentContractError
+from llmgym.scorers.asking import is_waiting, judges_alone
 from llmgym.scorers.names import resolve_scorer
-from llmgym.scorers.pointwise import ScoreFunction, ScoreLike, Scorer, as_score, score_all
+from llmgym.scorers.pointwise import FunctionScorer, ScoreFunction, ScoreLike, Scorer, score_all
 from llmgym.spaces import UnicodeText
 from llmgym.types import Episode, Score, Turn
 
@@ -32,8 +33,8 @@ class TextEnv(gymnasium.Env[str, str]):
 
     Args:
         render_mode: ``"ansi"`` to let `render` return the conversation so far.
-        scorer: Replaces the environment's own `score`: a `Scorer`, a function of an
-            episode, or the name of a registered scorer.
+        scorer: Replaces the environment's own `score`, which scores its episodes where none is given: a
+            `Scorer`, a function of an episode, or the name of a registered scorer.
 
     Raises:
         ConfigError: The scorer compares episodes; an environment has one at a time.
@@ -52,7 +53,9 @@ class TextEnv(gymnasium.Env[str, str]):
         self.episode = Episode()
         self.scored: Score | None = None
         """What the newest episode was scored, once it is over."""
-        self._scorer = None if scorer is None else _pointwise(scorer)
+        self._scorer = None if scorer is None else _alone(scorer)
+        if self._scorer is not None and is_waiting(self._scorer):
+            self.blocking = True
         self._awaiting: str | None = None  # the observation that the next action answers
 
     # The three methods of an environment, the fourth that validates it, and a fifth that preferences are made of.
@@ -69,8 +72,11 @@ class TextEnv(gymnasium.Env[str, str]):
         return None
 
     def score(self, episode: Episode) -> ScoreLike | Awaitable[ScoreLike]:
-        """Return the reward of a finished episode: a number, named parts to sum, or a `Score`; may be a coroutine."""
-        raise NotImplementedError(f"{type(self).__name__} has to implement score(episode), or be given a scorer.")
+        """Return the reward of a finished episode: a number, named parts to sum, or a `Score`; may be a coroutine.
+
+        An environment that leaves it out has no score of its own, and is given a scorer, or its agent is.
+        """
+        return Score(None, error=f"{type(self).__name__} has no score(episode) of its own and was given no scorer")
 
     def succeeded(self, score: Score) -> bool:
         """Tell whether a scored episode counts as a success; by default one with the top score does.
@@ -172,14 +178,14 @@ class TextEnv(gymnasium.Env[str, str]):
         return value
 
     def _score_episode(self) -> Score:
-        if self._scorer is None:
-            return as_score(settled(self.score(self.episode)), name=f"{type(self).__name__}.score")
-        return score_all(self._scorer, [self.episode])[0]
+        scorer = self._scorer or FunctionScorer(self.score, f"{type(self).__name__}.score")
+        scores: list[Score] = settled(score_all(scorer, [self.episode]))
+        return scores[0]
 
 
-def _pointwise(scorer: Scorer | ScoreFunction | str) -> Scorer:
-    found = resolve_scorer(scorer)
-    if not isinstance(found, Scorer):
+def _alone(scorer: Scorer | ScoreFunction | str) -> Scorer:
+    found = judges_alone(resolve_scorer(scorer))
+    if found is None:
         raise ConfigError(
             f"scorer: {scorer!r:.80} compares episodes, of which an environment has one at a time; give it to an agent."
         )

@@ -14,7 +14,7 @@ from llmgym.envs.text_env import TextEnv
 from llmgym.envs.waiting import WaitingRoom, waits
 from llmgym.errors import EnvironmentContractError
 from llmgym.scorers.pointwise import finite
-from llmgym.types import Episode, Message
+from llmgym.types import Episode, Message, Score
 
 Infos = dict[str, Any]
 
@@ -22,13 +22,14 @@ Value = TypeVar("Value")
 
 
 class StepResult(NamedTuple):
-    """What one environment returned from `step`."""
+    """What one environment returned from `step`, and at the end how a `TextEnv` scored its episode."""
 
     observation: str
     reward: float
     terminated: bool
     truncated: bool
     info: Infos
+    score: Score | None = None
 
 
 class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
@@ -82,11 +83,6 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
         env = self.envs[index].unwrapped
         return env.episode if isinstance(env, TextEnv) else None
 
-    def score_error(self, index: int) -> str | None:
-        """Return why the newest episode of environment `index` has no score, where that is so and known."""
-        env = self.envs[index].unwrapped
-        return env.scored.error if isinstance(env, TextEnv) and env.scored is not None else None
-
     def reset_one(self, index: int, seed: int | None = None, options: Infos | None = None) -> tuple[str, Infos]:
         """Reset environment `index`."""
         name = f"{self._name(index)}.reset"
@@ -118,6 +114,7 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
             bool(terminated),
             bool(truncated) and not terminated,  # Gymnasium's TimeLimit says both of an end at the limit
             _info(info, name),
+            inner.scored if isinstance(inner, TextEnv) else None,
         )
 
     def reset(

@@ -4,18 +4,57 @@ import asyncio
 import concurrent.futures
 import inspect
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Self, TypeVar
 
 Value = TypeVar("Value")
+Other = TypeVar("Other")
+
+_MOST_THREADS = 64  # that blocking calls wait in
 
 _thread = threading.local()  # of a room's thread: the room
 
 
 def waits(owner: object, *methods: str) -> bool:
-    """Tell whether an object says that it waits: it is `blocking`, or one of its methods is a coroutine function."""
+    """Tell whether an object says that it waits: it is `blocking`, or it or one of its methods a coroutine function."""
     named = (getattr(owner, name, None) for name in methods)
-    return bool(getattr(owner, "blocking", False)) or any(map(inspect.iscoroutinefunction, named))
+    return bool(getattr(owner, "blocking", False)) or any(map(inspect.iscoroutinefunction, (owner, *named)))
+
+
+def each(
+    function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], *, blocking: bool
+) -> list[Any] | Awaitable[list[Any]]:
+    """Call a function once for each tuple of arguments: what waits does so beside the others.
+
+    Args:
+        function: May be a coroutine function.
+        calls: The arguments.
+        blocking: Whether it waits without being one; then it is called in threads.
+
+    Returns:
+        What it returned, in order; an awaitable if it waits.
+    """
+    if blocking:
+        return _in_threads(function, list(calls))
+    return together([function(*arguments) for arguments in calls])
+
+
+def together(values: list[Any]) -> list[Any] | Awaitable[list[Any]]:
+    """Return values, or, if some are awaitables, one awaitable that waits for all of them at once."""
+
+    async def gathered() -> list[Any]:
+        return await asyncio.gather(*map(_awaited, values))
+
+    return gathered() if any(map(inspect.isawaitable, values)) else values
+
+
+def then(value: Value | Awaitable[Value], function: Callable[[Value], Other]) -> Other | Awaitable[Other]:
+    """Return what a function makes of a value, or, awaitable too, of what an awaitable comes to."""
+
+    async def later(value: Awaitable[Value]) -> Other:
+        return function(await value)
+
+    return later(value) if inspect.isawaitable(value) else function(value)
 
 
 def settled(value: Any) -> Any:
@@ -79,5 +118,10 @@ class WaitingRoom:
         _thread.room = self
 
 
-async def _awaited(value: Awaitable[Value]) -> Value:
-    return await value
+async def _awaited(value: Value | Awaitable[Value]) -> Value:
+    return await value if inspect.isawaitable(value) else value
+
+
+async def _in_threads(function: Callable[..., Value], calls: list[tuple[Any, ...]]) -> list[Value]:
+    async with WaitingRoom(max(1, min(len(calls), _MOST_THREADS))) as room:
+        return await asyncio.gather(*(room.call(function, *arguments) for arguments in calls))

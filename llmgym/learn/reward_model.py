@@ -150,4 +150,4 @@ class RewardModelScorer:
             return Score(None, error=f"the conversation has {len(tokens)} tokens, the reward model reads {limit}")
         if not math.isfinite(reward):
             return Score(None, error=f"the reward model gave {reward}")
-        return Score(reward)
+        return Score(reward, kind="log_odds")

@@ -12,10 +12,10 @@ from llmgym.errors import ContextOverflowError, EnvironmentContractError
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.dispatcher import Dispatcher
 from llmgym.rollout.play import Play
-from llmgym.rollout.scoring import episode_of, score_again
+from llmgym.rollout.scoring import Scoring, episode_of
 from llmgym.rollout.trajectory import Trajectory
-from llmgym.scorers.names import AnyScorer
-from llmgym.types import Episode, Message
+from llmgym.scorers.asking import AnyScorer
+from llmgym.types import Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Collector:
         envs: The environments.
         codec: Turns their texts into tokens.
         engine: Samples the replies.
-        scorer: Scores the episodes of a rollout in the place of the environments.
+        scorer: Scores the episodes of a rollout in the place of the environments (`llmgym.rollout.scoring`).
         max_overlong: Largest share of tasks that may not fit the context, of all so far and at least `_FEW_TASKS`;
             but where the first `_NONE_OF` do not, none will.
     """
@@ -85,14 +85,15 @@ class Collector:
             StaleCompletionError: A reply was sampled by other weights than the engine's current ones.
         """
         trajectories = [Trajectory(task.seed, task.group) for task in tasks]
+        scoring = None if self.scorer is None else Scoring(self.scorer, trajectories)
         try:
-            episodes = run(self._play(trajectories, sampling, seed))
+            run(self._play(trajectories, sampling, seed, scoring))
         except BaseException:
             self.engine.abort()
             raise
         self._count_overlong(trajectories)
-        if self.scorer is not None:
-            score_again(self.scorer, trajectories, episodes)
+        if scoring is not None:
+            scoring.finish()
         return trajectories
 
     def _count_overlong(self, trajectories: Sequence[Trajectory]) -> None:
@@ -110,9 +111,10 @@ class Collector:
                 "Raise context_length, if the model can take more, or shorten the task."
             )
 
-    async def _play(self, trajectories: list[Trajectory], sampling: Sampling, seed: int) -> dict[int, Episode]:
-        """Play all episodes; return what was said in those that their environments ended, by index."""
-        episodes: dict[int, Episode] = {}
+    async def _play(
+        self, trajectories: list[Trajectory], sampling: Sampling, seed: int, scoring: Scoring | None
+    ) -> None:
+        """Play all episodes."""
         first_of: dict[int, list[Message]] = {}  # what a group saw first
         dispatcher = Dispatcher(self.engine)
         rules = Play(self.codec, dispatcher.generate, sampling, seed, self.engine.context_length)
@@ -123,13 +125,15 @@ class Collector:
         async def play(index: int, room: WaitingRoom) -> None:
             env, trajectory = await free.get(), trajectories[index]
             await rules.episode(index, trajectory, _Stage(self.envs, env, room, trajectory, first_of))
+            episode = None
             if trajectory.ending in _CUT_OFF:
                 trajectory.score_error = trajectory.score_error or _CUT_OFF[trajectory.ending]
             else:
-                trajectory.score_error = self.envs.score_error(env)
-                episodes[index] = self.envs.episode(env) or episode_of(trajectory.messages)
+                episode = self.envs.episode(env) or episode_of(trajectory.messages)
             dispatcher.release(index)
             free.put_nowait(env)
+            if scoring is not None:
+                await scoring.over(index, episode)
 
         async with WaitingRoom(min(self.envs.num_envs, len(trajectories))) as room:
             serving = asyncio.create_task(dispatcher.serve())
@@ -140,7 +144,6 @@ class Collector:
                 for task in (serving, *playing):
                     task.cancel()
                 await asyncio.gather(serving, *playing, return_exceptions=True)
-        return dict(sorted(episodes.items()))  # by index: in which order they ended changes nothing
 
 
 class _Stage:

@@ -1,6 +1,6 @@
 """`play`: one episode, from its first observation to its end."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,7 +10,7 @@ from llmgym.envs.vector import StepResult
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.scorers.pointwise import as_number
-from llmgym.types import Message, well_formed
+from llmgym.types import Message, Score, well_formed
 
 
 class Stage(Protocol):
@@ -87,10 +87,7 @@ class Play:
         trajectory.replies[-1].reward = result.reward
         if result.terminated or result.truncated:
             trajectory.ending = "terminated" if result.terminated else "truncated"
-            numbers = {well_formed(str(key)): as_number(part) for key, part in result.info.items()}
-            trajectory.parts = {key: part for key, part in numbers.items() if part is not None}
-            missing = trajectory.parts.pop("score_missing", None)
-            trajectory.score = None if missing == 1.0 else sum(reply.reward for reply in trajectory.replies)
+            trajectory.take(_own_score(result, [reply.reward for reply in trajectory.replies]))
             return
         trajectory.messages.append(Message("user", result.observation))
         bridge = self.codec.bridge(trajectory.messages[-1].content, trajectory.tokens[-1])
@@ -109,3 +106,22 @@ class Play:
         """Return how many tokens an episode may still sample."""
         bound = self.sampling.max_episode_tokens
         return self.sampling.max_tokens if bound is None else max(0, bound - trajectory.sampled_tokens)
+
+
+def _own_score(result: StepResult, earned: Sequence[float]) -> Score:
+    """Return what an environment itself says of an episode.
+
+    Args:
+        result: Its last step.
+        earned: What each step gave, wrappers included: they sum up to the score.
+    """
+    numbers = {well_formed(str(key)): as_number(part) for key, part in result.info.items()}
+    parts = {key: part for key, part in numbers.items() if part is not None}
+    said = result.score or Score(0.0)
+    if parts.pop("score_missing", None) == 1.0:
+        return Score(None, parts, said.error or "its environment does not say why")
+    rewards = list(earned)
+    for turn, reward in enumerate(said.rewards[:-1] if said.rewards else ()):  # the last step gave their sum
+        rewards[turn] += reward
+        rewards[-1] -= reward
+    return Score(sum(earned), parts, rewards=rewards, kind=said.kind)

@@ -1,36 +1,73 @@
-"""Scores that are made when a rollout is over: of a batch of episodes, or of a group compared with each other.
+"""How a scorer takes the place of the environments: when it is asked, and of which episodes at once.
 
-An environment scores an episode as it ends. A scorer that takes its place is asked once, for
-all episodes of the rollout: a model scores them in batches, and one that compares siblings
-sees complete groups. What the environment reported stays among the parts, its success too.
+An environment scores an episode as it ends, and what it reported stays among the parts, its
+success too. A scorer that waits is asked as soon as all episodes are over that it is asked of
+at once: one, a group or the whole rollout. One that does not wait is asked when the rollout is
+over, in the order of the tasks. In which order episodes end changes no score.
 """
 
-from collections.abc import Mapping, Sequence
-from itertools import permutations
+from collections.abc import Awaitable, Sequence
+from functools import partial
 
+from llmgym.envs.waiting import settled, then, together
+from llmgym.errors import EnvironmentContractError
 from llmgym.rollout.trajectory import Trajectory
-from llmgym.scorers.names import AnyScorer
-from llmgym.scorers.pairwise import PairwiseScorer, compare_all
-from llmgym.scorers.pointwise import score_all
-from llmgym.types import Episode, Message, Score, Turn
+from llmgym.scorers.asking import AnyScorer, ask, asked_per, is_waiting
+from llmgym.types import Episode, Message, Score, ScoreKind, Turn
 
 
-def score_again(scorer: AnyScorer, trajectories: Sequence[Trajectory], episodes: Mapping[int, Episode]) -> None:
-    """Replace the scores of trajectories by those of a scorer.
+class Scoring:
+    """The scores of one rollout by a scorer.
 
     Args:
-        scorer: Scores episodes, or compares two of a group; then a score is the mean
-            probability of beating a sibling.
-        trajectories: The finished ones; groups are complete.
-        episodes: What was said, by index of its trajectory; an episode that its environment
-            did not end has none, and no score.
+        scorer: Scores episodes, or compares two of a group.
+        trajectories: Of the rollout.
     """
-    if isinstance(scorer, PairwiseScorer):
-        scores = _win_rates(scorer, trajectories, episodes)
-    else:
-        scores = dict(zip(episodes, score_all(scorer, list(episodes.values())), strict=True))
-    for index, score in scores.items():
-        _replace(trajectories[index], score)
+
+    def __init__(self, scorer: AnyScorer, trajectories: Sequence[Trajectory]) -> None:
+        self._scorer, self._trajectories = scorer, trajectories
+        self._early, per = is_waiting(scorer), asked_per(scorer)
+        self._episodes: dict[int, Episode] = {}  # that have ended, by index
+        self._batches: dict[int, list[int]] = {}  # what is asked of at once, in order
+        for index, trajectory in enumerate(trajectories):
+            self._batches.setdefault({"episode": index, "group": trajectory.group, "rollout": 0}[per], []).append(index)
+        self._batch_of = {index: batch for batch, members in self._batches.items() for index in members}
+        self._playing = {batch: len(members) for batch, members in self._batches.items()}
+
+    async def over(self, index: int, episode: Episode | None) -> None:
+        """Take what was said in an episode; None if its environment did not end it, so that it has no score."""
+        if episode is not None:
+            self._episodes[index] = episode
+        batch = self._batch_of[index]
+        self._playing[batch] -= 1
+        if self._early and not self._playing[batch] and (asked := self._ask(batch)):
+            await asked
+
+    def finish(self) -> None:
+        """Ask a scorer that does not wait, and so may run a loop of its own: call this outside of one."""
+        if not self._early:
+            settled(together([self._ask(batch) for batch in self._batches]))
+
+    def _ask(self, batch: int) -> Awaitable[None] | None:
+        members = [index for index in self._batches[batch] if index in self._episodes]
+        episodes, groups = [self._episodes[i] for i in members], [self._trajectories[i].group for i in members]
+        return then(ask(self._scorer, episodes, groups) if members else [], partial(self._take, members))
+
+    def _take(self, members: Sequence[int], scores: Sequence[Score]) -> None:
+        for index, score in zip(members, scores, strict=True):
+            self._trajectories[index].take(score)
+
+
+def kind_of(trajectories: Sequence[Trajectory]) -> ScoreKind:
+    """Return what the scores of trajectories are.
+
+    Raises:
+        EnvironmentContractError: Some are of one kind and some of another, so that they cannot be compared.
+    """
+    kinds = sorted({trajectory.score_kind for trajectory in trajectories if trajectory.score is not None})
+    if len(kinds) > 1:
+        raise EnvironmentContractError(f"A scorer has to return scores of one kind, got {' and '.join(kinds)}.")
+    return kinds[0] if kinds else "reward"
 
 
 def episode_of(messages: Sequence[Message]) -> Episode:
@@ -38,32 +75,3 @@ def episode_of(messages: Sequence[Message]) -> Episode:
     system = messages[0].content if messages[0].role == "system" else None
     said = [message.content for message in messages if message.role != "system"]
     return Episode(system, [Turn(*turn) for turn in zip(said[::2], said[1::2], strict=True)])
-
-
-def _win_rates(
-    scorer: PairwiseScorer, trajectories: Sequence[Trajectory], episodes: Mapping[int, Episode]
-) -> dict[int, Score]:
-    """Compare all siblings, both ways round, so that neither a group's order nor a scorer's liking for it counts."""
-    groups: dict[int, list[int]] = {}
-    for index in episodes:
-        groups.setdefault(trajectories[index].group, []).append(index)
-    pairs = [pair for group in groups.values() for pair in permutations(group, 2)]
-    wins: dict[int, list[float]] = {index: [] for index in episodes}
-    answers = compare_all(scorer, [(episodes[first], episodes[second]) for first, second in pairs]) if pairs else []
-    for (first, second), probability in zip(pairs, answers, strict=True):
-        if probability is not None:
-            wins[first].append(probability)
-            wins[second].append(1.0 - probability)
-    name = type(scorer).__name__
-    return {
-        index: Score(sum(rates) / len(rates)) if rates else Score(None, error=f"{name} compared it with no sibling")
-        for index, rates in wins.items()
-    }
-
-
-def _replace(trajectory: Trajectory, score: Score) -> None:
-    trajectory.score, trajectory.score_error = score.value, score.error
-    trajectory.parts = {**score.parts, **trajectory.parts}
-    for reply in trajectory.replies:
-        reply.reward = 0.0
-    trajectory.replies[-1].reward = score.value or 0.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from llmgym.engines.base import Completion, FinishReason
-from llmgym.types import Message
+from llmgym.types import Message, Score, ScoreKind
 
 Ending = Literal["terminated", "truncated", "context", "max_tokens"]
 """How an episode ended: by itself, cut off by its environment, for want of room in the context, or
@@ -23,7 +23,7 @@ class Reply:
         stop: Index behind its last token.
         finish_reason: Why sampling stopped.
         weight_version: The weights that sampled it.
-        reward: What the environment gave for it.
+        reward: What it earned.
     """
 
     start: int
@@ -56,6 +56,7 @@ class Trajectory:
         parts: The named parts of the score.
         score: The total reward, or None if it is missing.
         score_error: Why it is missing; None if it is not.
+        score_kind: What the score is: a reward, log-odds, or a win rate.
         ending: How the episode ended; None while it goes on.
         row_starts: Where each row begins in `tokens`; the first one at 0.
     """
@@ -70,6 +71,7 @@ class Trajectory:
     parts: dict[str, float] = field(default_factory=dict)
     score: float | None = None
     score_error: str | None = None
+    score_kind: ScoreKind = "reward"
     ending: Ending | None = None
     row_starts: list[int] = field(default_factory=lambda: [0])
 
@@ -91,6 +93,14 @@ class Trajectory:
         self.mask.extend([True] * len(completion.tokens))
         self.log_probs.extend(completion.log_probs)
         self.replies.append(Reply(start, len(self.tokens), completion.finish_reason, completion.weight_version))
+
+    def take(self, score: Score) -> None:
+        """Take a score in the place of what was there; parts that are there already stay as they are."""
+        self.score, self.score_error, self.score_kind = score.value, score.error, score.kind
+        self.parts = {**score.parts, **self.parts}
+        last = [0.0] * (len(self.replies) - 1) + [score.value or 0.0]
+        for reply, reward in zip(self.replies, last if score.rewards is None else score.rewards, strict=True):
+            reply.reward = reward
 
     @property
     def newest_reply(self) -> list[int]:

@@ -1,7 +1,7 @@
 """Scorers turn finished episodes into rewards; they see text and nothing else."""
 
+from llmgym.scorers.asking import AnyScorer, ask, judges_alone
 from llmgym.scorers.names import (
-    AnyScorer,
     register_pairwise_scorer,
     register_scorer,
     register_scorer_class,
@@ -19,6 +19,8 @@ __all__ = [
     "ScoreFunction",
     "Scorer",
     "as_score",
+    "ask",
+    "judges_alone",
     "register_pairwise_scorer",
     "register_scorer",
     "register_scorer_class",

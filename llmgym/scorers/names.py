@@ -2,12 +2,14 @@
 
 import importlib
 from collections.abc import Callable
+from typing import TypeVar
 
 from llmgym.errors import ConfigError, UnknownNameError, did_you_mean, import_user_module
-from llmgym.scorers.pairwise import CompareFunction, PairwiseFunctionScorer, PairwiseScorer
-from llmgym.scorers.pointwise import FunctionScorer, ScoreFunction, Scorer
+from llmgym.scorers.asking import AnyScorer
+from llmgym.scorers.pairwise import CompareFunction, PairwiseFunctionScorer
+from llmgym.scorers.pointwise import FunctionScorer, ScoreFunction
 
-AnyScorer = Scorer | PairwiseScorer
+Function = TypeVar("Function")
 
 _SCORERS: dict[str, AnyScorer] = {}
 _CLASSES: dict[str, str] = {}
@@ -15,19 +17,17 @@ _CLASSES: dict[str, str] = {}
 
 def register_scorer(name: str) -> Callable[[ScoreFunction], ScoreFunction]:
     """Register the decorated function of an episode as a scorer under `name`."""
-
-    def register(function: ScoreFunction) -> ScoreFunction:
-        _SCORERS[name] = FunctionScorer(function)
-        return function
-
-    return register
+    return _registering(name, FunctionScorer)
 
 
 def register_pairwise_scorer(name: str) -> Callable[[CompareFunction], CompareFunction]:
     """Register the decorated function of two episodes of one task as a pairwise scorer under `name`."""
+    return _registering(name, PairwiseFunctionScorer)
 
-    def register(function: CompareFunction) -> CompareFunction:
-        _SCORERS[name] = PairwiseFunctionScorer(function)
+
+def _registering(name: str, made_of: Callable[[Function], AnyScorer]) -> Callable[[Function], Function]:
+    def register(function: Function) -> Function:
+        _SCORERS[name] = made_of(function)
         return function
 
     return register
@@ -55,12 +55,11 @@ def resolve_scorer(scorer: AnyScorer | ScoreFunction | str) -> AnyScorer:
         UnknownNameError: No scorer of that name is registered.
         ConfigError: It is something else.
     """
-    if isinstance(scorer, Scorer | PairwiseScorer):
+    if isinstance(scorer, AnyScorer):
         return scorer
     if callable(scorer):
-        function: object = scorer
-        pairwise = (one for one in _SCORERS.values() if isinstance(one, PairwiseFunctionScorer))
-        return next((one for one in pairwise if one.function is function), FunctionScorer(scorer))
+        registered = (one for one in _SCORERS.values() if getattr(one, "function", None) is scorer)
+        return next(registered, None) or FunctionScorer(scorer)
     if not isinstance(scorer, str):
         raise ConfigError(f"scorer: expected a scorer, a function or a name, got {scorer!r:.80}")
     kind, _, argument = scorer.partition(":")

@@ -1,22 +1,23 @@
 """Scorers that judge an episode by itself, and how a plain function becomes one."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
+from llmgym.envs.waiting import each, then, waits
 from llmgym.errors import EnvironmentContractError
 from llmgym.types import Episode, Score, well_formed
 
 ScoreLike = float | Mapping[str, float] | Score
-ScoreFunction = Callable[[Episode], ScoreLike]
+ScoreFunction = Callable[[Episode], ScoreLike | Awaitable[ScoreLike]]
 
 
 @runtime_checkable
 class Scorer(Protocol):
     """Turns finished episodes into scores, a batch at a time."""
 
-    def score(self, episodes: Sequence[Episode]) -> list[Score]:
-        """Return one score per episode, in the same order."""
+    def score(self, episodes: Sequence[Episode]) -> list[Score] | Awaitable[list[Score]]:
+        """Return one score per episode, in the same order; may be a coroutine."""
         ...
 
 
@@ -24,35 +25,40 @@ class FunctionScorer:
     """A scorer from a function of one episode.
 
     Args:
-        function: Returns a number, a mapping of named parts whose sum is the reward, or a
-            `Score`.
+        function: Returns a number, a mapping of named parts whose sum is the reward, or a `Score`.
+            It may be a coroutine function, or say that it is `blocking`.
+        name: What error messages call it; None for its own name.
     """
 
-    def __init__(self, function: ScoreFunction) -> None:
+    per: ClassVar[str] = "episode"
+
+    def __init__(self, function: ScoreFunction, name: str | None = None) -> None:
         self.function = function
+        self.waits = waits(function, "__call__")
+        self._name = name or str(getattr(function, "__name__", "the scorer"))
 
-    def score(self, episodes: Sequence[Episode]) -> list[Score]:
+    def score(self, episodes: Sequence[Episode]) -> list[Score] | Awaitable[list[Score]]:
         """Apply the function to every episode."""
-        name = getattr(self.function, "__name__", "the scorer")
-        return [as_score(self.function(episode), name=name) for episode in episodes]
+        calls = [(episode,) for episode in episodes]
+        values = each(self.function, calls, blocking=getattr(self.function, "blocking", False))
+        turns = [len(episode.turns) for episode in episodes]
+        return then(values, lambda values: [as_score(*one, name=self._name) for one in zip(values, turns, strict=True)])
 
 
-class Unscored:
-    """A scorer that leaves every episode without a score, for whoever plays them to score them later."""
-
-    def score(self, episodes: Sequence[Episode]) -> list[Score]:
-        """Return missing scores."""
-        return [Score(None, error="left to be scored later")] * len(episodes)
-
-
-def score_all(scorer: Scorer, episodes: Sequence[Episode]) -> list[Score]:
-    """Apply a scorer, whoever wrote it, and check what it returns.
+def score_all(scorer: Scorer, episodes: Sequence[Episode]) -> list[Score] | Awaitable[list[Score]]:
+    """Ask a scorer, whoever wrote it, and check what it returns; an awaitable if it waits.
 
     Raises:
-        EnvironmentContractError: It returned another number of scores, or one that is no finite number.
+        EnvironmentContractError: It returned another number of scores, one that is no finite number, or rewards of
+            turns that are not its parts.
     """
     name = f"{type(scorer).__name__}.score"
-    return [as_score(value, name=name) for value in one_each(scorer.score(episodes), len(episodes), name)]
+
+    def checked(answers: list[Any]) -> list[Score]:
+        values = one_each(answers[0], len(episodes), name)
+        return [as_score(value, len(one.turns), name=name) for value, one in zip(values, episodes, strict=True)]
+
+    return then(each(scorer.score, [(episodes,)], blocking=getattr(scorer, "blocking", False)), checked)
 
 
 def one_each(values: object, expected: int, name: str) -> Sequence[Any]:
@@ -65,25 +71,39 @@ def one_each(values: object, expected: int, name: str) -> Sequence[Any]:
     return values
 
 
-def as_score(value: ScoreLike, *, name: str) -> Score:
+def as_score(value: ScoreLike, turns: int, *, name: str) -> Score:
     """Turn what a scoring function returned into a `Score`.
 
     Args:
         value: A number, a mapping of named parts to sum, or a `Score`.
+        turns: Of the episode.
         name: Who returned it, for the error message.
 
     Raises:
-        EnvironmentContractError: The value, or one of its parts, is not a finite number.
+        EnvironmentContractError: The value, or one of its parts, is not a finite number, or the rewards of turns are
+            not one for each with the value as their sum.
     """
     if isinstance(value, Score):
         if value.value is None:
             return value
-        parts = _named(value.parts, name)
-        return Score(finite(value.value, name), parts)
+        number, rewards = finite(value.value, name), _rewards(value, turns, name)
+        return Score(number, _named(value.parts, name), rewards=rewards, kind=value.kind)
     if isinstance(value, Mapping):
         parts = _named(value, name)
         return Score(finite(sum(parts.values()), f"the sum of {name}"), parts)
     return Score(finite(value, name))
+
+
+def _rewards(score: Score, turns: int, name: str) -> list[float] | None:
+    """Return the rewards of turns, where a score has them."""
+    if score.rewards is None or score.value is None:
+        return None
+    rewards = [finite(reward, name, what="the reward of a turn") for reward in score.rewards]
+    if len(rewards) != turns or not math.isclose(sum(rewards), score.value, rel_tol=1e-6, abs_tol=1e-6):
+        raise EnvironmentContractError(
+            f"{name} has to return a reward for each of {turns} turns that sum up to {score.value}, got {rewards!r:.80}"
+        )
+    return rewards
 
 
 def _named(parts: Mapping[str, float], name: str) -> dict[str, float]:

@@ -12,7 +12,6 @@ from tensordict import TensorDict
 from llmgym.config.sections import AgentConfig
 from llmgym.engines.base import Engine
 from llmgym.engines.make import engine_kind, make_engine
-from llmgym.envs.text_env import TextEnv
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import ConfigError
 from llmgym.evaluate import Evaluation, evaluate
@@ -31,8 +30,7 @@ from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector
 from llmgym.rollout.run_time import set_run_time
 from llmgym.rollout.transcript import Scribe
-from llmgym.scorers import AnyScorer, Scorer
-from llmgym.scorers.pointwise import Unscored
+from llmgym.scorers import AnyScorer, judges_alone
 from llmgym.train.hardware import device_of, dtype_of
 
 _FEW_TOKENS = 65
@@ -97,8 +95,6 @@ class Actor:
     def make_envs(self, count: int, *, split: str | None = None) -> TextVectorEnv:
         """Make environments; of a split, if they have splits."""
         options = dict(self.config.environment.env_kwargs)
-        if self.scorer is not None and not _scores_itself(self.env_id):
-            options["scorer"] = Unscored()
         if split is not None and _takes_split(self.env_id):
             options["split"] = split
         return TextVectorEnv([lambda: make_env(self.env_id, **options)] * count)
@@ -178,15 +174,9 @@ class HeldOutEpisodes:
             raise ConfigError("evaluate needs eval_episodes of at least 1, got 0.")
         actor = self._actor
         with contextlib.closing(actor.make_envs(min(256, self.size), split="eval")) as envs:
-            # A scorer that compares siblings has nothing to say of single episodes.
-            player = actor.make_player(envs, actor.scorer if isinstance(actor.scorer, Scorer) else None)
+            player = actor.make_player(envs, judges_alone(actor.scorer))  # these have no siblings
             return evaluate(player, range(self.size), actor.config.sampling, seed=0)
 
 
 def _takes_split(env_id: str) -> bool:
     return "split" in inspect.signature(load_env_creator(env_id)).parameters
-
-
-def _scores_itself(env_id: str) -> bool:
-    """Tell whether an environment has a score of its own, which goes on to say what a success is."""
-    return getattr(load_env_creator(env_id), "score", None) is not TextEnv.score

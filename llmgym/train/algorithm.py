@@ -11,7 +11,7 @@ from llmgym.config.sections import LearningConfig, OnlineConfig
 from llmgym.errors import ConfigError
 from llmgym.learn.signal import differ
 from llmgym.rollout.trajectory import Trajectory
-from llmgym.scorers import AnyScorer, PairwiseScorer, ScoreFunction, resolve_scorer
+from llmgym.scorers import AnyScorer, ScoreFunction, resolve_scorer
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
@@ -131,11 +131,6 @@ class OnlineAlgorithm(Algorithm):
         if self._scorer is None and self._given is not None:
             self._scorer = resolve_scorer(self._given)
         return self._scorer
-
-    @property
-    def pairwise(self) -> bool:
-        """Whether the scorer compares siblings, so that a score is a win rate within its group."""
-        return isinstance(self.scorer, PairwiseScorer)
 
     @property
     def keeps_reference(self) -> bool:

@@ -200,6 +200,7 @@ def test_the_reference_point_is_measured_on_answers_to_other_prompts(tmp_path: P
 
 def test_where_all_prompts_are_the_same_the_reference_point_is_0(tmp_path: Path) -> None:
     agent = KTO(**small(tmp_path))
+    agent.trainer.student.begin(agent.trainer.learner)
     batch = agent.prepare([feedback("a", "1"), feedback("a", "2", False)], agent.trainer.student.scribe)
     agent.complete(batch, agent.trainer.learner)
     assert batch["reference_point"].tolist() == [0.0, 0.0]

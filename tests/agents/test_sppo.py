@@ -3,7 +3,7 @@
 import math
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -14,12 +14,13 @@ from llmgym.agents.sppo import main
 from llmgym.engines.base import Completion
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.scorers.pairwise import PairwiseFunctionScorer
+from llmgym.types import ScoreKind
 
 SMALL: dict[str, Any] = {"prompts_per_step": 2, "group_size": 4, "eval_episodes": 0, "max_tokens": 48}
 
 
-def played(group: int, score: float | None) -> Trajectory:
-    trajectory = Trajectory(seed=group, group=group, score=score)
+def played(group: int, score: float | None, kind: ScoreKind = "reward") -> Trajectory:
+    trajectory = Trajectory(seed=group, group=group, score=score, score_kind=kind)
     trajectory.observe([5, 6])
     trajectory.act(Completion(0, [7, 8], [-0.5, -1.0], "stop", 0))
     return trajectory
@@ -51,11 +52,22 @@ def test_a_threshold_keeps_those_that_win_or_lose_often_enough() -> None:
 
 
 def test_the_probabilities_of_a_scorer_that_compares_are_win_rates_as_they_are() -> None:
-    agent = SPPO(scorer=PairwiseFunctionScorer(lambda one, other: 0.9), win_rate_threshold=0.7)
-    batch = agent.prepare([played(0, score) for score in (0.8, 0.6, None, 0.1)])
+    batch = SPPO(win_rate_threshold=0.7).prepare([played(0, score, "win_rate") for score in (0.8, 0.6, None, 0.1)])
     assert batch is not None
     assert batch["episode"].tolist() == [0, 3]
     torch.testing.assert_close(batch["win_rate"], torch.tensor([0.8, 0.1]))
+
+
+def test_log_odds_say_how_likely_one_answer_beats_another() -> None:
+    scores = (0.0, math.log(3))
+    for options, kind, expected in [
+        ({}, "log_odds", [0.25, 0.75]),
+        ({}, "reward", [0.0, 1.0]),
+        ({"preference": "strict"}, "log_odds", [0.0, 1.0]),
+    ]:
+        batch = SPPO(**options).prepare([played(0, score, cast("ScoreKind", kind)) for score in scores])
+        assert batch is not None
+        torch.testing.assert_close(batch["win_rate"], torch.tensor(expected))
 
 
 def test_the_first_loss_is_that_of_a_policy_which_has_not_moved(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ def some() -> list[Trajectory]:
             messages=[Message("user", "日志\n"), Message("assistant", "é")],
             parts={"json_ok": 1.0},
             score=0.5,
+            score_kind="win_rate",
             ending="terminated",
         ),
         Trajectory(seed=0, group=1, tokens=[1], mask=[False], log_probs=[0.0], score_error="no room", ending="context"),
@@ -40,7 +41,10 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize(("version", "lacks"), [(1, ["row_starts", "score_error"]), (2, ["score_error"])])
+@pytest.mark.parametrize(
+    ("version", "lacks"),
+    [(1, ["row_starts", "score_error", "score_kind"]), (2, ["score_error", "score_kind"]), (3, ["score_kind"])],
+)
 def test_a_file_of_an_earlier_version_is_read(tmp_path: Path, version: int, lacks: list[str]) -> None:
     path = tmp_path / "step.parquet"
     write_trajectories(path, some()[:2])
@@ -48,7 +52,9 @@ def test_a_file_of_an_earlier_version_is_read(tmp_path: Path, version: int, lack
     old = {"llmgym": b'{"kind": "trajectories", "version": %d}' % version}
     pq.write_table(table.replace_schema_metadata(old), path, write_page_checksum=True)
     expected = some()[:2]
-    expected[1].score_error = None
+    if "score_error" in lacks:
+        expected[1].score_error = None
+    expected[0].score_kind = "reward"
     assert read_trajectories(path) == expected
 
 
@@ -57,7 +63,7 @@ def test_a_file_of_an_earlier_version_is_read(tmp_path: Path, version: int, lack
     [
         (
             {"llmgym": b'{"kind": "trajectories", "version": 99}'},
-            "version 3 or earlier, got trajectories of version 99",
+            "version 4 or earlier, got trajectories of version 99",
         ),
         ({"llmgym": b'{"kind": "tasks", "version": 1}'}, "expected trajectories .* got tasks of version 1"),
         ({}, "got something else of version unknown"),

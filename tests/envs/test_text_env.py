@@ -154,6 +154,14 @@ def test_an_unknown_scorer_names_the_nearest_one() -> None:
         Count(scorer="polite_ness")
 
 
+def test_an_environment_that_scores_nothing_is_named() -> None:
+    class Silent(Count):
+        score = llmgym.TextEnv.score
+
+    with pytest.raises(EnvironmentContractError, match=r"None of 20 episodes has a score.*Silent has no score"):
+        llmgym.check_env(Silent())
+
+
 def test_a_mistake_that_earns_as_much_as_the_expert_is_named() -> None:
     class Careless(Count):
         def expert(self) -> Iterator[str]:

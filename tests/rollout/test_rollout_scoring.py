@@ -1,9 +1,12 @@
 """A scorer that takes the environment's place sees whole rollouts and complete groups."""
 
+import asyncio
 import random
+import time
 from collections.abc import Sequence
 from typing import Any
 
+import gymnasium
 import pytest
 from transformers import PreTrainedTokenizerFast
 
@@ -15,12 +18,11 @@ from llmgym.errors import ConfigError, EnvironmentContractError
 from llmgym.evaluate import summarise
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector, Task
-from llmgym.rollout.scoring import episode_of, score_again
+from llmgym.rollout.scoring import Scoring, episode_of, kind_of
 from llmgym.rollout.trajectory import Reply, Trajectory
-from llmgym.scorers import AnyScorer
+from llmgym.scorers import AnyScorer, FunctionScorer, PairwiseFunctionScorer
 from llmgym.scorers.names import resolve_scorer
 from llmgym.scorers.pairwise import PairwiseScorer
-from llmgym.scorers.pointwise import Unscored
 from llmgym.types import Episode, Message, Score, Turn
 
 
@@ -106,8 +108,11 @@ def test_an_environment_without_a_score_of_its_own_is_scored_by_the_scorer_alone
     class Open(Talk):
         score = llmgym.TextEnv.score
 
-    trajectories = roll_out(tokenizer, Judge(), lambda: Open(scorer=Unscored()))
+    trajectories = roll_out(tokenizer, Judge(), Open)
     assert all(trajectory.score is not None and trajectory.score_error is None for trajectory in trajectories)
+    for trajectory in roll_out(tokenizer, None, Open):
+        assert trajectory.score is None
+        assert trajectory.score_error == "Open has no score(episode) of its own and was given no scorer"
 
 
 def test_a_scorer_that_fails_on_an_episode_gives_a_reason_and_no_zero(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -145,9 +150,22 @@ def finished(contents: list[str], group: int) -> list[Trajectory]:
     return trajectories
 
 
+def have_scored(
+    scorer: AnyScorer, trajectories: list[Trajectory], left_out: Sequence[int] = (), order: Sequence[int] | None = None
+) -> None:
+    """Score finished trajectories whose episodes end in an order."""
+
+    async def end() -> None:
+        for index in order or range(len(trajectories)):
+            await scoring.over(index, None if index in left_out else episode_of(trajectories[index].messages))
+
+    scoring = Scoring(scorer, trajectories)
+    asyncio.run(end())
+    scoring.finish()
+
+
 def scored_by(function: Any, trajectories: list[Trajectory], left_out: Sequence[int] = ()) -> list[float | None]:
-    episodes = {i: episode_of(t.messages) for i, t in enumerate(trajectories) if i not in left_out}
-    score_again(llmgym.scorers.PairwiseFunctionScorer(function), trajectories, episodes)
+    have_scored(llmgym.scorers.PairwiseFunctionScorer(function), trajectories, left_out)
     return [trajectory.score for trajectory in trajectories]
 
 
@@ -161,6 +179,7 @@ def test_a_score_by_comparison_is_the_mean_probability_of_beating_a_sibling() ->
     assert scored_by(longer, trajectories) == [0.0, 1.0, 0.5, 0.5, 1.0, 0.0]
     assert [t.replies[-1].reward for t in trajectories] == [0.0, 1.0, 0.5, 0.5, 1.0, 0.0]
     assert all(trajectory.parts == {"success": 1.0} for trajectory in trajectories)
+    assert kind_of(trajectories) == "win_rate"
 
 
 def test_neither_the_order_of_a_group_nor_a_liking_for_the_first_changes_a_score() -> None:
@@ -215,11 +234,10 @@ def test_a_scorer_that_returns_too_few_values_is_named() -> None:
             return 0.5
 
     trajectories = finished(["a", "b"], 0)
-    episodes = {i: episode_of(t.messages) for i, t in enumerate(trajectories)}
     with pytest.raises(EnvironmentContractError, match=r"Curt\.score has to return a list of 2, .* got 1 of them"):
-        score_again(Curt(), trajectories, episodes)
+        have_scored(Curt(), trajectories)
     with pytest.raises(EnvironmentContractError, match=r"Single\.compare has to return a list of 2, .* got float"):
-        score_again(Single(), trajectories, episodes)
+        have_scored(Single(), trajectories)
 
 
 def test_a_pairwise_scorer_is_found_by_its_name_and_refused_by_a_single_environment() -> None:
@@ -243,3 +261,216 @@ def test_a_registered_comparison_is_found_by_its_function_too() -> None:
         return float(len(first.actions[-1]) < len(second.actions[-1]))
 
     assert isinstance(resolve_scorer(shorter), PairwiseScorer)
+
+
+def test_a_scorer_gives_each_turn_its_reward(tokenizer: PreTrainedTokenizerFast) -> None:
+    def by_turn(episode: Episode) -> Score:
+        rewards = [float(len(action)) for action in episode.actions]
+        return Score(sum(rewards), rewards=rewards)
+
+    class Own(Talk):
+        def score(self, episode: Episode) -> Any:
+            return by_turn(episode)
+
+    class Paid(gymnasium.Wrapper[str, str, str, str]):
+        """Pays for every turn, and twice as much at the end."""
+
+        def step(self, action: str) -> Any:
+            observation, reward, *rest = self.env.step(action)
+            return observation, 0.25 + 2 * float(reward), *rest
+
+    given, own = roll_out(tokenizer, FunctionScorer(by_turn)), roll_out(tokenizer, None, Own)
+    for one, other in zip(given, own, strict=True):
+        first, last = (float(len(m.content)) for m in one.messages if m.role == "assistant")
+        assert [reply.reward for reply in one.replies] == [reply.reward for reply in other.replies] == [first, last]
+        assert one.score == other.score == first + last
+    for one, paid in zip(own, roll_out(tokenizer, None, lambda: Paid(Own())), strict=True):
+        assert paid.score == 0.5 + 2 * one.score == sum(reply.reward for reply in paid.replies)  # type: ignore[operator]
+        assert paid.replies[0].reward == 0.25 + one.replies[0].reward
+
+
+@pytest.mark.parametrize("rewards", [[0.5, 0.5], [0.5]])
+def test_rewards_of_turns_that_are_not_one_for_each_or_not_the_score_are_named(rewards: list[float]) -> None:
+    scorer = FunctionScorer(lambda episode: Score(1.0, rewards=rewards), "judge")
+    with pytest.raises(EnvironmentContractError, match=r"judge has to return a reward for each of 1 turns"):
+        have_scored(scorer, finished(["a"], 0))
+
+
+def test_scores_say_what_they_are_and_those_of_several_kinds_are_refused() -> None:
+    def odd(episode: Episode) -> Score:
+        return Score(1.0, kind="log_odds" if episode.actions == ["a"] else "reward")
+
+    trajectories = finished(["a", "b"], 0)
+    have_scored(FunctionScorer(odd), trajectories)
+    assert [kind_of([trajectory]) for trajectory in trajectories] == ["log_odds", "reward"]
+    with pytest.raises(EnvironmentContractError, match="scores of one kind, got log_odds and reward"):
+        kind_of(trajectories)
+    with pytest.raises(ValueError, match="of one of the kinds"):
+        Score(1.0, kind="elo")  # type: ignore[arg-type]
+
+
+async def awaiting(episode: Episode) -> float:
+    await asyncio.sleep(0.1)
+    return last_length(episode)
+
+
+def blocking(episode: Episode) -> float:
+    time.sleep(0.1)
+    return last_length(episode)
+
+
+blocking.blocking = True  # type: ignore[attr-defined]
+
+
+class AwaitingJudge(Judge):
+    async def score(self, episodes: Sequence[Episode]) -> list[Score]:  # type: ignore[override]
+        await asyncio.sleep(0.1)
+        return Judge.score(self, episodes)
+
+
+class BlockingJudge(Judge):
+    blocking = True
+
+
+async def awaiting_comparison(first: Episode, second: Episode) -> float:
+    await asyncio.sleep(0.1)
+    return longer(first, second)
+
+
+def blocking_comparison(first: Episode, second: Episode) -> float:
+    time.sleep(0.1)
+    return longer(first, second)
+
+
+blocking_comparison.blocking = True  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("function", [awaiting, blocking])
+def test_scorers_that_wait_do_so_beside_each_other(function: Any, tokenizer: PreTrainedTokenizerFast) -> None:
+    begun = time.monotonic()
+    trajectories = roll_out(tokenizer, FunctionScorer(function), group=22)
+    assert time.monotonic() - begun < 3  # one after another it would be 6.6 s
+    expected = roll_out(tokenizer, FunctionScorer(last_length), group=22)
+    assert [trajectory.score for trajectory in trajectories] == [trajectory.score for trajectory in expected]
+
+
+@pytest.mark.parametrize("function", [awaiting_comparison, blocking_comparison])
+def test_comparisons_that_wait_do_so_beside_each_other(function: Any, tokenizer: PreTrainedTokenizerFast) -> None:
+    begun = time.monotonic()
+    trajectories = roll_out(tokenizer, PairwiseFunctionScorer(function), group=6)
+    assert time.monotonic() - begun < 3  # one after another it would be 9 s
+    expected = roll_out(tokenizer, PairwiseFunctionScorer(longer), group=6)
+    assert [trajectory.score for trajectory in trajectories] == [trajectory.score for trajectory in expected]
+
+
+@pytest.mark.parametrize("kind", [AwaitingJudge, BlockingJudge])
+def test_a_batched_scorer_that_waits_is_asked_once_too(kind: type[Judge], tokenizer: PreTrainedTokenizerFast) -> None:
+    judge = kind()
+    trajectories = roll_out(tokenizer, judge)
+    (episodes,) = judge.calls
+    assert [episode.messages for episode in episodes] == [trajectory.messages for trajectory in trajectories]
+    assert [trajectory.score for trajectory in trajectories] == [last_length(episode) for episode in episodes]
+
+
+def test_an_episode_is_judged_while_others_play(tokenizer: PreTrainedTokenizerFast) -> None:
+    events = []
+
+    class Watched(Talk):
+        def begin(self) -> str:
+            events.append("begun")
+            return super().begin()
+
+    async def judge(episode: Episode) -> float:
+        await asyncio.sleep(0)
+        events.append("judged")
+        return 1.0
+
+    roll_out(tokenizer, FunctionScorer(judge), Watched)
+    assert events.index("judged") < len(events) - 1 - events[::-1].index("begun")
+
+
+def test_in_which_order_episodes_end_changes_no_score() -> None:
+    contents = ["a", "aaa", "aa", "aaaa"]
+    for scorer in (
+        *map(FunctionScorer, (last_length, awaiting)),
+        *map(PairwiseFunctionScorer, (longer, awaiting_comparison)),
+        Judge(),
+        AwaitingJudge(),
+    ):
+        expected, shuffled = (
+            finished(contents, 0) + finished(contents, 1),
+            finished(contents, 0) + finished(contents, 1),
+        )
+        have_scored(scorer, expected)
+        have_scored(scorer, shuffled, order=random.sample(range(8), 8))
+        assert expected == shuffled
+        assert all(trajectory.score is not None for trajectory in expected)
+
+
+def test_a_scorer_that_raises_costs_the_episodes_it_was_asked_of_their_scores() -> None:
+    def fragile(episode: Episode) -> float:
+        if episode.actions == ["b"]:
+            raise KeyError("b")
+        return 1.0
+
+    async def fragile_later(episode: Episode) -> float:
+        await asyncio.sleep(0)
+        return fragile(episode)
+
+    def fragile_comparison(first: Episode, second: Episode) -> float:
+        return fragile(first)
+
+    class Batched:
+        def score(self, episodes: Sequence[Episode]) -> list[Score]:
+            raise OSError("out of reach")
+
+    for scorer, scores, reason in [
+        (FunctionScorer(fragile), [1.0, None, 1.0, 1.0], "fragile raised KeyError: 'b'"),
+        (FunctionScorer(fragile_later), [1.0, None, 1.0, 1.0], "fragile_later raised KeyError: 'b'"),
+        (
+            PairwiseFunctionScorer(fragile_comparison),
+            [None, None, 0.5, 0.5],
+            "fragile_comparison raised KeyError: 'b'",
+        ),
+        (Batched(), [None] * 4, "Batched raised OSError: out of reach"),
+    ]:
+        trajectories = finished(["a", "b"], 0) + finished(["c", "d"], 1)
+        have_scored(scorer, trajectories)
+        assert [trajectory.score for trajectory in trajectories] == scores
+        assert {t.score_error for t in trajectories if t.score is None} == {reason}
+
+
+def test_a_scorer_that_does_not_wait_may_run_a_loop_of_its_own(tokenizer: PreTrainedTokenizerFast) -> None:
+    class Looping(Judge):
+        def score(self, episodes: Sequence[Episode]) -> list[Score]:
+            asyncio.run(asyncio.sleep(0))
+            return super().score(episodes)
+
+    assert all(trajectory.score is not None for trajectory in roll_out(tokenizer, Looping()))
+
+
+@pytest.mark.parametrize("function", [awaiting, blocking])
+def test_an_environments_own_scorer_may_wait(function: Any, tokenizer: PreTrainedTokenizerFast) -> None:
+    env = Talk(scorer=function)
+    env.reset(seed=0)
+    env.step("a")
+    assert env.step("abc")[1] == 3.0
+    for trajectory in roll_out(tokenizer, None, lambda: Talk(scorer=function), group=2):
+        assert trajectory.score == len(trajectory.messages[-1].content)
+
+
+def test_a_scorer_may_say_of_how_much_it_is_asked_at_once(tokenizer: PreTrainedTokenizerFast) -> None:
+    for per, sizes in [("episode", [1] * 12), ("group", [4] * 3), ("rollout", [12])]:
+        for kind in (Judge, AwaitingJudge):
+            judge = kind()
+            judge.per = per  # type: ignore[attr-defined]
+            roll_out(tokenizer, judge)
+            assert list(map(len, judge.calls)) == sizes
+
+
+def test_a_scorer_that_says_something_odd_of_how_much_it_is_asked_at_once_is_named() -> None:
+    class Odd(Judge):
+        per = "week"
+
+    with pytest.raises(EnvironmentContractError, match=r"Odd\.per has to be one of .*got 'week'"):
+        have_scored(Odd(), finished(["a"], 0))

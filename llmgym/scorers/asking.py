@@ -1,0 +1,70 @@
+"""The one place where a scorer is asked, whatever kind it is of: when, of how much at once, and what if it raises."""
+
+from collections.abc import Awaitable, Sequence
+from inspect import isawaitable
+from typing import Literal, get_args
+
+from llmgym.envs.waiting import waits
+from llmgym.errors import EnvironmentContractError, LLMGymError
+from llmgym.scorers.pairwise import PairwiseScorer, win_rates
+from llmgym.scorers.pointwise import Scorer, score_all
+from llmgym.types import Episode, Score
+
+AnyScorer = Scorer | PairwiseScorer
+Per = Literal["episode", "group", "rollout"]
+
+
+def asked_per(scorer: AnyScorer) -> Per:
+    """Return what a scorer is asked of at once: what it says as `per`, or whole rollouts."""
+    per: Per = getattr(scorer, "per", "rollout")
+    if per not in get_args(Per):
+        raise EnvironmentContractError(f"{type(scorer).__name__}.per has to be one of {get_args(Per)}, got {per!r:.80}")
+    return per
+
+
+def is_waiting(scorer: AnyScorer) -> bool:
+    """Tell whether a scorer waits for something, as a coroutine or in a thread."""
+    return bool(getattr(scorer, "waits", False)) or waits(scorer, "score", "compare")
+
+
+def judges_alone(scorer: AnyScorer | None) -> Scorer | None:
+    """Return a scorer if it has something to say of an episode without siblings, else None."""
+    return None if scorer is None or isinstance(scorer, PairwiseScorer) else scorer
+
+
+def ask(scorer: AnyScorer, episodes: Sequence[Episode], groups: Sequence[int]) -> list[Score] | Awaitable[list[Score]]:
+    """Ask a scorer once for the scores of finished episodes.
+
+    Args:
+        scorer: Scores episodes, or compares siblings; then a score is a win rate.
+        episodes: The episodes.
+        groups: The group of each.
+
+    Returns:
+        A score for each, missing where the scorer raised an error; an awaitable if it waits.
+
+    Raises:
+        EnvironmentContractError: It returned something that is no score.
+    """
+    try:
+        scores = (
+            win_rates(scorer, episodes, groups) if isinstance(scorer, PairwiseScorer) else score_all(scorer, episodes)
+        )
+    except Exception as error:  # noqa: BLE001 - a judge out of reach costs scores, and not the run
+        return _missing(error, scorer, len(episodes))
+    return _arrived(scores, scorer, len(episodes)) if isawaitable(scores) else scores
+
+
+async def _arrived(scores: Awaitable[list[Score]], scorer: AnyScorer, count: int) -> list[Score]:
+    try:
+        return await scores
+    except Exception as error:  # noqa: BLE001 - see above
+        return _missing(error, scorer, count)
+
+
+def _missing(error: Exception, scorer: AnyScorer, count: int) -> list[Score]:
+    """Return missing scores that say what a scorer raised; what a user can mend is raised again."""
+    if isinstance(error, LLMGymError):
+        raise error
+    name = getattr(getattr(scorer, "function", None), "__name__", type(scorer).__name__)
+    return [Score(None, error=f"{name} raised {type(error).__name__}: {error}")] * count
