@@ -41,15 +41,14 @@ class Actor:
 
     Args:
         config: Its model, and how it samples.
-        scorer: Scores episodes in the place of the environments; None if nothing does.
         keeps_reference: Whether a frozen copy of what is trained is kept.
         plays: Whether it plays at all; otherwise no weights are handed to an engine.
     """
 
-    def __init__(self, config: AgentConfig, scorer: AnyScorer | None, *, keeps_reference: bool, plays: bool) -> None:
+    def __init__(self, config: AgentConfig, *, keeps_reference: bool, plays: bool) -> None:
         transformers.utils.logging.disable_progress_bar()
         use_available_processors()
-        self.config, self.scorer, self._keeps_reference, self._plays = config, scorer, keeps_reference, plays
+        self.config, self._keeps_reference, self._plays = config, keeps_reference, plays
         self._model_path = str(TINY_PATH) if config.model.bundled else config.model.name
         self.env_id = resolve_env(config.environment.env)
         device = device_of(config.model.device)
@@ -162,10 +161,11 @@ class HeldOutEpisodes:
 
     Args:
         actor: Who plays.
+        scorer: Scores episodes in the place of the environments; one that compares siblings has none here.
     """
 
-    def __init__(self, actor: Actor) -> None:
-        self._actor = actor
+    def __init__(self, actor: Actor, scorer: AnyScorer | None = None) -> None:
+        self._actor, self._scorer = actor, judges_alone(scorer)
         self.size = actor.config.held_out_episodes
 
     def evaluate(self) -> Evaluation:
@@ -174,7 +174,7 @@ class HeldOutEpisodes:
             raise ConfigError("evaluate needs eval_episodes of at least 1, got 0.")
         actor = self._actor
         with contextlib.closing(actor.make_envs(min(256, self.size), split="eval")) as envs:
-            player = actor.make_player(envs, judges_alone(actor.scorer))  # these have no siblings
+            player = actor.make_player(envs, self._scorer)
             return evaluate(player, range(self.size), actor.config.sampling, seed=0)
 
 

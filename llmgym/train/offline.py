@@ -24,7 +24,7 @@ def offline_trainer(algorithm: OfflineAlgorithm) -> Trainer:
     """
     config = algorithm.config
     assert isinstance(config, OfflineConfig)
-    actor = Actor(config, None, keeps_reference=algorithm.needs_reference, plays=config.held_out_episodes > 0)
+    actor = Actor(config, keeps_reference=algorithm.needs_reference, plays=config.held_out_episodes > 0)
     examples = _examples(algorithm, config.data, actor)
     learner = make_learner(algorithm, algorithm.loss(actor.policy))
     about_data = config.data.path is not None and not config.held_out_episodes

@@ -41,14 +41,14 @@ _MEASURED_GROUPS = 2  # groups per step on which a forward pass measures somethi
 def online_trainer(algorithm: OnlineAlgorithm) -> Trainer:
     """Put together what trains a policy on episodes that it plays."""
     config = algorithm.config
-    actor = Actor(config, algorithm.scorer, keeps_reference=algorithm.keeps_reference, plays=True)
+    actor = Actor(config, keeps_reference=algorithm.keeps_reference, plays=True)
     learner = make_learner(algorithm, algorithm.loss(actor.policy))
     return Trainer(
         algorithm,
         actor,
         learner,
         OnlineSteps(algorithm, actor, learner),
-        HeldOutEpisodes(actor),
+        HeldOutEpisodes(actor, algorithm.scorer),
         subject=actor.env_id.rpartition("/")[2],
         sample_every=config.evaluation.sample_every,
     )
