@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Qwen2C
 
 import llmgym  # noqa: F401  # registers the environments
 from benchmarks.work import Work
-from llmgym.models import TINY_PATH
+from llmgym.demo import TINY_PATH
 from llmgym.rollout.chat import ChatCodec
 from llmgym.types import Message
 

@@ -17,7 +17,7 @@ from benchmarks import model
 from benchmarks.processes import Side
 from benchmarks.results import Claim, Measurement, by_token, claim_table, measurement_table, processor
 from benchmarks.work import Work
-from llmgym.models import TINY_PATH
+from llmgym.demo import TINY_PATH
 
 SIDES = {
     "ours": "llmgym",

@@ -22,7 +22,7 @@ from benchmarks.processes import Process
 from benchmarks.results import Claim, claim_table, processor
 from benchmarks.updates.episodes import Episodes, Step
 from benchmarks.work import Work
-from llmgym.models import TINY_PATH
+from llmgym.demo import TINY_PATH
 
 SIDES = {
     "ours": "llmgym",

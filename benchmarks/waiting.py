@@ -12,9 +12,9 @@ from typing import Any
 import llmgym
 from benchmarks.results import Claim, claim_table, processor
 from llmgym.config.sections import Sampling
+from llmgym.demo import TINY_PATH
 from llmgym.engines.scripted import ScriptedEngine
 from llmgym.envs.vector import TextVectorEnv
-from llmgym.models import TINY_PATH
 from llmgym.models.causal_lm import load_causal_lm
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector, Task

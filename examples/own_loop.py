@@ -2,10 +2,10 @@
 
 import torch
 
+from llmgym.demo import TINY_PATH
 from llmgym.learn.losses import DPOLoss
 from llmgym.learn.pairing import collate_pairs
 from llmgym.learn.policy import Policy
-from llmgym.models import TINY_PATH
 from llmgym.models.causal_lm import load_causal_lm
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.transcript import transcribe

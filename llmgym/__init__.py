@@ -4,6 +4,9 @@ Importing llmgym registers its environments with Gymnasium and imports no torch;
 learns is in `llmgym.agents`.
 """
 
+from pathlib import Path
+
+from llmgym.config.presets import register_model
 from llmgym.envs.checker import check_env
 from llmgym.envs.text_env import TextEnv
 from llmgym.envs.vector import TextVectorEnv
@@ -44,4 +47,5 @@ __all__ = [
 ]
 
 register_entry_point("llmgym/AIOpsTriage-v0", "llmgym.envs.aiops:AIOpsTriage")
+register_model("tiny", Path(__file__).parent / "demo" / "tiny.yaml")
 register_scorer_class("reward_model", "llmgym.learn.reward_model:RewardModelScorer")

@@ -21,7 +21,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from llmgym.models.tiny import CHATML
+from llmgym.demo.tiny import CHATML
 
 collect_ignore = ["sglang_cpu"]  # stand-ins for GPU libraries: on the path of SGLang's own environment only
 

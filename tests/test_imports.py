@@ -4,6 +4,7 @@ import ast
 import os
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from llmgym.cli import agents
 
 PACKAGE = Path(__file__).parent.parent / "llmgym"
 
-# Worlds from the bottom up: a module may import from its own world and those before it.
+# Floors from the bottom up: a file imports from its own floor and those below it. No file is excepted.
 LAYERS = [
     {"llmgym.version", "llmgym.errors", "llmgym.types", "llmgym.spaces", "llmgym.files", "llmgym.config"},
     {"llmgym.scorers", "llmgym.envs"},
@@ -26,47 +27,71 @@ LAYERS = [
     {"llmgym.report"},
     {"llmgym.train"},
     {"llmgym.agents"},
+    {"llmgym.demo", "llmgym.compat"},
     {"llmgym.cli", "llmgym.__main__"},
 ]
-EXCEPTIONS = {
-    "llmgym.models.tiny": ("llmgym.rollout",),  # the recipe of the bundled model encodes chats
-    "llmgym.models.compat": ("llmgym.engines", "llmgym.rollout", "llmgym.learn"),  # tries what stands on models
-}
+INNER_IMPORTS = 8
+"""Imports inside functions that the package may have, each with its reason beside it."""
 
 
-def modules() -> list[tuple[str, Path]]:
-    return [
-        (".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"), path)
-        for path in sorted(PACKAGE.rglob("*.py"))
-    ]
+def files() -> dict[str, list[Path]]:
+    """Return the files of every module: its source, and for a face of parts that are loaded late the stub beside it."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.pyi")]):
+        module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+        found.setdefault(module, []).append(path)
+    return found
+
+
+FILES = files()
 
 
 def layer_of(module: str) -> int:
     for depth, names in enumerate(LAYERS):
         if any(module == name or (name != "llmgym" and module.startswith(f"{name}.")) for name in names):
             return depth
-    raise AssertionError(f"{module} belongs to no layer: name it in LAYERS")
+    raise AssertionError(f"{module} belongs to no floor: name it in LAYERS")
 
 
-def imports_of(path: Path) -> set[str]:
-    """Every llmgym module that a file imports, also inside functions."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def imports_of(module: str) -> set[str]:
+    """Return every module of llmgym that one imports: at its top, inside functions, and for typing only."""
     found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            found.add(node.module or "")
-    return {name for name in found if name.split(".")[0] == "llmgym"}
+    for path in FILES[module]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == (path.suffix == ".pyi"), f"{path}: {ast.unparse(node)}"
+                origin = f"{module}.{node.module}" if node.level else str(node.module)
+                found |= {inner if (inner := f"{origin}.{alias.name}") in FILES else origin for alias in node.names}
+    return (found & FILES.keys()) - {module}
 
 
-@pytest.mark.parametrize(("module", "path"), modules(), ids=[name for name, _ in modules()])
-def test_no_arrow_runs_back_up(module: str, path: Path) -> None:
-    for imported in imports_of(path):
-        if imported.startswith(EXCEPTIONS.get(module, "-")):
-            continue
+@pytest.mark.parametrize("module", FILES)
+def test_no_arrow_runs_back_up(module: str) -> None:
+    for imported in imports_of(module):
         assert layer_of(imported) <= layer_of(module), f"{module} imports {imported}"
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    graph = {module: imports_of(module) for module in FILES}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_imports_inside_functions_are_few_and_say_why() -> None:
+    found = {}
+    for path in (path for paths in FILES.values() for path in paths):
+        text = path.read_text(encoding="utf-8")
+        for function in ast.walk(ast.parse(text)):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                for node in ast.walk(function):
+                    if isinstance(node, ast.Import | ast.ImportFrom):
+                        found[path, node.lineno] = text.splitlines()[node.lineno - 1]
+    assert len(found) <= INNER_IMPORTS, found
+    assert all("  # " in line for line in found.values()), found
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -82,7 +107,7 @@ def loaded_by(statement: str) -> set[str]:
         "import llmgym, gymnasium; gymnasium.make('llmgym/AIOpsTriage-v0').reset(seed=0)",
         "import llmgym.scorers, llmgym.data, llmgym.data.trajectories, llmgym.data.preferences",
         f"import {', '.join(f'llmgym.agents.{name}' for name in agents())}",
-        "import llmgym.models.teacher",
+        "import llmgym.demo.teacher",
     ],
 )
 def test_text_and_command_lines_load_no_torch(statement: str) -> None:

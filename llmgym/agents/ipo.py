@@ -19,7 +19,7 @@ from __future__ import annotations  # torch is not imported here: `--help` of an
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import Field
 
@@ -31,8 +31,6 @@ from llmgym.train.preference_data import PreferenceAgent
 
 class IPOConfig(OfflineConfig):
     """Train a language model on preference pairs with IPO."""
-
-    bundled_learning_rate: ClassVar[float] = 2e-4
 
     tau: Annotated[float, Field(gt=0)] = 0.1
     """How close the policy stays to the reference: a pair is to be told apart by 1 / (2 tau) nats."""

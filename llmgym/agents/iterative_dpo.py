@@ -22,7 +22,6 @@ from __future__ import annotations  # torch is not imported here: `--help` of an
 
 import sys
 from collections.abc import Sequence
-from typing import ClassVar
 
 from llmgym.agents.opo import OPO, OPOConfig
 from llmgym.config.sections import Rollout, Run, Updates
@@ -31,8 +30,6 @@ from llmgym.train.agent import run_command
 
 class IterativeDPOConfig(OPOConfig):
     """Train a language model in a text environment with iterative DPO."""
-
-    bundled_learning_rate: ClassVar[float] = 2e-4
 
     run: Run = Run(steps=6)  # iterations: the parts that the prompts are split into
     rollout: Rollout = Rollout(prompts_per_step=64)

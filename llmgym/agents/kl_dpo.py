@@ -17,7 +17,7 @@ from __future__ import annotations  # torch is not imported here: `--help` of an
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import Field
 
@@ -29,8 +29,6 @@ from llmgym.train.preference_data import PreferenceAgent
 
 class KLDPOConfig(OfflineConfig):
     """Train a language model on preference pairs with DPO and a KL penalty."""
-
-    bundled_learning_rate: ClassVar[float] = 2e-4
 
     beta: Annotated[float, Field(gt=0)] = 0.1
     """DPO's: how close the policy stays to the reference in telling answers apart."""

@@ -23,7 +23,7 @@ import contextlib
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 
 class KTOConfig(OfflineConfig):
     """Train a language model on answers that were found good or bad with KTO."""
-
-    bundled_learning_rate: ClassVar[float] = 2e-4
 
     data: Data = Data(examples=2000, batch_size=64)  # answers, every other one of those made a mistake
 
@@ -72,7 +70,9 @@ class KTO(OfflineAgent):
         data, task = self.config.data, self.config.environment
         if data.path is not None:
             return read_feedback(data.path, skipped)
-        pairs = generate_preferences(task.env, math.ceil(data.examples / 2), self.config.run.seed, **task.env_kwargs)
+        pairs = generate_preferences(
+            task.required, math.ceil(data.examples / 2), self.config.run.seed, **task.env_kwargs
+        )
         return feedback_of(pairs)[: data.examples]
 
     def prepare(self, examples: Sequence[Feedback], writer: Scribe) -> TensorDict:

@@ -32,7 +32,6 @@ from llmgym.train.preference_data import PreferenceAgent
 class ORPOConfig(OfflineConfig):
     """Train a language model on preference pairs with ORPO."""
 
-    bundled_learning_rate: ClassVar[float] = 5e-4
     usual_learning_rate: ClassVar[float] = 8e-6
 
     beta: Annotated[float, Field(ge=0)] = 0.1

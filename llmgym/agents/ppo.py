@@ -47,7 +47,7 @@ class PPOConfig(PolicyGradientConfig):
     """Layers under the value head: an `own` copy of the model that learns by itself, or the policy's, `shared`."""
 
     critic_learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Learning rate of the critic's own parameters. None: 1e-3 for the bundled model, 1e-5 for any other."""
+    """Learning rate of the critic's own parameters. None: 1e-5, or what suits a model that ships with llmgym."""
 
     value_coef: Annotated[float, Field(gt=0)] = 1.0
     """Weight of the value loss, half the squared error; it matters where layers are shared."""
@@ -136,7 +136,7 @@ class PPO(OnlineAgent):
     @property
     def learning_rates(self) -> dict[str, float]:
         """The critic has one of its own."""
-        return {"critic_network": self.config.critic_learning_rate or (1e-3 if self.config.model.bundled else 1e-5)}
+        return {"critic_network": self.config.critic_learning_rate or 1e-5}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

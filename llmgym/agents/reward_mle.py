@@ -30,7 +30,6 @@ from llmgym.train.preference_data import PreferenceAgent
 class RewardMLEConfig(OfflineConfig):
     """Train a language model on scored preference pairs with maximum likelihood minus a reward."""
 
-    bundled_learning_rate: ClassVar[float] = 5e-4
     usual_learning_rate: ClassVar[float] = 1e-5
 
     reward_coef: Annotated[float, Field(ge=0)] = 1.0

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 class SFTConfig(OfflineConfig):
     """Fine-tune a language model on conversations: those of a file, or of the environment's expert."""
 
-    bundled_learning_rate: ClassVar[float] = 5e-4
     usual_learning_rate: ClassVar[float] = 1e-5
 
 
@@ -54,7 +53,7 @@ class SFT(OfflineAgent):
         if data.path is not None:
             return read_conversations(data.path, skipped)
         seeds = training_seeds(np.random.default_rng(self.config.run.seed), data.examples)
-        played = demonstrate(make_env(task.env, **task.env_kwargs), seeds)
+        played = demonstrate(make_env(task.required, **task.env_kwargs), seeds)
         return [Conversation(one.prompt, one.completion) for one in played]
 
     def prepare(self, examples: Sequence[Conversation], writer: Scribe) -> TensorDict:

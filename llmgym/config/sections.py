@@ -9,8 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from llmgym.config.base import Config
 from llmgym.config.choices import Aggregation, Correction, EngineKind, History, KLEstimator, Level, WeightTransfer
 from llmgym.config.command_line import Kwargs
-
-BUNDLED_MODEL = "tiny"
+from llmgym.errors import ConfigError
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -35,17 +34,29 @@ class Run(Config):
 class Environment(Config):
     """The task to learn."""
 
-    env: str = "AIOpsTriage"
-    """Environment: a registered id, with or without its version, or `package.module:Id`."""
+    env: str | None = None
+    """Environment: a registered id, with or without its version, or `package.module:Id`. None: the one that the model
+    was made for, if it is one that ships with llmgym."""
 
     env_kwargs: Kwargs = Field(default_factory=dict)
     """Arguments of the environment, such as `difficulty=2 language=zh`."""
+
+    @property
+    def required(self) -> str:
+        """The environment that is given.
+
+        Raises:
+            ConfigError: None is.
+        """
+        if self.env is None:
+            raise ConfigError("env: expected an environment, such as AIOpsTriage or my_module:MyEnv-v0, got none.")
+        return self.env
 
 
 class Model(Config):
     """The model to train."""
 
-    name: str = Field(default=BUNDLED_MODEL, alias="model")
+    name: str = Field(default="tiny", alias="model")
     """`tiny` (the bundled model), a local directory, or a hub name of a causal LM with a chat template."""
 
     dtype: Dtype = "float32"
@@ -69,18 +80,13 @@ class Model(Config):
     def _directory_as_text(cls, name: object) -> object:
         return str(name) if isinstance(name, Path) else name
 
-    @property
-    def bundled(self) -> bool:
-        """Whether the model is the one that ships with the package."""
-        return self.name == BUNDLED_MODEL
-
 
 class Learner(Config):
     """The optimiser, AdamW."""
 
     learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Learning rate of AdamW after warm-up. None: the algorithm's own, which differs between the bundled model and
-    others and is ten times as high for adapters."""
+    """Learning rate of AdamW after warm-up. None: the algorithm's own, which is ten times as high for
+    adapters, or what suits a model that ships with llmgym."""
 
     warmup_steps: Annotated[int, Field(ge=0)] = 3
     """Optimiser steps over which the learning rate rises linearly."""
@@ -225,8 +231,7 @@ class Updates(Config):
 
     measure_kl: Literal["auto", "always", "never"] = "auto"
     """Whether to report the divergence from the reference policy in each step, which takes a frozen copy of the
-    trained weights. `auto`: where the loss reads one anyway, or where it is small, as of adapters or the bundled
-    model."""
+    trained weights. `auto`: where the loss reads one anyway, or where it is small, as of adapters."""
 
 
 class Objective(Config):
@@ -278,11 +283,8 @@ class Data(Config):
 class LearningConfig(Config):
     """What everything that learns has."""
 
-    bundled_learning_rate: ClassVar[float] = 5e-4
-    """The learning rate for the bundled model unless one is given."""
-
     usual_learning_rate: ClassVar[float] = 1e-6
-    """The same for any other model."""
+    """The learning rate unless one is given, or the model has a preset."""
 
     run: Run = Run()
     environment: Environment = Environment()
@@ -294,8 +296,6 @@ class LearningConfig(Config):
         """The learning rate that is asked for, or left to the algorithm."""
         if self.learner.learning_rate is not None:
             return self.learner.learning_rate
-        if self.model.bundled:
-            return self.bundled_learning_rate
         return self.usual_learning_rate * (
             10 if self.model.lora_rank else 1
         )  # Schulman et al. 2025, LoRA Without Regret

@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from llmgym.config import Config, Kwargs, parse_command_line
+from llmgym.config import Config, parse_command_line
+from llmgym.config.sections import Environment
 from llmgym.data.conversations import (
     CONVERSATION,
     as_rows,
@@ -193,11 +194,7 @@ def _pair(expert: Episode, other: Episode | None, high: float | None, low: float
 class PreferencesConfig(Config):
     """Write preference pairs from an environment to a Parquet file."""
 
-    env: str = "AIOpsTriage"
-    """Environment with an expert: a registered id, with or without its version, or `package.module:Id`."""
-
-    env_kwargs: Kwargs = Field(default_factory=dict)
-    """Arguments of the environment, such as `difficulty=2 language=zh`."""
+    environment: Environment = Environment()  # one with an expert
 
     n: Annotated[int, Field(ge=1)] = 1000
     """How many pairs."""
@@ -216,9 +213,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = parse_command_line(PreferencesConfig, arguments, prog)
         if config is None:
             return 0
+        task = config.environment
         if config.out.exists():
             raise DataError(f"--out {str(config.out)!r} exists already; expected a new file.")
-        preferences = generate_preferences(config.env, config.n, config.seed, **config.env_kwargs)
+        preferences = generate_preferences(task.required, config.n, config.seed, **task.env_kwargs)
         config.out.parent.mkdir(parents=True, exist_ok=True)
         write_preferences(config.out, preferences)
     except (LLMGymError, OSError) as error:
@@ -226,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     gaps = [(pair.score_chosen or 0.0) - (pair.score_rejected or 0.0) for pair in preferences]
     print(
-        f"{config.out}: {len(preferences)} preferences of {config.env}; "
+        f"{config.out}: {len(preferences)} preferences of {task.env}; "
         f"the rejected side is {sum(gaps) / len(gaps):.2f} worse on average"
     )
     return 0

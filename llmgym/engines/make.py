@@ -80,15 +80,15 @@ def make_engine(
             "an SGLang in this process is given the tensors themselves."
         )
 
-    from llmgym.engines.sglang.engine import SGLangEngine
-    from llmgym.engines.sglang.in_process import InProcess
-    from llmgym.engines.sglang.worker import Worker
+    from llmgym.engines.sglang.engine import SGLangEngine  # these need the extra `sglang`
+    from llmgym.engines.sglang.in_process import InProcess  # see above
+    from llmgym.engines.sglang.worker import Worker  # see above
 
     model_path = os.path.expanduser(model_path)
     common = {"skip_tokenizer_init": text_of is None, **({"dtype": dtype} if dtype else {}), **config.arguments}
     workers: list[Worker]
     if urls or servers:
-        from llmgym.engines.sglang.server import OwnServer, Server
+        from llmgym.engines.sglang.server import OwnServer, Server  # see above
 
         gpus = 0 if common.get("device") == "cpu" else int(common.get("tp_size", 1))
         # NCCL has no two members on one GPU, and the learner is on the first.

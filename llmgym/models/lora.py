@@ -34,13 +34,11 @@ def add_adapters(model: PreTrainedModel, rank: int, alpha: float, seed: int = 0)
     """
     if importlib.util.find_spec("peft") is None:
         raise ModelError("lora_rank: expected peft, which is not installed; `pip install llmgym[lora]` brings it.")
-    from peft import LoraConfig
-
     heads = [name for name, child in model.named_children() if isinstance(child, nn.Linear)]
     # By name: peft takes "all-linear" to mean routers and fused experts, too, whose models read more off them than a
     # weight, and whose adapters it multiplies out in every pass.
     linear = [name for name, module in model.named_modules() if type(module) in (nn.Linear, Conv1D)]
-    lora = LoraConfig(
+    lora = _peft().LoraConfig(
         r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=[name for name in linear if name not in heads]
     )
     try:
@@ -64,12 +62,11 @@ def merged_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     if not has_adapters(model):
         yield from model.named_parameters()
         return
-    from peft.tuners.lora import LoraLayer
-
+    kind = _peft().tuners.lora.LoraLayer
     adapters = {  # of a layer's weight, or of a parameter that several experts share
         f"{_plain(path)}.{getattr(layer, 'parameter_name', 'weight')}": layer
         for path, layer in model.named_modules()
-        if isinstance(layer, LoraLayer)
+        if isinstance(layer, kind)
     }
     for path, parameter in model.named_parameters():
         name = _plain(path)
@@ -77,6 +74,12 @@ def merged_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
             yield name, parameter.detach() + adapters[name].get_delta_weight(_ADAPTER).detach()
         elif not any(part.startswith("lora_") for part in name.split(".")):
             yield name, parameter
+
+
+def _peft() -> Any:
+    import peft  # an extra, and a second to import
+
+    return peft
 
 
 def _plain(path: str) -> str:
@@ -101,10 +104,9 @@ def plain_copy(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
         for name, value in merged_weights(model)
     }
     if has_adapters(model):
-        from peft.tuners.lora import LoraLayer
-
+        kind = _peft().tuners.lora.LoraLayer
         for layer in model.modules():
-            if isinstance(layer, LoraLayer):
+            if isinstance(layer, kind):
                 copies[id(layer)] = copy.deepcopy(layer.get_base_layer(), copies)
     plain = copy.deepcopy(model, copies)
     if has_adapters(plain):

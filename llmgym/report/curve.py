@@ -4,6 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
 from llmgym.evaluate import Evaluation
 from llmgym.files import whole_or_absent
 
@@ -22,9 +25,6 @@ def draw_learning_curve(
         metrics: One mapping per step.
         evaluations: Before and after training, in this order; may be empty.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     steps = [m["step"] for m in metrics]
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     FigureCanvasAgg(figure)

@@ -9,6 +9,7 @@ import torch
 import transformers
 from tensordict import TensorDict
 
+from llmgym.config.presets import directory_of
 from llmgym.config.sections import AgentConfig
 from llmgym.engines.base import Engine
 from llmgym.engines.make import engine_kind, make_engine
@@ -19,7 +20,6 @@ from llmgym.learn.checkpoint import Origin, save_checkpoint
 from llmgym.learn.learner import Learner
 from llmgym.learn.needs import Needs, training_needs
 from llmgym.learn.policy import Policy
-from llmgym.models import TINY_PATH
 from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
 from llmgym.models.context import context_notice, longest_context
 from llmgym.models.lora import add_adapters, merged_weights, plain_copy
@@ -49,8 +49,7 @@ class Actor:
         transformers.utils.logging.disable_progress_bar()
         use_available_processors()
         self.config, self._keeps_reference, self._plays = config, keeps_reference, plays
-        self._model_path = str(TINY_PATH) if config.model.bundled else config.model.name
-        self.env_id = resolve_env(config.environment.env)
+        self._model_path = directory_of(config.model.name)
         device = device_of(config.model.device)
         self.model, self.tokenizer = load_causal_lm(self._model_path, dtype_of(config.model.dtype, device))
         self.model.to(device)
@@ -65,6 +64,15 @@ class Actor:
                 notify(notice)
         temperature, checkpointing = config.sampling.temperature, config.policy.gradient_checkpointing
         self.policy = Policy(self.model, temperature, gradient_checkpointing=checkpointing)
+
+    @property
+    def env_id(self) -> str:
+        """The id of the environment that it plays.
+
+        Raises:
+            ConfigError: None is given.
+        """
+        return resolve_env(self.config.environment.required)
 
     @property
     def context_length(self) -> int:
@@ -167,6 +175,8 @@ class HeldOutEpisodes:
     def __init__(self, actor: Actor, scorer: AnyScorer | None = None) -> None:
         self._actor, self._scorer = actor, judges_alone(scorer)
         self.size = actor.config.held_out_episodes
+        if self.size:
+            _ = actor.env_id  # refused at once if there is none
 
     def evaluate(self) -> Evaluation:
         """Play all of them."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from llmgym import learn
+from llmgym.config.presets import preset_of
 from llmgym.config.sections import LearningConfig, OnlineConfig
 from llmgym.errors import ConfigError
 from llmgym.learn.signal import differ
@@ -34,8 +35,13 @@ class Algorithm(ABC):
     config_class: ClassVar[type[LearningConfig]]
     config: LearningConfig
 
-    def __init__(self, env: str = "AIOpsTriage", **options: Any) -> None:
-        self.config = self.config_class.of({"env": env, **options})
+    def __init__(self, env: str | None = None, **options: Any) -> None:
+        config = self.config_class.of({"env": env, **options})
+        preset = preset_of(config.model.name)
+        suitable = {} if preset is None else preset.options_of(self.name)
+        default = self.config_class().flat()
+        left_open = (name for name, value in config.flat().items() if name in suitable and value == default[name])
+        self.config = config.with_options(**{name: suitable[name] for name in left_open})
 
     @abstractmethod
     def loss(self, model: Any) -> learn.LanguageModelLoss:
@@ -100,7 +106,7 @@ class OnlineAlgorithm(Algorithm):
     """Whether each group has an episode of the environment's expert beside those of the policy."""
 
     def __init__(
-        self, env: str = "AIOpsTriage", *, scorer: str | ScoreFunction | AnyScorer | None = None, **options: Any
+        self, env: str | None = None, *, scorer: str | ScoreFunction | AnyScorer | None = None, **options: Any
     ) -> None:
         name = scorer if isinstance(scorer, str | None) else getattr(scorer, "__name__", type(scorer).__name__)
         super().__init__(env, scorer=name, **options)
@@ -142,7 +148,7 @@ class OnlineAlgorithm(Algorithm):
         """Whether each step's divergence from the reference is reported."""
         wish, model = self.config.updates.measure_kl, self.config.model
         if wish == "auto":
-            return self.needs_reference or model.lora_rank > 0 or model.bundled
+            return self.needs_reference or model.lora_rank > 0
         return wish == "always"
 
 

@@ -49,7 +49,7 @@ def online_trainer(algorithm: OnlineAlgorithm) -> Trainer:
         learner,
         OnlineSteps(algorithm, actor, learner),
         HeldOutEpisodes(actor, algorithm.scorer),
-        subject=actor.env_id.rpartition("/")[2],
+        env_id=actor.env_id,
         sample_every=config.evaluation.sample_every,
     )
 

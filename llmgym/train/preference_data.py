@@ -44,4 +44,4 @@ def preferences_of(config: OfflineConfig | RewardConfig, skipped: list[str] | No
     data, task = config.data, config.environment
     if data.path is not None:
         return read_preferences(data.path, skipped)
-    return generate_preferences(task.env, data.examples, config.run.seed, **task.env_kwargs)
+    return generate_preferences(task.required, data.examples, config.run.seed, **task.env_kwargs)

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 import transformers
 
+from llmgym.config.presets import directory_of
 from llmgym.config.sections import RewardConfig
 from llmgym.data.preferences import Preference
 from llmgym.errors import ConfigError, DataError
@@ -15,7 +16,6 @@ from llmgym.learn.learner import Learner
 from llmgym.learn.needs import Needs, training_needs
 from llmgym.learn.packing import pack
 from llmgym.learn.reward_model import RewardModel
-from llmgym.models import TINY_PATH
 from llmgym.models.lora import add_adapters, plain_copy
 from llmgym.models.threads import use_available_processors
 from llmgym.registry import resolve_env
@@ -50,14 +50,15 @@ def reward_trainer(algorithm: OfflineAlgorithm) -> Trainer:
             f"got {len(held_out)}."
         )
     learner = make_learner(algorithm, algorithm.loss(rewards))
-    path = config.data.path
+    path, env = config.data.path, config.environment.env
     return Trainer(
         algorithm,
         student,
         learner,
         OfflineSteps(algorithm, examples, config.data, rewards, learner),
         HeldOutPairs(rewards, held_out),
-        subject=resolve_env(config.environment.env).rpartition("/")[2] if path is None else path.stem,
+        env_id=None if env is None else resolve_env(env),
+        subject=None if path is None else path.stem,
     )
 
 
@@ -74,7 +75,7 @@ class RewardStudent:
         torch.manual_seed(config.run.seed)  # of the head's first weights
         set_run_time(config.model.date)
         device = device_of(config.model.device)
-        path = TINY_PATH if config.model.bundled else config.model.name
+        path = directory_of(config.model.name)
         self.rewards = RewardModel.load(path, fresh_head=True, dtype=dtype_of(config.model.dtype, device))
         self.model = self.rewards.model.to(device)
         self._adapted = config.model.lora_rank > 0

@@ -25,13 +25,13 @@ import torch
 from tensordict import TensorDict
 from transformers import PreTrainedModel
 
+from llmgym.config.presets import preset_of
 from llmgym.config.sections import LearningConfig
 from llmgym.evaluate import Evaluation
 from llmgym.learn.checkpoint import Origin, origin_of
 from llmgym.learn.learner import Learner
 from llmgym.learn.losses import LanguageModelLoss
 from llmgym.learn.needs import Needs, seconds_of
-from llmgym.registry import resolve_env
 from llmgym.report.console import make_console, notify
 from llmgym.report.run_directory import RunDirectory
 from llmgym.rollout.trajectory import Trajectory
@@ -140,7 +140,8 @@ class Trainer:
         learner: What takes optimiser steps.
         steps: What a step learns from, and how.
         judge: What evaluates.
-        subject: What the run is called after, besides the algorithm.
+        env_id: The environment that it is about, if any.
+        subject: What the run is called after, besides the algorithm; None for its environment.
         sample_every: Steps between two conversations that are printed; 0 for none.
 
     Attributes:
@@ -155,11 +156,13 @@ class Trainer:
         steps: Steps,
         judge: Judge,
         *,
-        subject: str,
+        env_id: str | None,
+        subject: str | None = None,
         sample_every: int = 0,
     ) -> None:
         self.algorithm, self.student, self.learner, self.steps, self.judge = algorithm, student, learner, steps, judge
-        self.label, self.sample_every = f"{algorithm.name}-{subject}", sample_every
+        self.env_id, self.sample_every = env_id, sample_every
+        self.label = f"{algorithm.name}-{subject or str(env_id).rpartition('/')[2]}"
         self.steps_done = 0
 
     def train(self, steps: int) -> Result:
@@ -189,7 +192,7 @@ class Trainer:
         config = self.algorithm.config
         origin = Origin(
             self.algorithm.name,
-            resolve_env(config.environment.env),
+            self.env_id or self.label,
             config.model.name,
             self.steps_done,
             config.learning_rate,
@@ -220,7 +223,7 @@ class Trainer:
             **self.algorithm.settled,
         }
         facts = {
-            "env_id": resolve_env(config.environment.env),
+            "env_id": self.env_id,
             "seed": config.run.seed,
             "parameters": model.num_parameters(),
             "device": str(model.device),
@@ -237,6 +240,12 @@ class Trainer:
     def _announce(self, steps: int) -> None:
         """Say what is trained, from where it starts, and what it will take."""
         config, model = self.algorithm.config, self.student.model
+        preset = preset_of(config.model.name)
+        if preset is not None and self.env_id not in (None, preset.env):
+            notify(
+                f"The model {config.model.name!r} was made for {preset.env} and can do nothing else, so do not expect "
+                f"it to learn {self.env_id}. Name a model of your own: a directory or a name on the Hugging Face hub."
+            )
         if (origin := origin_of(config.model.name)) is not None:
             notify(_begins_anew(origin, config))
         trained = model.num_parameters(only_trainable=True)

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from llmgym.agents import GRPO
+from llmgym.demo import TINY_PATH
 from llmgym.errors import ConfigError
-from llmgym.models import TINY_PATH
 
 SMALL: dict[str, Any] = {
+    "env": "AIOpsTriage",
     "prompts_per_step": 2,
     "group_size": 4,
     "eval_episodes": 0,
@@ -63,4 +64,4 @@ def test_the_divergence_from_an_equal_reference_is_nothing_whatever_is_cut_off(
 
 def test_a_reference_that_nothing_reads_is_not_refreshed() -> None:
     with pytest.raises(ConfigError, match="reference_every: expected a reference"):
-        GRPO(model=str(TINY_PATH), reference_every=2)
+        GRPO(env="AIOpsTriage", model=str(TINY_PATH), reference_every=2)

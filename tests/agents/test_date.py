@@ -10,10 +10,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from llmgym.agents.grpo import GRPO
 from llmgym.agents.reward_model import RewardModel
+from llmgym.demo import TINY_PATH
+from llmgym.demo.tiny import CHATML
 from llmgym.errors import ConfigError
 from llmgym.learn.checkpoint import save_checkpoint
-from llmgym.models import TINY_PATH
-from llmgym.models.tiny import CHATML
 from llmgym.rollout.run_time import set_run_time
 
 DATED = "<|im_start|>system\nToday is {{ strftime_now('%d %b %Y') }}.<|im_end|>\n" + CHATML
@@ -45,7 +45,15 @@ def test_policy_and_reward_model_are_told_the_date_given_and_the_run_notes_it(da
 
 
 def test_a_reward_model_is_trained_on_the_date_given(dated: Path, tmp_path: Path) -> None:
-    agent = RewardModel(date="2026-11-28", model=str(dated), output_dir=tmp_path, examples=8, held_out=2, batch_size=2)
+    agent = RewardModel(
+        env="AIOpsTriage",
+        date="2026-11-28",
+        model=str(dated),
+        output_dir=tmp_path,
+        examples=8,
+        held_out=2,
+        batch_size=2,
+    )
     try:
         student = agent.trainer.student
         assert student.rewards.template.now == datetime(2026, 11, 28)

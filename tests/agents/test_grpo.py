@@ -20,9 +20,9 @@ import llmgym
 from llmgym.agents import GRPO
 from llmgym.agents.grpo import GRPOConfig, main
 from llmgym.data.trajectories import read_trajectories
+from llmgym.demo.tiny import CHATML
 from llmgym.errors import ConfigError
 from llmgym.learn.checkpoint import Origin, origin_of
-from llmgym.models.tiny import CHATML
 from llmgym.train import Result
 
 SMALL: dict[str, Any] = {"prompts_per_step": 2, "group_size": 4, "eval_episodes": 0, "max_tokens": 48}
@@ -85,7 +85,7 @@ def test_the_run_directory_holds_everything(run: Result) -> None:
 def test_a_run_from_a_checkpoint_says_that_it_begins_anew(
     run: Result, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = {**SMALL, "model": str(run.path / "checkpoint"), "output_dir": tmp_path}
+    options = {**SMALL, "env": "AIOpsTriage", "model": str(run.path / "checkpoint"), "output_dir": tmp_path}
     with contextlib.closing(GRPO(**options)) as agent:
         again = agent.train(steps=1)
     said = " ".join(capsys.readouterr().out.split())
@@ -218,7 +218,9 @@ def test_any_directory_with_a_causal_lm_and_a_chat_template_trains(
     random_model(family).save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     options = {**SMALL, "max_tokens": 8, "updates_per_step": 1}
-    result = GRPO(model=str(tmp_path / "model"), output_dir=tmp_path / "runs", **options).train(steps=1)
+    result = GRPO(env="AIOpsTriage", model=str(tmp_path / "model"), output_dir=tmp_path / "runs", **options).train(
+        steps=1
+    )
     assert result.metrics[0]["learning_rate"] == pytest.approx(1e-6 / 3)
     assert result.metrics[0]["reply_tokens"] <= 8
 
@@ -236,7 +238,11 @@ def test_what_a_template_rewrites_is_told_and_on_request_followed_token_by_token
     forgetful.save_pretrained(tmp_path / "model")
     options = {**SMALL, "max_tokens": 24, "updates_per_step": 1, "history": history}
     result = GRPO(
-        model=str(tmp_path / "model"), output_dir=tmp_path / "runs", scorer=lambda e: len(e.actions[0]), **options
+        env="AIOpsTriage",
+        model=str(tmp_path / "model"),
+        output_dir=tmp_path / "runs",
+        scorer=lambda e: len(e.actions[0]),
+        **options,
     ).train(steps=1)
     told = f"history {history})"
     assert told in capsys.readouterr().out
@@ -341,7 +347,9 @@ def test_a_prompt_longer_than_the_context_is_refused(
 ) -> None:
     random_model("qwen2", max_position_embeddings=128).save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
-    message = refusal(capsys, "--model", str(tmp_path / "model"), "--output-dir", str(tmp_path / "runs"))
+    message = refusal(
+        capsys, "--env", "AIOpsTriage", "--model", str(tmp_path / "model"), "--output-dir", str(tmp_path / "runs")
+    )
     assert "no room for a reply in a context of 128" in message
 
 

@@ -13,9 +13,9 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 import llmgym
 from llmgym.agents import PPO
 from llmgym.agents.ppo import main
+from llmgym.demo.tiny import CHATML
 from llmgym.engines.base import Completion
 from llmgym.errors import ConfigError
-from llmgym.models.tiny import CHATML
 from llmgym.rollout.trajectory import Trajectory
 
 SMALL: dict[str, Any] = {"prompts_per_step": 2, "group_size": 4, "eval_episodes": 0, "max_tokens": 48}
@@ -251,7 +251,7 @@ def test_episodes_of_several_rows_are_learnt_from(tokenizer: PreTrainedTokenizer
     tokenizer.chat_template, plain = FORGETFUL, tokenizer.chat_template
     tokenizer.save_pretrained(tmp_path / "model")
     tokenizer.chat_template = plain
-    options = {**SMALL, "max_tokens": 24, "history": "template", "model": str(tmp_path / "model")}
+    options = {**SMALL, "max_tokens": 24, "history": "template", "env": "AIOpsTriage", "model": str(tmp_path / "model")}
     agent = PPO(output_dir=tmp_path / "runs", scorer=lambda e: float(len(e.actions[0])), **options)
     (metrics,) = agent.train(steps=1).metrics
     assert metrics["grad_norm"] > 0

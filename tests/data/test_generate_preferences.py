@@ -119,7 +119,7 @@ def test_the_command_writes_what_it_says_and_nothing_over_another_file(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [(["--env", "AIOpTriage"], "Did you mean"), (["--n", "0"], "greater than or equal to 1"),
-     (["--env-kwargs", "dificulty=1"], "dificulty")],
+     (["--env", "AIOpsTriage", "--env-kwargs", "dificulty=1"], "dificulty")],
 )  # fmt: skip
 def test_the_command_explains_what_is_wrong(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -9,13 +9,13 @@ from conftest import random_model
 from test_clipped_policy import real_batch
 from transformers import AutoModelForCausalLM, Glm4MoeConfig, GPT2Config, MixtralConfig, PhimoeConfig, Qwen3MoeConfig
 
+from llmgym.demo import TINY_PATH
 from llmgym.errors import ModelError
 from llmgym.learn.checkpoint import save_checkpoint
 from llmgym.learn.learner import Learner
 from llmgym.learn.losses import ClippedPolicyLoss
 from llmgym.learn.policy import Policy
 from llmgym.learn.reference import Reference
-from llmgym.models import TINY_PATH
 from llmgym.models.causal_lm import load_causal_lm, load_reward_model
 from llmgym.models.lora import add_adapters, merged_weights, plain_copy
 

@@ -19,10 +19,10 @@ from transformers import (
     Qwen2ForSequenceClassification,
 )
 
+from llmgym.demo import TINY_PATH
 from llmgym.errors import ModelError
 from llmgym.learn.checkpoint import save_checkpoint
 from llmgym.learn.reward_model import RewardModel, RewardModelScorer
-from llmgym.models import TINY_PATH
 from llmgym.scorers import resolve_scorer
 from llmgym.types import Episode, Message, Turn
 

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from llmgym.models.compat import architectures, examine, heading, row
+from llmgym.compat import architectures, examine, heading, row
 
 DOCS = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
 
 
 def test_the_documentation_has_a_line_for_every_architecture_and_no_other() -> None:
     _, _, rest = DOCS.partition(heading())
-    assert rest, "docs/models.md has another table than `python -m llmgym.models.compat` makes"
+    assert rest, "docs/models.md has another table than `python -m llmgym.compat` makes"
     table = rest.partition("\n\n")[0].splitlines()
     assert [line.split("|")[1].strip() for line in table] == architectures()
 

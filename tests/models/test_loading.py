@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
+from llmgym.demo import TINY_PATH
 from llmgym.errors import ModelError
-from llmgym.models import TINY_PATH
 from llmgym.models.causal_lm import find_model, load_causal_lm
 
 

@@ -10,12 +10,12 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from llmgym.agents import GRPO
+from llmgym.demo import TINY_PATH
+from llmgym.demo.teacher import guess, lessons
+from llmgym.demo.tiny import Recipe, as_llama, build, grow, loss_of, make_model, make_tokenizer
 from llmgym.envs.aiops.incident import generate_incident
 from llmgym.envs.aiops.world import DIFFICULTIES
-from llmgym.models import TINY_PATH
 from llmgym.models.causal_lm import load_causal_lm
-from llmgym.models.teacher import guess, lessons
-from llmgym.models.tiny import Recipe, as_llama, build, grow, loss_of, make_model, make_tokenizer
 from llmgym.rollout.chat import ChatCodec
 
 

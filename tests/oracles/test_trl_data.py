@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from llmgym.data.preferences import generate_preferences, write_preferences
+from llmgym.demo import TINY_PATH
 from llmgym.learn.reward_model import RewardModel
-from llmgym.models import TINY_PATH
 
 pytest.importorskip("trl", reason="see `make oracles`")
 from datasets import Dataset

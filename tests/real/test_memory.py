@@ -15,7 +15,7 @@ import json, resource, sys
 from llmgym.agents import GRPO
 
 small = {"prompts_per_step": 8, "group_size": 4, "max_tokens": 24, "eval_episodes": 0}
-agent = GRPO(model=sys.argv[1], output_dir=sys.argv[2], **small)
+agent = GRPO(env="AIOpsTriage", model=sys.argv[1], output_dir=sys.argv[2], **small)
 needs = agent.trainer.student.needs(agent.trainer.learner)
 agent.train(steps=1)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

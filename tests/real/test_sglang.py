@@ -34,6 +34,7 @@ def test_what_sglang_sampled_has_the_log_probs_of_transformers_which_are_the_emb
 
 def test_grpo_trains_through_sglang_which_follows_the_learner(real_model: Path, tmp_path: Path) -> None:
     agent = GRPO(
+        env="AIOpsTriage",
         model=str(real_model),
         scorer=lambda episode: float(len("".join(episode.actions))),  # siblings differ in it
         engine="sglang",

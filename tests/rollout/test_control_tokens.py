@@ -8,8 +8,8 @@ from families import tokenizer_of
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from llmgym.demo.tiny import CHATML
 from llmgym.errors import ModelError
-from llmgym.models.tiny import CHATML
 from llmgym.rollout.chat import ChatCodec
 from llmgym.types import Message
 

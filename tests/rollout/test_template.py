@@ -13,11 +13,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 import llmgym
 from llmgym.config.choices import History
 from llmgym.config.sections import Sampling
+from llmgym.demo.tiny import CHATML
 from llmgym.engines.base import GenerationRequest
 from llmgym.engines.local.engine import LocalEngine
 from llmgym.engines.scripted import ScriptedEngine
 from llmgym.errors import ModelError
-from llmgym.models.tiny import CHATML
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector, Task
 from llmgym.rollout.run_time import run_time, set_run_time

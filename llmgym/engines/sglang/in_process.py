@@ -54,7 +54,7 @@ class InProcess(Worker):
 
     async def launch(self) -> None:
         """Make the engine, in this thread: its children end when the thread that made them does."""
-        import sglang
+        import sglang  # half a minute to import, and only in the thread that runs it
 
         others = multiprocessing.active_children()
         try:

@@ -16,8 +16,8 @@ def main() -> None:
     """Run a server until standard input is closed. This process has to lead its own group."""
     options = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    from sglang.srt.entrypoints.http_server import launch_server
-    from sglang.srt.server_args import ServerArgs
+    from sglang.srt.entrypoints.http_server import launch_server  # after the watch over the parent has begun
+    from sglang.srt.server_args import ServerArgs  # likewise
 
     launch_server(ServerArgs(**options))
 

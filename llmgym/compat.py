@@ -1,6 +1,6 @@
 """Which architectures llmgym runs and trains: every decoder-only one that transformers has, tried.
 
-``python -m llmgym.models.compat`` makes a small model of each with random weights, and compares what llmgym computes
+``python -m llmgym.compat`` makes a small model of each with random weights, and compares what llmgym computes
 with transformers' own forward pass, in float64, over each conversation alone. The conversations are longer than every
 window, and as long as a context may be whose rotary frequencies would switch.
 """
@@ -29,12 +29,12 @@ from transformers import (
 from transformers.utils import logging
 
 from llmgym.config.sections import Sampling
+from llmgym.demo import TINY_PATH
 from llmgym.engines.base import GenerationRequest
 from llmgym.engines.local.engine import LocalEngine
 from llmgym.errors import ModelError
 from llmgym.learn.policy import Policy
 from llmgym.learn.reward_model import RewardModel
-from llmgym.models import TINY_PATH
 from llmgym.models.context import longest_context, rope_switch
 from llmgym.models.lora import add_adapters, plain_copy
 

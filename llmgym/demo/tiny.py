@@ -1,7 +1,7 @@
-"""The recipe of the bundled model: ``python -m llmgym.models.tiny build``.
+"""The recipe of the bundled model: ``python -m llmgym.demo.tiny build``.
 
 A Llama of under a million parameters with a byte-level tokenizer of its own, trained from
-nothing on the lessons of `llmgym.models.teacher`, for whoever has neither a network nor a
+nothing on the lessons of `llmgym.demo.teacher`, for whoever has neither a network nor a
 GPU. It can do nothing but triage, and does that right about a third of the time when
 sampled at temperature 1. The same seed gives the same weights on the same machine. It is
 trained in bfloat16, which takes longer on a processor that has no instructions for it.
@@ -21,8 +21,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from llmgym.models import TINY_PATH
-from llmgym.models.teacher import Lesson, lessons
+from llmgym.demo import TINY_PATH
+from llmgym.demo.teacher import Lesson, lessons
 from llmgym.rollout.chat import ChatCodec
 
 WORDS = r"\[[A-Z]\d+\]| ?[A-Za-z_]+| ?\p{Han}+| ?\d{1,2}| ?[^\sA-Za-z\d]+|\s"
@@ -240,7 +240,7 @@ def train(model: Qwen2ForCausalLM, codec: ChatCodec, recipe: Recipe) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Build the bundled model."""
-    parser = argparse.ArgumentParser(prog="python -m llmgym.models.tiny", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m llmgym.demo.tiny", description=__doc__)
     parser.add_argument("command", choices=["build"])
     parser.add_argument("--out", type=Path, default=TINY_PATH, help="directory to write; default: the package's own")
     parser.add_argument("--seed", type=int, default=Recipe.seed)

@@ -1,0 +1,52 @@
+"""Presets: models that go by a name of their own, with the options that suit them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmgym.config.base import read_yaml
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named model.
+
+    Attributes:
+        weights: Its directory, as transformers loads it.
+        env: The environment that it was made for.
+        options: What suits it, whatever the algorithm.
+        algorithms: The same for single algorithms, by their names.
+    """
+
+    weights: Path
+    env: str
+    options: Mapping[str, Any]
+    algorithms: Mapping[str, Mapping[str, Any]]
+
+    def options_of(self, algorithm: str) -> dict[str, Any]:
+        """Return the options that suit it with an algorithm."""
+        return {"env": self.env, **self.options, **self.algorithms.get(algorithm, {})}
+
+
+_FILES: dict[str, Path] = {}
+
+
+def register_model(name: str, file: Path) -> None:
+    """Let a model go by a name; a YAML file holds what `Preset` has, the weights beside it."""
+    _FILES[name] = file
+
+
+def preset_of(model: str) -> Preset | None:
+    """Return the preset of a model; None if it is a directory or of a hub."""
+    if model not in _FILES:
+        return None
+    file = _FILES[model]
+    values = read_yaml(file)
+    return Preset(file.parent / values["weights"], values["env"], values["options"], values["algorithms"])
+
+
+def directory_of(model: str) -> str:
+    """Return the directory or hub name that a model is loaded from."""
+    preset = preset_of(model)
+    return model if preset is None else str(preset.weights)

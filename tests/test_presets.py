@@ -1,0 +1,49 @@
+"""A model that ships with llmgym brings the options that suit it; any other model gets the algorithm's own."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmgym.agents import DPO, GRPO, PPO, SFT
+from llmgym.config.presets import preset_of
+from llmgym.demo import TINY_PATH
+from llmgym.errors import ConfigError
+from llmgym.train.agent import Agent
+
+
+@pytest.mark.parametrize(("agent", "rate", "usual"), [(GRPO, 5e-4, 1e-6), (DPO, 1e-4, 1e-6), (SFT, 5e-4, 1e-5)])
+def test_the_bundled_model_has_learning_rates_of_its_own(agent: type[Agent], rate: float, usual: float) -> None:
+    assert agent().config.learning_rate == rate
+    assert agent(learning_rate=2e-3).config.learning_rate == 2e-3
+    assert agent(model=str(TINY_PATH), env="AIOpsTriage").config.learning_rate == usual
+
+
+def test_what_is_given_counts_for_more_than_a_preset() -> None:
+    assert PPO().learning_rates == {"critic_network": 1e-3}
+    assert PPO(critic_learning_rate=1e-2).learning_rates == {"critic_network": 1e-2}
+    assert not GRPO(measure_kl="never").keeps_reference
+    assert GRPO().keeps_reference
+
+
+def test_a_model_of_ones_own_is_asked_which_environment_it_shall_play(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="env: expected an environment"):
+        GRPO(model=str(TINY_PATH), output_dir=tmp_path).train(steps=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_has_no_preset() -> None:
+    assert preset_of(str(TINY_PATH)) is None
+    preset = preset_of("tiny")
+    assert preset is not None
+    assert preset.weights == TINY_PATH
+
+
+def test_that_the_bundled_model_can_do_nothing_but_triage_is_said_before_a_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options: dict[str, Any] = {"prompts_per_step": 1, "group_size": 2, "max_tokens": 4, "eval_episodes": 0}
+    GRPO(env="benchmarks.where_is:WhereIs", output_dir=tmp_path, **options).train(steps=1)
+    assert "'tiny' was made for llmgym/AIOpsTriage-v0 and can do nothing else" in capsys.readouterr().out
+    GRPO(env="AIOpsTriage", output_dir=tmp_path, **options).train(steps=1)
+    assert "can do nothing else" not in capsys.readouterr().out
