@@ -1,0 +1,60 @@
+"""Words that read like a translation, and what to write instead; part of `make lint`.
+
+    python -m tools.words [FILE ...]
+
+Looks at comments, docstrings, messages and pages. The glossary in CONTRIBUTING.md says which words the
+project uses for what.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+INSTEAD = {
+    r"(?<!token )\bby token\b": "per token",
+    r"\bat the most\b": "at most",
+    r"\bat the least\b": "at least",
+    r"\bin the place of\b": "in place of",
+    r"\bbeside each other\b": "side by side",
+    r"\bbehind (each|one an)other\b|\bone behind the other\b": "one after another",
+    r"\bbehind (the|its|any|a|an|every|each|it|them|some|those|these)\b(?! (engine protocol|attention interface))": "after",
+    r"\bstands? (in|at|behind|beside|before|there|together|once|where|with)\b": "is, are",
+    r"\b(one|idea) a (file|line)\b": "per file, per line",
+    r"\bwhat (\w+ )?needs to know\b": "options of",
+    r"\bfor want of\b": "because there is no",
+    r"\bin the same way as\b": "like",
+    r"\bto be had\b": "available",
+}
+"""A regular expression for each, and what is written instead."""
+
+
+def findings(path: Path) -> Iterator[str]:
+    """Yield a line for every such word of a file: where it is, and what to write instead."""
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        for pattern, instead in INSTEAD.items():
+            if (match := re.search(pattern, line, re.IGNORECASE)) is not None:
+                yield f"{path.relative_to(ROOT)}:{number}: {match[0]!r}: write {instead!r}"
+
+
+def texts() -> list[Path]:
+    """Return the files that people read."""
+    folders = [ROOT / name for name in ("llmgym", "docs", "examples")]
+    inside = [path for folder in folders for kind in ("*.py", "*.md") for path in folder.rglob(kind)]
+    return sorted([*inside, ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
+
+
+def main() -> int:
+    """Print the findings; returns the exit code, 1 if there are some."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="*", type=Path, help="all that people read, unless given")
+    files = [path.resolve() for path in parser.parse_args().files] or texts()
+    found = [line for path in files for line in findings(path)]
+    print(*found, sep="\n", end="\n" if found else "")
+    return int(bool(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
