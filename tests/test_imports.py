@@ -69,6 +69,11 @@ def test_no_arrow_runs_back_up(module: str, path: Path) -> None:
         assert layer_of(imported) <= layer_of(module), f"{module} imports {imported}"
 
 
+def test_what_supervises_servers_knows_none_of_them() -> None:
+    for path in (PACKAGE / "engines" / "served").glob("*.py"):
+        assert "sglang" not in path.read_text(encoding="utf-8").lower(), f"{path}: that belongs into a dialect"
+
+
 def loaded_by(statement: str) -> set[str]:
     program = f"import sys\n{statement}\nprint(*sys.modules)"
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
