@@ -22,6 +22,8 @@ class FakeServer:
     Attributes:
         calls: The paths that were asked, in order, without /health.
         hold: Requests that have to be under way before any is answered.
+        keeps_holding: Whether that goes for those after them, too.
+        gave_up: Whether it was told to answer whatever there is.
         weight_version: What it says its weights are.
         weights: What was in the directory that it last read.
         refusals: How often it will refuse weights over a group.
@@ -36,6 +38,7 @@ class FakeServer:
         self.weights: dict[str, Tensor] = {}
         self.full = asyncio.Event()
         self._hold = 0
+        self.keeps_holding = self.gave_up = False
         self.under_way = self.most_under_way = 0
         self.odd: list[tuple[int, dict[str, Any]]] = []
         self.flushes = True
@@ -59,6 +62,11 @@ class FakeServer:
     def hold(self, requests: int) -> None:
         self._hold, self.most_under_way = requests, 0
         self.full.clear()
+
+    def give_up(self) -> None:
+        """Answer all from now on. Called in the server's loop."""
+        self.gave_up = True
+        self.full.set()
 
     def start(self) -> None:
         self._run(self._start())
@@ -169,9 +177,12 @@ class FakeServer:
         version = self.weight_version
         self.under_way += 1
         self.most_under_way = max(self.under_way, self.most_under_way)
+        full = self.full
         if self.most_under_way >= self.hold:
-            self.full.set()
-        await self.full.wait()
+            full.set()
+        if full.is_set() and self.keeps_holding and not self.gave_up:
+            self.full, self.most_under_way = asyncio.Event(), 0
+        await full.wait()
         self.under_way -= 1
         sampled = [[-0.5, len(body["input_ids"]), None]] * 3
         meta = {"finish_reason": {"type": "stop"}, "output_token_logprobs": sampled, "weight_version": version}

@@ -1,6 +1,6 @@
 """The protocol between the collector and whatever samples: submit, then wait for whoever is done."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
@@ -113,10 +113,19 @@ class Engine(Protocol):
 
 @runtime_checkable
 class Polls(Protocol):
-    """An engine that samples a little at a time, so that others can move in between."""
+    """An engine that need not be waited for, so that others can move in between."""
 
     def poll(self) -> list[Completion]:
         """Sample for a moment, such as a token per request; return what has finished, which may be nothing."""
+        ...
+
+
+@runtime_checkable
+class SamplesElsewhere(Polls, Protocol):
+    """An engine that samples whether or not it is polled, and tells when polling it is of use."""
+
+    def on_finished(self, tell: Callable[[], object]) -> None:
+        """From now on have `tell` called, in any thread, behind everything new that `poll` will return or raise."""
         ...
 
 

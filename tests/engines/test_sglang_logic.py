@@ -1,5 +1,6 @@
 """What stands around SGLang: routing, replay, versions, limits. Against a small HTTP server of the same calls."""
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -270,6 +271,31 @@ def test_a_request_that_came_to_nothing_is_sent_again(odd: tuple[int, dict[str, 
     engine.submit([ask(1)])
     with pytest.raises(EngineError, match="sent 4 times"):
         engine.wait()
+    engine.close()
+
+
+def test_polling_takes_no_time_and_whoever_asked_is_told_when_it_is_of_use(fakes: list[FakeServer]) -> None:
+    engine = connect(fakes[0])
+    told = threading.Semaphore(0)
+    engine.on_finished(told.release)
+    assert engine.poll() == []
+    fakes[0].hold = 2
+    engine.submit([ask(0)])
+    assert not told.acquire(timeout=0.2)
+    assert engine.poll() == []
+    engine.submit([ask(1)])
+    found = []
+    while len(found) < 2:
+        assert told.acquire(timeout=5)
+        found += [completion.request_id for completion in engine.poll()]
+    assert sorted(found) == [0, 1]
+    fakes[0].odd = [(400, {"error": "no"})]
+    engine.submit([ask(2)])
+    while not told.acquire(timeout=5) or engine._done.empty():
+        pass
+    with pytest.raises(EngineError, match="refuses"):
+        engine.poll()
+    assert engine.wait() == []
     engine.close()
 
 

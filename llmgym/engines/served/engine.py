@@ -91,6 +91,7 @@ class ServedEngine:
         self._home: dict[int, _Seat] = {}  # by episode
         self._done: queue.SimpleQueue[Completion | Exception] = queue.SimpleQueue()
         self._unfinished = 0
+        self._tell: Callable[[], object] = lambda: None
         self._requests: set[asyncio.Task[None]] = set()
         self._lent = False
         self._thread = LoopThread()
@@ -128,14 +129,24 @@ class ServedEngine:
         Raises:
             EngineError: A request cannot be answered, or no worker is left.
         """
-        finished: list[Completion] = []
-        while self._unfinished and not (finished and self._done.empty()):
-            result = self._done.get()
-            self._unfinished -= 1
-            if isinstance(result, Exception):
-                raise result
-            finished.append(result)
+        if not self._unfinished:
+            return []
+        return [self._next(), *self.poll()]
+
+    def poll(self) -> list[Completion]:
+        """Return what has finished, at once.
+
+        Raises:
+            EngineError: See `wait`.
+        """
+        finished = []
+        while not self._done.empty():
+            finished.append(self._next())
         return finished
+
+    def on_finished(self, tell: Callable[[], object]) -> None:
+        """Have `tell` called whenever `poll` has something new."""
+        self._tell = tell
 
     def abort(self) -> None:
         """Drop every request and forget every episode."""
@@ -175,6 +186,13 @@ class ServedEngine:
         self._thread.close()
         shutil.rmtree(self._directory, ignore_errors=True)
 
+    def _next(self) -> Completion:
+        result = self._done.get()
+        self._unfinished -= 1
+        if isinstance(result, Exception):
+            raise result
+        return result
+
     # What runs in the event loop.
 
     async def _start(self) -> None:
@@ -202,8 +220,9 @@ class ServedEngine:
     async def _answer(self, request: GenerationRequest, done: "queue.SimpleQueue[Completion | Exception]") -> None:
         try:
             done.put(await self._complete(request))
-        except Exception as error:  # noqa: BLE001 - `wait` raises it where somebody listens
+        except Exception as error:  # noqa: BLE001 - `wait` and `poll` raise it where somebody listens
             done.put(error)
+        self._tell()
 
     async def _complete(self, request: GenerationRequest) -> Completion:
         """Have one request answered, by as many workers as it takes."""
