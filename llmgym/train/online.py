@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from llmgym.config.sections import OnlineConfig, PolicyGradientConfig
-from llmgym.engines.base import LendsMemory
+from llmgym.engines.base import LendsMemory, require_log_probs, taking_weights
 from llmgym.envs.seeds import training_seeds
 from llmgym.errors import TrainingError
 from llmgym.evaluate import summarise
@@ -54,6 +54,11 @@ class OnlineTraining(Training):
         self.collector = self.make_collector(self.envs, agent.scorer)
         self._told: set[str] = set()
         self._unscored = 0  # steps in a row without a score
+
+    def check(self) -> None:
+        """Refuse an engine that does not take weights or does not count log-probabilities."""
+        taking_weights(self.engine)
+        require_log_probs(self.engine)
 
     def time_of_run(self, needs: Needs, steps: int) -> str:
         """Say how long it takes if all replies are as long as they may be."""

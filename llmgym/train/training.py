@@ -14,7 +14,7 @@ from tensordict import TensorDict
 from transformers import PreTrainedModel
 
 from llmgym.config.sections import AgentConfig
-from llmgym.engines.base import Engine
+from llmgym.engines.base import Engine, taking_weights
 from llmgym.engines.make import engine_kind, make_engine
 from llmgym.envs.text_env import TextEnv
 from llmgym.envs.vector import TextVectorEnv
@@ -173,7 +173,7 @@ class Training(Loop):
 
     def _hand_over(self, step: int) -> None:
         """Give the engine the weights that a step ended with."""
-        self.engine.load_weights(merged_weights(self.model), version=step)
+        taking_weights(self.engine).load_weights(merged_weights(self.model), version=step)
 
 
 def _few_tokens(model: PreTrainedModel) -> TensorDict:

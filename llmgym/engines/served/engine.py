@@ -10,7 +10,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from llmgym.engines.base import Completion, GenerationRequest, require_room
 from llmgym.engines.served.dialect import TransientError, WorkerLostError
@@ -71,6 +71,8 @@ class ServedEngine:
     Raises:
         EngineError: A worker does not start or does not fit.
     """
+
+    counts_log_probs: Literal[True] = True
 
     def __init__(
         self,
