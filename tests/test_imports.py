@@ -94,6 +94,11 @@ def test_imports_inside_functions_are_few_and_say_why() -> None:
     assert all("  # " in line for line in found.values()), found
 
 
+def test_what_supervises_servers_knows_none_of_them() -> None:
+    for path in (PACKAGE / "engines" / "served").glob("*.py"):
+        assert "sglang" not in path.read_text(encoding="utf-8").lower(), f"{path}: that belongs into a dialect"
+
+
 def loaded_by(statement: str) -> set[str]:
     program = f"import sys\n{statement}\nprint(*sys.modules)"
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

@@ -6,7 +6,7 @@ from typing import Any
 from benchmarks.sides.rollout import rollout
 from benchmarks.sides.sglang_cpu import OPTIONS
 from benchmarks.work import Work
-from llmgym.engines.sglang.engine import SGLangEngine
+from llmgym.engines.served.engine import ServedEngine
 from llmgym.engines.sglang.in_process import InProcess
 
 
@@ -22,7 +22,7 @@ class Unending(InProcess):
 def load(model: str, dtype: str) -> Callable[[Work], list[list[list[int]]]]:
     """Start the engine and return its rollout."""
     worker = Unending(model, {"dtype": dtype, **OPTIONS})
-    engine = SGLangEngine([worker])
+    engine = ServedEngine([worker])
 
     def flushed(work: Work) -> list[list[list[int]]]:
         worker._engine.flush_cache()  # nothing is left of the repeat before

@@ -1,11 +1,11 @@
 """The protocol between the collector and whatever samples: submit, then wait for whoever is done."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from llmgym.config.sections import Sampling
-from llmgym.errors import ContextOverflowError
+from llmgym.errors import ConfigError, ContextOverflowError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +47,8 @@ class Completion:
     Attributes:
         request_id: The request it answers.
         tokens: The sampled tokens, the stop token included if there was one.
-        log_probs: Their log-probabilities under the distribution they were sampled from.
+        log_probs: Their log-probabilities under the distribution they were sampled from; zeros from an engine
+            that does not `CountsLogProbs`.
         finish_reason: Why sampling stopped.
         weight_version: The weights that sampled it. A collector refuses a reply whose version
             is not the engine's own.
@@ -74,7 +75,10 @@ def require_room(request: GenerationRequest, context_length: int) -> None:
 
 
 class Engine(Protocol):
-    """Samples replies to any number of requests at once."""
+    """Samples replies to any number of requests at once.
+
+    This is all that playing and evaluating take. What else an engine can do is a protocol of its own, below.
+    """
 
     @property
     def weight_version(self) -> int:
@@ -102,10 +106,6 @@ class Engine(Protocol):
         """Forget episodes that are over, so that their cache can go to others."""
         ...
 
-    def load_weights(self, weights: Iterable[tuple[str, "Tensor"]], version: int) -> None:
-        """Sample with these weights from now on; nothing may be under way."""
-        ...
-
     def close(self) -> None:
         """Give back what the engine holds."""
         ...
@@ -113,10 +113,38 @@ class Engine(Protocol):
 
 @runtime_checkable
 class Polls(Protocol):
-    """An engine that samples a little at a time, so that others can move in between."""
+    """An engine that need not be waited for, so that others can move in between."""
 
     def poll(self) -> list[Completion]:
         """Sample for a moment, such as a token per request; return what has finished, which may be nothing."""
+        ...
+
+
+@runtime_checkable
+class SamplesElsewhere(Polls, Protocol):
+    """An engine that samples whether or not it is polled, and tells when polling it is of use."""
+
+    def on_finished(self, tell: Callable[[], object]) -> None:
+        """From now on have `tell` called, in any thread, behind everything new that `poll` will return or raise."""
+        ...
+
+
+@runtime_checkable
+class TakesWeights(Protocol):
+    """An engine that can follow what a learner does to the weights."""
+
+    def load_weights(self, weights: Iterable[tuple[str, "Tensor"]], version: int) -> None:
+        """Sample with these weights from now on; nothing may be under way."""
+        ...
+
+
+@runtime_checkable
+class CountsLogProbs(Protocol):
+    """An engine that says how likely each token was that it sampled."""
+
+    @property
+    def counts_log_probs(self) -> Literal[True]:
+        """That it does; an engine that does not has no such attribute."""
         ...
 
 
@@ -127,3 +155,30 @@ class LendsMemory(Protocol):
     def lend_memory(self) -> None:
         """Give the accelerator's memory back until `load_weights`; nothing may be under way."""
         ...
+
+
+def taking_weights(engine: Engine) -> TakesWeights:
+    """Return an engine that training can hand weights to.
+
+    Raises:
+        ConfigError: It takes none.
+    """
+    if not isinstance(engine, TakesWeights):
+        raise ConfigError(
+            f"{type(engine).__name__} takes no weights: it can play and evaluate, but training expects an engine that "
+            "samples with what was learnt, one with load_weights."
+        )
+    return engine
+
+
+def require_log_probs(engine: Engine) -> None:
+    """Refuse an engine whose replies cannot be learnt from.
+
+    Raises:
+        ConfigError: It does not count log-probabilities.
+    """
+    if not isinstance(engine, CountsLogProbs):
+        raise ConfigError(
+            f"{type(engine).__name__} does not count log-probabilities: it can play and evaluate, but learning from "
+            "its replies expects an engine that says how likely each token was, one with counts_log_probs."
+        )

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from transformers import PreTrainedModel
@@ -10,6 +11,10 @@ from llmgym.config.choices import EngineKind
 from llmgym.config.sections import Engine as EngineConfig
 from llmgym.engines.base import Engine
 from llmgym.engines.local.engine import LocalEngine
+from llmgym.engines.served.engine import ServedEngine
+from llmgym.engines.served.worker import Worker
+from llmgym.engines.sglang.dialect import SGLang
+from llmgym.engines.sglang.in_process import InProcess
 from llmgym.engines.sglang.versions import installed_version
 from llmgym.errors import ConfigError
 from llmgym.models.lora import has_adapters, merged_weights, plain_copy
@@ -80,26 +85,26 @@ def make_engine(
             "an SGLang in this process is given the tensors themselves."
         )
 
-    from llmgym.engines.sglang.engine import SGLangEngine  # these need the extra `sglang`
-    from llmgym.engines.sglang.in_process import InProcess  # see above
-    from llmgym.engines.sglang.worker import Worker  # see above
-
-    model_path = os.path.expanduser(model_path)
-    common = {"skip_tokenizer_init": text_of is None, **({"dtype": dtype} if dtype else {}), **config.arguments}
+    model_path, dialect = os.path.expanduser(model_path), SGLang()
+    arguments = partial(
+        dialect.arguments,
+        config.arguments,
+        seed=seed,
+        # NCCL has no two members on one GPU, and the learner is on the first.
+        first_gpu=1 if transfer == "group" and model.device.type == "cuda" else 0,
+        dtype=dtype,
+        strings=text_of is not None,
+    )
     workers: list[Worker]
     if urls or servers:
-        from llmgym.engines.sglang.server import OwnServer, Server  # see above
+        from llmgym.engines.served.server import OwnServer, Server  # needs aiohttp, of the extra `sglang`
 
-        gpus = 0 if common.get("device") == "cpu" else int(common.get("tp_size", 1))
-        # NCCL has no two members on one GPU, and the learner is on the first.
-        first = int(common.pop("base_gpu_id", 1 if transfer == "group" and model.device.type == "cuda" else 0))
-        workers = [Server(url, os.environ.get(KEY_VARIABLE), transfer=transfer) for url in urls] or [
-            OwnServer(model_path, {"random_seed": seed + i, **common, "base_gpu_id": first + i * gpus}, i, transfer)
-            for i in range(servers)
+        workers = [Server(dialect, url, os.environ.get(KEY_VARIABLE), transfer=transfer) for url in urls] or [
+            OwnServer(dialect, model_path, arguments(number=i), i, transfer) for i in range(servers)
         ]
     else:
-        workers = [InProcess(model_path, {"random_seed": seed, **common})]
-    engine = SGLangEngine(
+        workers = [InProcess(model_path, arguments(number=0))]
+    engine = ServedEngine(
         workers, context_length=context_length, directory=config.weights_dir, text_of=text_of, notify=notify
     )
     if urls:  # whatever they have: the learner's weights are the ones to sample with

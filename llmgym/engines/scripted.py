@@ -1,7 +1,7 @@
 """`ScriptedEngine`: replies from a function, for the fast tests of everything around an engine."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from llmgym.engines.base import Completion, GenerationRequest
 
@@ -14,6 +14,8 @@ class ScriptedEngine:
         context_length: Tokens of prompt and reply that fit.
         order: Picks which of the waiting requests finish next; all of them by default.
     """
+
+    counts_log_probs: Literal[True] = True
 
     def __init__(
         self,

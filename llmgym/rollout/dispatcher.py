@@ -1,8 +1,10 @@
 """`Dispatcher`: between coroutines that each ask for one reply, and an engine that samples many at once."""
 
 import asyncio
+import contextlib
+from collections.abc import Callable
 
-from llmgym.engines.base import Completion, Engine, GenerationRequest, Polls
+from llmgym.engines.base import Completion, Engine, GenerationRequest, Polls, SamplesElsewhere
 from llmgym.errors import StaleCompletionError
 
 
@@ -11,6 +13,7 @@ class Dispatcher:
 
     The engine samples only when no coroutine can move, so that what they ask for is sampled together. One that waits
     for something else, an environment's answer say, is not waited for: the others' replies are sampled meanwhile.
+    While an engine samples elsewhere, in a server say, coroutines move and ask for more.
 
     Args:
         engine: Who samples. Nobody else asks it for replies meanwhile.
@@ -39,19 +42,34 @@ class Dispatcher:
 
     async def serve(self) -> None:
         """Have replies sampled until cancelled."""
+        if elsewhere := isinstance(self._engine, SamplesElsewhere):
+            self._engine.on_finished(self._waker())
         while True:
             await self._nobody_moves()
             if self._asked or self._over:
                 self._engine.submit(self._asked)
                 self._engine.release(self._over)
                 self._asked, self._over = [], []
-            if not self._replies:
-                self._moved.clear()
-                await self._moved.wait()
-                continue
-            for completion in self._engine.poll() if isinstance(self._engine, Polls) else self._engine.wait():
+            completions = self._completions() if self._replies else []
+            for completion in completions:
                 self._check_version(completion)
                 self._replies.pop(completion.request_id).set_result(completion)
+            if not self._replies or (elsewhere and not completions):
+                self._moved.clear()
+                await self._moved.wait()
+
+    def _completions(self) -> list[Completion]:
+        return self._engine.poll() if isinstance(self._engine, Polls) else self._engine.wait()
+
+    def _waker(self) -> Callable[[], None]:
+        """Return what wakes `serve` from any thread."""
+        loop = asyncio.get_running_loop()
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(self._moved.set)
+
+        return wake
 
     async def _nobody_moves(self) -> None:
         """Return when every coroutine waits: for a reply, or for something outside."""

@@ -11,7 +11,7 @@ from tensordict import TensorDict
 
 from llmgym.config.presets import directory_of
 from llmgym.config.sections import AgentConfig
-from llmgym.engines.base import Engine
+from llmgym.engines.base import Engine, taking_weights
 from llmgym.engines.make import engine_kind, make_engine
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import ConfigError
@@ -113,14 +113,16 @@ class Actor:
     # What a trainer asks for.
 
     def begin(self, learner: Learner) -> None:
-        """Let the learner take the policy as it is for its reference, if one is kept."""
+        """Refuse an engine that takes no weights; let the learner keep the policy as its reference, if it has one."""
+        if self._plays:
+            taking_weights(self.engine)
         if self._keeps_reference:
             learner.keep_reference(self.policy)
 
     def hand_over(self, version: int) -> None:
         """Give the engine the weights as they are now."""
         if self._plays:
-            self.engine.load_weights(merged_weights(self.model), version=version)
+            taking_weights(self.engine).load_weights(merged_weights(self.model), version=version)
 
     def needs(self, learner: Learner) -> Needs:
         """Return what a training step will take, from a forward and a backward pass over a few tokens."""

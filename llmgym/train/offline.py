@@ -59,6 +59,9 @@ class OfflineSteps:
         self._size, self._writer = data.batch_size, writer
         self._device = next(learner.loss.parameters()).device
 
+    def begin(self) -> None:
+        """Do nothing: examples were looked at when they were read."""
+
     def experience(self, step: int) -> Experience:
         """Draw a step's examples, and let the algorithm make a batch of them."""
         indices = drawn(step, self._size, len(self.examples), self.algorithm.config.run.seed)

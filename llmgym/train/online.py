@@ -12,7 +12,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from llmgym.config.sections import PolicyGradientConfig
-from llmgym.engines.base import LendsMemory
+from llmgym.engines.base import LendsMemory, require_log_probs
 from llmgym.envs.experts import expert_env
 from llmgym.envs.seeds import training_seeds
 from llmgym.errors import TrainingError
@@ -71,6 +71,10 @@ class OnlineSteps:
         self._unscored = 0  # steps in a row without a score
         if algorithm.learns_from_expert:
             expert_env(self.envs.envs[0])  # refused before anything is played
+
+    def begin(self) -> None:
+        """Refuse an engine that does not say how likely each token was."""
+        require_log_probs(self.actor.engine)
 
     def experience(self, step: int) -> Experience:
         """Play a step's groups, and let the algorithm make a batch of them."""

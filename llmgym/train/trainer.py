@@ -74,6 +74,10 @@ class Experience:
 class Steps(Protocol):
     """The two halves of a training step: what is learnt from, and the learning."""
 
+    def begin(self) -> None:
+        """Refuse what cannot be trained with, before anything is written."""
+        ...
+
     def experience(self, step: int) -> Experience:
         """Return what step number `step` learns from."""
         ...
@@ -169,6 +173,7 @@ class Trainer:
         """Train for `steps`, and write a run directory that is complete even if this is interrupted."""
         self._announce(steps)
         self.student.begin(self.learner)
+        self.steps.begin()
         directory, journal = self._open(steps)
         try:
             self._evaluate(journal, "before training")

@@ -123,6 +123,19 @@ def test_log_probs_equal_a_plain_forward_pass_over_three_ragged_turns(
             )
 
 
+def test_replies_begin_before_the_last_prompt_is_read(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "PREFILL_TOKENS", 100)
+    monkeypatch.setattr(scheduler, "PREFILL_TOKENS", 100)
+    engine = LocalEngine(model)
+    tokens = count_tokens(engine, monkeypatch)
+    engine.submit([request(i, [3 + i // 2, *range(10, 49)], max_tokens=50) for i in range(12)])  # six prompts of 40
+    engine.poll()
+    assert len(engine._scheduler.running) == 4  # siblings come together: two prompts
+    assert sum(tokens) <= 100
+    engine.poll()
+    assert len(engine._scheduler.running) == 12
+
+
 def test_the_same_request_gives_the_same_tokens_in_any_company(model: PreTrainedModel) -> None:
     prompt = list(range(10, 40))
     alone = LocalEngine(model)

@@ -24,10 +24,11 @@ from llmgym.agents.grpo import main
 from llmgym.config.sections import Sampling
 from llmgym.data.trajectories import read_trajectories
 from llmgym.engines.base import Completion, GenerationRequest
-from llmgym.engines.sglang.engine import SGLangEngine
+from llmgym.engines.served.engine import ServedEngine
+from llmgym.engines.served.server import OwnServer
+from llmgym.engines.served.worker import Worker
+from llmgym.engines.sglang.dialect import SGLang
 from llmgym.engines.sglang.in_process import InProcess
-from llmgym.engines.sglang.server import OwnServer
-from llmgym.engines.sglang.worker import Worker
 
 pytestmark = pytest.mark.slow
 
@@ -58,7 +59,7 @@ class Setup:
             return reply
 
         worker.answer = record  # type: ignore[method-assign]
-        self.engine = SGLangEngine([worker], notify=self.messages.append)
+        self.engine = ServedEngine([worker], notify=self.messages.append)
 
     def answer(self, requests: Iterable[GenerationRequest]) -> dict[int, Completion]:
         self.engine.submit(list(requests))
@@ -90,7 +91,7 @@ def sglang(
     model = random_model("qwen2", tie_word_embeddings=True)
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
-    worker = InProcess(str(path), CPU) if request.param == "in process" else OwnServer(str(path), CPU, 0)
+    worker = InProcess(str(path), CPU) if request.param == "in process" else OwnServer(SGLang(), str(path), CPU, 0)
     setup = Setup(worker, model)
     setup.answer(ask(i, range(3, 20 + i)) for i in range(4))
     yield setup
@@ -104,7 +105,7 @@ def ask(i: int, tokens: Iterable[int], **options: Any) -> GenerationRequest:
     return GenerationRequest(i, i, list(tokens), sampling.max_tokens, stop_token_ids, sampling, seed)
 
 
-def drain(engine: SGLangEngine) -> dict[int, Completion]:
+def drain(engine: ServedEngine) -> dict[int, Completion]:
     completions = {}
     while batch := engine.wait():
         completions.update({completion.request_id: completion for completion in batch})

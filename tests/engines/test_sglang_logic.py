@@ -1,23 +1,17 @@
 """What stands around SGLang: routing, replay, versions, limits. Against a small HTTP server of the same calls."""
 
-import asyncio
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from aiohttp import web
 from conftest import random_model
-from safetensors.torch import load_file
-from torch import Tensor
-from torch.distributed import Backend, BroadcastOptions, destroy_process_group
-from torch.distributed.distributed_c10d import PrefixStore, _new_process_group_helper, _world, rendezvous
+from fake_server import KEY, FakeServer
 
 from llmgym.config.choices import WeightTransfer
 from llmgym.config.sections import Engine as EngineConfig
@@ -26,182 +20,20 @@ from llmgym.engines import make
 from llmgym.engines.base import Completion, GenerationRequest
 from llmgym.engines.local.engine import LocalEngine
 from llmgym.engines.make import make_engine
-from llmgym.engines.sglang import engine as sglang_engine
-from llmgym.engines.sglang import in_process, server
-from llmgym.engines.sglang.engine import SGLangEngine
-from llmgym.engines.sglang.server import Server
-from llmgym.engines.sglang.weights import Weights
-from llmgym.engines.sglang.wire import TransientError, completion_of, payload_of
+from llmgym.engines.served import engine as served_engine
+from llmgym.engines.served.dialect import TransientError
+from llmgym.engines.served.engine import ServedEngine
+from llmgym.engines.served.server import OwnServer, Server
+from llmgym.engines.served.weights import Weights
+from llmgym.engines.sglang import dialect
+from llmgym.engines.sglang.dialect import SGLang
+from llmgym.engines.sglang.in_process import InProcess
 from llmgym.errors import ConfigError, ContextOverflowError, EngineError
-
-KEY = "secret"
-
-
-class FakeServer:
-    """Takes SGLang's calls and answers every prompt with its own length, three times.
-
-    Attributes:
-        calls: The paths that were asked, in order, without /health.
-        hold: Requests that have to be under way before any is answered.
-        weight_version: What it says its weights are.
-        weights: What was in the directory that it last read.
-        refusals: How often it will refuse weights over a group.
-        has_sessions: Whether an update has to be begun and ended.
-        odd: Answers to the next requests, instead of the usual one.
-    """
-
-    def __init__(self, version: str = "0.5.21") -> None:
-        self.version, self.weight_version = version, "default"
-        self.calls: list[str] = []
-        self.prompts: list[list[int]] = []
-        self.weights: dict[str, Tensor] = {}
-        self.full = asyncio.Event()
-        self._hold = 0
-        self.under_way = self.most_under_way = 0
-        self.odd: list[tuple[int, dict[str, Any]]] = []
-        self.flushes = True
-        self.refusals = 0
-        self.has_sessions, self.in_session = True, False
-        self.group: Any = None
-        self.loop = asyncio.new_event_loop()
-        self.port = 0
-        threading.Thread(target=self.loop.run_forever, daemon=True).start()
-        self.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def hold(self) -> int:
-        return self._hold
-
-    @hold.setter
-    def hold(self, requests: int) -> None:
-        self._hold, self.most_under_way = requests, 0
-        self.full.clear()
-
-    def start(self) -> None:
-        self._run(self._start())
-
-    def stop(self) -> None:
-        """Break all connections and listen no more, as a process that is killed."""
-        self._run(self._stop())
-
-    def close(self) -> None:
-        self.stop()
-        self._run(self._cancel_answers())
-        self.loop.call_soon_threadsafe(self.loop.stop)
-
-    def _run(self, coroutine: Any) -> None:
-        asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
-
-    async def _start(self) -> None:
-        app = web.Application(client_max_size=2**30)
-        app.router.add_route("*", "/{path:.*}", self._answer)
-        self.runner = web.AppRunner(app, shutdown_timeout=0.01)
-        await self.runner.setup()
-        site = web.TCPSite(self.runner, "127.0.0.1", self.port, backlog=4096)
-        await site.start()
-        self.port = self.runner.addresses[0][1]
-
-    async def _stop(self) -> None:
-        for connection in list(self.runner.server.connections if self.runner.server else []):
-            if connection.transport is not None:
-                connection.transport.abort()
-        await self.runner.cleanup()
-
-    async def _cancel_answers(self) -> None:
-        held = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in held:
-            task.cancel()
-        await asyncio.gather(*held, return_exceptions=True)
-
-    async def _answer(self, request: web.Request) -> web.Response:
-        if request.path == "/health":
-            return web.Response()
-        if request.headers.get("Authorization") != f"Bearer {KEY}":
-            return web.Response(status=401)
-        self.calls.append(request.path)
-        body = await request.json() if request.method == "POST" and request.can_read_body else {}
-        answer: dict[str, Any] = {}
-        if request.path == "/server_info":
-            answer = {"version": self.version, "max_req_input_len": 1000}
-        elif request.path == "/model_info":
-            answer = {"weight_version": self.weight_version}
-        elif request.path == "/flush_cache":
-            return web.Response(text="Cache flushed.", status=200 if self.flushes else 400)
-        elif request.path == "/update_weights_from_disk":
-            (file,) = Path(body["model_path"]).iterdir()
-            assert file.name == "model.safetensors"
-            self.weights = load_file(file)
-            self.weight_version = body["weight_version"]
-            answer = {"success": True, "message": ""}
-        elif request.path == "/init_weights_update_group":
-            await asyncio.to_thread(self._join, body)
-            answer = {"success": True, "message": ""}
-        elif request.path == "/update_weights_from_distributed":
-            assert self.in_session or not self.has_sessions
-            if self.refusals:
-                self.refusals -= 1
-                return web.json_response({"success": False, "message": "no"}, status=400)
-            await asyncio.to_thread(self._receive, body)
-            self.weight_version = body["weight_version"]
-            answer = {"success": True, "message": ""}
-        elif request.path in ("/begin_weight_update", "/end_weight_update"):
-            begins = request.path.startswith("/begin")
-            if not self.has_sessions:
-                return web.Response(status=404)
-            if begins == self.in_session:
-                return web.json_response({"success": False, "message": "a session is, or none is"}, status=400)
-            self.in_session = begins
-            answer = {"success": True, "message": ""}
-        elif request.path == "/destroy_weights_update_group":
-            destroy_process_group(self.group)
-            self.group = None
-            answer = {"success": True, "message": ""}
-        elif request.path == "/generate":
-            return await self._generate(body)
-        return web.json_response(answer)
-
-    def _join(self, body: dict[str, Any]) -> None:
-        """Join a group as SGLang does: by torch's way to make groups."""
-        address = f"tcp://{body['master_address']}:{body['master_port']}"
-        patience = timedelta(seconds=20)
-        store, rank, size = next(rendezvous(address, body["rank_offset"], body["world_size"], timeout=patience))
-        name, backend = body["group_name"], Backend(body["backend"])
-        self.group, _ = _new_process_group_helper(
-            size, rank, [], backend, PrefixStore(name, store), group_name=name, timeout=patience
-        )
-        _world.pg_group_ranks[self.group] = {member: member for member in range(size)}
-
-    def _receive(self, body: dict[str, Any]) -> None:
-        """Take the tensors that were announced."""
-        for name, dtype, shape in zip(body["names"], body["dtypes"], body["shapes"], strict=True):
-            tensor = torch.empty(shape, dtype=getattr(torch, dtype))
-            self.group.broadcast([tensor], BroadcastOptions()).wait()
-            self.weights[name] = tensor
-
-    async def _generate(self, body: dict[str, Any]) -> web.Response:
-        self.prompts.append(body["input_ids"])
-        if self.odd:
-            status, odd = self.odd.pop(0)
-            return web.json_response(odd, status=status)
-        version = self.weight_version
-        self.under_way += 1
-        self.most_under_way = max(self.under_way, self.most_under_way)
-        if self.most_under_way >= self.hold:
-            self.full.set()
-        await self.full.wait()
-        self.under_way -= 1
-        sampled = [[-0.5, len(body["input_ids"]), None]] * 3
-        meta = {"finish_reason": {"type": "stop"}, "output_token_logprobs": sampled, "weight_version": version}
-        return web.json_response({"meta_info": meta})
 
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sglang_engine, "_BACK_OFF", 0.02)
+    monkeypatch.setattr(served_engine, "_BACK_OFF", 0.02)
 
 
 @pytest.fixture
@@ -218,9 +50,9 @@ def connect(
     patience: float = 5.0,
     messages: list[str] | None = None,
     transfer: WeightTransfer = "directory",
-) -> SGLangEngine:
-    workers = [Server(fake.url, KEY, patience, transfer) for fake in fakes]
-    return SGLangEngine(workers, notify=[].append if messages is None else messages.append)
+) -> ServedEngine:
+    workers = [Server(SGLang(), fake.url, KEY, patience, transfer) for fake in fakes]
+    return ServedEngine(workers, notify=[].append if messages is None else messages.append)
 
 
 def ask(i: int, length: int = 5, *, episode: int | None = None, **options: Any) -> GenerationRequest:
@@ -230,7 +62,7 @@ def ask(i: int, length: int = 5, *, episode: int | None = None, **options: Any) 
     return GenerationRequest(i, home, [7] * length, sampling.max_tokens, stop_token_ids, sampling, seed)
 
 
-def drain(engine: SGLangEngine) -> dict[int, Completion]:
+def drain(engine: ServedEngine) -> dict[int, Completion]:
     completions = {}
     while batch := engine.wait():
         completions.update({completion.request_id: completion for completion in batch})
@@ -384,7 +216,7 @@ def test_a_server_that_stays_away_ends_the_run_with_a_message(fakes: list[FakeSe
     engine = connect(fakes[0], patience=0.2)
     fakes[0].stop()
     engine.submit([ask(0)])
-    with pytest.raises(EngineError, match="No SGLang is left"):
+    with pytest.raises(EngineError, match="No server is left"):
         engine.wait()
     engine.close()
 
@@ -392,7 +224,7 @@ def test_a_server_that_stays_away_ends_the_run_with_a_message(fakes: list[FakeSe
 def test_a_cache_that_cannot_be_flushed_is_not_sampled_from(fakes: list[FakeServer]) -> None:
     engine = connect(fakes[0], patience=0.2)
     fakes[0].flushes = False
-    with pytest.raises(EngineError, match="No SGLang is left"):
+    with pytest.raises(EngineError, match="No server is left"):
         engine.load_weights(WEIGHTS.items(), 1)
     assert "/update_weights_from_disk" not in fakes[0].calls
     assert fakes[0].calls.count("/pause_generation") == fakes[0].calls.count("/continue_generation")
@@ -418,7 +250,7 @@ def test_a_reply_that_was_sampled_past_a_stop_string_is_cut_where_the_string_is_
     sampled = [[-0.1 * i, token, None] for i, token in enumerate((97, 98, 99, 100))]
     meta = {"finish_reason": {"type": "length"}, "output_token_logprobs": sampled, "weight_version": "default"}
     fakes[0].odd = [(200, {"meta_info": meta})] * 2
-    engine = SGLangEngine([Server(fakes[0].url, KEY)], text_of=lambda tokens: "".join(map(chr, tokens)))
+    engine = ServedEngine([Server(SGLang(), fakes[0].url, KEY)], text_of=lambda tokens: "".join(map(chr, tokens)))
     engine.submit([ask(0, max_tokens=4, stop=("bc",))])
     (completion,) = engine.wait()
     assert (completion.tokens, completion.finish_reason) == ([97, 98, 99], "stop")
@@ -439,6 +271,31 @@ def test_a_request_that_came_to_nothing_is_sent_again(odd: tuple[int, dict[str, 
     engine.submit([ask(1)])
     with pytest.raises(EngineError, match="sent 4 times"):
         engine.wait()
+    engine.close()
+
+
+def test_polling_takes_no_time_and_whoever_asked_is_told_when_it_is_of_use(fakes: list[FakeServer]) -> None:
+    engine = connect(fakes[0])
+    told = threading.Semaphore(0)
+    engine.on_finished(told.release)
+    assert engine.poll() == []
+    fakes[0].hold = 2
+    engine.submit([ask(0)])
+    assert not told.acquire(timeout=0.2)
+    assert engine.poll() == []
+    engine.submit([ask(1)])
+    found = []
+    while len(found) < 2:
+        assert told.acquire(timeout=5)
+        found += [completion.request_id for completion in engine.poll()]
+    assert sorted(found) == [0, 1]
+    fakes[0].odd = [(400, {"error": "no"})]
+    engine.submit([ask(2)])
+    while not told.acquire(timeout=5) or engine._done.empty():
+        pass
+    with pytest.raises(EngineError, match="refuses"):
+        engine.poll()
+    assert engine.wait() == []
     engine.close()
 
 
@@ -473,16 +330,15 @@ def test_a_server_that_does_not_fit_is_refused(fakes: list[FakeServer]) -> None:
     with pytest.raises(EngineError, match=r"Expected SGLang 0\.5\.11 or later in the SGLang server .* found 0\.5\.10"):
         connect(fakes[0])
     with pytest.raises(EngineError, match="LLMGYM_ENGINE_KEY"):
-        SGLangEngine([Server(fakes[0].url, "another")])
+        ServedEngine([Server(SGLang(), fakes[0].url, "another")])
     fakes[0].stop()
     with pytest.raises(EngineError, match="to start: it was not healthy"):
         connect(fakes[0], patience=0.2)
 
 
 def test_without_sglang_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (in_process, server):
-        monkeypatch.setattr(module, "installed_version", lambda: None)
-    for worker in (lambda: in_process.InProcess("x", {}), lambda: server.OwnServer("x", {}, 0)):
+    monkeypatch.setattr(dialect, "installed_version", lambda: None)
+    for worker in (lambda: InProcess("x", {}), lambda: OwnServer(SGLang(), "x", {}, 0)):
         with pytest.raises(EngineError, match=r"found none: install it .*--engine-url.*--engine local"):
             worker()
 
@@ -500,7 +356,7 @@ def test_auto_is_the_embedded_engine_unless_sglang_and_a_gpu_or_a_url_are_there(
     assert isinstance(make_engine(EngineConfig.of({"kv_cache_gib": 0.1}), model, "x", **common), LocalEngine)
     monkeypatch.setenv(make.KEY_VARIABLE, KEY)
     engine = make_engine(EngineConfig.of({"engine_url": [fakes[0].url]}), model, "x", **common)
-    assert isinstance(engine, SGLangEngine)
+    assert isinstance(engine, ServedEngine)
     assert engine.context_length == 64
     assert set(fakes[0].weights) == {name for name, _ in model.named_parameters()}  # the learner's, from the start
     engine.close()
@@ -522,14 +378,14 @@ def test_servers_stand_on_gpus_of_their_own(
     first: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    started: list[server.OwnServer] = []
-    monkeypatch.setattr(server, "installed_version", lambda: "0.5.21")
-    monkeypatch.setattr(sglang_engine, "SGLangEngine", lambda workers, **_: started.extend(workers))
+    started: list[OwnServer] = []
+    monkeypatch.setattr(dialect, "installed_version", lambda: "0.5.21")
+    monkeypatch.setattr(make, "ServedEngine", lambda workers, **_: started.extend(workers))
     model: Any = SimpleNamespace(device=torch.device(device))
     asked = {"engine_servers": 2, "engine_kwargs": {"tp_size": 2, **options}, "engine_transfer": transfer}
     config = EngineConfig.of({"engine": "sglang", **asked})
     make_engine(config, model, "path", context_length=100, notify=print)
-    assert [one._options["base_gpu_id"] for one in started] == [first, first + 2]
+    assert [one._arguments["base_gpu_id"] for one in started] == [first, first + 2]
 
 
 @pytest.mark.parametrize(
@@ -549,15 +405,15 @@ def test_options_that_fit_no_engine_are_refused(options: dict[str, Any], message
 
 
 def test_a_request_says_all_and_ends_up_in_sglangs_words() -> None:
-    payload = payload_of(ask(0, 4, seed=(7 << 64) + 3, top_k=0, stop=("x",), temperature=0.5))
+    payload = SGLang().payload(ask(0, 4, seed=(7 << 64) + 3, top_k=0, stop=("x",), temperature=0.5))
     sampling = payload["sampling_params"]
     assert payload["input_ids"] == [7] * 4
     assert (sampling["top_k"], sampling["stop"], sampling["no_stop_trim"]) == (-1, ["x"], True)
     assert 0 <= sampling["sampling_seed"] < 2**31
-    seeds = {payload_of(ask(0, seed=(7 << 64) + i))["sampling_params"]["sampling_seed"] for i in range(100)}
+    seeds = {SGLang().payload(ask(0, seed=(7 << 64) + i))["sampling_params"]["sampling_seed"] for i in range(100)}
     assert len(seeds) == 100
     reply = {"meta_info": {"finish_reason": {"type": "length"}, "output_token_logprobs": [[-0.25, 8, None]]}}
-    assert completion_of(ask(3), reply, 6) == Completion(3, [8], [-0.25], "length", 6)
-    assert completion_of(ask(3, temperature=0.0), reply, 6).log_probs == [0.0]
+    assert SGLang().completion(ask(3), reply, 6) == Completion(3, [8], [-0.25], "length", 6)
+    assert SGLang().completion(ask(3, temperature=0.0), reply, 6).log_probs == [0.0]
     with pytest.raises(TransientError):
-        completion_of(ask(3), ABORTED, 6)
+        SGLang().completion(ask(3), ABORTED, 6)

@@ -12,7 +12,7 @@ pytest.importorskip("sgl_kernel", reason="SGLang has no kernels here: make test-
 from cpu_options import CPU
 
 from llmgym.agents import GRPO
-from llmgym.engines.sglang.engine import SGLangEngine
+from llmgym.engines.served.engine import ServedEngine
 from llmgym.engines.sglang.in_process import InProcess
 from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
 from llmgym.rollout.chat import ChatCodec
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 def test_what_sglang_sampled_has_the_log_probs_of_transformers_which_are_the_embedded_engines(real_model: Path) -> None:
     model, tokenizer = load_causal_lm(real_model)
-    engine = SGLangEngine([InProcess(str(real_model), CPU)], notify=print)
+    engine = ServedEngine([InProcess(str(real_model), CPU)], notify=print)
     try:
         played = play(engine, ChatCodec(tokenizer, stop_token_ids_of(model)), temperature=0.7, count=8)
     finally:

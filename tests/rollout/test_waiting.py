@@ -3,18 +3,23 @@
 import asyncio
 import hashlib
 import random
+import threading
 import time
 from typing import Any
 
 import pytest
 import torch
 from conftest import random_model
+from fake_server import KEY, FakeServer
 from transformers import PreTrainedTokenizerFast
 
 import llmgym
 from llmgym.config.sections import Sampling
 from llmgym.engines.local.engine import LocalEngine
 from llmgym.engines.scripted import ScriptedEngine
+from llmgym.engines.served.engine import ServedEngine
+from llmgym.engines.served.server import Server
+from llmgym.engines.sglang.dialect import SGLang
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector, Task
@@ -90,6 +95,32 @@ def test_environments_that_wait_do_so_beside_each_other(
     seconds = time.monotonic() - begun
     assert all(len(one.replies) == 4 and one.ending == "terminated" for one in trajectories)
     assert 4 * WAIT <= seconds < 64 * WAIT  # one after another it would be 51 s
+
+
+@pytest.mark.parametrize("kind", [Moody, Blocking])
+def test_an_environment_that_waits_goes_on_while_a_server_has_not_answered(
+    kind: type[Patient], tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kind, "wait", 0.02)
+    fake = FakeServer()
+    engine = ServedEngine([Server(SGLang(), fake.url, KEY)])
+    fake.hold, fake.keeps_holding = 8, True  # a server that answers nobody before all have asked
+    late = threading.Timer(20.0, lambda: fake.loop.call_soon_threadsafe(fake.give_up))
+    late.start()
+    try:
+        trajectories = played(kind, engine, ChatCodec(tokenizer), 8, 8)
+        assert not fake.gave_up
+        assert all(len(one.replies) == 4 and one.ending == "terminated" for one in trajectories)
+        assert fake.calls.count("/generate") == 4 * 8
+        begun = time.process_time()
+        fake.hold = 9  # one more than will ask
+        threading.Timer(1.0, lambda: fake.loop.call_soon_threadsafe(fake.give_up)).start()
+        played(kind, engine, ChatCodec(tokenizer), 8, 8)
+        assert time.process_time() - begun < 0.8  # whoever waits does not spin
+    finally:
+        late.cancel()
+        engine.close()
+        fake.close()
 
 
 def test_in_which_order_they_come_back_changes_nothing(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -51,6 +52,8 @@ class LocalEngine:
         ModelError: The cache is too small for one context, or the model is of a kind that
             the engine cannot run: a self-test compares it with the model itself.
     """
+
+    counts_log_probs: Literal[True] = True
 
     def __init__(
         self,

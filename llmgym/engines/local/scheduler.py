@@ -13,7 +13,7 @@ from llmgym.engines.local.kv_cache import Store
 from llmgym.engines.local.slots import Slots
 
 PREFILL_TOKENS = 1280
-"""Tokens of several sequences that run at once."""
+"""Tokens of several sequences that are read at once."""
 
 _PATIENCE = 8  # steps that a few new requests wait for more of them
 
@@ -117,14 +117,28 @@ class Scheduler:
                 self._slots.release([run.episode_id])
         # Episodes that return to a row of their own come first, before pressure takes it from them.
         self._waiting.sort(key=lambda run: run.episode_id not in self._slots)
-        new = [run for run in self._waiting if run.episode_id not in self._slots]
+        first = self._waiting if self.running else self._one_pass()
+        new = [run for run in first if run.episode_id not in self._slots]
         yield self._shared_prompts(new), self._slots.prompt_store
-        chosen = self._make_room(self._waiting)
+        chosen = self._make_room(first)
         self._waiting = self._waiting[len(chosen) :]
         for run in chosen:
             self._slots.place(run.episode_id, run.conversation)
         self.running += chosen
         return chosen
+
+    def _one_pass(self) -> Sequence[Run]:
+        """Return the first waiting requests, whose prompts one pass reads: replies begin before the last is read."""
+        prompts: set[tuple[int, ...]] = set()
+        tokens = 0
+        for count, run in enumerate(self._waiting):
+            prompt = tuple(run.conversation)
+            if run.episode_id not in self._slots and prompt not in prompts:  # siblings' prompt is read once
+                prompts.add(prompt)
+                tokens += len(prompt)
+                if tokens > PREFILL_TOKENS and len(prompts) > 1:
+                    return self._waiting[:count]
+        return self._waiting
 
     def _shared_prompts(self, runs: Sequence[Run]) -> list[Span]:
         """Return the prompts that several of these requests have in common and that are not cached yet."""

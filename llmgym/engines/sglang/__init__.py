@@ -1,1 +1,1 @@
-"""SGLang behind the engine protocol: in this process, in servers of ours, or in servers given by URL."""
+"""What `llmgym.engines.served` has to know of SGLang, and SGLang in this process."""

@@ -9,10 +9,10 @@ from collections.abc import Coroutine, Iterable, Mapping
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
-from llmgym.engines.sglang.versions import installed_version, require_version
-from llmgym.engines.sglang.weights import Weights
-from llmgym.engines.sglang.wire import TransientError
-from llmgym.engines.sglang.worker import Worker, WorkerLostError, refused, succeeded
+from llmgym.engines.served.dialect import TransientError, WorkerLostError, refused, succeeded
+from llmgym.engines.served.weights import Weights
+from llmgym.engines.served.worker import Worker
+from llmgym.engines.sglang.dialect import SGLang
 from llmgym.errors import EngineError
 
 T = TypeVar("T")
@@ -43,8 +43,8 @@ class InProcess(Worker):
     name = "the embedded SGLang"
 
     def __init__(self, model_path: str, options: Mapping[str, Any]) -> None:
-        super().__init__()
-        require_version(installed_version(), "in this environment")
+        super().__init__(SGLang())
+        self.dialect.require_installed()
         if threading.current_thread() is not threading.main_thread():
             raise EngineError("Expected the main thread, which alone handles signals, to make an embedded SGLang.")
         signal.signal(signal.SIGQUIT, _outlive)

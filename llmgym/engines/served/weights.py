@@ -73,6 +73,6 @@ class Weights:
     def _check_unwritten(self) -> None:
         if [tensor._version for _, tensor in self._tensors] != self._written:
             raise EngineError(
-                f"An SGLang engine was lost and cannot be given version {self.version} of the weights again: "
+                f"A server was lost and cannot be given version {self.version} of the weights again: "
                 "they were trained on since, before load_weights was called."
             )

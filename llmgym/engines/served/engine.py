@@ -1,4 +1,4 @@
-"""`SGLangEngine`: any number of SGLangs behind the engine protocol."""
+"""`ServedEngine`: any number of servers behind the engine protocol."""
 
 import asyncio
 import atexit
@@ -10,13 +10,13 @@ import tempfile
 import uuid
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from llmgym.engines.base import Completion, GenerationRequest, require_room
-from llmgym.engines.sglang.loop import LoopThread
-from llmgym.engines.sglang.weights import Weights
-from llmgym.engines.sglang.wire import TransientError, completion_of, payload_of
-from llmgym.engines.sglang.worker import Worker, WorkerLostError
+from llmgym.engines.served.dialect import TransientError, WorkerLostError
+from llmgym.engines.served.loop import LoopThread
+from llmgym.engines.served.weights import Weights
+from llmgym.engines.served.worker import Worker
 from llmgym.engines.stop_strings import cut
 from llmgym.errors import EngineError
 
@@ -49,37 +49,30 @@ class _Seat:
         self.recovery: asyncio.Task[None] | None = None
 
 
-class SGLangEngine:
-    """Samples with SGLang: one in this process, servers of our own, or servers given by URL.
+class ServedEngine:
+    """Samples with workers: servers of our own, servers given by URL, or what samples like one in this process.
 
     A new episode goes to the worker with the fewest requests under way, and stays there, so
-    that its next turn finds its keys and values in that worker's radix cache. A worker that
+    that its next turn finds its keys and values in that worker's cache. A worker that
     is lost is started again with the current weights, and what it had not finished is sent
     again, wherever there is room; a message says so.
 
-    Of the sampling parameters, a request's own seed counts only if SGLang runs with
-    ``enable_deterministic_inference``, which not every attention backend supports; without
-    it SGLang samples from one stream of its own (``random_seed``). Sampling also ends at the
-    model's own end-of-sequence tokens, whether they are asked for or not.
-
-    Log-probabilities are those of the softmax of logits / temperature over the whole
-    vocabulary. With ``top_p`` below 1 or ``top_k`` above 0 SGLang samples from fewer tokens,
-    and does not renormalise: each log-probability is then too small by the logarithm of the
-    mass that those tokens have. At temperature 0 a token is certain: 0.
+    What seeds and log-probabilities mean is up to the servers; their `Dialect` says it.
 
     Args:
-        workers: The SGLangs; they are started here.
-        context_length: Tokens of prompt and reply that fit; as many as SGLang takes if None.
+        workers: Who samples; they are started here.
+        context_length: Tokens of prompt and reply that fit; as many as the workers take if None.
         directory: Where weights are written for servers to read; a temporary one if None.
             Servers on other machines need one that they see too.
         text_of: Returns the text of some of a reply's tokens. With it a reply ends at the token
-            that completes a stop string: SGLang looks at as many tokens as a string usually
-            has, and samples past one that has more.
+            that completes a stop string, past which servers may sample.
         notify: Is given a sentence when a worker is lost or back.
 
     Raises:
         EngineError: A worker does not start or does not fit.
     """
+
+    counts_log_probs: Literal[True] = True
 
     def __init__(
         self,
@@ -100,6 +93,7 @@ class SGLangEngine:
         self._home: dict[int, _Seat] = {}  # by episode
         self._done: queue.SimpleQueue[Completion | Exception] = queue.SimpleQueue()
         self._unfinished = 0
+        self._tell: Callable[[], object] = lambda: None
         self._requests: set[asyncio.Task[None]] = set()
         self._lent = False
         self._thread = LoopThread()
@@ -109,7 +103,7 @@ class SGLangEngine:
         except BaseException:
             self.close()
             raise
-        fits = min(seat.worker.context_length for seat in self._seats)
+        fits = min(seat.worker.facts.context_length for seat in self._seats)
         self.context_length = min(context_length or fits, fits)
 
     # The protocol.
@@ -123,8 +117,11 @@ class SGLangEngine:
         """
         for request in requests:
             require_room(request, self.context_length)
-            if request.sampling.stop and not all(seat.worker.matches_strings for seat in self._seats):
-                raise EngineError("Stop strings need an SGLang with a tokenizer: start it without skip_tokenizer_init.")
+            for worker in (seat.worker for seat in self._seats if request.sampling.stop):
+                if worker.facts.no_strings:
+                    raise EngineError(
+                        f"Stop strings need a tokenizer, which {worker.name} has not: {worker.facts.no_strings}."
+                    )
         self._unfinished += len(requests)
         self._thread.loop.call_soon_threadsafe(self._begin, list(requests), self._done)
 
@@ -134,14 +131,24 @@ class SGLangEngine:
         Raises:
             EngineError: A request cannot be answered, or no worker is left.
         """
-        finished: list[Completion] = []
-        while self._unfinished and not (finished and self._done.empty()):
-            result = self._done.get()
-            self._unfinished -= 1
-            if isinstance(result, Exception):
-                raise result
-            finished.append(result)
+        if not self._unfinished:
+            return []
+        return [self._next(), *self.poll()]
+
+    def poll(self) -> list[Completion]:
+        """Return what has finished, at once.
+
+        Raises:
+            EngineError: See `wait`.
+        """
+        finished = []
+        while not self._done.empty():
+            finished.append(self._next())
         return finished
+
+    def on_finished(self, tell: Callable[[], object]) -> None:
+        """Have `tell` called whenever `poll` has something new."""
+        self._tell = tell
 
     def abort(self) -> None:
         """Drop every request and forget every episode."""
@@ -149,7 +156,7 @@ class SGLangEngine:
         self._thread.run(self._abort())
 
     def release(self, episode_ids: Iterable[int]) -> None:
-        """Forget where episodes were sampled; the radix cache drops on its own what is not used."""
+        """Forget where episodes were sampled; their caches drop on their own what is not used."""
         for episode in episode_ids:
             self._home.pop(episode, None)
 
@@ -168,10 +175,7 @@ class SGLangEngine:
             replaced.discard()
 
     def lend_memory(self) -> None:
-        """Give the accelerator's memory to the learner until `load_weights`.
-
-        SGLang has to run with ``enable_memory_saver``.
-        """
+        """Give the accelerator's memory to the learner until `load_weights`."""
         self._lent = True
         self._thread.run(self._each(lambda worker: worker.release_memory()))
 
@@ -183,6 +187,13 @@ class SGLangEngine:
         self._thread.run(self._stop())
         self._thread.close()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _next(self) -> Completion:
+        result = self._done.get()
+        self._unfinished -= 1
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     # What runs in the event loop.
 
@@ -211,20 +222,21 @@ class SGLangEngine:
     async def _answer(self, request: GenerationRequest, done: "queue.SimpleQueue[Completion | Exception]") -> None:
         try:
             done.put(await self._complete(request))
-        except Exception as error:  # noqa: BLE001 - `wait` raises it where somebody listens
+        except Exception as error:  # noqa: BLE001 - `wait` and `poll` raise it where somebody listens
             done.put(error)
+        self._tell()
 
     async def _complete(self, request: GenerationRequest) -> Completion:
         """Have one request answered, by as many workers as it takes."""
-        payload = payload_of(request)
         problem: Exception | None = None
         for attempt in range(1, _ATTEMPTS + 1):
             seat = await self._seat_for(request.episode_id)
             rid, start = uuid.uuid4().hex, seat.start
             seat.running.add(rid)
             try:
-                reply = await seat.worker.generate(rid, payload)
-                completion = completion_of(request, reply, self.weight_version)
+                dialect = seat.worker.dialect
+                reply = await seat.worker.generate(rid, dialect.payload(request))
+                completion = dialect.completion(request, reply, self.weight_version)
                 if request.sampling.stop and self._text_of is not None:
                     completion = cut(completion, request.sampling.stop, self._text_of)
                 if seat.worker.is_stale(reply, self._weights):
@@ -239,7 +251,7 @@ class SGLangEngine:
                 return completion
             finally:
                 seat.running.discard(rid)
-        raise EngineError(f"SGLang did not answer a request that was sent {_ATTEMPTS} times: {problem}")
+        raise EngineError(f"{seat.worker.name} did not answer a request that was sent {_ATTEMPTS} times: {problem}")
 
     async def _seat_for(self, episode: int) -> _Seat:
         """Return the worker of an episode; a new one goes where least is under way."""
@@ -256,7 +268,7 @@ class SGLangEngine:
     async def _wait_for_recovery(self) -> None:
         recoveries = [seat.recovery for seat in self._seats if seat.recovery is not None]
         if not recoveries:
-            raise EngineError("No SGLang is left: every one was lost and could not be started again.")
+            raise EngineError("No server is left: every one was lost and could not be started again.")
         await asyncio.wait(recoveries, return_when=asyncio.FIRST_COMPLETED)
 
     def _lose(self, seat: _Seat, start: int, reason: str) -> None:

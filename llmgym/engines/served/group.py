@@ -1,4 +1,4 @@
-"""`WeightsGroup`: a process group of the learner and one SGLang server, over which weights travel."""
+"""`WeightsGroup`: a process group of the learner and one server, over which weights travel."""
 
 import asyncio
 import secrets
@@ -7,12 +7,12 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
 
-from llmgym.engines.sglang.weights import Bucket
+from llmgym.engines.served.weights import Bucket
 
 _c10d: Any = dist  # its types leave out what it exports from C++
 
@@ -30,30 +30,31 @@ class WeightsGroup:
         address: Of this machine, as the server reaches it; nothing listens on another.
         members: Processes of the server.
         device: Where the weights are.
+
+    Attributes:
+        name: Under which torch's own groups, as the server makes one, meet in the store.
+        address: Where the store is.
+        port: See `address`.
+        size: Of the group, the learner included.
+        backend: Torch's name of what carries the tensors.
     """
 
     def __init__(self, address: str, members: int, device: torch.device) -> None:
         self.name = f"llmgym-{secrets.token_hex(8)}"
-        self._address, self._size, self._device = address, 1 + members, device
+        self.address, self.size, self._device = address, 1 + members, device
+        self.backend: Literal["nccl", "gloo"] = "nccl" if device.type == "cuda" else "gloo"
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with socket.create_server((address, 0), family=family) as listener:
             port, descriptor = listener.getsockname()[1], listener.detach()
         self._store = _c10d.TCPStore(
-            address, port, self._size, True, _PATIENCE, wait_for_workers=False, master_listen_fd=descriptor
+            address, port, self.size, True, _PATIENCE, wait_for_workers=False, master_listen_fd=descriptor
         )
         self._group: Any = None
 
     @property
-    def invitation(self) -> dict[str, Any]:
-        """What ``/init_weights_update_group`` has to be told; its answer comes when `join` has run, too."""
-        return {
-            "master_address": self._address,
-            "master_port": self._store.port,
-            "rank_offset": 1,
-            "world_size": self._size,
-            "group_name": self.name,
-            "backend": "nccl" if self._device.type == "cuda" else "gloo",
-        }
+    def port(self) -> int:
+        """See the class."""
+        return int(self._store.port)
 
     async def join(self) -> None:
         """Wait until the server has joined."""
@@ -66,15 +67,6 @@ class WeightsGroup:
             RuntimeError: The server is gone.
         """
         await _in_a_thread(lambda: self._send(bucket))
-
-    def description(self, bucket: Bucket) -> dict[str, Any]:
-        """What ``/update_weights_from_distributed`` has to be told of tensors that `send` sends meanwhile."""
-        return {
-            "names": [name for name, _ in bucket],
-            "dtypes": [str(tensor.dtype).removeprefix("torch.") for _, tensor in bucket],
-            "shapes": [list(tensor.shape) for _, tensor in bucket],
-            "group_name": self.name,
-        }
 
     def leave(self) -> None:
         """Break off what is under way: NCCL stops at once, Gloo when the server has left, too, or time is up."""
@@ -91,9 +83,9 @@ class WeightsGroup:
             options = _c10d.ProcessGroupNCCL.Options()
             options._timeout = _NCCL_PATIENCE
             with torch.cuda.device(self._device):
-                self._group = _c10d.ProcessGroupNCCL(store, 0, self._size, options)
+                self._group = _c10d.ProcessGroupNCCL(store, 0, self.size, options)
         else:
-            self._group = _c10d.ProcessGroupGloo(store, 0, self._size, _PATIENCE)
+            self._group = _c10d.ProcessGroupGloo(store, 0, self.size, _PATIENCE)
 
     def _send(self, bucket: Bucket) -> None:
         group, options = self._group, dist.BroadcastOptions()  # held here: its end waits for what is under way

@@ -1,43 +1,35 @@
-"""`Worker`: one SGLang, wherever it runs, and whether it still does."""
+"""`Worker`: one server, wherever it runs, and whether it still does."""
 
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from llmgym.engines.sglang.versions import require_version
-from llmgym.engines.sglang.weights import Weights
-from llmgym.engines.sglang.wire import TransientError
-from llmgym.errors import EngineError
+from llmgym.engines.served.dialect import Dialect, Facts, TransientError, WorkerLostError
+from llmgym.engines.served.weights import Weights
 
 T = TypeVar("T")
 
 
-class WorkerLostError(Exception):
-    """An SGLang is gone, or does not do what it is told; it has to be started again."""
-
-
-class UnknownCallError(EngineError):
-    """This version of SGLang does not know a call."""
-
-
 class Worker(ABC):
-    """One SGLang: started, asked, given weights, watched.
+    """One server, or what samples like one in this process: started, asked, given weights, watched.
 
     All methods run in one event loop. Whatever waits for an answer is ended by
     `WorkerLostError` as soon as `watch` says that none will come.
 
+    Args:
+        dialect: How to speak to it.
+
     Attributes:
         name: What messages call it.
-        context_length: Tokens of prompt and reply that fit; known once it is started.
-        matches_strings: Whether it has a tokenizer, without which it cannot stop at a string.
+        facts: What it says about itself; known once it is started.
     """
 
     name: str
-    context_length: int = 0
-    matches_strings: bool = False
+    facts: Facts
 
-    def __init__(self) -> None:
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
         self._watching: asyncio.Task[None] | None = None
         self._loss: str | None = "it is not running"
         self._waiting: set[asyncio.Future[Any]] = set()
@@ -57,10 +49,7 @@ class Worker(ABC):
             info = await self.until_lost(self.info())
         except TransientError as error:
             raise WorkerLostError(str(error)) from error
-        require_version(str(info.get("version")), f"in {self.name}")
-        # Longer prompts are refused: SGLang keeps a few tokens of the context for itself.
-        self.context_length = int(info["max_req_input_len"])
-        self.matches_strings = not info.get("skip_tokenizer_init", False)
+        self.facts = self.dialect.facts(info, self.name)
 
     async def stop(self) -> None:
         """End it if it is ours, and stop watching it."""
@@ -115,11 +104,11 @@ class Worker(ABC):
 
     @abstractmethod
     async def info(self) -> Mapping[str, Any]:
-        """Return what SGLang says about itself."""
+        """Return what it says about itself."""
 
     @abstractmethod
     async def answer(self, rid: str, payload: Mapping[str, Any]) -> dict[str, Any]:
-        """Ask SGLang."""
+        """Ask it."""
 
     @abstractmethod
     def is_stale(self, reply: Mapping[str, Any], weights: Weights | None) -> bool:
@@ -144,14 +133,3 @@ class Worker(ABC):
     @abstractmethod
     async def resume_memory(self) -> None:
         """Take the memory again; what was in it is lost."""
-
-
-def succeeded(what: str, success: bool, message: str) -> None:
-    """Raise `WorkerLostError` unless something succeeded."""
-    if not success:
-        raise WorkerLostError(f"{what} failed: {message:.300}")
-
-
-def refused(name: str, why: object) -> EngineError:
-    """Return the error of a request or option that will never be accepted."""
-    return EngineError(f"{name} refuses: {str(why).strip():.500}")

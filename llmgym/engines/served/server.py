@@ -1,4 +1,4 @@
-"""`Server`: an SGLang server that is there already; `OwnServer`: one that is started here."""
+"""`Server`: a server that is there already; `OwnServer`: one that is started here."""
 
 import asyncio
 import contextlib
@@ -21,11 +21,17 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from llmgym.config.choices import WeightTransfer
-from llmgym.engines.sglang.group import WeightsGroup
-from llmgym.engines.sglang.versions import installed_version, require_version
-from llmgym.engines.sglang.weights import Bucket, Weights
-from llmgym.engines.sglang.wire import TransientError
-from llmgym.engines.sglang.worker import UnknownCallError, Worker, WorkerLostError, refused, succeeded
+from llmgym.engines.served.dialect import (
+    Dialect,
+    TransientError,
+    UnknownCallError,
+    WorkerLostError,
+    refused,
+    succeeded,
+)
+from llmgym.engines.served.group import WeightsGroup
+from llmgym.engines.served.weights import Bucket, Weights
+from llmgym.engines.served.worker import Worker
 from llmgym.errors import EngineError
 
 MAX_IN_FLIGHT = 4096
@@ -33,16 +39,16 @@ MAX_IN_FLIGHT = 4096
 
 _LOOK_EVERY = 0.5  # seconds
 _HEALTH_EVERY = 10.0  # seconds
-_HEALTH_TIMEOUT = 30.0  # seconds; SGLang itself gives up after 20
+_HEALTH_TIMEOUT = 30.0  # seconds; longer than servers try it themselves
 _HEALTH_MISSES = 3  # in a row, and a server counts as lost
-_FLUSH_TIMEOUT = 30.0  # seconds
 _FAREWELL_TIMEOUT = 5.0  # seconds
 
 
 class Server(Worker):
-    """An SGLang server, spoken to over HTTP. Weights go to it in a directory or over a process group.
+    """A server, spoken to over HTTP. Weights go to it in a directory or over a process group.
 
     Args:
+        dialect: How to speak to it.
         url: Where it is.
         key: Its API key, which has to be its admin key too if it has one; None if it wants none.
         patience: Seconds that it may take to answer when it is first asked, or asked again
@@ -51,15 +57,30 @@ class Server(Worker):
     """
 
     def __init__(
-        self, url: str, key: str | None = None, patience: float = 60.0, transfer: WeightTransfer = "directory"
+        self,
+        dialect: Dialect,
+        url: str,
+        key: str | None = None,
+        patience: float = 60.0,
+        transfer: WeightTransfer = "directory",
     ) -> None:
-        super().__init__()
+        super().__init__(dialect)
         self.transfer = transfer
-        self._processes = 1
         self._group: WeightsGroup | None = None  # made when first needed
-        self.name = f"the SGLang server {url}"
+        self.name = f"the {dialect.name} server {url}"
         self._url, self._key, self._patience = url.rstrip("/"), key, patience
         self._session: aiohttp.ClientSession | None = None
+
+    async def start(self) -> None:
+        """See `Worker`; also refuse one that cannot be given weights as it should.
+
+        Raises:
+            EngineError: See `Worker`, or it cannot join a group.
+            WorkerLostError: See `Worker`.
+        """
+        await super().start()
+        if self.transfer == "group" and self.facts.no_group:
+            raise EngineError(f"{self.name} cannot join a group: {self.facts.no_group}.")
 
     async def launch(self) -> None:
         """Open connections, and wait until the server is healthy."""
@@ -89,24 +110,19 @@ class Server(Worker):
 
     async def info(self) -> Mapping[str, Any]:
         """Return what the server says about itself."""
-        info = await self._call("GET", "/server_info")
-        self._processes = int(info.get("tp_size") or 1)
-        parallel = {name: int(info.get(name) or 1) for name in ("pp_size", "dp_size")}
-        if self.transfer == "group" and max(parallel.values()) > 1:
-            raise EngineError(f"{self.name} cannot join a group: expected pp_size and dp_size of 1, got {parallel}.")
-        return info
+        return await self.dialect.info(self._call)
 
     async def answer(self, rid: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Ask the server."""
-        return await self._call("POST", "/generate", {"rid": rid, **payload})
+        return await self.dialect.generate(self._call, rid, payload)
 
     def is_stale(self, reply: Mapping[str, Any], weights: Weights | None) -> bool:
         """Whether the server has other weights than it was given: it was started again, or somebody else gave some."""
-        return weights is not None and reply["meta_info"].get("weight_version") != weights.tag
+        return weights is not None and self.dialect.tag(reply) != weights.tag
 
     async def abort(self, rids: Iterable[str]) -> None:
         """Drop requests."""
-        calls = (self._call("POST", "/abort_request", {"rid": rid}) for rid in rids)
+        calls = (self.dialect.abort(self._call, rid) for rid in rids)
         await asyncio.gather(*calls, return_exceptions=True)  # what cannot be told so is cut off anyway
 
     async def load(self, weights: Weights) -> None:
@@ -115,51 +131,29 @@ class Server(Worker):
 
     async def _load(self, weights: Weights) -> None:
         take = (
-            partial(self._read, weights.directory, weights.tag)
+            partial(self.dialect.read, self._call, weights.directory, weights.tag)
             if self.transfer == "directory"
             else partial(self._receive, list(weights.buckets()), weights.tag)
         )
         try:
-            # "abort" leaves no request behind that would go on with the old cache.
-            await self._call("POST", "/pause_generation", {"mode": "abort"})
-            try:
-                await self._call("POST", f"/flush_cache?timeout={_FLUSH_TIMEOUT}")  # any status but 200 is an error
+            async with self.dialect.paused(self._call):
                 await take()
-            finally:
-                await self._call("POST", "/continue_generation", {})
-            version = (await self._call("GET", "/model_info")).get("weight_version")
+            tag = await self.dialect.current_tag(self._call)
         except (TransientError, EngineError) as error:
             raise WorkerLostError(f"it does not take weights: {error}") from error
-        succeeded("the update", version == weights.tag, f"it says its weights are {version!r}")
-
-    async def _read(self, directory: Path, tag: str) -> None:
-        """Have the server read weights from a directory."""
-        await self._update("update_weights_from_disk", model_path=str(directory), weight_version=tag)
+        succeeded("the update", tag == weights.tag, f"it says its weights are {tag!r}")
 
     async def _receive(self, buckets: Sequence[Bucket], tag: str) -> None:
         """Send weights to the server over a process group."""
         try:
             if self._group is None:
                 address = await asyncio.to_thread(_address_towards, self._url)
-                self._group = WeightsGroup(address, self._processes, buckets[0][0][1].device)
-                await asyncio.gather(
-                    self._update("init_weights_update_group", **self._group.invitation), self._group.join()
-                )
-                # An update that was broken off is still open there.
-                with contextlib.suppress(EngineError, WorkerLostError):
-                    await self._update("end_weight_update")
-            has_sessions = True  # later versions want to know where an update begins and ends
-            try:
-                await self._update("begin_weight_update")
-            except UnknownCallError:
-                has_sessions = False
-            for bucket in buckets:
-                described = {**self._group.description(bucket), "weight_version": tag, "flush_cache": False}
-                await asyncio.gather(
-                    self._update("update_weights_from_distributed", **described), self._group.send(bucket)
-                )
-            if has_sessions:
-                await self._update("end_weight_update")
+                self._group = WeightsGroup(address, self.facts.processes, buckets[0][0][1].device)
+                await asyncio.gather(self.dialect.join(self._call, self._group), self._group.join())
+            async with self.dialect.update(self._call):
+                for bucket in buckets:
+                    receiving = self.dialect.receive(self._call, self._group, bucket, tag)
+                    await asyncio.gather(receiving, self._group.send(bucket))
         except BaseException as error:
             await self._leave_group()
             if isinstance(error, RuntimeError | OSError) and not isinstance(error, EngineError):
@@ -171,21 +165,15 @@ class Server(Worker):
         if group is not None:
             group.leave()
             with contextlib.suppress(Exception):  # whatever hinders it: the group is left
-                farewell = self._call("POST", "/destroy_weights_update_group", {"group_name": group.name})
-                await asyncio.wait_for(farewell, _FAREWELL_TIMEOUT)
-
-    async def _update(self, call: str, **arguments: Any) -> None:
-        """Make one of the calls that say whether they succeeded."""
-        answer = await self._call("POST", f"/{call}", arguments)
-        succeeded(call, answer["success"], answer["message"])
+                await asyncio.wait_for(self.dialect.leave(self._call, group), _FAREWELL_TIMEOUT)
 
     async def release_memory(self) -> None:
         """Release weights and cache."""
-        await self.until_lost(self._call("POST", "/release_memory_occupation", {}))
+        await self.until_lost(self.dialect.release_memory(self._call))
 
     async def resume_memory(self) -> None:
         """Take the memory again."""
-        await self.until_lost(self._call("POST", "/resume_memory_occupation", {}))
+        await self.until_lost(self.dialect.resume_memory(self._call))
 
     async def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Send one call and return the answer; what is not JSON is returned as a message."""
@@ -223,7 +211,7 @@ class Server(Worker):
 
     async def _is_healthy(self, timeout: float) -> bool:
         try:
-            await asyncio.wait_for(self._call("GET", "/health"), timeout)
+            await asyncio.wait_for(self._call("GET", self.dialect.health), timeout)
         except (TransientError, WorkerLostError, EngineError, TimeoutError):
             return False
         return True
@@ -237,36 +225,43 @@ class Server(Worker):
 
 
 class OwnServer(Server):
-    """An SGLang server in a process group of its own, on the loopback interface, with a random key.
+    """A server in a process group of its own, on the loopback interface, with a random key.
 
     Args:
+        dialect: How to start it and to speak to it.
         model_path: The directory or hub name of the weights to start with.
-        options: Arguments of SGLang's server.
+        arguments: The server's own; see `Dialect.arguments`.
         number: Which server of ours it is.
         transfer: How weights go to it.
 
     Raises:
-        EngineError: SGLang is not installed, or too old.
+        EngineError: The server's program is not installed here, or too old.
     """
 
     def __init__(
-        self, model_path: str, options: Mapping[str, Any], number: int, transfer: WeightTransfer = "directory"
+        self,
+        dialect: Dialect,
+        model_path: str,
+        arguments: Mapping[str, Any],
+        number: int,
+        transfer: WeightTransfer = "directory",
     ) -> None:
-        require_version(installed_version(), "in this environment")
-        super().__init__("http://127.0.0.1", secrets.token_urlsafe(32), transfer=transfer)
-        self.name = f"SGLang server {number}"
-        self._options = {"model_path": model_path, "log_level": "error", "host": "127.0.0.1", **options}
-        self._log = Path(tempfile.gettempdir()) / f"llmgym-sglang-{os.getpid()}-{number}.log"
+        dialect.require_installed()
+        super().__init__(dialect, "http://127.0.0.1", secrets.token_urlsafe(32), transfer=transfer)
+        self.name = f"{dialect.name} server {number}"
+        self._model_path, self._arguments = model_path, dict(arguments)
+        self._log = Path(tempfile.gettempdir()) / f"llmgym-{dialect.name.lower()}-{os.getpid()}-{number}.log"
         self._process: subprocess.Popen[str] | None = None
 
     async def launch(self) -> None:
         """Start the process, and wait until it is healthy, however long it takes to load."""
         port = _free_port()
         self._url = f"http://127.0.0.1:{port}"
-        keys = {"api_key": self._key, "admin_api_key": self._key}
+        options = {"model_path": self._model_path, "arguments": self._arguments, "port": port, "key": self._key}
+        dialect = f"{type(self.dialect).__module__}:{type(self.dialect).__qualname__}"
         with self._log.open("a") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "llmgym.engines.sglang.launch"],
+                [sys.executable, "-m", "llmgym.engines.served.launch", dialect],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -274,7 +269,7 @@ class OwnServer(Server):
                 start_new_session=True,
             )
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({**self._options, **keys, "port": port}) + "\n")
+        self._process.stdin.write(json.dumps(options) + "\n")
         self._process.stdin.flush()
         await super().launch()
 

@@ -1,0 +1,57 @@
+"""What training expects of an engine, and evaluation does not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmgym.agents import GRPO
+from llmgym.engines.base import Completion, CountsLogProbs, LendsMemory, TakesWeights
+from llmgym.engines.local.engine import LocalEngine
+from llmgym.engines.scripted import ScriptedEngine
+from llmgym.engines.served.engine import ServedEngine
+from llmgym.errors import ConfigError
+from llmgym.train import actor
+
+
+class PlaysOnly:
+    """Samples, and has nothing that the engine protocol does not ask for."""
+
+    weight_version = 0
+    context_length = 4096
+
+    def __init__(self) -> None:
+        self._plays = ScriptedEngine(lambda request: [*range(50, 55), request.stop_token_ids[0]])
+        self.submit, self.abort = self._plays.submit, self._plays.abort
+        self.release, self.close = self._plays.release, self._plays.close
+
+    def wait(self) -> list[Completion]:
+        return self._plays.wait()
+
+
+class Follows(PlaysOnly):
+    """Takes weights, and cannot say how likely a token was."""
+
+    def load_weights(self, weights: Any, version: int) -> None:
+        self.weight_version = version
+
+
+@pytest.mark.parametrize(("kind", "lacks"), [(PlaysOnly, "takes no weights"), (Follows, "does not count log-prob")])
+def test_an_engine_that_cannot_be_trained_with_is_refused_by_name_and_evaluated(
+    kind: type[PlaysOnly], lacks: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(actor, "make_engine", lambda *_, **__: kind())
+    agent = GRPO(prompts_per_step=1, group_size=2, eval_episodes=4, output_dir=tmp_path)
+    assert agent.evaluate().episodes == 4
+    with pytest.raises(ConfigError, match=f"^{kind.__name__} {lacks}"):
+        agent.train(steps=1)
+    assert not list(tmp_path.iterdir())  # before anything is written
+    agent.close()
+
+
+def test_engines_have_what_training_expects() -> None:
+    for kind in (LocalEngine, ServedEngine, ScriptedEngine):
+        engine = kind.__new__(kind)
+        assert isinstance(engine, TakesWeights)
+        assert isinstance(engine, CountsLogProbs)
+        assert isinstance(engine, LendsMemory) == (kind is ServedEngine)
