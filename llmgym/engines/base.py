@@ -29,6 +29,21 @@ class GenerationRequest:
         sampling: How: temperature, top-p and so on.
         seed: The same request with the same seed gives the same tokens, whatever else is
             in the batch, up to floating-point ties.
+
+    Example:
+        The second reply of episode 5, whose conversation has 8 tokens by now:
+
+        >>> request = GenerationRequest(
+        ...     request_id=5,
+        ...     episode_id=5,
+        ...     tokens=[1, 40, 41, 2, 1, 50, 2, 1],
+        ...     max_tokens=64,
+        ...     stop_token_ids=(2,),
+        ...     sampling=Sampling(temperature=0.7),
+        ...     seed=11,
+        ... )
+        >>> request.sampling.top_p
+        1.0
     """
 
     request_id: int

@@ -59,6 +59,17 @@ class Trajectory:
         score_kind: What the score is: a reward, log-odds, or a win rate.
         ending: How the episode ended; None while it goes on.
         row_starts: Where each row begins in `tokens`; the first one at 0.
+
+    Example:
+        A prompt of three tokens, a reply of two, of which the last is the stop token:
+
+        >>> trajectory = Trajectory(seed=7, group=0)
+        >>> trajectory.observe([1, 40, 41])
+        >>> trajectory.act(Completion(0, [50, 2], [-0.5, -0.25], "stop", weight_version=3))
+        >>> trajectory.tokens, trajectory.mask
+        ([1, 40, 41, 50, 2], [False, False, False, True, True])
+        >>> trajectory.log_probs, trajectory.sampled_tokens
+        ([0.0, 0.0, 0.0, -0.5, -0.25], 2)
     """
 
     seed: int
