@@ -1,0 +1,14 @@
+from .dpo import DPO as DPO
+from .grpo import GRPO as GRPO
+from .ipo import IPO as IPO
+from .iterative_dpo import IterativeDPO as IterativeDPO
+from .kl_dpo import KLDPO as KLDPO
+from .kto import KTO as KTO
+from .opo import OPO as OPO
+from .orpo import ORPO as ORPO
+from .ppo import PPO as PPO
+from .reward_mle import RewardMLE as RewardMLE
+from .reward_model import RewardModel as RewardModel
+from .sft import SFT as SFT
+from .spin import SPIN as SPIN
+from .sppo import SPPO as SPPO
