@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from tensordict import TensorDictBase
+from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
@@ -16,6 +16,7 @@ from llmgym.learn.packed_attention import PACKED
 from llmgym.learn.packing import pack
 from llmgym.models.attention import attending
 from llmgym.models.context import rope_switch
+from llmgym.models.self_test import Probe
 
 
 class Trunk(nn.Module):
@@ -68,6 +69,16 @@ class Trunk(nn.Module):
         # index_select, not indexing: its gradient adds up in a fixed order, so runs repeat.
         states: Tensor = hidden.index_select(0, packed.before)
         return states
+
+    def probed(self, probe: Probe) -> list[Tensor]:
+        """Return the states of a self-test: at the last token of the prompt and at all after it.  [n, D] each"""
+        length = torch.tensor([len(tokens) for tokens in probe.conversations])[:, None]
+        column = torch.arange(int(length.max()) + 1)
+        mask = (column >= probe.prompt) & (column <= length)  # what comes after the last token is sampled, too
+        tokens = [[*tokens, *[0] * (len(column) - len(tokens))] for tokens in probe.conversations]
+        prompts = torch.full((len(tokens),), probe.prompt)
+        batch = TensorDict({"tokens": torch.tensor(tokens), "mask": mask, "prompt_length": prompts})
+        return list(torch.split(self.states(batch), mask.sum(1).tolist()))
 
 
 def _checkpoint(model: PreTrainedModel) -> None:
