@@ -2,15 +2,14 @@
 
 from typing import Any
 
-import torch
-from tensordict import TensorDict, TensorDictBase
+from tensordict import TensorDictBase
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from llmgym.learn.sampled_tokens import SampledTokens
 from llmgym.learn.trunk import Trunk
 from llmgym.models.causal_lm import Head, logits_of
-from llmgym.models.self_test import Probe, self_test
+from llmgym.models.self_test import self_test
 
 
 class Policy(nn.Module):
@@ -36,7 +35,7 @@ class Policy(nn.Module):
         self.temperature = temperature
         self_test(
             model,
-            self._packed_logits,
+            lambda probe: [logits_of(model, states) for states in self.trunk.probed(probe)],
             f"Models of type {model.config.model_type!r} cannot be trained on packed rows",
         )
 
@@ -58,14 +57,3 @@ class Policy(nn.Module):
     def log_probs(self, batch: TensorDictBase) -> Tensor:
         """Return the log-probability of every sampled token, 0 elsewhere.  [B, T]"""
         return self.get_dist(batch).log_prob(batch["tokens"])
-
-    def _packed_logits(self, probe: Probe) -> list[Tensor]:
-        """Return what packed rows make of the last token of a prompt and of every token after it.  [n, V] each"""
-        length = torch.tensor([len(tokens) for tokens in probe.conversations])[:, None]
-        column = torch.arange(int(length.max()) + 1)
-        mask = (column >= probe.prompt) & (column <= length)  # what comes after the last token is sampled, too
-        tokens = [[*tokens, *[0] * (len(column) - len(tokens))] for tokens in probe.conversations]
-        prompts = torch.full((len(tokens),), probe.prompt)
-        batch = TensorDict({"tokens": torch.tensor(tokens), "mask": mask, "prompt_length": prompts})
-        trunk = Trunk(self.model, gradient_checkpointing=self.trunk.gradient_checkpointing)
-        return list(torch.split(logits_of(self.model, trunk.states(batch)), mask.sum(1).tolist()))

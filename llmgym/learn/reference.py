@@ -1,11 +1,11 @@
 """Log-probabilities without gradients: of any policy, and of a policy as it was."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Sequence
 
 import torch
 from tensordict import TensorDict
-from torch import Tensor
+from torch import Tensor, nn
 
 from llmgym.learn.batch import collate, in_micro_batches
 from llmgym.learn.kl import kl_estimate
@@ -40,7 +40,12 @@ class Reference:
     def __init__(self, policy: Policy, micro_batch_tokens: int) -> None:
         self.policy = policy
         self.micro_batch_tokens = micro_batch_tokens
-        self.weights = [parameter.detach().clone() for parameter in self._trained()]
+        trained = self._trained()
+        kept = [nn.Parameter(parameter.detach().clone(), requires_grad=False) for parameter in trained]
+        held = {id(parameter): parameter for parameter in policy.parameters()}  # what is frozen is there once
+        held |= {id(parameter): weight for parameter, weight in zip(trained, kept, strict=True)}
+        self.remembered = copy.deepcopy(policy, held)
+        self.weights = [weight.detach() for weight in kept]
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -50,8 +55,7 @@ class Reference:
 
     def log_probs(self, batch: TensorDict) -> Tensor:
         """Return the log-probability of every sampled token, 0 elsewhere.  [B, T]"""
-        with self._in_place():
-            return log_probs_of(self.policy, batch, self.micro_batch_tokens)
+        return log_probs_of(self.remembered, batch, self.micro_batch_tokens)
 
     def log_ratios(self, trajectories: Sequence[Trajectory]) -> Tensor:
         """Return what each trajectory's log-probability has changed by since the policy was taken for the reference.
@@ -67,21 +71,8 @@ class Reference:
         log_probs = log_probs_of(self.policy, batch, self.micro_batch_tokens)
         return sum_units(row_log_ratios(log_probs, batch), batch["episode"])
 
-    def _trained(self) -> list[torch.nn.Parameter]:
+    def _trained(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
-
-    @contextlib.contextmanager
-    def _in_place(self) -> Iterator[None]:
-        """Let the model have the remembered weights; the memory of both stays where it is."""
-        trained = self._trained()
-        current = [parameter.data for parameter in trained]
-        try:
-            for parameter, weight in zip(trained, self.weights, strict=True):
-                parameter.data = weight
-            yield
-        finally:
-            for parameter, weight in zip(trained, current, strict=True):
-                parameter.data = weight
 
 
 def kl_from(log_probs: Tensor, reference_log_probs: Tensor, batch: TensorDict) -> float:

@@ -15,7 +15,7 @@ from llmgym.learn.batch import default_micro_batch_tokens, micro_batches
 from llmgym.learn.trunk import Trunk
 from llmgym.models.causal_lm import load_reward_model
 from llmgym.models.context import longest_context
-from llmgym.models.self_test import Probe, self_test
+from llmgym.models.self_test import self_test
 from llmgym.rollout.template import ChatTemplate
 from llmgym.types import Episode, Message, Score
 
@@ -45,7 +45,7 @@ class RewardModel(nn.Module):
         """Tokens of the longest conversation that it can read."""
         self_test(
             model,
-            self._packed_rewards,
+            lambda probe: [self._rewards(states[-1:])[:, None] for states in self._trunk.probed(probe)],
             f"Models of type {model.config.model_type!r} cannot serve as reward models",
         )
 
@@ -89,7 +89,11 @@ class RewardModel(nn.Module):
 
     def forward(self, batch: TensorDictBase) -> Tensor:
         """Return the rewards of a batch that `collate` made.  [B]"""
-        states, weight = self._trunk.states(batch), self.model.score.weight
+        return self._rewards(self._trunk.states(batch))
+
+    def _rewards(self, states: Tensor) -> Tensor:
+        """Return what the head makes of states.  [S, D] -> [S]"""
+        weight = self.model.score.weight
         wide = torch.promote_types(weight.dtype, torch.float32)  # in bfloat16 close rewards would be equal
         return nn.functional.linear(states.to(wide), weight.to(wide))[:, 0].float()
 
@@ -100,11 +104,6 @@ class RewardModel(nn.Module):
             return []
         limit = default_micro_batch_tokens(self.model.device)
         return torch.cat([self(part) for part in micro_batches(self.collate(groups), limit)]).tolist()
-
-    def _packed_rewards(self, probe: Probe) -> list[Tensor]:
-        """Return the rewards of the conversations of a self-test, packed.  [1, 1] each"""
-        batch = self.collate([[list(tokens)] for tokens in probe.conversations])
-        return list(self(batch.to(self.model.device))[:, None].split(1))
 
 
 def _shared(group: Sequence[list[int]]) -> int:

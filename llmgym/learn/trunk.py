@@ -1,12 +1,11 @@
 """`Trunk`: a language model without its head, over packed rows; what policies and critics stand on."""
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
-from tensordict import TensorDictBase
+from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
@@ -15,8 +14,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from llmgym.errors import ModelError
 from llmgym.learn.packed_attention import PACKED
 from llmgym.learn.packing import pack
-from llmgym.models.attention import attention
+from llmgym.models.attention import attending
 from llmgym.models.context import rope_switch
+from llmgym.models.self_test import Probe
 
 
 class Trunk(nn.Module):
@@ -40,9 +40,10 @@ class Trunk(nn.Module):
         self.model = model.eval()
         self.gradient_checkpointing = gradient_checkpointing
         self._rope_switch = rope_switch(model.config)
-        self._layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
-        if gradient_checkpointing and not self._layers:
-            raise ModelError(f"gradient_checkpointing: models of type {model.config.model_type!r} do not support it.")
+        packed = attending(model, PACKED)
+        if gradient_checkpointing:
+            _checkpoint(packed)
+        self._run = partial(packed.base_model, use_cache=False)  # no submodule: its parameters are the model's
 
     @property
     def width(self) -> int:
@@ -64,44 +65,40 @@ class Trunk(nn.Module):
                 f"Expected conversations of at most {self._rope_switch} tokens, got one of more: beyond, the rotary "
                 f"frequencies of this model depend on the longest row of a batch. Lower context_length."
             )
-        with self._packed():
-            hidden = self.model.base_model(
-                input_ids=packed.tokens[None], position_ids=packed.positions[None], use_cache=False, packed=packed
-            )[0][0]  # [N, D]
+        hidden = self._run(input_ids=packed.tokens[None], position_ids=packed.positions[None], packed=packed)[0][0]
         # index_select, not indexing: its gradient adds up in a fixed order, so runs repeat.
         states: Tensor = hidden.index_select(0, packed.before)
         return states
 
-    @contextlib.contextmanager
-    def _packed(self) -> Iterator[None]:
-        """Attention over packed tokens, for the time of a pass: the sampler has its own."""
-        with attention(self.model, PACKED), self._checkpointed():
-            yield
+    def probed(self, probe: Probe) -> list[Tensor]:
+        """Return the states of a self-test: at the last token of the prompt and at all after it.  [n, D] each"""
+        length = torch.tensor([len(tokens) for tokens in probe.conversations])[:, None]
+        column = torch.arange(int(length.max()) + 1)
+        mask = (column >= probe.prompt) & (column <= length)  # what comes after the last token is sampled, too
+        tokens = [[*tokens, *[0] * (len(column) - len(tokens))] for tokens in probe.conversations]
+        prompts = torch.full((len(tokens),), probe.prompt)
+        batch = TensorDict({"tokens": torch.tensor(tokens), "mask": mask, "prompt_length": prompts})
+        return list(torch.split(self.states(batch), mask.sum(1).tolist()))
 
-    @contextlib.contextmanager
-    def _checkpointed(self) -> Iterator[None]:
-        """Gradient checkpointing, if it is asked for, of layers that stay in evaluation mode inside."""
-        if not self.gradient_checkpointing:
-            yield
-            return
-        for layer in self._layers:
-            layer.gradient_checkpointing = layer.training = True  # transformers looks at both
-            layer._gradient_checkpointing_func = partial(self._checkpoint, layer)
+
+def _checkpoint(model: PreTrainedModel) -> None:
+    """Let the layers of a model run again in the backward pass, in evaluation mode both times."""
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not layers:
+        raise ModelError(f"gradient_checkpointing: models of type {model.config.model_type!r} do not support it.")
+    for layer in layers:
+        layer.gradient_checkpointing = layer.training = True  # transformers looks at both
+        layer._gradient_checkpointing_func = partial(_run_again, layer)
+
+
+def _run_again(layer: nn.Module, forward: Callable[..., Any], *inputs: Any) -> Any:
+    """Run a layer so that it is run again in the backward pass."""
+
+    def evaluated(*inputs: Any) -> Any:
+        layer.training = False
         try:
-            yield
+            return forward(*inputs)
         finally:
-            for layer in self._layers:
-                layer.gradient_checkpointing = layer.training = False
+            layer.training = True
 
-    def _checkpoint(self, layer: nn.Module, forward: Callable[..., Any], *inputs: Any) -> Any:
-        """Run a layer, in evaluation mode, so that it is run again in the backward pass."""
-
-        def evaluated(*inputs: Any) -> Any:
-            training, layer.training = layer.training, False
-            try:
-                return forward(*inputs)
-            finally:
-                layer.training = training
-
-        recomputing: Callable[[], Any] = lambda: (contextlib.nullcontext(), self._packed())  # noqa: E731  # one line
-        return checkpoint(evaluated, *inputs, use_reentrant=False, context_fn=recomputing)
+    return checkpoint(evaluated, *inputs, use_reentrant=False)

@@ -1,13 +1,14 @@
 """Attention of our own in the layers of transformers models."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from transformers import AttentionInterface, AttentionMaskInterface, PretrainedConfig, PreTrainedModel
 
 from llmgym.errors import ModelError
+from llmgym.models.shards import check_whole
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Causal:
 
 
 def register(name: str, attend: Callable[..., Any]) -> None:
-    """Let models attend by a function, under a name that `attention` takes.
+    """Let models attend by a function, under a name that `attending` takes.
 
     Args:
         name: Any that transformers does not know.
@@ -32,16 +33,33 @@ def register(name: str, attend: Callable[..., Any]) -> None:
     AttentionMaskInterface.register(name, _causal)
 
 
-@contextmanager
-def attention(model: PreTrainedModel, name: str) -> Iterator[None]:
-    """Let a model attend by the implementation of this name, for the time of a ``with`` block."""
-    config = model.config
-    before = config._attn_implementation
-    config._attn_implementation = name
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
+def attending(model: PreTrainedModel, name: str) -> PreTrainedModel:
+    """Return a model that attends by the implementation of this name, and is the given one in all else.
+
+    The given model stays as it is. transformers reads the name off a configuration, and makes masks by it where no
+    keyword of a call gets; so the other model has modules and configurations of its own, always in evaluation mode.
+    Parameters, buffers, hooks and adapters are those of the given model: what is learnt, moved or switched off there is
+    so here. Modules that are replaced there later are not.
+
+    Args:
+        model: Any.
+        name: That transformers knows, or one of `register`.
+
+    Raises:
+        ModelError: Its parameters are in shards.
+    """
+    check_whole(model)
+    shared: dict[int, Any] = {id(parameter): parameter for parameter in model.parameters()}
+    for module in model.modules():
+        rotary = module._buffers and not module._parameters and not module._modules  # a call may change its settings
+        if rotary or "base_layer" in module._modules:  # or one with adapters
+            shared[id(module)] = module
+        shared |= {id(held): held for key, held in vars(module).items() if isinstance(held, dict) and key != "_modules"}
+    other = copy.deepcopy(model, shared)
+    for module in {*other.modules()} - {*model.modules()}:
+        module.training = False
+    other.config._attn_implementation = name
+    return other
 
 
 def window_of(attention_mask: Any, sinks: Any = None) -> int | None:

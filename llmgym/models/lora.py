@@ -46,9 +46,11 @@ def add_adapters(model: PreTrainedModel, rank: int, alpha: float, seed: int = 0)
             warnings.simplefilter("ignore")  # peft tells of what it corrects by itself
             torch.manual_seed(seed)
             model.add_adapter(lora, adapter_name=_ADAPTER)
-        for parameter in model.parameters():
-            if parameter.requires_grad:  # what learns is small, and would lose its small steps in a narrower type
-                parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
+        for module in model.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                if parameter.requires_grad:  # what learns is small, and would lose its small steps in a narrower type
+                    wide = torch.promote_types(parameter.dtype, torch.float32)
+                    setattr(module, name, nn.Parameter(parameter.detach().to(wide)))
         if "score" in heads:
             model.score.requires_grad_(True)
     except ValueError as error:

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
 from llmgym.errors import ModelError
-from llmgym.models.attention import Causal, attention
+from llmgym.models.attention import Causal, attending
 from llmgym.models.context import longest_context
 
 _TOLERANCE = 1e-6  # of logits in float64, which agree to about 1e-12 where nothing is wrong
@@ -109,16 +109,16 @@ def _probe(model: PreTrainedModel) -> Probe:
 
 def _own(model: PreTrainedModel, conversations: Sequence[Sequence[int]]) -> list[Tensor]:
     """Return what the model makes of conversations, by the attention that its authors wrote out.  [T or 1, V] each"""
+    eager = attending(model, "eager")
     if model.get_output_embeddings() is None:  # one value each, where the model takes its last token to be
-        return [_logits(model, [tokens]) for tokens in conversations]
+        return [_logits(eager, [tokens]) for tokens in conversations]
     width = max(map(len, conversations))
     padded = [[*tokens, *[tokens[0]] * (width - len(tokens))] for tokens in conversations]  # which no token before sees
-    return [logits[: len(tokens)] for tokens, logits in zip(conversations, _logits(model, padded), strict=True)]
+    return [logits[: len(tokens)] for tokens, logits in zip(conversations, _logits(eager, padded), strict=True)]
 
 
 def _logits(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Tensor:
-    with attention(model, "eager"):
-        logits: Tensor = model(torch.tensor(rows, device=model.device), use_cache=False).logits
+    logits: Tensor = model(torch.tensor(rows, device=model.device), use_cache=False).logits
     return logits
 
 

@@ -186,15 +186,15 @@ def test_the_reference_point_is_measured_on_answers_to_other_prompts(tmp_path: P
     for trajectory in mismatched:
         tokens = torch.tensor([trajectory.tokens])
 
-        def log_prob(tokens: torch.Tensor = tokens, mask: list[bool] = trajectory.mask) -> float:
+        def log_prob(
+            model: torch.nn.Module, tokens: torch.Tensor = tokens, mask: list[bool] = trajectory.mask
+        ) -> float:
             with torch.no_grad():
-                log_probs = student.model(tokens).logits[0, :-1].log_softmax(-1)
+                log_probs = model(tokens).logits[0, :-1].log_softmax(-1)
             chosen = log_probs.gather(1, tokens[0, 1:, None])[:, 0]
             return float(chosen[torch.tensor(mask[1:])].sum())
 
-        now = log_prob()
-        with reference._in_place():
-            ratios.append(now - log_prob())
+        ratios.append(log_prob(student.model) - log_prob(reference.remembered.model))
     assert batch["reference_point"].tolist() == pytest.approx([max(0.0, sum(ratios) / 3)] * 3, abs=1e-3)
 
 

@@ -15,8 +15,9 @@ from transformers import (
 )
 
 from llmgym.engines.local.forward_pass import Pass
-from llmgym.models.attention import attention, register, window_of
+from llmgym.models.attention import attending, register, window_of
 from llmgym.models.causal_lm import logits_of
+from llmgym.models.shards import check_whole
 
 _ROWS = 16  # bfloat16 products on a processor have a multiple of so many
 _ATTENTION = "llmgym_cache"  # the name under which models attend over a cache
@@ -52,22 +53,16 @@ class TransformersDecoder:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
+        self._trunk = attending(model, _ATTENTION).base_model
 
     def hidden(self, forward_pass: Pass) -> Tensor:
         """See `Decoder`."""
-        training = self._model.training
-        self._model.eval()
-        try:
-            with attention(self._model, _ATTENTION):
-                output = self._model.base_model(
-                    input_ids=forward_pass.tokens[None],
-                    position_ids=forward_pass.positions[None],
-                    use_cache=False,
-                    forward_pass=forward_pass,
-                )
-        finally:
-            self._model.train(training)
-        states: Tensor = output[0][0]
+        states: Tensor = self._trunk(
+            input_ids=forward_pass.tokens[None],
+            position_ids=forward_pass.positions[None],
+            use_cache=False,
+            forward_pass=forward_pass,
+        )[0][0]
         return states
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -75,7 +70,7 @@ class TransformersDecoder:
         return logits_of(self._model, hidden)
 
     def refresh(self) -> None:
-        """Nothing to do: the model's own modules run."""
+        """Nothing to do: the model's own parameters run."""
 
 
 def _attend(
@@ -147,7 +142,12 @@ class FusedDecoder:
         return model.config.hidden_act == "silu" and all(type(projection) is nn.Linear for projection in projections)
 
     def refresh(self) -> None:
-        """See `Decoder`."""
+        """See `Decoder`.
+
+        Raises:
+            ModelError: The model's parameters are in shards, of which nothing is a view.
+        """
+        check_whole(self._model)
         parameters = [layer.self_attn.q_proj.weight for layer in self._trunk.layers]
         if [parameter.data_ptr() for parameter in parameters] == [layer.qkv[0].data_ptr() for layer in self._layers]:
             return
