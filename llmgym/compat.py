@@ -268,7 +268,7 @@ def _config(name: str) -> PretrainedConfig:
 
 
 def _conversations(limit: int) -> list[list[int]]:
-    """Two siblings behind a prompt, and a stranger: ragged, and the longest as long as may be."""
+    """Two siblings with a common prompt, and an unrelated conversation: of different lengths, none above `limit`."""
     random = torch.Generator().manual_seed(1)
     longest = min(60, limit)
     rows = [torch.randint(3, 300, (longest - less,), generator=random).tolist() for less in (0, 9, 4)]

@@ -69,7 +69,7 @@ def resolve_env(name: str) -> str:
 
     Args:
         name: A full id, one without its namespace ``llmgym/`` or its version (the highest
-            is taken), or any of these behind ``package.module:``, which is imported first.
+            is taken), or any of these after ``package.module:``, which is imported first.
 
     Raises:
         UnknownNameError: Nothing of that name is registered, or the module is not found.

@@ -20,7 +20,8 @@ INSTEAD = {
     r"\bin the place of\b": "in place of",
     r"\bbeside each other\b": "side by side",
     r"\bbehind (each|one an)other\b|\bone behind the other\b": "one after another",
-    r"\bbehind (the|its|any|a|an|every|each|it|them|some|those|these)\b(?! (engine protocol|attention interface))": "after",
+    r"\bbehind (the|its|any|a|an|every|each|it|them|some|those|these)\b"
+    r"(?! (API|engine protocol|attention interface)\b)": "after",
     r"\bstands? (in|at|behind|beside|before|there|together|once|where|with)\b": "is, are",
     r"\b(one|idea) a (file|line)\b": "per file, per line",
     r"\bwhat (\w+ )?needs to know\b": "options of",

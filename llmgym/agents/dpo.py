@@ -36,7 +36,7 @@ class DPOConfig(OfflineConfig):
     """How close the policy stays to the reference: the larger, the closer."""
 
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
-    """The share of pairs that are believed to be labelled the wrong way round (conservative DPO)."""
+    """Share of pairs that are assumed to be labelled the wrong way round (conservative DPO)."""
 
 
 class DPO(PreferenceAgent):

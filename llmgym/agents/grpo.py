@@ -51,19 +51,20 @@ class GRPOConfig(PolicyGradientConfig):
     """Baseline and scale of an episode's advantage; see `llmgym.learn.advantages`."""
 
     surrogate: Literal["clip", "cispo"] = "clip"
-    """Objective: PPO's, clipped, or CISPO's clipped weights, which leave no token without a gradient."""
+    """Objective. `clip`: PPO's, with clipped ratios. `cispo`: CISPO's, whose clipped weights leave every token a
+    gradient."""
 
     ratio: Level = "token"
     """Importance ratio per `token`, or per episode (`sequence`, GSPO)."""
 
     clip_epsilon: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0)]] = (0.2, 0.2)
-    """How far the ratio may fall below and rise above 1; 1 below is no bound."""
+    """How far the ratio may fall below 1 and rise above 1. If the first is 1, there is no bound below."""
 
     dual_clip: Annotated[float, Field(gt=1)] | None = None
     """Largest ratio where the advantage is negative (dual-clip PPO). None: no bound."""
 
     filter_cut_off: bool = False
-    """Leave episodes with a reply that `max_tokens` cut off out of the loss, not out of the baseline (DAPO)."""
+    """Leave episodes with a reply that `max_tokens` cut off out of the loss, but keep them in the baseline (DAPO)."""
 
     @field_validator("dual_clip")
     @classmethod

@@ -33,7 +33,7 @@ class IPOConfig(OfflineConfig):
     """Train a language model on preference pairs with IPO."""
 
     tau: Annotated[float, Field(gt=0)] = 0.1
-    """How close the policy stays to the reference: a pair is to be told apart by 1 / (2 tau) nats."""
+    """How close the policy stays to the reference: it is trained to tell a pair apart by 1 / (2 tau) nats."""
 
     average_tokens: bool = False
     """Divide each answer's log-ratio by its number of tokens, as TRL does; the paper's equation has whole answers."""

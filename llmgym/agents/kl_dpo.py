@@ -31,7 +31,7 @@ class KLDPOConfig(OfflineConfig):
     """Train a language model on preference pairs with DPO and a KL penalty."""
 
     beta: Annotated[float, Field(gt=0)] = 0.1
-    """DPO's: how close the policy stays to the reference in telling answers apart."""
+    """How close the policy stays to the reference in telling answers apart, as in DPO."""
 
     kl_coef: Annotated[float, Field(ge=0)] = 1.0
     """Lambda, the weight of the penalty; 0 is DPO."""

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class KTOConfig(OfflineConfig):
-    """Train a language model on answers that were found good or bad with KTO."""
+    """Train a language model with KTO on answers that were marked good or bad."""
 
     data: Data = Data(examples=2000, batch_size=64)  # answers, every other one of those made a mistake
 

@@ -46,7 +46,7 @@ class OPOConfig(OnlineConfig):
     """How close the policy stays to the reference: the larger, the closer."""
 
     pair_strategy: PairStrategy = "best_worst"
-    """Which episodes of a group make pairs: the best with the worst, or neighbours in rank."""
+    """Which episodes of a group make pairs. `best_worst`: the best and the worst. `adjacent`: neighbours in rank."""
 
 
 class OPO(OnlineAgent):

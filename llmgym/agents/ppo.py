@@ -41,19 +41,19 @@ class PPOConfig(PolicyGradientConfig):
     """Lambda of GAE: 1 sums all rewards to come, 0 trusts the critic's next value."""
 
     clip_epsilon: tuple[Annotated[float, Field(gt=0, lt=1)], Annotated[float, Field(gt=0)]] = (0.2, 0.2)
-    """How far the ratio may fall below and rise above 1."""
+    """How far the ratio may fall below 1 and rise above 1."""
 
     critic: Literal["own", "shared"] = "own"
-    """Layers under the value head: an `own` copy of the model that learns by itself, or the policy's, `shared`."""
+    """Layers under the value head. `own`: a copy of the model that learns by itself. `shared`: those of the policy."""
 
     critic_learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Learning rate of the critic's own parameters. None: 1e-5, or what suits a model that ships with llmgym."""
 
     value_coef: Annotated[float, Field(gt=0)] = 1.0
-    """Weight of the value loss, half the squared error; it matters where layers are shared."""
+    """Weight of the value loss, half the squared error; it matters if layers are shared."""
 
     clip_value: Annotated[float, Field(gt=0)] | None = 0.2
-    """How far a value may move from that before the step. None: no bound."""
+    """How far a value may move from the value before the step. None: no bound."""
 
     entropy_coef: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the entropy bonus; 0 for none."""

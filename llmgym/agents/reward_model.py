@@ -46,7 +46,7 @@ class RewardModelConfig(RewardConfig):
     """Weight of the term that centres rewards at zero; 0 for none."""
 
     margin: bool = False
-    """Ask for the margins of the data: its column `margin`, or else the difference of its scores."""
+    """Ask for the margins in the data: its column `margin`, or else the difference of its scores."""
 
 
 class RewardModel(RewardAgent):

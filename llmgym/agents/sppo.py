@@ -42,14 +42,14 @@ class SPPOConfig(OnlineConfig):
     """Train a language model in a text environment with self-play preference optimisation."""
 
     beta: Annotated[float, Field(gt=0)] = 0.1
-    """One over eta, the step size: the log-probability of an answer that always wins shall rise by 1 / (2 beta)."""
+    """One over eta, the step size: the log-probability of an answer that always wins should rise by 1 / (2 beta)."""
 
     preference: Preference | None = None
     """How likely one answer beats another by their scores: see `llmgym.learn.win_rates`. None: `logistic` for
     scores that are log-odds, as those of a `reward_model:` are, else `strict`."""
 
     win_rate_threshold: Annotated[float, Field(ge=0.5, le=1)] = 0.5
-    """Only answers train that win at least so often, or at most one minus that; 0.5 takes all."""
+    """Learn only from answers that win at least this often, or at most one minus this; 0.5 takes all answers."""
 
     updates: Updates = Updates(reference_every=1)
 

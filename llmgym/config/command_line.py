@@ -25,7 +25,7 @@ def _parse_pairs(arguments: list[str]) -> dict[str, Any]:
         try:
             pairs[key] = yaml.safe_load(value)
         except yaml.YAMLError:
-            raise ValueError(f"expected a YAML value behind {key}=, got {value!r}") from None
+            raise ValueError(f"expected a YAML value after {key}=, got {value!r}") from None
     return pairs
 
 
@@ -92,9 +92,10 @@ def parse_command_line(cls: type[AnyConfig], arguments: Sequence[str] | None, pr
     standing = default.flat()
     groups: dict[str, list[Any]] = {}
     for name, option in cls.options().items():
+        description = " ".join((option.field.description or "").split())  # wrapped by help, not where the source is
         flag = (
             name,
-            Annotated[option.field.rebuild_annotation(), tyro.conf.arg(help=option.field.description)],
+            Annotated[option.field.rebuild_annotation(), tyro.conf.arg(help=description or None)],
             dataclasses.field(default_factory=functools.partial(standing.get, name)),
         )
         groups.setdefault(_title_of(cls, option), []).append(flag)

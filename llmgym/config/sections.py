@@ -25,7 +25,7 @@ class Run(Config):
     """Training steps."""
 
     seed: Annotated[int, Field(ge=0)] = 0
-    """Seed of tasks and sampling: the same seed on the same machine repeats the run."""
+    """Seed of tasks and sampling. The same seed on the same machine repeats the run."""
 
     output_dir: Path = Path("runs")
     """Directory in which each run makes a directory of its own."""
@@ -35,8 +35,8 @@ class Environment(Config):
     """The task to learn."""
 
     env: str | None = None
-    """Environment: a registered id, with or without its version, or `package.module:Id`. None: the one that the model
-    was made for, if it is one that ships with llmgym."""
+    """Environment: a registered id, with or without its version, or `package.module:Id`. None: the environment that
+    the model was made for, if the model ships with llmgym."""
 
     env_kwargs: Kwargs = Field(default_factory=dict)
     """Arguments of the environment, such as `difficulty=2 language=zh`."""
@@ -57,23 +57,24 @@ class Model(Config):
     """The model to train."""
 
     name: str = Field(default="tiny", alias="model")
-    """`tiny` (the bundled model), a local directory, or a hub name of a causal LM with a chat template."""
+    """Causal LM with a chat template: `tiny` (the bundled model), a local directory, or a name on the Hugging Face
+    hub."""
 
     dtype: Dtype = "float32"
-    """Type of the weights; bfloat16 is refused where the hardware does not multiply it. The optimiser steps a
-    float32 copy of bfloat16 weights."""
+    """Data type of the weights. bfloat16 is refused if the hardware cannot multiply it. The optimiser steps a float32
+    copy of bfloat16 weights."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device on which the model learns and the embedded engine samples. `auto`: a CUDA GPU if there is one."""
 
     lora_rank: Annotated[int, Field(ge=0)] = 0
-    """Rank of the LoRA adapters to train instead of the model's own weights; 0 trains the weights."""
+    """Rank of the LoRA adapters that are trained instead of the model's own weights; 0 trains the weights."""
 
     lora_alpha: Annotated[float, Field(gt=0)] = 32.0
     """Scale of the LoRA adapters: their output is multiplied by `lora_alpha` / `lora_rank`."""
 
     date: datetime | None = None
-    """Date to tell chat templates that ask for it, such as 2026-11-28. None: when the run starts."""
+    """Date that chat templates are given if they ask for it, such as 2026-11-28. None: the time when the run starts."""
 
     @field_validator("name", mode="before")
     @classmethod
@@ -85,8 +86,8 @@ class Learner(Config):
     """The optimiser, AdamW."""
 
     learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Learning rate of AdamW after warm-up. None: the algorithm's own, which is ten times as high for
-    adapters, or what suits a model that ships with llmgym."""
+    """Learning rate of AdamW after warm-up. None: the algorithm's default, ten times as high for adapters, or the rate
+    that suits a model that ships with llmgym."""
 
     warmup_steps: Annotated[int, Field(ge=0)] = 3
     """Optimiser steps over which the learning rate rises linearly."""
@@ -95,7 +96,7 @@ class Learner(Config):
     """Weight decay of AdamW."""
 
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    """Norm of a gradient, at most; longer ones are scaled down."""
+    """Norm of a gradient, at most; longer gradients are scaled down to it."""
 
     micro_batch_tokens: Positive | None = None
     """Tokens per forward pass of the learner, at most. None: 2048 on a processor, 16384 on a GPU."""
@@ -115,14 +116,15 @@ class Conversation(Config):
     """How conversations become tokens."""
 
     history: History = "append"
-    """How the model sees earlier turns: `append`, token by token as they were said; `template`, as the chat template
+    """How the model sees earlier turns. `append`: as they were said, token by token. `template`: as the chat template
     renders them now."""
 
     context_length: Positive = 4096
-    """Tokens of a conversation, at most; never more than the model takes."""
+    """Tokens per conversation, at most; never more than the model supports."""
 
     max_overlong: Share = 0.25
-    """Largest share of tasks that may not fit the context. They are left out, and more of them end the run."""
+    """Largest share of tasks that may be too long for the context. Such tasks are left out; a larger share ends the
+    run."""
 
 
 class Sampling(Config):
@@ -132,23 +134,25 @@ class Sampling(Config):
     """Tokens per reply, at most."""
 
     temperature: Annotated[float, Field(ge=0)] = 1.0
-    """Sampling temperature: logits are divided by it, in the learner too. 0 takes the likeliest token; nothing can
-    be learnt from that."""
+    """Sampling temperature. Logits are divided by it, in the learner too. 0 always takes the likeliest token, and
+    nothing can be learnt from that."""
 
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Nucleus sampling: sample from the likeliest tokens that together have this probability; 1 samples from all."""
+    """Nucleus sampling: sample from the likeliest tokens that together have this probability; 1 samples from all
+    tokens."""
 
     top_k: Annotated[int, Field(ge=0)] = 0
-    """Sample from this many of the likeliest tokens; 0 samples from all."""
+    """Sample from this many of the likeliest tokens; 0 samples from all tokens."""
 
     min_p: Share = 0.0
-    """Sample from tokens whose probability is at least this share of the likeliest token's; 0 samples from all."""
+    """Sample from tokens whose probability is at least this share of the likeliest token's; 0 samples from all
+    tokens."""
 
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """Strings that end a reply; they stay part of it."""
+    """Strings that end a reply; the reply keeps them."""
 
     max_episode_tokens: Positive | None = None
-    """Sampled tokens per episode, at most. None: bounded by the context alone."""
+    """Sampled tokens per episode, at most. None: only the context bounds them."""
 
     @property
     def full_support(self) -> bool:
@@ -160,45 +164,46 @@ class Engine(Config):
     """The inference engine."""
 
     kind: EngineKind = Field(default="auto", alias="engine")
-    """Inference engine: the embedded one (`local`) or `sglang`. `auto`: SGLang if it is installed and there is a
+    """Inference engine: `local` (the embedded one) or `sglang`. `auto`: SGLang if it is installed and there is a
     CUDA GPU."""
 
     dtype: Dtype | None = Field(default=None, alias="engine_dtype")
-    """Type in which the engine samples. None: that of the weights. For another type the engine keeps a copy of the
-    weights."""
+    """Data type in which the engine samples. None: that of the weights. For another type the engine keeps a copy of
+    the weights."""
 
     kv_cache_gib: Annotated[float, Field(gt=0)] = 4.0
-    """Size of the embedded engine's KV cache, at most, in GiB."""
+    """Size of the embedded engine's KV cache in GiB, at most."""
 
     urls: tuple[str, ...] = Field(default=(), alias="engine_url")
-    """URLs of SGLang servers that run already. Their key is read from the environment variable LLMGYM_ENGINE_KEY."""
+    """URLs of SGLang servers that are already running. Their key is read from the environment variable
+    LLMGYM_ENGINE_KEY."""
 
     servers: Annotated[int, Field(ge=0)] = Field(default=0, alias="engine_servers")
-    """SGLang servers to start, each on GPUs of its own. 0: SGLang runs in this process."""
+    """Number of SGLang servers to start, each on its own GPUs. 0: SGLang runs in this process."""
 
     arguments: Kwargs = Field(default_factory=dict, alias="engine_kwargs")
     """Arguments of SGLang, such as `mem_fraction_static=0.6 tp_size=2`."""
 
     weights_dir: Path | None = Field(default=None, alias="engine_weights_dir")
-    """Directory through which SGLang servers receive weights; servers on other machines have to see it too."""
+    """Directory through which SGLang servers receive weights. Servers on other machines must see it too."""
 
     transfer: WeightTransfer = Field(default="directory", alias="engine_transfer")
-    """How SGLang servers receive weights: as files (`directory`), or over a process group, NCCL between GPUs
-    (`group`)."""
+    """How SGLang servers receive weights. `directory`: as files. `group`: over a process group, which is NCCL between
+    GPUs."""
 
     check: Annotated[float, Field(gt=0)] | None = Field(default=None, alias="engine_check")
     """Largest mean difference between the log-probabilities of engine and learner, in nats per token; a larger one
-    ends the run."""
+    ends the run. None: no check."""
 
 
 class Evaluation(Config):
     """How progress is measured and shown."""
 
     episodes: Annotated[int, Field(ge=0)] | None = Field(default=None, alias="eval_episodes")
-    """Held-out episodes to play before and after training; 0 for none. None: 500, or none when learning from `data`."""
+    """Held-out episodes to play before and after training; 0 plays none. None: 500, or none if `data` is given."""
 
     sample_every: Annotated[int, Field(ge=0)] = 20
-    """Steps between two conversations that are printed; 0 prints none."""
+    """Training steps between two conversations that are printed; 0 prints none."""
 
 
 class Rollout(Config):
@@ -211,10 +216,11 @@ class Rollout(Config):
     """Tasks per training step."""
 
     group_size: Positive = 8
-    """Episodes per task; at least two where an episode is compared with its siblings."""
+    """Episodes per task; at least two if an episode is compared with its siblings."""
 
     rollouts_per_step: Positive = 1
-    """Rollouts per step, at most. More than one replaces groups that teach nothing (dynamic sampling)."""
+    """Rollouts per training step, at most. If more than one, groups that teach nothing are replaced (dynamic
+    sampling)."""
 
 
 class Updates(Config):
@@ -224,24 +230,24 @@ class Updates(Config):
     """Passes over the batch of a training step."""
 
     updates_per_step: Positive = 2
-    """Optimiser steps per epoch: the batch is split into this many parts, by tasks."""
+    """Optimiser steps per epoch. The tasks of the batch are split among them."""
 
     reference_every: Annotated[int, Field(ge=0)] = 0
     """Training steps between two refreshes of the reference policy; 0 keeps the initial one."""
 
     measure_kl: Literal["auto", "always", "never"] = "auto"
-    """Whether to report the divergence from the reference policy in each step, which takes a frozen copy of the
-    trained weights. `auto`: where the loss reads one anyway, or where it is small, as of adapters."""
+    """Whether to report the divergence from the reference policy in each step, which takes a frozen copy of the trained
+    weights. `auto`: only if the loss reads that copy anyway, or if it is small, as it is for adapters."""
 
 
 class Objective(Config):
-    """The policy gradient loss."""
+    """The policy-gradient loss."""
 
     aggregation: Aggregation = "token-mean"
     """How the loss averages over tokens and episodes; see `llmgym.learn.aggregation`."""
 
     loss_scale_factor: Annotated[float, Field(gt=0)] | None = None
-    """Divisor of `seq-mean-token-sum-norm`. None: `max_episode_tokens` or, if that is None, `max_tokens`."""
+    """Divisor of `seq-mean-token-sum-norm`. None: `max_episode_tokens`, or `max_tokens` if that is None."""
 
     kl_coef: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the KL divergence from the reference policy; 0 for none."""
@@ -254,8 +260,8 @@ class Mismatch(Config):
     """The difference between the policy that samples and the policy that learns."""
 
     correction: Correction = Field(default="none", alias="mismatch_correction")
-    """Correction for the difference between the sampling and the learning policy: `truncate` weighs the loss by
-    their ratio, cut at `mismatch_threshold`; `mask` leaves out what exceeds it."""
+    """Correction for the difference between the sampling and the learning policy. `truncate`: weigh the loss by their
+    ratio, at most `mismatch_threshold`. `mask`: do the same, but leave out what is beyond the threshold."""
 
     level: Level = Field(default="token", alias="mismatch_level")
     """Whether importance ratios are per token, or per episode (`sequence`)."""
@@ -271,10 +277,10 @@ class Data(Config):
     """File to learn from, Parquet or JSON lines (`.jsonl`). None: the environment's expert plays the examples."""
 
     skip_bad_rows: bool = False
-    """Leave out rows of `data` that cannot be read, do not fit the context, or that the chat template refuses."""
+    """Leave out rows of `data` that cannot be read, that do not fit the context, or that the chat template refuses."""
 
     examples: Positive = 1000
-    """Examples to generate from the environment where there is no `data`."""
+    """Examples to generate from the environment if there is no `data`."""
 
     batch_size: Positive = 32
     """Examples per training step, which is one optimiser step."""
@@ -375,7 +381,7 @@ class RewardConfig(LearningConfig):
     data: Data = Data()
 
     held_out: Annotated[int, Field(ge=0)] = 200
-    """Preferences that it is judged on before and after, and does not learn from; 0 for none."""
+    """Preferences that the reward model is judged on before and after training, and does not learn from; 0 for none."""
 
 
 class OfflineConfig(AgentConfig):

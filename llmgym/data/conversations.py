@@ -65,7 +65,7 @@ def choose_columns(path: Path, *layouts: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Reader = Callable[[int], Row]
-"""Returns what stands in a row of a table, counted from 0; raises a DataError that names column and row."""
+"""Returns the content of a row of a table, counted from 0; raises a DataError that names column and row."""
 
 
 def read_rows(table: pa.Table, read: Reader[Row], skipped: list[str] | None = None) -> list[Row]:

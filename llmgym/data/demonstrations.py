@@ -22,7 +22,7 @@ class Conversation:
     """A conversation of which the assistant's part is to be learnt.
 
     Attributes:
-        prompt: What stands before the assistant's first reply to learn; the last message is the user's.
+        prompt: The messages before the assistant's first reply to learn; the last message is the user's.
         completion: What follows: the assistant's reply, or several turns of which it has the last.
         row: Its row in the file that it was read from, counted from 0; None if it was made.
     """

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 FinishReason = Literal["stop", "length"]
-"""Why sampling stopped: behind a stop token or a stop string, or at `max_tokens`."""
+"""Why sampling stopped: after a stop token or a stop string, or at `max_tokens`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class GenerationRequest:
             cache, of which it reuses what the new tokens begin with.
         tokens: The whole context, from the first token of the conversation.
         max_tokens: Tokens to sample, at most, stop token included; no more than `sampling` says.
-        stop_token_ids: Sampling ends behind any of these.
+        stop_token_ids: Sampling ends after any of these.
         sampling: How: temperature, top-p and so on.
         seed: The same request with the same seed gives the same tokens, whatever else is
             in the batch, up to floating-point ties.

@@ -51,7 +51,7 @@ def make_engine(
         model: What the learner trains. The embedded engine samples with it as it is, or with a copy where it has
             adapters, which are merged there, or weights of another type.
         model_path: The directory or hub name that `model` was loaded from.
-        context_length: Tokens of prompt and replies at the most.
+        context_length: Tokens of prompt and replies, at most.
         text_of: Returns the text of some of a reply's tokens; needed if requests have stop strings.
         seed: Of the sampling of SGLangs that are started here.
         notify: Is given a sentence when an SGLang is lost or back.

@@ -29,7 +29,7 @@ class TextEnv(gymnasium.Env[str, str]):
             ``max_episode_steps`` of its registration is the same limit; the smaller one counts.
         top_score: The highest reward of an episode; its expert earns it. None if there is none.
         blocking: Whether `begin`, `respond` or `score` wait for something, such as a tool or a judge, without being
-            coroutines. Environments that wait do so beside each other, each in a thread.
+            coroutines. Environments that wait do so side by side, each in a thread.
 
     Args:
         render_mode: ``"ansi"`` to let `render` return the conversation so far.

@@ -12,9 +12,9 @@ from llmgym.rollout.trajectory import Trajectory
 
 
 def collate(trajectories: Sequence[Trajectory], pad_token: int = 0) -> TensorDict:
-    """Pad trajectories on the right into a TensorDict of batch size [B], a row of it for each of their rows.
+    """Pad trajectories on the right into a TensorDict of batch size [B], with a row for each of their rows.
 
-    The rows of an episode stand together and share its group, reward and score.
+    The rows of an episode are adjacent and share its group, reward and score.
 
     Returns:
         - ``tokens`` [B, T] int64
@@ -26,6 +26,28 @@ def collate(trajectories: Sequence[Trajectory], pad_token: int = 0) -> TensorDic
         - ``group`` [B] int64
         - ``reward`` [B] float32; 0 where the score is missing
         - ``scored`` [B] bool: the score is there
+
+    Example:
+        Two siblings begin with the prompt ``1 2``. The reply of the first has two tokens, that of the second three.
+        The second has no score.
+
+        >>> from llmgym.engines.base import Completion
+        >>> short, long = Trajectory(seed=0, group=0, score=0.5), Trajectory(seed=0, group=0)
+        >>> short.observe([1, 2])
+        >>> short.act(Completion(0, [3, 9], [-0.5, -0.25], "stop", 0))
+        >>> long.observe([1, 2])
+        >>> long.act(Completion(1, [4, 5, 9], [-1.0, -0.5, -0.25], "stop", 0))
+        >>> batch = collate([short, long])
+        >>> batch["tokens"].tolist()
+        [[1, 2, 3, 9, 0], [1, 2, 4, 5, 9]]
+        >>> batch["mask"].int().tolist()  # nothing is learnt from an episode without a score
+        [[0, 0, 1, 1, 0], [0, 0, 0, 0, 0]]
+        >>> batch["log_probs"].tolist()
+        [[0.0, 0.0, -0.5, -0.25, 0.0], [0.0, 0.0, -1.0, -0.5, -0.25]]
+        >>> batch["length"].tolist(), batch["prompt_length"].tolist(), batch["episode"].tolist()
+        ([4, 5], [2, 2], [0, 1])
+        >>> batch["group"].tolist(), batch["reward"].tolist(), batch["scored"].tolist()
+        ([0, 0], [0.5, 0.0], [True, False])
     """
     rows = [(i, trajectory, row) for i, trajectory in enumerate(trajectories) for row in trajectory.rows]
     masks = [trajectory.mask[row] for _, trajectory, row in rows]
@@ -54,7 +76,7 @@ def collate(trajectories: Sequence[Trajectory], pad_token: int = 0) -> TensorDic
 
 
 def episodes_of(batch: TensorDict) -> TensorDict:
-    """Return the first row of every episode, in order: what is said of an episode stands there once."""
+    """Return the first row of every episode, in order, so that what is said of an episode is there once."""
     new = batch["episode"][1:] != batch["episode"][:-1]
     return batch[torch.nn.functional.pad(new, (1, 0), value=True)]
 
@@ -65,7 +87,7 @@ def per_episode(values: Iterable[float]) -> Tensor:
 
 
 def split_by_group(batch: TensorDict, parts: int, order: np.random.Generator | None = None) -> list[TensorDict]:
-    """Split a batch whose groups stand together into `parts` of whole groups, as equal in number as can be.
+    """Split a batch, in which the rows of a group are adjacent, into `parts` of whole groups, as equal as possible.
 
     There are fewer parts if there are fewer groups. With `order` the groups are shuffled first.
     """
@@ -91,8 +113,8 @@ def micro_batches(batch: TensorDict, max_tokens: int, unit: str = "row") -> Iter
     Args:
         batch: As `collate` returns it.
         max_tokens: What siblings share counts once.
-        unit: Rows that stand together and have equal values of this key are never split, however
-            long they are; with ``row`` every row is a unit.
+        unit: Adjacent rows with equal values of this key are never split, however long they are;
+            with ``row`` every row is a unit.
     """
     lengths, prompts = batch["length"].tolist(), batch["prompt_length"].tolist()
     new_prompt = set(_starts(_same_prompt(batch)))
@@ -121,7 +143,7 @@ def micro_batches(batch: TensorDict, max_tokens: int, unit: str = "row") -> Iter
 
 
 def in_micro_batches(function: Callable[[TensorDict], Tensor], batch: TensorDict, max_tokens: int) -> Tensor:
-    """Return what a function gives by token [b, t] for the micro-batches of a batch, joined.  [B, T]"""
+    """Return what a function gives per token [b, t] for the micro-batches of a batch, joined.  [B, T]"""
     width = batch["tokens"].shape[1]
     rows = [function(micro) for micro in micro_batches(batch, max_tokens)]
     return torch.cat([torch.nn.functional.pad(row, (0, width - row.shape[1])) for row in rows])

@@ -66,7 +66,7 @@ def values_of(critic: Critic, batch: TensorDict, micro_batch_tokens: int) -> Ten
     Args:
         critic: Whose.
         batch: As `Trunk.states` takes it.
-        micro_batch_tokens: Tokens that a forward pass takes at the most, what siblings share counted once.
+        micro_batch_tokens: Tokens per forward pass, at most; what siblings share counts once.
     """
     return in_micro_batches(critic.values, batch, micro_batch_tokens)
 

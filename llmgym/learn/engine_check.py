@@ -25,6 +25,6 @@ def check_log_probs(log_probs: Tensor, batch: TensorDict, bound: float) -> None:
     if not mean <= bound:
         raise EngineError(
             f"Expected log-probabilities within {bound} nats of the learner's (engine_check), but the engine's differ "
-            f"by {mean:.4f} on average and {float(differences.max()):.4f} at the most: it samples with other weights, "
+            f"by {mean:.4f} on average and {float(differences.max()):.4f} at most: it samples with other weights, "
             "another precision or another distribution."
         )

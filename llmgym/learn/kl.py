@@ -10,7 +10,7 @@ never negative; :math:`k_2` is biased a little. Their gradients are another matt
 the tokens, too, depend on the policy:
 
 ===========  ======================================  ===========================================================
-as a loss    gradient of a token's term              its expectation, on policy, given what stands before the token
+as a loss    gradient of a token's term              its expectation, on policy, given what comes before the token
 ===========  ======================================  ===========================================================
 ``k1``       :math:`\nabla \log \pi`                 0: noise, and no penalty at all
 ``k2``       :math:`r \nabla \log \pi`               :math:`\nabla D_\mathrm{KL}(\pi \| \pi_\mathrm{ref})` of the token
@@ -88,7 +88,7 @@ class AdaptiveKL:
 
     Args:
         coefficient: Weight of the divergence at the start.
-        target: The divergence wanted, in the unit in which it is measured: by token or by episode.
+        target: The divergence wanted, in the unit in which it is measured: per token or per episode.
         horizon: h, in episodes: a smaller one steers faster, but no step changes the coefficient by more than a fifth.
 
     Raises:

@@ -19,7 +19,7 @@ from llmgym.learn.policy import Policy
 from llmgym.learn.reference import Reference
 
 MAX_SKIPPED_IN_A_ROW = 3
-"""Steps without a finite loss and gradient, one behind the other, after which training stops."""
+"""Consecutive steps without a finite loss and gradient, after which training stops."""
 
 
 class Learner:

@@ -22,7 +22,7 @@ gradient, and PPO's own ratio is then to :math:`\pi`, "old", and no longer to :m
 - **truncate** is truncated importance sampling (Ionides 2008; for language models Yao et al.
   2025, "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training").
 - **mask** leaves tokens, or episodes, that are too far off out of the loss (IcePop, Zhao et al.
-  2025, by token; Liu, Li et al. 2025, "When Speed Kills Stability", by sequence). What is left
+  2025, per token; Liu, Li et al. 2025, "When Speed Kills Stability", per sequence). What is left
   out has weight 0 and still counts in the loss's normaliser: leaving a token out makes no
   other token count more.
 

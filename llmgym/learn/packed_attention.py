@@ -19,8 +19,8 @@ from llmgym.models.attention import register, window_of
 PACKED = "llmgym_packed"
 """The name under which models attend over packed tokens."""
 
-_BLOCK = 2**17  # scores of a block and head at the most: half a MiB, which fits a core's own cache
-_KEPT = 2**22  # attention weights that a layer keeps for its backward pass at the most; beyond, it computes them again
+_BLOCK = 2**17  # scores of a block and head, at most: half a MiB, which fits a core's own cache
+_KEPT = 2**22  # attention weights that a layer keeps for its backward pass, at most; beyond, it computes them again
 
 
 def attend(
@@ -118,9 +118,9 @@ class _Block(NamedTuple):
 
     Attributes:
         start: Packed index of the first query.
-        stop: Packed index behind the last.
+        stop: Packed index after the last.
         first: The first key that any of them sees.
-        behind: Index behind the last key that any of them sees.
+        behind: Index after the last key that any of them sees.
         masked: How many of these keys, counted from the last, not all of the queries see.
         mask: What is added to the scores of those.  [Q, masked]
     """
@@ -153,7 +153,7 @@ def _blocks(segment: Segment, group: int, window: int | None, like: Tensor) -> l
 def _mask(queries: int, keys: int, group: int, window: int | None, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return what hides the future, and the past beyond the window, from consecutive queries.
 
-    The last query stands where the last key stands.  [Q * H/K, keys]
+    The last query has the position of the last key.  [Q * H/K, keys]
     """
     distance = torch.arange(keys - queries, keys, device=device)[:, None] - torch.arange(keys, device=device)
     hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)

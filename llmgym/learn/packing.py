@@ -1,4 +1,4 @@
-"""Packing: the rows of a batch behind each other, without padding, every distinct prompt once."""
+"""Packing: the rows of a batch one after another, without padding, every distinct prompt once."""
 
 import itertools
 from collections.abc import Sequence
@@ -15,9 +15,28 @@ class Segment(NamedTuple):
 
     Attributes:
         start: Index of the first token.
-        stop: Index behind the last token.
+        stop: Index after the last token.
         context_start: Index of the first token of the context: the prompt of what follows it.
-        context_stop: Index behind its last token; equal to `context_start` if there is none.
+        context_stop: Index after its last token; equal to `context_start` if there is none.
+
+    Example:
+        Two siblings have the prompt ``1 2 3``. The prompt is packed once, and each reply sees it and itself. The last
+        token of a reply is not packed, because no sampled token sees it.
+
+        >>> from tensordict import TensorDict
+        >>> tokens = torch.tensor([[1, 2, 3, 4, 5, 9], [1, 2, 3, 6, 9, 0]])  # the last 0 is padding
+        >>> mask = torch.tensor([[0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 0]]).bool()
+        >>> batch = TensorDict({"tokens": tokens, "mask": mask, "prompt_length": torch.tensor([3, 3])}, [2])
+        >>> packed = pack(batch, torch.device("cpu"))
+        >>> packed.tokens.tolist()
+        [1, 2, 3, 4, 5, 6]
+        >>> packed.positions.tolist()
+        [0, 1, 2, 3, 4, 3]
+        >>> for segment in packed.segments:  # the prompt, then each reply
+        ...     print(tuple(segment))
+        (0, 3, 0, 0)
+        (3, 5, 0, 3)
+        (5, 6, 0, 3)
     """
 
     start: int
@@ -32,7 +51,7 @@ class Packed:
 
     Attributes:
         tokens: What the model reads.  [N]
-        positions: Where each token stands in its own row.  [N]
+        positions: The position of each token in its own row.  [N]
         segments: What sees what; together they cover the N tokens in order.
         before: The packed token before each sampled one, in the order of the batch's mask.  [S]
     """

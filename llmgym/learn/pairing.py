@@ -43,8 +43,8 @@ def pair_by_score(trajectories: Sequence[Trajectory], strategy: PairStrategy) ->
 def collate_pairs(pairs: Sequence[tuple[Trajectory, Trajectory]]) -> TensorDict:
     """Collate pairs (chosen, rejected) of trajectories into a preference batch [B].
 
-    The rows of a pair stand together, the chosen episode's first. A trajectory in two
-    pairs stands there twice, as two episodes.
+    The rows of a pair are adjacent, the chosen episode's first. A trajectory in two pairs
+    is there twice, as two episodes.
 
     Returns:
         What `collate` returns, and besides

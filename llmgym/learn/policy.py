@@ -45,7 +45,7 @@ class Policy(nn.Module):
         return self.trunk.model
 
     def get_dist(self, batch: TensorDictBase, **kwargs: Any) -> SampledTokens:
-        """Return the distribution of every sampled token given what stands before it.
+        """Return the distribution of every sampled token given the tokens before it.
 
         Args:
             batch: ``tokens`` [B, T], ``mask`` [B, T] and ``prompt_length`` [B], padded on

@@ -21,7 +21,7 @@ def log_probs_of(policy: Policy, batch: TensorDict, micro_batch_tokens: int) -> 
     Args:
         policy: Whose.
         batch: As `Policy.get_dist` takes it, of any size.
-        micro_batch_tokens: Tokens that a forward pass takes at the most, what siblings share counted once.
+        micro_batch_tokens: Tokens of a forward pass, at most; what siblings share counts once.
     """
     return in_micro_batches(policy.log_probs, batch, micro_batch_tokens)
 

@@ -70,7 +70,7 @@ class RewardModel(nn.Module):
 
         Returns:
             ``tokens`` [B, T], ``length`` [B], ``prompt_length`` [B]: the tokens shared, and
-            ``mask`` [B, T], True at one place behind each conversation: where its reward is
+            ``mask`` [B, T], True at one place after each conversation: where its reward is
             read off.
         """
         rows = [row for group in groups for row in group]

@@ -22,7 +22,7 @@ from llmgym.models.self_test import Probe
 class Trunk(nn.Module):
     """From a batch of trajectories to the hidden states before their sampled tokens.
 
-    A batch is packed: rows stand behind each other without padding, and siblings share one
+    A batch is packed: rows follow one another without padding, and siblings share one
     pass over their prompt, gradients included.
 
     Args:

@@ -31,7 +31,7 @@ _VIEWS = Tensor.__getitem__, Tensor.transpose, Tensor.t, Tensor.split, torch.spl
 
 @dataclass(frozen=True)
 class Probe:
-    """Conversations to compare: two siblings behind a common prompt, and a stranger behind one of its own.
+    """Conversations to compare: two siblings with a common prompt, and a stranger with one of its own.
 
     Attributes:
         conversations: The tokens of each, prompt included; of different lengths.

@@ -1,1 +1,1 @@
-"""What a run leaves behind and shows while it goes on."""
+"""What a run writes, and what it shows while it goes on."""

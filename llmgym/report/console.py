@@ -11,7 +11,7 @@ from llmgym.evaluate import Evaluation
 from llmgym.rollout.trajectory import Trajectory
 
 ROWS = 10
-"""Rows of progress that a run prints at the most, however long it is."""
+"""Rows of progress that a run prints, at most, however long it is."""
 
 _PARTS_SHOWN = 4  # named parts of the score in the last table
 

@@ -17,7 +17,7 @@ _SAID = "Reply"  # what a reply says that is looked at
 class ChatCodec:
     """Turns a growing conversation into tokens.
 
-    A conversation is rendered piece by piece: `prompt` for what stands before the first
+    A conversation is rendered piece by piece: `prompt` for all before the first
     reply, `bridge` for what stands between two replies. Sampled tokens are kept as they
     were sampled.
 
@@ -122,7 +122,7 @@ class ChatCodec:
         return left + text + (self.template.padding[1] if closed else right)
 
     def _parts(self, reply: Sequence[int]) -> tuple[str, str, str]:
-        """Return what stands before whatever a reply says, if it is there, what this one says, and what follows it."""
+        """Return the text before whatever a reply says, if it is there, what this one says, and what follows it."""
         ended = len(reply) > 0 and reply[-1] in self.stop_token_ids
         text = self.spell([token for token in reply if token not in self.stop_token_ids])
         left, right = self._around
@@ -189,6 +189,6 @@ class ChatCodec:
 
 
 def _split(reply: str) -> tuple[str, str]:
-    """Return what stands before and after what a reply says."""
+    """Return the text before and after what a reply says."""
     before, _, after = reply.partition(_SAID)
     return before, after

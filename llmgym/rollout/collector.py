@@ -54,7 +54,7 @@ class Collector:
         envs: The environments.
         codec: Turns their texts into tokens.
         engine: Samples the replies.
-        scorer: Scores the episodes of a rollout in the place of the environments (`llmgym.rollout.scoring`).
+        scorer: Scores the episodes of a rollout in place of the environments (`llmgym.rollout.scoring`).
         max_overlong: Largest share of tasks that may not fit the context, of all so far and at least `_FEW_TASKS`;
             but where the first `_NONE_OF` do not, none will.
     """

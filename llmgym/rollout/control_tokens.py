@@ -18,7 +18,7 @@ _WORD_JOINER = "\N{WORD JOINER}"  # keeps what stands on its two sides apart, an
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """An added token that stands in a text.
+    """An added token in a text.
 
     Attributes:
         token: Its id.
@@ -38,7 +38,7 @@ class ControlTokens:
     Words and white space that happen to be marked, as a pad token may be, are text. So are
     other added tokens, such as Gemma's ``<table>`` and its runs of newlines.
 
-    Where one stands in a text is found as the tokenizer itself finds it, by the same rules
+    Its place in a text is found as the tokenizer itself finds it, by the same rules
     for white space and with the same normalizer, but without the model that makes the other
     tokens: that costs a small part of encoding the text.
 
@@ -65,7 +65,7 @@ class ControlTokens:
         self.ids |= {i for i in (end_token,) if i in self._added}
 
     def find(self, text: str, wanted: Collection[int] | None = None) -> list[Spelling]:
-        """Return where control tokens stand in a text, in order.
+        """Return the places of control tokens in a text, in order.
 
         Args:
             text: What is looked at.
@@ -74,7 +74,7 @@ class ControlTokens:
         return [found for found in self.find_added(text) if found.token in (self.ids if wanted is None else wanted)]
 
     def find_added(self, text: str) -> list[Spelling]:
-        """Return where added tokens stand in a text, in order: ordinary ones, too, but no white space."""
+        """Return the places of added tokens in a text, in order: ordinary ones, too, but no white space."""
         return list(self._spellings(self._finders[0], text))
 
     def break_up(self, text: str, wanted: Collection[int] | None = None) -> str:

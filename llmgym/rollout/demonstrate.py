@@ -15,7 +15,7 @@ class Demonstration:
 
     Attributes:
         seed: The seed its environment was reset with.
-        prompt: What stands before the expert's first reply.
+        prompt: The messages before the expert's first reply.
         completion: The expert's replies with what the environment answered between them; the first and
             the last message are the expert's.
         score: The episode's reward; None if it could not be scored.

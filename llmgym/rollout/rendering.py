@@ -50,7 +50,7 @@ class Renderer:
         """Render a conversation and cut it at its contents.
 
         Returns:
-            What stands before, between and after them, and which message each is: a system
+            The text before, between and after them, and which message each is: a system
             message need not be where it was given.
         """
         pieces = _SPLIT.split(self.render(roles, marks(roles), generate))

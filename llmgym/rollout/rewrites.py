@@ -32,7 +32,7 @@ class Template(Protocol):
         ...
 
     def reply(self, content: str) -> str:
-        """Return a reply as it stands in a conversation."""
+        """Return a reply as it is written in a conversation."""
         ...
 
     def bridge(self, content: str) -> str:

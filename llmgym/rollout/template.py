@@ -115,7 +115,7 @@ class ChatTemplate:
 
         Args:
             messages: The conversation; a reply and what the environment answered come last.
-            said: The reply as it stands in the conversation, up to the token that ends it; None
+            said: The reply as it is written in the conversation, up to the token that ends it; None
                 if it is as it would be written.
         """
         *before, reply, answer = messages

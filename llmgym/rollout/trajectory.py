@@ -10,7 +10,7 @@ from llmgym.engines.base import Completion, FinishReason
 from llmgym.types import Message, Score, ScoreKind
 
 Ending = Literal["terminated", "truncated", "context", "max_tokens"]
-"""How an episode ended: by itself, cut off by its environment, for want of room in the context, or
+"""How an episode ended: by itself, cut off by its environment, because the context was full, or
 because it had sampled all the tokens that an episode may."""
 
 
@@ -20,7 +20,7 @@ class Reply:
 
     Attributes:
         start: Index of its first token.
-        stop: Index behind its last token.
+        stop: Index after its last token.
         finish_reason: Why sampling stopped.
         weight_version: The weights that sampled it.
         reward: What it earned.
@@ -43,7 +43,7 @@ class Trajectory:
     Almost always an episode is one row: each reply was sampled given all tokens before it.
     Where a chat template rewrites what was said before (see `llmgym.rollout.chat`), a new row
     begins with the conversation as it is rendered now, and a reply was sampled given the
-    tokens of its row. The rows stand one behind the other.
+    tokens of its row. The rows follow one another.
 
     Attributes:
         seed: The seed its environment was reset with.
@@ -106,7 +106,7 @@ class Trajectory:
         self.replies.append(Reply(start, len(self.tokens), completion.finish_reason, completion.weight_version))
 
     def take(self, score: Score) -> None:
-        """Take a score in the place of what was there; parts that are there already stay as they are."""
+        """Take a score in place of what was there; parts that are there already stay as they are."""
         self.score, self.score_error, self.score_kind = score.value, score.error, score.kind
         self.parts = {**score.parts, **self.parts}
         last = [0.0] * (len(self.replies) - 1) + [score.value or 0.0]
@@ -126,7 +126,7 @@ class Trajectory:
 
     @property
     def cut_off(self) -> bool:
-        """Whether a reply ended for want of tokens, not because the agent had done."""
+        """Whether a reply was cut off, not ended by the agent."""
         return any(reply.finish_reason == "length" for reply in self.replies)
 
     @property
@@ -151,5 +151,5 @@ class Trajectory:
 
     @property
     def rows(self) -> list[slice]:
-        """Where each row stands in `tokens`, `mask` and `log_probs`."""
+        """Where each row is in `tokens`, `mask` and `log_probs`."""
         return [slice(start, stop) for start, stop in itertools.pairwise([*self.row_starts, len(self.tokens)])]

@@ -24,7 +24,7 @@ def transcribe(
 
     Args:
         codec: Turns messages into tokens.
-        prompt: What stands before the first reply to learn from; it ends with a message to the agent.
+        prompt: The messages before the first reply to learn from; it ends with a message to the agent.
         completion: The agent's replies, and between them what it was answered.
         seed: Of the trajectory.
         group: Of the trajectory.

@@ -37,7 +37,7 @@ def register_scorer_class(name: str, entry_point: str) -> None:
     """Register a scorer that is made from a string: ``"name:string"`` calls `entry_point` with it.
 
     Args:
-        name: What stands before the colon.
+        name: What comes before the colon.
         entry_point: ``"module:Class"``, imported when it is first needed.
     """
     _CLASSES[name] = entry_point

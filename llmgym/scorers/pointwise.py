@@ -14,7 +14,20 @@ ScoreFunction = Callable[[Episode], ScoreLike | Awaitable[ScoreLike]]
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Turns finished episodes into scores, a batch at a time."""
+    """Turns finished episodes into scores, a batch at a time.
+
+    Example:
+        >>> from llmgym.types import Turn
+        >>> class Brief:
+        ...     def score(self, episodes):
+        ...         return [Score(1.0 if len(episode.actions[-1]) <= 10 else 0.0) for episode in episodes]
+        >>> isinstance(Brief(), Scorer)
+        True
+        >>> short = Episode(turns=[Turn("Which service failed?", "auth")])
+        >>> long = Episode(turns=[Turn("Which service failed?", "I believe that it is auth.")])
+        >>> [score.value for score in Brief().score([short, long])]
+        [1.0, 0.0]
+    """
 
     def score(self, episodes: Sequence[Episode]) -> list[Score] | Awaitable[list[Score]]:
         """Return one score per episode, in the same order; may be a coroutine."""

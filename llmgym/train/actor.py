@@ -171,7 +171,7 @@ class HeldOutEpisodes:
 
     Args:
         actor: Who plays.
-        scorer: Scores episodes in the place of the environments; one that compares siblings has none here.
+        scorer: Scores episodes in place of the environments; one that compares siblings is not used.
     """
 
     def __init__(self, actor: Actor, scorer: AnyScorer | None = None) -> None:

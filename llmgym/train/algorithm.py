@@ -120,7 +120,7 @@ class OnlineAlgorithm(Algorithm):
 
     @abstractmethod
     def prepare(self, trajectories: Sequence[Trajectory]) -> TensorDict | None:
-        """Turn a step's trajectories into a batch that the loss reads; groups stand together.
+        """Turn a step's trajectories into a batch that the loss reads; the rows of a group are adjacent.
 
         Returns:
             The batch, or None if there is nothing to learn from.
@@ -133,7 +133,7 @@ class OnlineAlgorithm(Algorithm):
 
     @property
     def scorer(self) -> AnyScorer | None:
-        """What scores episodes in the place of the environment, found when first asked for: it may be a model."""
+        """What scores episodes in place of the environment, found when first asked for: it may be a model."""
         if self._scorer is None and self._given is not None:
             self._scorer = resolve_scorer(self._given)
         return self._scorer

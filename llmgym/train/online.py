@@ -271,7 +271,7 @@ def _rows_of_groups(batch: TensorDict, groups: int) -> int:
 
 
 def _groups(trajectories: Sequence[Trajectory]) -> list[list[Trajectory]]:
-    """Return the groups, which stand together."""
+    """Return the groups; the trajectories of a group are adjacent."""
     return [list(group) for _, group in itertools.groupby(trajectories, key=lambda trajectory: trajectory.group)]
 
 

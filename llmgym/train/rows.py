@@ -60,7 +60,7 @@ def tell_of_skipped(skipped: Sequence[str] | None, kept: int) -> None:
 
 
 def conversations_of(example: Any) -> list[tuple[Message, ...]]:
-    """Return each answer of an example behind its prompt."""
+    """Return each answer of an example, with the prompt before it."""
     sides = [value for name in example.__slots__ if isinstance(value := getattr(example, name), tuple)]
     return [(*example.prompt, *side) for side in sides if side is not example.prompt]
 

@@ -1,6 +1,6 @@
 """Attention over cached keys, and over two parts of a cache at once without copying either.
 
-Query heads that share a key head stand beside each other as further queries, so keys are
+Query heads that share a key head are treated as further queries of that head, so keys are
 never repeated.
 """
 

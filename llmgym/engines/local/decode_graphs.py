@@ -29,7 +29,7 @@ class DecodeStep:
         self._masks: dict[int | None, tuple[Tensor, Tensor]] = {}
 
     def fill(self, spans: Sequence[Span], prompt_lengths: Sequence[int]) -> None:
-        """Say what runs: a token for each of the first rows. The rows behind them are left as they are."""
+        """Say what runs: a token for each of the first rows. The rows after them are left as they are."""
         inputs = [
             (span.tokens[0], span.start, span.prompt or 0, 0 if span.prompt is None else prompt_lengths[span.prompt], 1)
             for span in spans

@@ -33,7 +33,7 @@ class LocalEngine:
     Every episode in flight has a row of a KV cache and keeps it between its turns, so that a
     turn costs its own tokens and no more. A prompt that several requests begin with, such as
     the siblings of a group, is cached once and read once for all of them. Each step runs the
-    newest token of every running request; these stand in the first rows of the cache, which
+    newest token of every running request; these have the first rows of the cache, which
     a forward pass reads as one view. What finds no room waits. When episodes outgrow the
     memory, those between two turns lose their rows, then some of the requests wait again;
     both are prefilled again when there is room.
@@ -44,7 +44,7 @@ class LocalEngine:
     Args:
         model: A decoder-only causal LM. It is used in evaluation mode.
         memory_gib: Bound of the KV cache.
-        max_running: Episodes in flight at the most.
+        max_running: Episodes in flight, at most.
         context_length: Tokens of prompt and replies that fit; the model's own length if None.
         text_of: Returns the text of some of a reply's tokens; needed for requests that have stop strings.
 

@@ -19,7 +19,7 @@ class Span:
         row: Where in the store their keys and values go.
         start: Tokens that the row holds already.
         tokens: The new ones.
-        prompt: The row of the prompt store that holds what stands before the row; None for nothing.
+        prompt: The row of the prompt store that holds the tokens before this row; None if there are none.
     """
 
     row: int
@@ -38,7 +38,7 @@ class Pass(Protocol):
 
     @property
     def positions(self) -> Tensor:
-        """Where each stands in its conversation.  [N]"""
+        """The position of each token in its conversation.  [N]"""
         ...
 
     def attend(
@@ -69,7 +69,7 @@ class Pass(Protocol):
 
 
 class ForwardPass:
-    """Spans one behind the other, without padding, so that matrix products run over real tokens only.
+    """Spans one after another, without padding, so that matrix products run over real tokens only.
 
     N is the number of tokens, n that of the spans, T the longest of them, L the longest row.
 
@@ -149,9 +149,9 @@ class ForwardPass:
 
 
 class _Siblings:
-    """Which spans stand behind which prompt: a prompt's keys are read once for all of them.
+    """Which spans follow which prompt: a prompt's keys are read once for all of them.
 
-    P is the number of prompts, S that of the most siblings that stand behind one of them.
+    P is the number of prompts, S the largest number of siblings that share one of them.
     """
 
     def __init__(

@@ -43,7 +43,7 @@ class Run:
         return [*self.request.tokens, *self.tokens]
 
     def after(self, length: int) -> Sequence[int]:
-        """Those behind the first `length`."""
+        """Those after the first `length`."""
         before = len(self.request.tokens)
         return self.tokens[length - before :] if length >= before else self.conversation[length:]
 
@@ -183,6 +183,6 @@ class Scheduler:
         if len(runs) == len(self.running) and area <= min(PREFILL_TOKENS, sum(lacking) * 5 // 4):
             return []
         spans = [self.lacking(run, keep=1) for run, count in zip(runs, lacking, strict=True) if count > 1]
-        # Siblings beside each other: what they share is then read once for all of them.
+        # Siblings are put side by side: what they share is then read once for all of them.
         spans.sort(key=lambda span: (-1 if span.prompt is None else span.prompt, span.row))
         return spans

@@ -1,4 +1,4 @@
-"""`Slots`: which episode and which prompt stands where in the embedded engine's KV cache."""
+"""`Slots`: where each episode and each prompt is in the embedded engine's KV cache."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ class Prompt:
     Attributes:
         tokens: What its row of the prompt store holds.
         row: Which row that is.
-        users: Episodes that stand behind it.
+        users: The number of episodes that begin with it.
     """
 
     tokens: tuple[int, ...]
@@ -27,7 +27,7 @@ class Slot:
 
     Attributes:
         row: Of the episode store.
-        prompt: What stands before the row; None if the row holds everything.
+        prompt: What comes before the row; None if the row holds everything.
         cached: The tokens in the row.
     """
 
@@ -59,11 +59,11 @@ class Slots:
     """Rows for episodes, rows for the prompts they share, and a bound on both.
 
     Args:
-        episodes: The store of what episodes hold behind their prompt.
+        episodes: The store of what episodes hold after their prompt.
         prompts: The store of prompts.
         capacity: Tokens that both stores together may hold.
-        max_rows: Episodes in the cache at the most.
-        context_length: Tokens of an episode at the most.
+        max_rows: Episodes in the cache, at most.
+        context_length: Tokens of an episode, at most.
     """
 
     def __init__(self, episodes: Store, prompts: Store, *, capacity: int, max_rows: int, context_length: int) -> None:
@@ -111,7 +111,7 @@ class Slots:
         return added
 
     def _leave(self, prompt: Prompt) -> None:
-        """Note that an episode behind a prompt is gone; close the gap that an unused prompt leaves."""
+        """Note that an episode of a prompt is gone; close the gap that an unused prompt leaves."""
         prompt.users -= 1
         if prompt.users:
             return

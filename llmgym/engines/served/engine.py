@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_ATTEMPTS = 4  # times that a request is sent at the most
-_STARTS = 3  # times that a lost worker is started at the most before it is given up
+_ATTEMPTS = 4  # times that a request is sent, at most
+_STARTS = 3  # times that a lost worker is started, at most, before it is given up
 _BACK_OFF = 0.5  # seconds before something is tried again, times the number of the attempt
 
 

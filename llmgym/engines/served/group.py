@@ -21,7 +21,7 @@ _NCCL_PATIENCE = timedelta(minutes=30)  # after it torch ends the process: a ser
 
 
 class WeightsGroup:
-    """The learner is rank 0 and sends; the processes of the server come behind it and receive.
+    """The learner is rank 0 and sends; the processes of the server follow it and receive.
 
     NCCL carries weights that are on a GPU, which has to be another one than the server's; Gloo
     carries others. The group is no part of PyTorch's default one, which stays the learner's own.

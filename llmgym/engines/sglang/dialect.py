@@ -161,7 +161,7 @@ class SGLang:
         await _told(call, "update_weights_from_disk", model_path=str(directory), weight_version=tag)
 
     async def join(self, call: Call, group: WeightsGroup) -> None:
-        """Have it join a group, as the members behind the learner."""
+        """Have it join a group, as the members that follow the learner."""
         await _told(
             call,
             "init_weights_update_group",

@@ -21,7 +21,7 @@ class Signal:
 
     Attributes:
         tag: What replies cite it by, such as ``M1``.
-        kind: The section it stands in.
+        kind: Its section.
         service: The service it was seen on.
         phrase: The key of its wording in `phrases`.
         values: What fills the wording in.

@@ -20,7 +20,7 @@ def round_1_message(incident: Incident, difficulty: Difficulty, language: Langua
 
 
 def report(incident: Incident, language: Language) -> str:
-    """Return the signals in their sections, one a line, each behind its tag."""
+    """Return the signals in their sections, one per line, each following its tag."""
     lines = []
     for kind, title in phrases.SECTIONS.items():
         section = incident.of_kind(kind)

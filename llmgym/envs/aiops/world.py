@@ -74,7 +74,7 @@ class Difficulty:
         incident_types: Incident types in play, the first of `INCIDENT_TYPES`.
         healthy_metrics: Gauges shown that are as usual.
         red_herrings: Log lines of an incident type on a service that is not at fault.
-        downstream_logs: Log lines of dependents at the most.
+        downstream_logs: Log lines of dependents, at most.
         blurred: Probability that one of the root's two direct signals, its metric or its
             log line, is not shown.
     """

@@ -142,7 +142,7 @@ def _standardised(values: Tensor, weight: Tensor) -> Tensor:
 
 
 def _moments(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation of values that stand there `weight` times each.  [E], [E] -> [], []"""
+    """Return mean and standard deviation of values that count `weight` times each.  [E], [E] -> [], []"""
     total = weight.sum()
     mean = (weight * values).sum() / total.clamp(min=1)
     return mean, ((weight * (values - mean) ** 2).sum() / (total - 1).clamp(min=1)).sqrt()

@@ -16,18 +16,18 @@ def gae(
     .. math:: A_t = \delta_t + \gamma \lambda A_{t'}, \qquad \delta_t = r_t + \gamma V_{t'} - V_t, \qquad
         R_t = A_t + V_t
 
-    with :math:`t'` the episode's next sampled token, of this turn or a later one; behind the
+    with :math:`t'` the episode's next sampled token, of this turn or a later one; after the
     last one there is nothing, and :math:`V` and :math:`A` are 0. Tokens that the environment
-    said are no steps: they neither decay nor bootstrap, and values and rewards there are not
+    said are not steps: they neither decay nor bootstrap, and their values and rewards are not
     read.
 
     Args:
         values: The critic's value of the state in which each token was sampled.  [B, T]
         rewards: The reward for each token; a turn's is best put on its last token.  [B, T]
         mask: The token was sampled.  [B, T]
-        gamma: Discount, by sampled token.
+        gamma: Discount, per sampled token.
         lam: 1 sums up all rewards to come, 0 trusts the critic's next value.
-        episode: The episode of each row, where the rows of one stand together in order: they
+        episode: The episode of each row. The rows of an episode are adjacent and in order: they
             are then one sequence. None if each row is an episode.  [B]
 
     Returns:
@@ -48,7 +48,7 @@ def gae(
 
 
 def _side_by_side(tensor: Tensor, place: Tensor) -> Tensor:
-    """Put the rows [B, T] of every episode one behind the other, where `place` [E, R] is True.  [E, R * T]"""
+    """Put the rows [B, T] of every episode one after another, where `place` [E, R] is True.  [E, R * T]"""
     wide = tensor.new_zeros(*place.shape, tensor.shape[1])
     wide[place] = tensor.detach()
     return wide.flatten(1)
@@ -63,7 +63,7 @@ def _gae(values: Tensor, rewards: Tensor, mask: Tensor, gamma: float, lam: float
 
 
 def _next(values: Tensor, rewards: Tensor, mask: Tensor, decay: float, lam: float) -> Tensor:
-    r"""Return :math:`U_{t'} = V_{t'} + \lambda A_{t'}`, the worth of the next sampled token; 0 behind the last.  [b, T]
+    r"""Return :math:`U_{t'} = V_{t'} + \lambda A_{t'}`, the worth of the next sampled token; 0 after the last.  [b, T]
 
     Since :math:`R_t = r_t + \gamma U_{t'}`, it holds that :math:`U_t = (1 - \lambda) V_t + \lambda r_t + \gamma
     \lambda U_{t'}`: one number goes from token to token, and past a token that was not sampled as it is.
@@ -75,17 +75,17 @@ def _next(values: Tensor, rewards: Tensor, mask: Tensor, decay: float, lam: floa
     keep[:, :width].add_(mask, alpha=decay - 1)
     gain, keep = (tensor.view(-1, _CHUNK).t().contiguous() for tensor in (gain, keep))  # [C, b * K]
     last_first = list(zip(gain.unbind(), keep.unbind(), strict=True))[::-1]
-    start = gain.new_zeros(gain.shape[1])  # what a chunk is worth at its start, if nothing came behind it
+    start = gain.new_zeros(gain.shape[1])  # what a chunk is worth at its start, if nothing came after it
     for gained, kept in last_first:
         start = gained.addcmul(kept, start)
     start, through = start.view(rows, chunks), keep.prod(dim=0).view(rows, chunks)
-    behind = start.new_zeros(rows, chunks)  # what comes behind each chunk
+    behind = start.new_zeros(rows, chunks)  # what comes after each chunk
     for k in reversed(range(chunks - 1)):
         behind[:, k] = start[:, k + 1].addcmul(through[:, k + 1], behind[:, k + 1])
     carried = behind.view(-1)
     for gained, kept in last_first:
         worth = gained.addcmul(kept, carried)
-        gained.copy_(carried)  # in the place of what is not needed any more
+        gained.copy_(carried)  # in place of what is no longer needed
         carried = worth
     return gain.t().reshape(rows, -1)[:, :width]
 

@@ -21,12 +21,12 @@ class LanguageModelLoss(LossModule):
     the whole batch. Everything else is a metric without a gradient, a mean over `count`
     things. The policy's log-probabilities are left in the batch as ``policy_log_probs`` [B, T].
 
-    Weights are made once for a whole optimiser batch and stand in it as ``weight``. Where
-    they do not, the batch is taken to be the whole one, so that a loss can be used alone.
+    Weights are made once for a whole optimiser batch and are stored in it as ``weight``. Without
+    them the batch is taken to be the whole one, so that a loss can be used alone.
     """
 
     unit: Unit = "row"
-    """What a micro-batch never splits: rows with equal values of this key, which stand together."""
+    """What a micro-batch never splits: adjacent rows with equal values of this key."""
 
     def weights(self, batch: TensorDictBase) -> Tensor:
         """Return how much each token [B, T], or each row's unit [B], counts in a whole optimiser batch."""
@@ -43,6 +43,6 @@ class LanguageModelLoss(LossModule):
         return torch.ones_like(batch["length"], dtype=torch.bool)
 
     def weight_of(self, batch: TensorDictBase) -> Tensor:
-        """Return the weights that stand in a batch, or else make them."""
+        """Return the weights that a batch holds, or else make them."""
         weight: Tensor = batch["weight"] if "weight" in batch else self.weights(batch)
         return weight

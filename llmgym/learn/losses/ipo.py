@@ -34,7 +34,7 @@ class IPOLoss(PairLoss):
         policy: What learns.
         tau: How close the policy stays to the reference.
         average_tokens: Divide each answer's log-ratio by its number of tokens, as TRL does;
-            `tau` is then of nats by token. The paper's equation has whole answers.
+            `tau` is then in nats per token. The paper's equation has whole answers.
 
     The batch is that of `PairLoss`, with ``ref_log_probs`` [B, T]. The metrics are about the
     implicit rewards, `tau` times the log-ratios.

@@ -29,7 +29,7 @@ class KLDPOLoss(PairLoss):
         kl_coef: :math:`\lambda`; 0 is DPO.
 
     The batch is that of `PairLoss`, with ``ref_log_probs`` [B, T]. The metrics are DPO's, and
-    ``kl_to_ref``, the mean penalty in nats by token.
+    ``kl_to_ref``, the mean penalty in nats per token.
     """
 
     def __init__(self, policy: Policy, *, beta: float = 0.1, kl_coef: float = 1.0) -> None:

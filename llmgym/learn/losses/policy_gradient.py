@@ -64,7 +64,7 @@ class PolicyGradientLoss(LanguageModelLoss):
 
     TorchRL 0.14's `GRPOLoss` averages its KL term and two of its metrics over prompts and
     padding too, so that they shrink as sequences grow, and its `CISPOLoss` has no gradient
-    where it clips. Here every term is weighted by token, and every metric is a mean over
+    where it clips. Here every term is weighted per token, and every metric is a mean over
     sampled tokens; ``ESS``, the effective sample size of the ratios, is one of a micro-batch.
     """
 

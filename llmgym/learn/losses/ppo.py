@@ -29,7 +29,7 @@ class PPOLoss(ClipPPOLoss, LanguageModelLoss):
     policy's entropy.
 
     TorchRL 0.14 averages its metrics over prompts and padding, and its explained variance over
-    the rows of each column. Here every term is weighted by token, and every metric is a mean
+    the rows of each column. Here every term is weighted per token, and every metric is a mean
     over sampled tokens.
 
     Args:
