@@ -7,6 +7,7 @@ project uses for what.
 """
 
 import argparse
+import itertools
 import re
 import sys
 from collections.abc import Iterator
@@ -34,9 +35,11 @@ INSTEAD = {
 
 def findings(path: Path) -> Iterator[str]:
     """Yield a line for every such word of a file: where it is, and what to write instead."""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for number, (line, following) in enumerate(itertools.pairwise([*lines, ""]), start=1):
+        text = f"{line} {following.lstrip(' #')}"  # what is looked for may go on in the next line
         for pattern, instead in INSTEAD.items():
-            if (match := re.search(pattern, line, re.IGNORECASE)) is not None:
+            if (match := re.search(pattern, text, re.IGNORECASE)) is not None and match.start() < len(line):
                 yield f"{path.relative_to(ROOT)}:{number}: {match[0]!r}: write {instead!r}"
 
 

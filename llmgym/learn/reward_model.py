@@ -23,8 +23,8 @@ from llmgym.types import Episode, Message, Score
 class RewardModel(nn.Module):
     """A sequence classification model with one label, over conversations rendered by its chat template.
 
-    A reward is what the head makes of the last token. Conversations of one task stand
-    together and share one pass over what they begin with.
+    A reward is what the head makes of the last token. Conversations of one task are adjacent
+    in a batch and share one pass over what they begin with.
 
     Args:
         model: With a trunk and a linear head called `score`. It is kept in evaluation mode.
