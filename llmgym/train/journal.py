@@ -1,6 +1,7 @@
 """`Journal`: a list of sinks that are told what happens in a run: its files, the console, and any others."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Protocol
 
@@ -50,19 +51,22 @@ class Journal:
     def note_step(self, trajectories: Sequence[Trajectory], metrics: Metrics) -> None:
         """Tell of a training step."""
         self.metrics.append(metrics)
-        for sink in self._sinks:
-            sink.note_step(len(self.metrics), trajectories, metrics)
+        self._tell_all(lambda sink: sink.note_step(len(self.metrics), trajectories, metrics))
 
     def note_evaluation(self, label: str, evaluation: Evaluation) -> None:
         """Tell of a held-out evaluation."""
         self.evaluations[label] = evaluation
-        for sink in self._sinks:
-            sink.note_evaluation(label, evaluation)
+        self._tell_all(lambda sink: sink.note_evaluation(label, evaluation))
 
     def close(self) -> None:
         """Tell that the run has ended."""
-        for sink in self._sinks:
-            sink.close(self.metrics, self.evaluations)
+        self._tell_all(lambda sink: sink.close(self.metrics, self.evaluations))
+
+    def _tell_all(self, tell: Callable[[Sink], None]) -> None:
+        """Tell every sink, whatever the others raise; then raise that."""
+        with contextlib.ExitStack() as stack:
+            for sink in reversed(self._sinks):
+                stack.callback(tell, sink)
 
 
 class RunFiles:

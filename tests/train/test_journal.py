@@ -76,3 +76,16 @@ def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path, monkeypatch: pytes
     assert list(json.loads((run / "evaluations.json").read_text())) == ["before training"]
     assert (run / "learning_curve.png").exists()
     assert (run / "checkpoint" / "model.safetensors").exists()
+
+
+def test_a_sink_that_fails_keeps_nothing_from_the_others(tmp_path: Path) -> None:
+    class Failing(Told):
+        def note_step(self, *arguments: Any) -> None:
+            raise OSError("disk full")
+
+    first, last = Told(), Told()
+    journal = Journal([first, Failing(), last])
+    with pytest.raises(OSError, match="disk full"):
+        journal.note_step([], {"step": 1.0})
+    assert first.what == last.what
+    assert len(first.what) == 1
