@@ -84,7 +84,9 @@ def triage(
     return Work(
         name,
         prompts=[prompt for prompt in first for _ in range(siblings)],
-        bridge=chat.bridge(answer, last_token=chat.tokenizer.encode(".", add_special_tokens=False)[-1]),
+        bridge=chat.bridge(
+            [Message("user", answer)], last_token=chat.tokenizer.encode(".", add_special_tokens=False)[-1]
+        ),
         lengths=[[draw.randint(*lengths) for _ in range(2)] for _ in range(prompts * siblings)],
         seed=0,
     )

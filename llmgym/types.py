@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal, get_args
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 
 ScoreKind = Literal["reward", "log_odds", "win_rate"]
 """What the value of a score is. ``reward``: whatever its environment pays. ``log_odds``: its difference from that of
@@ -22,21 +23,54 @@ class Message:
     """One message of a conversation, as chat templates know it.
 
     Lone surrogates, which neither a tokenizer nor a UTF-8 file takes, become question marks.
+
+    Attributes:
+        role: Who says it. A `tool` answers a call of the agent's.
+        content: What is said.
+        name: Of the tool; None if it has none, or for other roles.
+        call_id: Of the call that a tool answers; None if calls have none.
+
+    Example:
+        >>> Message("user", "Which service failed?")
+        Message(role='user', content='Which service failed?', name=None, call_id=None)
+        >>> Message("tool", '{"disk": 0.4}', name="metrics", call_id="call_0").chat
+        {'role': 'tool', 'content': '{"disk": 0.4}', 'name': 'metrics', 'tool_call_id': 'call_0'}
     """
 
     role: Role
     content: str
+    name: str | None = None
+    call_id: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "content", well_formed(self.content))
+        for name in ("content", "name", "call_id"):
+            if (text := getattr(self, name)) is not None:
+                object.__setattr__(self, name, well_formed(text))
+
+    @property
+    def chat(self) -> dict[str, str]:
+        """The message as chat templates and OpenAI's protocol have it."""
+        rest = {"name": self.name, "tool_call_id": self.call_id}
+        return {"role": self.role, "content": self.content} | {key: text for key, text in rest.items() if text}
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One exchange: what the environment said, and what the agent replied."""
+    """One exchange: what the environment said, and what the agent replied.
+
+    Attributes:
+        observation: What the environment said, as text.
+        action: What the agent replied.
+        heard: The same as `observation`, as messages; by default one of the user's.
+    """
 
     observation: str
     action: str
+    heard: tuple[Message, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.heard:
+            object.__setattr__(self, "heard", (Message("user", self.observation),))
 
 
 @dataclass(slots=True)
@@ -58,7 +92,7 @@ class Episode:
         """The conversation as chat messages, the system prompt first."""
         messages = [Message("system", self.system_prompt)] if self.system_prompt else []
         for turn in self.turns:
-            messages += [Message("user", turn.observation), Message("assistant", turn.action)]
+            messages += [*turn.heard, Message("assistant", turn.action)]
         return messages
 
     @property
@@ -94,3 +128,25 @@ class Score:
             raise ValueError(f"A Score has either a value or an error, got value={self.value!r}, error={self.error!r}.")
         if self.error is not None:
             object.__setattr__(self, "error", well_formed(self.error))
+
+
+def as_text(messages: Sequence[Message]) -> str:
+    r"""Return what messages say, as the observation of a Gymnasium environment.
+
+    Examples:
+        >>> as_text([Message("tool", "disk: 40 %"), Message("user", "Go on.")])
+        'disk: 40 %\n\nGo on.'
+    """
+    return "\n\n".join(message.content for message in messages)
+
+
+def asks(messages: Sequence[Message]) -> bool:
+    """Tell whether a reply can follow messages: the last is a user's or a tool's."""
+    return bool(messages) and messages[-1].role in ("user", "tool")
+
+
+def answers(messages: Sequence[Message]) -> bool:
+    """Tell whether messages can follow a prompt: replies, first and last, with what users or tools say between them."""
+    replies = [message.role == "assistant" for message in messages]
+    known = all(message.role in ("assistant", "user", "tool") for message in messages)
+    return bool(replies) and known and replies[0] and replies[-1] and (True, True) not in pairwise(replies)

@@ -12,15 +12,16 @@ import pyarrow.json as json_lines
 import pyarrow.parquet as pq
 
 from llmgym.errors import DataError, did_you_mean
-from llmgym.types import Message, Role
+from llmgym.types import Message, Role, answers, asks
 
 Row = TypeVar("Row")
 
 _JSON_LINES = ".jsonl", ".ndjson"
 _LONGEST_LINE = 2**26  # bytes
 
-CONVERSATION = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-"""The type of a column that holds conversations."""
+_MESSAGE = [(name, pa.string()) for name in ("role", "content", "name", "tool_call_id")]
+CONVERSATION = pa.list_(pa.struct(_MESSAGE))
+"""The type of a column that holds conversations; the last two of a message are null but for those of tools."""
 
 
 def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> tuple[pa.Table, dict[str, Any]]:
@@ -162,31 +163,32 @@ def booleans_in(table: pa.Table, column: str) -> Reader[bool]:
 
 
 def check_reply(messages: Sequence[Message], where: str) -> None:
-    """Check that messages can follow a prompt: assistant and user take turns, the assistant first and last.
+    """Check that messages can follow a prompt: the assistant's first and last, users' or tools' between two of them.
 
     Raises:
         DataError: They do not.
     """
-    expected = ["assistant" if i % 2 == 0 else "user" for i in range(len(messages))]
-    roles = [message.role for message in messages]
-    if roles != expected or len(roles) % 2 == 0:
-        raise DataError(f"{where}: expected assistant and user in turn, assistant first and last, got {_list(roles)}.")
+    if not answers(messages):
+        roles = [message.role for message in messages]
+        raise DataError(
+            f"{where}: expected assistant and user (or tool) in turn, assistant first and last, got {_list(roles)}."
+        )
 
 
 def check_prompt(messages: Sequence[Message], where: str) -> None:
     """Check that a reply can follow messages.
 
     Raises:
-        DataError: The last one is not the user's.
+        DataError: The last one is not a user's or a tool's.
     """
-    if not messages or messages[-1].role != "user":
+    if not asks(messages):
         roles = [message.role for message in messages]
-        raise DataError(f"{where}: expected messages of which the last is the user's, got {_list(roles)}.")
+        raise DataError(f"{where}: expected messages of which the last is the user's or a tool's, got {_list(roles)}.")
 
 
-def as_rows(messages: Sequence[Message]) -> list[Mapping[str, str]]:
+def as_rows(messages: Sequence[Message]) -> list[dict[str, str]]:
     """Return messages as a row of a column of type `CONVERSATION` holds them."""
-    return [{"role": message.role, "content": message.content} for message in messages]
+    return [message.chat for message in messages]
 
 
 class _JsonLines:
@@ -233,7 +235,12 @@ def _as_messages(value: pa.Scalar, role: Role, where: str) -> tuple[Message, ...
             raise DataError(f"{where}: expected a role of {', '.join(known)}, got {got!r}.")
         if message["content"] is None:
             raise DataError(f"{where}: a message of role {message['role']!r} has no content.")
-    return tuple(Message(message["role"], message["content"]) for message in content)
+    return tuple(map(message_in, content))
+
+
+def message_in(row: Mapping[str, Any]) -> Message:
+    """Return a message of a file."""
+    return Message(row["role"], row["content"], row.get("name"), row.get("tool_call_id"))
 
 
 def _is_text(kind: pa.DataType) -> bool:

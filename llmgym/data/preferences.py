@@ -40,7 +40,7 @@ from llmgym.files import whole_or_absent
 from llmgym.registry import make_env
 from llmgym.types import Episode, Message
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _NUMBERS = ("score_chosen", "score_rejected", "margin")
 _FUTILE = 100  # episodes in a row that give no pair
@@ -183,7 +183,7 @@ def _pair(expert: Episode, other: Episode | None, high: float | None, low: float
         return None
     begun = Episode(expert.system_prompt, expert.turns[:alike])
     return Preference(
-        prompt=(*begun.messages, Message("user", right[0].observation)),
+        prompt=(*begun.messages, *right[0].heard),
         chosen=tuple(Episode(turns=right).messages[1:]),
         rejected=tuple(Episode(turns=wrong).messages[1:]),
         score_chosen=high,

@@ -7,15 +7,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmgym.data.conversations import CONVERSATION, as_rows
+from llmgym.data.conversations import CONVERSATION, as_rows, message_in
 from llmgym.errors import DataError
 from llmgym.files import whole_or_absent
 from llmgym.rollout.trajectory import Reply, Trajectory
-from llmgym.types import Message
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Version 2 added ``row_starts``; an episode of version 1 is one row. Version 3 added ``score_error``, version 4
-``score_kind``."""
+``score_kind``, version 5 what messages of tools have besides."""
 
 _REPLY = pa.struct(
     [
@@ -98,7 +97,7 @@ def read_trajectories(path: Path) -> list[Trajectory]:
             mask=row["mask"],
             log_probs=row["log_probs"],
             replies=[Reply(**reply) for reply in row["replies"]],
-            messages=[Message(**message) for message in row["messages"]],
+            messages=[message_in(message) for message in row["messages"]],
             parts=dict(row["parts"]),
             score=row["score"],
             score_error=row.get("score_error"),

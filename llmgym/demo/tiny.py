@@ -24,6 +24,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 from llmgym.demo import TINY_PATH
 from llmgym.demo.teacher import Lesson, lessons
 from llmgym.rollout.chat import ChatCodec
+from llmgym.types import Message
 
 WORDS = r"\[[A-Z]\d+\]| ?[A-Za-z_]+| ?\p{Han}+| ?\d{1,2}| ?[^\sA-Za-z\d]+|\s"
 """How text is cut before its bytes are merged: a tag is one piece, and so is a snake_case name."""
@@ -162,7 +163,7 @@ def grow(lesson: Lesson, codec: ChatCodec, recipe: Recipe) -> Tree:
     end = codec.tokenizer.eos_token_id
     prompt = codec.prompt(lesson.prompt)
     reasoning = [*codec.tokenizer(lesson.reasoning)["input_ids"], end]
-    bridge = codec.bridge(lesson.question, end)
+    bridge = codec.bridge([Message("user", lesson.question)], end)
     trunk = [*prompt, *reasoning, *bridge]
     tree = Tree(
         tokens=trunk,

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterator, Sequence
 from typing import Any
 
 import gymnasium
@@ -13,7 +13,10 @@ from llmgym.scorers.asking import is_waiting, judges_alone
 from llmgym.scorers.names import resolve_scorer
 from llmgym.scorers.pointwise import FunctionScorer, ScoreFunction, ScoreLike, Scorer, score_all
 from llmgym.spaces import UnicodeText
-from llmgym.types import Episode, Score, Turn
+from llmgym.types import Episode, Message, Score, Turn, as_text
+
+Said = str | Message | Sequence[Message]
+"""What an environment says: a text, which is a user's message, or one or more messages of users and tools."""
 
 
 class TextEnv(gymnasium.Env[str, str]):
@@ -56,18 +59,21 @@ class TextEnv(gymnasium.Env[str, str]):
         self._scorer = None if scorer is None else _alone(scorer)
         if self._scorer is not None and is_waiting(self._scorer):
             self.blocking = True
-        self._awaiting: str | None = None  # the observation that the next action answers
+        self.heard: tuple[Message, ...] = ()
+        """The newest observation as messages: what the next action answers; none if no episode is under way."""
 
     # The three methods of an environment, the fourth that validates it, and a fifth that preferences are made of.
 
-    def begin(self) -> str | Awaitable[str]:
+    def begin(self) -> Said | Awaitable[Said]:
         """Draw a task from `self.np_random` and return the first observation; may be a coroutine.
+
+        An observation is a text, which the user says, or one or more messages of users and tools.
 
         Whatever the scorer needs to know goes into `self.episode.task`.
         """
         raise NotImplementedError(f"{type(self).__name__} has to implement begin().")
 
-    def respond(self, action: str) -> str | Awaitable[str | None] | None:
+    def respond(self, action: str) -> Said | Awaitable[Said | None] | None:
         """Return the answer to the agent's newest reply, or None when the episode is over; may be a coroutine."""
         return None
 
@@ -104,8 +110,8 @@ class TextEnv(gymnasium.Env[str, str]):
         super().reset(seed=seed)
         self.episode = Episode(system_prompt=self.system_prompt)
         self.scored = None
-        self._awaiting = self._text("begin", settled(self.begin()))
-        return self._awaiting, {}
+        self.heard = self._messages("begin", settled(self.begin()))
+        return as_text(self.heard), {}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Take the agent's reply; the reward and its named parts come with the last one.
@@ -118,19 +124,20 @@ class TextEnv(gymnasium.Env[str, str]):
         """
         if not isinstance(action, str):
             raise EnvironmentContractError(f"An action is a string, got {type(action).__name__}: {action!r:.80}")
-        if self._awaiting is None:
+        if not self.heard:
             raise gymnasium.error.ResetNeeded(
                 f"Call reset() before step(): this {type(self).__name__} has no episode under way."
             )
-        self.episode.turns.append(Turn(self._awaiting, action))
+        self.episode.turns.append(Turn(as_text(self.heard), action, self.heard))
         answer = settled(self.respond(action))
         terminated = answer is None
         truncated = not terminated and len(self.episode.turns) >= self.turn_limit
         if not (terminated or truncated):
-            self._awaiting = self._text("respond", answer)
-            return self._awaiting, 0.0, False, False, {}
+            self.heard = self._messages("respond", answer)
+            return as_text(self.heard), 0.0, False, False, {}
         reward, info = self.finish()
-        return answer or "", reward, terminated, truncated, info
+        last = "" if answer is None else as_text(self._messages("respond", answer))
+        return last, reward, terminated, truncated, info
 
     def finish(self) -> tuple[float, dict[str, Any]]:
         """End the episode under way and score it as it is; `step` does so, and whoever else cuts an episode off.
@@ -138,7 +145,7 @@ class TextEnv(gymnasium.Env[str, str]):
         Returns:
             The reward and the info of the last step.
         """
-        self._awaiting = None
+        self.heard = ()
         self.scored = score = self._score_episode()
         if score.value is None:
             return 0.0, {"score_missing": 1.0}
@@ -147,7 +154,7 @@ class TextEnv(gymnasium.Env[str, str]):
     @property
     def under_way(self) -> bool:
         """Whether an episode has begun and is not over."""
-        return self._awaiting is not None
+        return bool(self.heard)
 
     @functools.cached_property
     def registered_limit(self) -> int | None:
@@ -165,17 +172,20 @@ class TextEnv(gymnasium.Env[str, str]):
         if self.render_mode != "ansi":
             return None
         lines = [f"--- {message.role} ---\n{message.content}" for message in self.episode.messages]
-        if self._awaiting is not None:
-            lines.append(f"--- user ---\n{self._awaiting}")
+        lines += [f"--- {message.role} ---\n{message.content}" for message in self.heard]
         return "\n".join(lines)
 
-    def _text(self, method: str, value: object) -> str:
-        if not isinstance(value, str):
-            expected = "a string" if method == "begin" else "a string, or None at the end"
+    def _messages(self, method: str, value: object) -> tuple[Message, ...]:
+        """Return an observation as messages."""
+        said = Message("user", value) if isinstance(value, str) else value
+        messages = said if isinstance(said, list | tuple) else [said]
+        if not messages or not all(isinstance(one, Message) and one.role in ("user", "tool") for one in messages):
+            end = "" if method == "begin" else ", or None at the end"
             raise EnvironmentContractError(
-                f"{type(self).__name__}.{method} has to return {expected}, got {type(value).__name__}: {value!r:.80}"
+                f"{type(self).__name__}.{method} has to return a string, or messages of the roles user and tool{end}, "
+                f"got {type(value).__name__}: {value!r:.80}"
             )
-        return value
+        return tuple(messages)
 
     def _score_episode(self) -> Score:
         scorer = self._scorer or FunctionScorer(self.score, f"{type(self).__name__}.score")

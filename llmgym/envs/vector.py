@@ -14,7 +14,7 @@ from llmgym.envs.text_env import TextEnv
 from llmgym.envs.waiting import WaitingRoom, waits
 from llmgym.errors import EnvironmentContractError
 from llmgym.scorers.pointwise import finite
-from llmgym.types import Episode, Message, Score
+from llmgym.types import Episode, Message, Score, as_text
 
 Infos = dict[str, Any]
 
@@ -22,7 +22,7 @@ Value = TypeVar("Value")
 
 
 class StepResult(NamedTuple):
-    """What one environment returned from `step`, and at the end how a `TextEnv` scored its episode."""
+    """What one environment returned from `step`, its observation as messages, and at the end a `TextEnv`'s score."""
 
     observation: str
     reward: float
@@ -30,6 +30,7 @@ class StepResult(NamedTuple):
     truncated: bool
     info: Infos
     score: Score | None = None
+    messages: Sequence[Message] = ()
 
 
 class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
@@ -70,7 +71,14 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
     def opening(self, index: int, observation: str) -> list[Message]:
         """Return what the agent is told first in environment `index`: the system prompt, if any, and an observation."""
         system = self.system_prompt(index)
-        return [*([Message("system", system)] if system else []), Message("user", observation)]
+        return [*([Message("system", system)] if system else []), *self.heard(index, observation)]
+
+    def heard(self, index: int, observation: str) -> Sequence[Message]:
+        """Return an observation of environment `index` as messages: a user's, unless a `TextEnv` said otherwise."""
+        env = self.envs[index].unwrapped
+        messages = env.heard if isinstance(env, TextEnv) else ()
+        # A wrapper may have changed the text.
+        return messages if as_text(messages) == observation and messages else (Message("user", observation),)
 
     @property
     def turn_limit(self) -> int | None:
@@ -108,13 +116,15 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
         if truncated and isinstance(inner, TextEnv) and inner.under_way:  # a wrapper cut it off
             earned, reported = inner.finish()
             reward, info = reward or earned, {**reported, **_info(info, name)}  # what the wrapper gives goes first
+        observation = _text(observation, name)
         return StepResult(
-            _text(observation, name),
+            observation,
             finite(reward, name, what="reward"),
             bool(terminated),
             bool(truncated) and not terminated,  # Gymnasium's TimeLimit says both of an end at the limit
             _info(info, name),
             inner.scored if isinstance(inner, TextEnv) else None,
+            self.heard(index, observation),
         )
 
     def reset(

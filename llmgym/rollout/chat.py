@@ -65,16 +65,18 @@ class ChatCodec:
         """Return the tokens up to where the agent's first reply begins."""
         return self._encode(self.template.render(messages))
 
-    def bridge(self, content: str, last_token: int) -> list[int]:
+    def bridge(self, answer: Sequence[Message], last_token: int) -> list[int]:
         """Return the tokens between a reply and the next one.
 
         Args:
-            content: What the environment answered.
+            answer: What the environment answered, one message or several.
             last_token: The last token of the reply. If it is the one that the template puts
                 after a reply, it is not repeated.
         """
-        before, after = self.template.around_reply(content)
+        before, after = self.template.around_reply(answer)
         tokens = self._encode_after(before, after)
+        if tokens[:1] == [last_token] and last_token in self.template.control.ids:
+            return tokens[1:]
         if last_token not in self.stop_token_ids or last_token not in tokens:
             return tokens
         end = tokens.index(last_token) + 1
@@ -82,20 +84,24 @@ class ChatCodec:
         ends_reply = (closing and after.startswith(closing)) or not self.spell(tokens[: end - 1]).strip()
         return tokens[end:] if ends_reply else tokens
 
-    def reply(self, content: str) -> list[int]:
+    def reply(self, content: str, answer: Sequence[Message] = ()) -> list[int]:
         """Return the tokens of a reply that was not sampled, the end token included.
 
-        They are those that a whole conversation which ends with this reply has there.
+        They are those that a whole conversation which ends with this reply has there. Where a turn
+        ends with the token that begins the next one, as GLM's do, it is that of `answer`, if there is one.
         """
         said, closing = self.template.reply(content), self.template.closing
         tokens = self._encode_after(self.template.opening, said + closing)
-        return tokens if closing else [*tokens, self.end_token]
+        if closing:
+            return tokens
+        begun = self._encode_after(*self.template.around_reply(answer))[:1] if answer else []
+        return [*tokens, *(begun if self.template.control.ids & {*begun} else [self.end_token])]
 
     def rewritten(self, messages: Sequence[Message], reply: Sequence[int] | None = None) -> list[int] | None:
         """Return the tokens of the whole conversation if the next reply has to be sampled after them.
 
         Args:
-            messages: The conversation; a reply and what the environment answered come last.
+            messages: The conversation; a reply and what the environment answered, in one message or several, come last.
             reply: The tokens of that reply; None if it is as it would be written.
 
         Returns:
@@ -185,7 +191,7 @@ class ChatCodec:
         reply = self.reply("one")
         if self.template.end_token is None:
             del reply[-1]
-        return self.prompt(chat) == [*self.prompt(chat[:1]), *reply, *self.bridge("second", reply[-1])]
+        return self.prompt(chat) == [*self.prompt(chat[:1]), *reply, *self.bridge(chat[2:], reply[-1])]
 
 
 def _split(reply: str) -> tuple[str, str]:

@@ -89,8 +89,8 @@ class Play:
             trajectory.ending = "terminated" if result.terminated else "truncated"
             trajectory.take(_own_score(result, [reply.reward for reply in trajectory.replies]))
             return
-        trajectory.messages.append(Message("user", result.observation))
-        bridge = self.codec.bridge(trajectory.messages[-1].content, trajectory.tokens[-1])
+        trajectory.messages += result.messages
+        bridge = self.codec.bridge(result.messages, trajectory.tokens[-1])
         rewritten = self.codec.rewritten(trajectory.messages, trajectory.newest_reply)
         length = trajectory.context_length + len(bridge) if rewritten is None else len(rewritten)
         if length >= self.context_length:

@@ -1,7 +1,7 @@
 """`Renderer`: a tokenizer's chat template as it is, and what it puts around what is said."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
@@ -34,9 +34,25 @@ class Renderer:
         """What the template is told if it asks for the time."""
         self.source = self._source()
 
-    def render(self, roles: Sequence[Role], said: Sequence[str], generate: bool = True) -> str:
-        """Return a conversation as text, up to where the next reply begins if `generate`."""
-        chat = [{"role": role, "content": content} for role, content in zip(roles, said, strict=True)]
+    def render(
+        self,
+        roles: Sequence[Role],
+        said: Sequence[str],
+        generate: bool = True,
+        names: Sequence[Mapping[str, str]] | None = None,
+    ) -> str:
+        """Return a conversation as text, up to where the next reply begins if `generate`.
+
+        Args:
+            roles: Who says each message.
+            said: What it says.
+            generate: Whether the next reply is begun.
+            names: What else the template is told of each message, such as the ``name`` of a tool.
+        """
+        chat = [
+            {"role": role, "content": content, **name}
+            for role, content, name in zip(roles, said, names or [{}] * len(roles), strict=True)
+        ]
         try:
             text = self.tokenizer.apply_chat_template(
                 chat, tokenize=False, add_generation_prompt=generate, strftime_now=self.now.strftime

@@ -35,7 +35,7 @@ class Template(Protocol):
         """Return a reply as it is written in a conversation."""
         ...
 
-    def bridge(self, content: str) -> str:
+    def bridge(self, answer: Sequence[Message]) -> str:
         """Return what stands between two replies."""
         ...
 
@@ -51,7 +51,7 @@ def find_rewrites(template: Template) -> list[str]:
         whole = template.render(chat)
         turns = zip(chat[2::2], chat[3::2], strict=True)
         grown = template.render(chat[:2]) + "".join(
-            template.reply(reply.content) + template.bridge(answer.content) for reply, answer in turns
+            template.reply(reply.content) + template.bridge([answer]) for reply, answer in turns
         )
         pairs = {"renders earlier messages in another way once others follow": (grown, whole)}
         for what, kinds in _PROBES.items():

@@ -13,7 +13,7 @@ from llmgym.envs.waiting import settled, then, together
 from llmgym.errors import EnvironmentContractError
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.scorers.asking import AnyScorer, ask, asked_per, is_waiting
-from llmgym.types import Episode, Message, Score, ScoreKind, Turn
+from llmgym.types import Episode, Message, Score, ScoreKind, Turn, as_text
 
 
 class Scoring:
@@ -73,5 +73,12 @@ def kind_of(trajectories: Sequence[Trajectory]) -> ScoreKind:
 def episode_of(messages: Sequence[Message]) -> Episode:
     """Return a finished conversation as an episode, whose task is not known."""
     system = messages[0].content if messages[0].role == "system" else None
-    said = [message.content for message in messages if message.role != "system"]
-    return Episode(system, [Turn(*turn) for turn in zip(said[::2], said[1::2], strict=True)])
+    turns: list[Turn] = []
+    heard: list[Message] = []
+    for message in messages[system is not None :]:
+        if message.role == "assistant":
+            turns.append(Turn(as_text(heard), message.content, tuple(heard)))
+            heard = []
+        else:
+            heard.append(message)
+    return Episode(system, turns)

@@ -1,8 +1,9 @@
 """`ChatTemplate`: messages to text through a tokenizer's chat template, and where in it a reply stands."""
 
+import itertools
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from llmgym.errors import ModelError
 from llmgym.rollout.control_tokens import ControlTokens
 from llmgym.rollout.rendering import Renderer, is_mark, mark, marks
 from llmgym.rollout.rewrites import alike, find_rewrites
-from llmgym.types import Message, Role
+from llmgym.types import Message, Role, as_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -25,7 +26,7 @@ class ChatTemplate:
 
     Args:
         tokenizer: Its owner. If the template refuses a system message or does not show it, its
-            text goes before the first user message.
+            text goes before the first user message; if it does not show a tool's message, the user says it.
         stop_token_ids: Tokens that end a reply, besides those that the template shows.
 
     Raises:
@@ -40,7 +41,7 @@ class ChatTemplate:
         self.name, self.now = self._renderer.name, self._renderer.now
         self.control = ControlTokens(tokenizer, self._renderer.source)
         self._turn_tokens: Collection[int] = self.control.ids
-        self._template_counts: dict[tuple[tuple[Role, ...], bool], Counter[int]] = {}
+        self._template_counts: dict[tuple[tuple[Role, ...], bool, tuple[frozenset[str], ...]], Counter[int]] = {}
         self._takes_system = self._shows_system()
         self._check_replies()
         self.end_token = self._find_end()
@@ -54,17 +55,20 @@ class ChatTemplate:
         """Return a conversation as text, up to where the next reply begins if `generate`."""
         if messages[0].role == "system" and not self._takes_system:
             messages = self._told_by_the_user(messages)
+        if any(message.role == "tool" for message in messages) and not self._takes_tools:
+            messages = _said_by_the_user(messages)
         roles = tuple(message.role for message in messages)
         said = [self.harmless(message.content, message.role) for message in messages]
-        text = self._renderer.render(roles, said, generate)
+        names = [_named(message, self.harmless) for message in messages]
+        text = self._renderer.render(roles, said, generate, names)
         # By itself nothing that was said is a control token. What the template makes of it and puts beside it may be.
         replies = [content for role, content in zip(roles, said, strict=True) if role == "assistant"]
         spoken = {found.token for content in replies for found in self.control.find(content)}
         shown = self._count(text, spoken)
-        if shown == self._template_count(roles, generate, spoken):
+        if shown == self._template_count(roles, generate, spoken, names):
             return text
         kept_apart = [content if is_mark(content) else self.control.keep_apart(content) for content in said]
-        guarded = self._renderer.render(roles, kept_apart, generate)
+        guarded = self._renderer.render(roles, kept_apart, generate, names)
         return text if shown == self._count(guarded, spoken) else guarded
 
     def _told_by_the_user(self, messages: Sequence[Message]) -> list[Message]:
@@ -82,13 +86,13 @@ class ChatTemplate:
         """Break up the control tokens spelled out in a message: in a reply only those that end or begin a turn."""
         return self.control.break_up(content, self._turn_tokens if role == "assistant" else None)
 
-    def bridge(self, content: str) -> str:
-        """Return the text between a reply and the next one, if the environment answers `content`."""
-        return self.around_reply(content)[1]
+    def bridge(self, answer: Sequence[Message]) -> str:
+        """Return the text between a reply and the next one, if the environment answers so."""
+        return self.around_reply(answer)[1]
 
-    def around_reply(self, content: str) -> tuple[str, str]:
-        """Return the text up to where a reply has said all, and after that, if the environment answers `content`."""
-        chat = [Message("user", "."), Message("assistant", mark(1)), Message("user", content)]
+    def around_reply(self, answer: Sequence[Message]) -> tuple[str, str]:
+        """Return the text up to where a reply has said all, and after that, if the environment answers so."""
+        chat = [Message("user", "."), Message("assistant", mark(1)), *answer]
         before, found, after = self.render(chat).partition(mark(1))
         return before + found, after
 
@@ -118,21 +122,25 @@ class ChatTemplate:
             said: The reply as it is written in the conversation, up to the token that ends it; None
                 if it is as it would be written.
         """
-        *before, reply, answer = messages
+        at = max(i for i, message in enumerate(messages) if message.role == "assistant")
+        before, reply, answer = messages[:at], messages[at], messages[at + 1 :]
         padding = self.padding[1]
         newest = self.reply(reply.content) + padding if said is None else self.harmless(said, "assistant")
-        grown = self.render(before) + newest + self.bridge(answer.content).removeprefix(padding)
+        grown = self.render(before) + newest + self.bridge(answer).removeprefix(padding)
         return self.render(messages) == grown
 
     def _count(self, text: str, spoken: Collection[int]) -> Counter[int]:
         """Count a conversation's control tokens, without those that its replies may hold and do."""
         return Counter(found.token for found in self.control.find(text) if found.token not in spoken)
 
-    def _template_count(self, roles: tuple[Role, ...], generate: bool, spoken: Collection[int]) -> Counter[int]:
+    def _template_count(
+        self, roles: tuple[Role, ...], generate: bool, spoken: Collection[int], names: Sequence[Mapping[str, str]]
+    ) -> Counter[int]:
         """Count the control tokens that the template puts around such messages by itself."""
-        key = (roles, generate)
+        key = (roles, generate, tuple(frozenset(name) for name in names))
         if key not in self._template_counts:
-            self._template_counts[key] = self._count(self._renderer.render(roles, ["."] * len(roles), generate), ())
+            text = self._renderer.render(roles, ["."] * len(roles), generate, names)
+            self._template_counts[key] = self._count(text, ())
         return Counter({token: n for token, n in self._template_counts[key].items() if token not in spoken})
 
     # What the template puts around messages.
@@ -196,6 +204,16 @@ class ChatTemplate:
             return None
         return shown[len(self.opening) : len(shown) - len(after)]
 
+    @cached_property
+    def _takes_tools(self) -> bool:
+        """Whether the template shows messages of tools; otherwise what they say is said by the user."""
+        roles: tuple[Role, ...] = ("user", "assistant", "tool", "tool")
+        try:
+            text = self._renderer.render(roles, marks(roles))
+        except ModelError:
+            return False
+        return mark(2) in text and mark(3) in text
+
     def _shows_system(self) -> bool:
         """Whether a system message is shown, also in a conversation of several turns."""
         chats: list[tuple[Role, ...]] = [("system", "user"), ("system", "user", "assistant", "user")]
@@ -257,6 +275,22 @@ class ChatTemplate:
             tokens -= {spelling.token for spelling in self.control.find(before.removeprefix(self.opening))}
         named = {self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
         return self.control.ids & (tokens | named | {*stop_token_ids, self.end_token})
+
+
+def _said_by_the_user(messages: Sequence[Message]) -> list[Message]:
+    """Let the user say what tools said, together with what the user says before and after that."""
+    found: list[Message] = []
+    for others, run in itertools.groupby(messages, key=lambda message: message.role in ("user", "tool")):
+        said = list(run)
+        tools = others and any(message.role == "tool" for message in said)
+        found += [Message("user", as_text(said))] if tools else said
+    return found
+
+
+def _named(message: Message, harmless: Callable[[str], str]) -> dict[str, str]:
+    """Return what a template is told of a message besides its role and content."""
+    rest = {"name": message.name, "tool_call_id": message.call_id}
+    return {key: harmless(text) for key, text in rest.items() if text}
 
 
 def _new(text: str, before: str) -> str:

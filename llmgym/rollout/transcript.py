@@ -1,5 +1,6 @@
 """A conversation that was not sampled, as a trajectory: demonstrations and preference data."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from llmgym.engines.base import Completion
 from llmgym.errors import DataError
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.trajectory import Trajectory
-from llmgym.types import Message
+from llmgym.types import Message, answers, asks
 
 
 def transcribe(
@@ -40,16 +41,18 @@ def transcribe(
     _check_turns(prompt, completion)
     trajectory = Trajectory(seed, group, messages=[*prompt], score=score, ending="terminated")
     trajectory.observe(codec.prompt(prompt))
-    for message in completion:
-        trajectory.messages.append(message)
-        if message.role == "assistant":
-            tokens = codec.reply(message.content)
+    groups = itertools.groupby(completion, key=lambda message: message.role == "assistant")
+    spoken = [list(group) for _, group in groups]  # a reply, what it was answered, a reply and so on
+    for messages, answer in zip(spoken, [*spoken[1:], []], strict=True):
+        trajectory.messages += messages
+        if messages[0].role == "assistant":
+            tokens = codec.reply(messages[0].content, answer)
             log_probs = [math.nan] * len(tokens)
             trajectory.act(Completion(0, tokens, log_probs, finish_reason="stop", weight_version=0))
         elif (rewritten := codec.rewritten(trajectory.messages, trajectory.newest_reply)) is not None:
             trajectory.start_row(rewritten)
         else:
-            trajectory.observe(codec.bridge(message.content, trajectory.tokens[-1]))
+            trajectory.observe(codec.bridge(messages, trajectory.tokens[-1]))
     return trajectory
 
 
@@ -93,10 +96,11 @@ class Scribe:
 
 
 def _check_turns(prompt: Sequence[Message], completion: Sequence[Message]) -> None:
-    roles = [message.role for message in completion]
-    if not prompt or prompt[-1].role != "user":
-        raise DataError(f"A prompt has to end with a user's message, got {[message.role for message in prompt]}.")
-    if not roles or roles[-1] != "assistant" or roles != (["assistant", "user"] * len(roles))[: len(roles)]:
+    if not asks(prompt):
+        got = [message.role for message in prompt]
+        raise DataError(f"A prompt has to end with a message of the user's or a tool's, got {got}.")
+    if not answers(completion):
+        got = [message.role for message in completion]
         raise DataError(
-            f"Expected a completion of assistant, user, assistant and so on to the last reply, got {roles}."
+            f"Expected a completion of assistant, user (or tool), assistant and so on to the last reply, got {got}."
         )

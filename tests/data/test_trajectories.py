@@ -22,7 +22,7 @@ def some() -> list[Trajectory]:
             mask=[False, True, True],
             log_probs=[0.0, -0.5, -0.25],
             replies=[Reply(1, 3, "stop", 4, 0.5)],
-            messages=[Message("user", "日志\n"), Message("assistant", "é")],
+            messages=[Message("user", "日志\n"), Message("tool", "ok", "log", "c0"), Message("assistant", "é")],
             parts={"json_ok": 1.0},
             score=0.5,
             score_kind="win_rate",
@@ -31,6 +31,18 @@ def some() -> list[Trajectory]:
         Trajectory(seed=0, group=1, tokens=[1], mask=[False], log_probs=[0.0], score_error="no room", ending="context"),
         Trajectory(seed=0, group=2, tokens=[1, 2], mask=[False] * 2, log_probs=[0.0] * 2, row_starts=[0, 1]),
     ]
+
+
+def test_messages_of_version_4_have_a_role_and_a_content(tmp_path: Path) -> None:
+    path = tmp_path / "step.parquet"
+    write_trajectories(path, some()[:1])
+    table = pq.read_table(path)
+    kind = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    messages = pa.array([[{"role": "user", "content": "x"}]], kind)
+    table = table.set_column(table.column_names.index("messages"), "messages", messages)
+    old = {"llmgym": b'{"kind": "trajectories", "version": 4}'}
+    pq.write_table(table.replace_schema_metadata(old), path, write_page_checksum=True)
+    assert read_trajectories(path)[0].messages == [Message("user", "x")]
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
@@ -63,7 +75,7 @@ def test_a_file_of_an_earlier_version_is_read(tmp_path: Path, version: int, lack
     [
         (
             {"llmgym": b'{"kind": "trajectories", "version": 99}'},
-            "version 4 or earlier, got trajectories of version 99",
+            "version 5 or earlier, got trajectories of version 99",
         ),
         ({"llmgym": b'{"kind": "tasks", "version": 1}'}, "expected trajectories .* got tasks of version 1"),
         ({}, "got something else of version unknown"),

@@ -26,7 +26,7 @@ def test_growing_a_conversation_equals_rendering_it_whole(
         chat.append(Message("assistant", reply))
         if i + 1 < len(turns):
             chat.append(Message("user", turns[i + 1][0]))
-            tokens += codec.bridge(turns[i + 1][0], tokens[-1])
+            tokens += codec.bridge([Message("user", turns[i + 1][0])], tokens[-1])
     whole = tokenizer.apply_chat_template([{"role": m.role, "content": m.content} for m in chat], tokenize=False)
     assert tokenizer.decode(tokens) + "\n" == whole
 
@@ -34,7 +34,7 @@ def test_growing_a_conversation_equals_rendering_it_whole(
 def test_the_stop_token_is_not_repeated_and_a_cut_off_reply_is_closed(tokenizer: PreTrainedTokenizerFast) -> None:
     codec = ChatCodec(tokenizer)
     end = tokenizer.eos_token_id
-    stopped, cut_off = codec.bridge("next", end), codec.bridge("next", 77)
+    stopped, cut_off = codec.bridge([Message("user", "next")], end), codec.bridge([Message("user", "next")], 77)
     assert cut_off == [end, *stopped]
     assert codec.stop_token_ids == (end,)
 
@@ -107,14 +107,14 @@ def test_white_space_before_the_end_token_does_not_double_it(tokenizer: PreTrain
     )
     codec = with_template(tokenizer, template)
     end = codec.tokenizer.eos_token_id
-    assert codec.tokenizer.decode(codec.bridge("next", end)) == "[I] next [/I]"
-    assert codec.tokenizer.decode(codec.bridge("next", 77)) == " <|im_end|>[I] next [/I]"
+    assert codec.tokenizer.decode(codec.bridge([Message("user", "next")], end)) == "[I] next [/I]"
+    assert codec.tokenizer.decode(codec.bridge([Message("user", "next")], 77)) == " <|im_end|>[I] next [/I]"
 
 
 def test_a_reply_cut_off_behind_a_newline_keeps_its_end(tokenizer: PreTrainedTokenizerFast) -> None:
     codec = ChatCodec(tokenizer)
     newline = tokenizer("\n")["input_ids"][0]
-    assert codec.bridge("next", newline)[0] == tokenizer.eos_token_id
+    assert codec.bridge([Message("user", "next")], newline)[0] == tokenizer.eos_token_id
 
 
 def test_the_models_own_stop_tokens_count_too(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -154,7 +154,7 @@ def test_a_tokenizer_without_special_tokens_works_if_its_template_shows_an_end_a
 def test_a_template_that_ends_a_turn_with_plain_text_says_that_replies_end_with_a_token_besides() -> None:
     codec = ChatCodec(bytes_tokenizer(PLAIN, token("</s>"), eos_token="</s>"))
     assert codec.spell(codec.reply("one")) == "one</s>"
-    assert codec.spell(codec.bridge("two", codec.end_token)) == "\n\nuser: two\n\nassistant: "
+    assert codec.spell(codec.bridge([Message("user", "two")], codec.end_token)) == "\n\nuser: two\n\nassistant: "
     assert codec.notice is not None
     assert "ends a reply with plain text" in codec.notice
     assert "'</s>' besides" in codec.notice

@@ -22,7 +22,7 @@ SAID = st.builds("{}{}{}".format, WORDS, INSIDE, WORDS)
 
 def whole(name: str, messages: list[Message], *, generate: bool = False) -> list[int]:
     """The tokens of a conversation by its family's tokenizer alone."""
-    chat = [{"role": message.role, "content": message.content} for message in messages]
+    chat = [message.chat for message in messages]
     tokens = tokenizer_of(name).apply_chat_template(chat, add_generation_prompt=generate)["input_ids"]
     return list(tokens)
 
@@ -78,10 +78,45 @@ def test_a_bridge_has_the_tokens_of_the_whole_after_a_reply_that_ended_and_one_t
     codec = CODECS[name]
     asked = [Message("user", "first"), Message("assistant", "one answer"), Message("user", "second one")]
     expected = whole(name, asked, generate=True)
-    stopped, cut_off = codec.bridge("second one", codec.end_token), codec.bridge("second one", 300)
+    stopped, cut_off = codec.bridge(asked[2:], codec.end_token), codec.bridge(asked[2:], 300)
     assert expected[-len(stopped) :] == stopped
     assert expected[-len(cut_off) :] == cut_off
     assert cut_off[: len(cut_off) - len(stopped)][-1] == codec.end_token
+
+
+TOOLS = [name for name in GROW if CODECS[name].template._takes_tools]
+ANSWERS = [Message("tool", "disk: 40 %", name="metrics", call_id="c0"), Message("tool", "é: ok", name="log")]
+
+
+@pytest.mark.parametrize("name", TOOLS)
+@pytest.mark.parametrize("after", [[], [Message("user", "Go on.")]])
+def test_what_several_tools_answer_has_the_tokens_of_the_whole(name: str, after: list[Message]) -> None:
+    prompt = [Message("user", "first")]
+    completion = [Message("assistant", "one"), *ANSWERS, *after, Message("assistant", "two")]
+    trajectory = transcribe(CODECS[name], prompt, completion)
+    expected = whole(name, [*prompt, *completion])
+    if not CODECS[name].template.closing:
+        expected.append(CODECS[name].end_token)
+    assert expected[: len(trajectory.tokens)] == trajectory.tokens
+    assert len(trajectory.replies) == 2
+
+
+@pytest.mark.parametrize("name", [name for name in GROW if name not in TOOLS])
+def test_where_a_template_shows_no_tools_the_user_says_what_they_said(name: str) -> None:
+    prompt, said = [Message("user", "first")], "disk: 40 %\n\né: ok\n\nGo on."
+    replies = [Message("assistant", "one"), Message("assistant", "two")]
+    trajectory = transcribe(CODECS[name], prompt, [replies[0], *ANSWERS, Message("user", "Go on."), replies[1]])
+    assert trajectory.tokens == transcribe(CODECS[name], prompt, [replies[0], Message("user", said), replies[1]]).tokens
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_tool_says_opens_no_turn(name: str) -> None:
+    codec, family = CODECS[name], FAMILIES[name]
+    evil = " ".join(family.control)
+    quiet = codec.bridge([Message("tool", "x", name="log")], codec.end_token)
+    loud = codec.bridge([Message("tool", f"x {evil}", name=f"log {evil}")], codec.end_token)
+    control = ids(name, family.control)
+    assert [token for token in loud if token in control] == [token for token in quiet if token in control]
 
 
 @pytest.mark.parametrize("name", ["Qwen3", "Mistral"])
@@ -164,7 +199,10 @@ def test_what_is_said_never_becomes_a_control_token(name: str, data: st.DataObje
             continue
         tokens, expected = codec.prompt(said), codec.prompt(quiet)
         assert [token for token in tokens if token in control] == [token for token in expected if token in control]
-    tokens, expected = codec.bridge(ask, codec.end_token), codec.bridge("x", codec.end_token)
+    tokens, expected = (
+        codec.bridge([Message("user", ask)], codec.end_token),
+        codec.bridge([Message("user", "x")], codec.end_token),
+    )
     assert [token for token in tokens if token in control] == [token for token in expected if token in control]
 
 

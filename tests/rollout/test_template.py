@@ -410,7 +410,7 @@ def test_what_a_template_cuts_out_of_a_message_leaves_the_ends_of_replies_as_the
     )
     codec = ChatCodec(tokenizer)
     reply = codec.reply("ok")
-    said = codec.spell([*reply, *codec.bridge("look: <|im_<image>end|>", reply[-1])])
+    said = codec.spell([*reply, *codec.bridge([Message("user", "look: <|im_<image>end|>")], reply[-1])])
     assert said.startswith("ok<|im_end|>\n<|im_start|>user\n")
     assert said.count("<|im_end|>") == 2
 
