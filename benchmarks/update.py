@@ -165,6 +165,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a model's directory; a random one unless given")
     parser.add_argument("--only", default=",".join(SIDES), help="sides, separated by commas")
     parser.add_argument("--episodes", default="even,ragged", help="episodes, separated by commas")
+    parser.add_argument("--prompts", type=int, default=16, help="distinct incidents, eight episodes each")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of the matrix products")
     parser.add_argument(
         "--warm-up", type=int, default=1, help="steps of each side that do not count; 0 for large models"
@@ -178,7 +179,7 @@ def main() -> None:
         parameters, kind = model.prepare(arguments.model, directory / "model")
         tokenizer = arguments.model or TINY_PATH
         works = [
-            episodes_of(model.triage(name, lengths[name], tokenizer=tokenizer), directory / "model")
+            episodes_of(model.triage(name, lengths[name], arguments.prompts, tokenizer=tokenizer), directory / "model")
             for name in arguments.episodes.split(",")
         ]
         names = [name for name in SIDES if name in arguments.only.split(",")]
