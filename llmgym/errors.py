@@ -63,7 +63,10 @@ def import_user_module(module: str, wanted: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except (ImportError, SyntaxError, TypeError, ValueError) as error:
-        raise UnknownNameError(f"{wanted!r}: cannot import {module!r} ({type(error).__name__}: {error}).") from error
+        hint = f" A module has no ending: write {module.removesuffix('.py')!r}." if module.endswith(".py") else ""
+        raise UnknownNameError(
+            f"{wanted!r}: cannot import {module!r} ({type(error).__name__}: {error}).{hint}"
+        ) from error
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -189,6 +189,7 @@ class _Stage:
 async def _all_of(playing: Sequence[asyncio.Task[None]], serving: asyncio.Task[None]) -> None:
     """Wait for all episodes; raise what the first that failed raises, or whoever serves them."""
     episodes = asyncio.gather(*playing)
+    episodes.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may wait for it any more
     await asyncio.wait((episodes, serving), return_when=asyncio.FIRST_COMPLETED)
     if serving.done():
         episodes.cancel()

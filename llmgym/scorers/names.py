@@ -2,35 +2,63 @@
 
 import importlib
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from llmgym.errors import ConfigError, UnknownNameError, did_you_mean, import_user_module
 from llmgym.scorers.asking import AnyScorer
-from llmgym.scorers.pairwise import CompareFunction, PairwiseFunctionScorer
+from llmgym.scorers.pairwise import PairwiseFunctionScorer
 from llmgym.scorers.pointwise import FunctionScorer, ScoreFunction
 
-Function = TypeVar("Function")
+Decorated = TypeVar("Decorated")
 
 _SCORERS: dict[str, AnyScorer] = {}
 _CLASSES: dict[str, str] = {}
 
 
-def register_scorer(name: str) -> Callable[[ScoreFunction], ScoreFunction]:
-    """Register the decorated function of an episode as a scorer under `name`."""
+def register_scorer(name: str) -> Callable[[Decorated], Decorated]:
+    """Register the decorated function of an episode, or class with a method `score`, as a scorer under `name`.
+
+    Raises:
+        ConfigError: It is neither, or the class cannot be made without arguments.
+    """
     return _registering(name, FunctionScorer)
 
 
-def register_pairwise_scorer(name: str) -> Callable[[CompareFunction], CompareFunction]:
-    """Register the decorated function of two episodes of one task as a pairwise scorer under `name`."""
+def register_pairwise_scorer(name: str) -> Callable[[Decorated], Decorated]:
+    """Register the decorated function of two episodes of one task, or class with a method `compare`, under `name`.
+
+    Raises:
+        ConfigError: It is neither, or the class cannot be made without arguments.
+    """
     return _registering(name, PairwiseFunctionScorer)
 
 
-def _registering(name: str, made_of: Callable[[Function], AnyScorer]) -> Callable[[Function], Function]:
-    def register(function: Function) -> Function:
-        _SCORERS[name] = made_of(function)
-        return function
+def _registering(name: str, made_of: Callable[[Any], AnyScorer]) -> Callable[[Decorated], Decorated]:
+    def register(decorated: Decorated) -> Decorated:
+        if isinstance(decorated, type | AnyScorer):
+            _SCORERS[name] = _made(decorated)
+        elif callable(decorated):
+            _SCORERS[name] = made_of(decorated)
+        else:
+            raise ConfigError(f"scorer {name!r}: expected a function or a class, got {decorated!r:.80}")
+        return decorated
 
     return register
+
+
+def _made(scorer: object) -> AnyScorer:
+    """Return a scorer, made of its class if it is one."""
+    made = scorer
+    if isinstance(scorer, type):
+        try:
+            made = scorer()
+        except TypeError as error:
+            raise ConfigError(f"scorer: cannot make {scorer.__name__}(): {error}") from error
+    if not isinstance(made, AnyScorer):
+        raise ConfigError(
+            f"scorer: expected a method score(episodes) or compare(pairs), got {type(made).__name__}, which has neither"
+        )
+    return made
 
 
 def register_scorer_class(name: str, entry_point: str) -> None:
@@ -55,9 +83,9 @@ def resolve_scorer(scorer: AnyScorer | ScoreFunction | str) -> AnyScorer:
         UnknownNameError: No scorer of that name is registered.
         ConfigError: It is something else.
     """
-    if isinstance(scorer, AnyScorer):
-        return scorer
-    if callable(scorer):
+    if isinstance(scorer, AnyScorer):  # a class with such a method, too
+        return _made(scorer)
+    if callable(scorer) and not isinstance(scorer, type):
         registered = (one for one in _SCORERS.values() if getattr(one, "function", None) is scorer)
         return next(registered, None) or FunctionScorer(scorer)
     if not isinstance(scorer, str):
@@ -73,6 +101,7 @@ def resolve_scorer(scorer: AnyScorer | ScoreFunction | str) -> AnyScorer:
     if name not in _SCORERS:
         known = ", ".join([*sorted(_SCORERS), *(f"{kind}:..." for kind in _CLASSES)]) or "none"
         raise UnknownNameError(
-            f"No scorer is registered as {name!r}.{did_you_mean(name, _SCORERS)} Registered: {known}."
+            f"No scorer is registered as {name!r}.{did_you_mean(name, _SCORERS)} Registered: {known}. "
+            "One of a module of yours is 'my_module:name'."
         )
     return _SCORERS[name]

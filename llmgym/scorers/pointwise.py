@@ -143,7 +143,10 @@ def finite(value: object, name: str, what: str = "") -> float:
     number = as_number(value)
     if number is None or not math.isfinite(number):
         expected = f"a finite number as {what}" if what else "a finite number"
-        raise EnvironmentContractError(f"{name} has to return {expected}, got {type(value).__name__}: {_shown(value)}")
+        hint = "; Score(None, error=...) says why there is none" if value is None else ""
+        raise EnvironmentContractError(
+            f"{name} has to return {expected}, got {type(value).__name__}: {_shown(value)}{hint}"
+        )
     return number
 
 

@@ -188,6 +188,7 @@ class Trainer:
         finally:  # also when interrupted: what was learnt until here is not lost
             if journal.metrics:
                 self.save(directory.checkpoint)
+                notify(f"Checkpoint of step {self.steps_done}: {directory.checkpoint}", warning=False)
             journal.close()
         before, after = map(journal.evaluations.get, ("before training", "after training"))
         return Result(directory.path, journal.metrics, before, after)

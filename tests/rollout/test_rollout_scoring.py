@@ -14,7 +14,7 @@ import llmgym
 from llmgym.config.sections import Sampling
 from llmgym.engines.base import GenerationRequest
 from llmgym.engines.scripted import ScriptedEngine
-from llmgym.errors import ConfigError, EnvironmentContractError
+from llmgym.errors import ConfigError, EnvironmentContractError, UnknownNameError
 from llmgym.evaluate import summarise
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector, Task
@@ -474,3 +474,35 @@ def test_a_scorer_that_says_something_odd_of_how_much_it_is_asked_at_once_is_nam
 
     with pytest.raises(EnvironmentContractError, match=r"Odd\.per has to be one of .*got 'week'"):
         have_scored(Odd(), finished(["a"], 0))
+
+
+class Counting:
+    def score(self, episodes: Sequence[Episode]) -> list[Score]:
+        return [Score(float(len(episode.turns))) for episode in episodes]
+
+
+class Preferring:
+    def compare(self, pairs: Sequence[tuple[Episode, Episode]]) -> list[float]:
+        return [1.0 for _ in pairs]
+
+
+@pytest.mark.parametrize(
+    ("register", "kind"), [(llmgym.register_scorer, Counting), (llmgym.register_pairwise_scorer, Preferring)]
+)
+def test_a_class_is_registered_and_given_like_a_function(register: Any, kind: type) -> None:
+    assert register(f"{kind.__name__}-test")(kind) is kind
+    assert isinstance(resolve_scorer(f"{kind.__name__}-test"), kind)
+    assert isinstance(resolve_scorer(kind), kind)
+    made = kind()
+    register(f"{kind.__name__}-made")(made)
+    assert resolve_scorer(f"{kind.__name__}-made") is made
+
+
+@pytest.mark.parametrize("given", [type("Empty", (), {}), 3, type("Needs", (), {"__init__": lambda self, x: None})])
+def test_what_can_score_nothing_is_refused_where_it_is_registered(given: Any) -> None:
+    with pytest.raises(ConfigError, match="scorer"):
+        llmgym.register_scorer("nothing-test")(given)
+    with pytest.raises(ConfigError, match="scorer"):
+        resolve_scorer(given)
+    with pytest.raises(UnknownNameError, match=r"Registered: .*'my_module:name'"):
+        resolve_scorer("nothing-test")
