@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 import llmgym
 from llmgym.agents import DPO, GRPO, PPO, SFT, RewardModel
-from llmgym.train.agent import Agent, OnlineAgent
+from llmgym.train.agent import OnlineAgent, RewardAgent
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +35,7 @@ def trained(agent_class: type, real_model: Path, tmp_path: Path, lora_rank: int)
     """An agent after two steps, which both found a gradient, and its checkpoint."""
     options = {"env": "benchmarks.where_is:WhereIs", "model": str(real_model), "lora_rank": lora_rank}
     options |= {"output_dir": tmp_path, **SMALL[agent_class]}
-    if issubclass(agent_class, Agent):
+    if not issubclass(agent_class, RewardAgent):
         options["eval_episodes"] = 0
     if issubclass(agent_class, OnlineAgent):
         options["scorer"] = variety
