@@ -28,9 +28,7 @@ from .losses.kto import reference_point as reference_point
 from .pairing import collate_pairs as collate_pairs
 from .pairing import pair_by_score as pair_by_score
 from .policy import Policy as Policy
-from .reference import Reference as Reference
 from .reward_model import RewardModel as RewardModel
-from .reward_model import RewardModelScorer as RewardModelScorer
 from .rewards import token_rewards as token_rewards
 from .win_rates import is_clear as is_clear
 from .win_rates import win_rates as win_rates

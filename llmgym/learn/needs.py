@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 GIB = 2**30
 
@@ -42,6 +43,12 @@ class Needs:
         total = self.held + sum(self.to_come.values())
         free = "" if self.free is None else f"; {self.free / GIB:.1f} GiB are free"
         return f"Memory: about {total / GIB:.1f} GiB, of which {self.held / GIB:.1f} GiB are held now{parts}{free}."
+
+
+def some_tokens(model: PreTrainedModel, rows: int) -> Tensor:
+    """Return rows of a few tokens, the same ones for the same vocabulary, to try a model with.  [rows, 65]"""
+    random = torch.Generator().manual_seed(0)
+    return torch.randint(model.get_input_embeddings().num_embeddings, (rows, 65), generator=random)
 
 
 def training_needs(

@@ -289,8 +289,7 @@ def _said_by_the_user(messages: Sequence[Message]) -> list[Message]:
 
 def _named(message: Message, harmless: Callable[[str], str]) -> dict[str, str]:
     """Return what a template is told of a message besides its role and content."""
-    rest = {"name": message.name, "tool_call_id": message.call_id}
-    return {key: harmless(text) for key, text in rest.items() if text}
+    return {key: harmless(text) for key, text in message.chat.items() if key not in ("role", "content")}
 
 
 def _new(text: str, before: str) -> str:

@@ -18,7 +18,7 @@ from llmgym.errors import ConfigError
 from llmgym.evaluate import Evaluation, evaluate
 from llmgym.learn.checkpoint import Origin, save_checkpoint
 from llmgym.learn.learner import Learner
-from llmgym.learn.needs import Needs, training_needs
+from llmgym.learn.needs import Needs, some_tokens, training_needs
 from llmgym.learn.policy import Policy
 from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
 from llmgym.models.context import context_notice, longest_context
@@ -32,8 +32,6 @@ from llmgym.rollout.run_time import set_run_time
 from llmgym.rollout.transcript import Scribe
 from llmgym.scorers import AnyScorer, judges_alone
 from llmgym.train.hardware import device_of, dtype_of
-
-_FEW_TOKENS = 65
 
 
 class Actor:
@@ -126,9 +124,8 @@ class Actor:
 
     def needs(self, learner: Learner) -> Needs:
         """Return what a training step will take, from a forward and a backward pass over a few tokens."""
-        random = torch.Generator().manual_seed(0)
-        tokens = torch.randint(self.model.get_input_embeddings().num_embeddings, (1, _FEW_TOKENS), generator=random)
-        mask = torch.arange(_FEW_TOKENS)[None] > 0
+        tokens = some_tokens(self.model, rows=1)
+        mask = torch.arange(tokens.shape[1])[None] > 0
         batch = TensorDict({"tokens": tokens, "mask": mask, "prompt_length": torch.tensor([1])}, batch_size=[1])
         batch = batch.to(self.model.device)
         return training_needs(

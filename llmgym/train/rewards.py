@@ -13,7 +13,7 @@ from llmgym.errors import ConfigError, DataError
 from llmgym.evaluate import Evaluation, wilson_interval
 from llmgym.learn.checkpoint import Origin, save_checkpoint
 from llmgym.learn.learner import Learner
-from llmgym.learn.needs import Needs, training_needs
+from llmgym.learn.needs import Needs, some_tokens, training_needs
 from llmgym.learn.packing import pack
 from llmgym.learn.reward_model import RewardModel
 from llmgym.models.lora import add_adapters, plain_copy
@@ -25,8 +25,6 @@ from llmgym.train.hardware import device_of, dtype_of
 from llmgym.train.offline import OfflineSteps
 from llmgym.train.rows import encode_pairs, tell_of_skipped, usable
 from llmgym.train.trainer import Trainer, make_learner
-
-_FEW_TOKENS = 65
 
 
 def reward_trainer(algorithm: OfflineAlgorithm) -> Trainer:
@@ -90,9 +88,7 @@ class RewardStudent:
 
     def needs(self, learner: Learner) -> Needs:
         """Return what a training step will take, from a forward and a backward pass over a few tokens."""
-        random = torch.Generator().manual_seed(0)
-        rows = torch.randint(self.model.get_input_embeddings().num_embeddings, (2, _FEW_TOKENS), generator=random)
-        batch = self.rewards.collate([rows.tolist()]).to(self.model.device)
+        batch = self.rewards.collate([some_tokens(self.model, rows=2).tolist()]).to(self.model.device)
         return training_needs(
             learner.loss,
             policy=self.rewards,
