@@ -151,7 +151,7 @@ def table(runs: Sequence[Run], promises: Sequence[Promise]) -> str:
             minutes = f"{int(run.training_seconds) // 60} min {int(run.training_seconds) % 60:02d} s"
             numbers = f"{run.seed} | {run.steps} | {run.before:.3f} | {run.after:.3f} | {minutes}"
             lines.append(f"| {promise.name} | {promise.learns_from} | {numbers} | {wanted} | {verdict} |")
-    legend = "Before and after: held-out success, of reward_model the share of held-out pairs that it orders rightly."
+    legend = "Before and after: held-out success; for reward_model, share of held-out pairs that it orders correctly."
     return "\n".join([*lines, "", legend])
 
 
