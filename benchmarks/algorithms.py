@@ -5,7 +5,7 @@
 
 Each run is the command that a user types, in a process of its own and one after the other,
 since runs side by side would share processors. What is in the table comes from the run
-directories. A run whose result stands in ``results.jsonl`` of ``--output`` is not repeated,
+directories. A run whose result is in ``results.jsonl`` of ``--output`` is not repeated,
 so a benchmark that was interrupted goes on.
 """
 

@@ -128,7 +128,7 @@ def _parts(states: Tensor, head: Head) -> Iterator[tuple[int, Tensor]]:
     count, width = states.shape
     vocabulary = len(head.weight)
     size = max(1, min(vocabulary, _AT_ONCE // max(1, count, width)))
-    products = states.new_empty(count * size)  # the same memory for every part: fresh pages are dear
+    products = states.new_empty(count * size)  # the same memory for every part: new pages are expensive
     wide = products if states.dtype.itemsize >= 4 else torch.empty_like(products, dtype=torch.float32)
     for start in range(0, vocabulary, size):
         weight = head.weight.detach()[start : start + size]
