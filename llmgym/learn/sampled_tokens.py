@@ -1,4 +1,4 @@
-"""`SampledTokens`: log-probabilities and entropies where tokens were sampled, whose logits never exist all at once."""
+"""`SampledTokens`: log-probabilities and entropies of sampled tokens, without ever holding all logits at once."""
 
 from collections.abc import Iterator
 from typing import Any, ClassVar
