@@ -1,4 +1,4 @@
-"""What a training run prints: a dozen rows, now and then a conversation, and a table at the end."""
+"""What a training run prints: at most ten rows, now and then a conversation, and a table at the end."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -99,7 +99,7 @@ class RunFiles:
 
 
 class ConsoleReport:
-    """Prints a dozen rows of progress, now and then a conversation, and at the end the evaluations.
+    """Prints at most ten rows of progress, now and then a conversation, and at the end the evaluations.
 
     Args:
         console: Where.
