@@ -189,7 +189,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--episodes", type=int, default=1024)
     parser.add_argument("--siblings", type=int, default=8)
-    parser.add_argument("--width", type=int, default=2048, help="tokens of an episode at the most")
+    parser.add_argument("--width", type=int, default=2048, help="tokens per episode, at most")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--json", type=Path, help="a file for the figures")

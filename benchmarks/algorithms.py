@@ -5,7 +5,7 @@
 
 Each run is the command that a user types, in a process of its own and one after the other,
 since runs side by side would share processors. What is in the table comes from the run
-directories. A run whose result stands in ``results.jsonl`` of ``--output`` is not repeated,
+directories. A run whose result is in ``results.jsonl`` of ``--output`` is not repeated,
 so a benchmark that was interrupted goes on.
 """
 
@@ -151,7 +151,7 @@ def table(runs: Sequence[Run], promises: Sequence[Promise]) -> str:
             minutes = f"{int(run.training_seconds) // 60} min {int(run.training_seconds) % 60:02d} s"
             numbers = f"{run.seed} | {run.steps} | {run.before:.3f} | {run.after:.3f} | {minutes}"
             lines.append(f"| {promise.name} | {promise.learns_from} | {numbers} | {wanted} | {verdict} |")
-    legend = "Before and after: held-out success, of reward_model the share of held-out pairs that it orders rightly."
+    legend = "Before and after: held-out success; for reward_model, share of held-out pairs that it orders correctly."
     return "\n".join([*lines, "", legend])
 
 

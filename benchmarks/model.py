@@ -43,7 +43,7 @@ def write_model(directory: Path) -> int:
 def prepare(source: Path | None, directory: Path) -> tuple[int, str]:
     """Make a directory of links to a model's files, or of a random model; return its parameters and what it is.
 
-    Peers write into it, and shall not write where the model is.
+    Peers write into it, and must not write where the model is.
     """
     if source is None:
         return write_model(directory), "a random Qwen2"
@@ -67,7 +67,7 @@ def triage(
 
     Args:
         name: What a table calls it.
-        lengths: The shortest and the longest reply; every length between them is as likely.
+        lengths: The shortest and the longest reply; every length between them is equally likely.
         prompts: Distinct incidents.
         siblings: Episodes of each.
         tokenizer: The directory of what makes tokens of it.

@@ -73,7 +73,7 @@ class Played:
 
 @dataclass(frozen=True)
 class Run:
-    """One training run and what stands around it.
+    """One training run, with the held-out episodes before and after.
 
     Attributes:
         name: Of `RUNS`.
@@ -211,7 +211,7 @@ def conversations(runs: Sequence[Run]) -> str:
 
 
 def draw(path: Path, runs: Sequence[Run]) -> None:
-    """Draw success over the steps, one panel a run, and the held-out success before and after."""
+    """Draw success over the steps, one panel per run, and the held-out success before and after."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -141,7 +141,7 @@ def claims(found: Measurements) -> list[Claim]:
     for large, small, text, factor in scaling:
         more, less = (found.get((work, "float32", "ours")) for work in (large, small))
         if more and less:
-            text = f"llmgym's time by token, {text}"
+            text = f"llmgym's time per token, {text}"
             answers.append(by_token(text, factor, more, less, at_least=False))
     ours, theirs = (found.get(("ragged, SGLang", "float32", side)) for side in ("sglang_llmgym", "sglang_cpu"))
     if ours and theirs:

@@ -1,4 +1,4 @@
-"""How long 64 episodes of four turns take whose environment waits 200 ms a turn: beside each other, not one by one.
+"""How long 64 episodes of four turns take whose environment waits 200 ms per turn, all at the same time.
 
 ``python -m benchmarks.waiting``; the engine is scripted, so that nothing but environments and coroutines takes time.
 """

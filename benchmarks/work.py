@@ -16,7 +16,7 @@ class Work:
     Attributes:
         name: What a table calls it.
         prompts: The first prompt of every episode; siblings have equal ones.
-        bridge: The tokens that stand between a reply and the next one.
+        bridge: The tokens between a reply and the next one.
         lengths: How many tokens every reply has, by episode and turn; no token ends one earlier.
         seed: Start of the random numbers.
     """

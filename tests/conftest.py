@@ -1,4 +1,4 @@
-"""What several tests stand on: tiny random models with a byte-level tokenizer."""
+"""What several tests share: tiny random models with a byte-level tokenizer."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`FakeServer`: a small HTTP server that takes SGLang's calls, for tests of what stands around a server."""
+"""`FakeServer`: a small HTTP server that takes SGLang's calls, for tests of the code around a server."""
 
 import asyncio
 import threading

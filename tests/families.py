@@ -25,11 +25,12 @@ _TEXTS = [
 _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-"""What Qwen and Llama 3 take for a word: white space that ends with line breaks is one."""
+"""What Qwen and Llama 3 regard as a word: white space that ends with line breaks is one."""
 
 Kind = Literal["bytes", "prepend", "first", "plain"]
-"""What cuts text into tokens: byte-level BPE, or BPE with byte fallback whose spaces are ``▁``. One more stands before
-the text between any two added tokens (``prepend``), before the first text only (``first``), or nowhere (``plain``)."""
+"""What cuts text into tokens: byte-level BPE, or BPE with byte fallback whose spaces are ``▁``. One more is put
+before the text between any two added tokens (``prepend``), before the first text only (``first``), or nowhere
+(``plain``)."""
 
 
 @dataclass(frozen=True)

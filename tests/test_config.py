@@ -118,7 +118,7 @@ def test_top_p_and_top_k_are_for_runs_that_correct_for_them(correction: str) -> 
     assert (config.sampling.top_p, config.sampling.top_k, config.mismatch.correction) == (0.9, 5, correction)
 
 
-def test_a_file_that_is_not_there_is_named() -> None:
+def test_a_missing_file_is_named() -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
         parse("--config", "nowhere.yaml")
 
@@ -181,7 +181,7 @@ def test_no_two_options_of_an_algorithm_have_one_name() -> None:
         assert len(config.flat()) == len(own) + sum(map(len, inner))
 
 
-def test_settled_values_take_the_place_of_none() -> None:
+def test_settled_values_replace_none() -> None:
     config = GRPOConfig().with_options(learning_rate=1e-4, eval_episodes=3, clip_epsilon=(0.1, 0.1), steps=2)
     assert (config.learner.learning_rate, config.evaluation.episodes, config.run.steps) == (1e-4, 3, 2)
     assert config.clip_epsilon == (0.1, 0.1)

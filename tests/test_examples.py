@@ -80,6 +80,6 @@ def test_its_advantages_are_those_of_each_turn() -> None:
         (f"{EXAMPLES / 'own_algorithm.py'}:Trajectory", "expected an algorithm there"),
     ],
 )
-def test_what_is_no_algorithm_is_refused(name: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_not_an_algorithm_is_refused(name: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", name]) == 2
     assert message in capsys.readouterr().err

@@ -35,7 +35,7 @@ INNER_IMPORTS = 8
 
 
 def files() -> dict[str, list[Path]]:
-    """Return the files of every module: its source, and for a face of parts that are loaded late the stub beside it."""
+    """Return the files of every module: its source and, if its parts are loaded late, the stub next to it."""
     found: dict[str, list[Path]] = {}
     for path in sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.pyi")]):
         module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
@@ -120,7 +120,7 @@ def test_text_and_command_lines_load_no_torch(statement: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["llmgym.agents.grpo", "llmgym.data.preferences", "llmgym.cli"])
-def test_help_is_there_where_torch_cannot_be_imported(command: str, tmp_path: Path) -> None:
+def test_help_works_where_torch_cannot_be_imported(command: str, tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('not needed for --help')")
     run = subprocess.run(
         [sys.executable, "-m", command, "--help"],

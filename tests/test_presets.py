@@ -26,7 +26,7 @@ def test_what_is_given_counts_for_more_than_a_preset() -> None:
     assert GRPO().keeps_reference
 
 
-def test_a_model_of_ones_own_is_asked_which_environment_it_shall_play(tmp_path: Path) -> None:
+def test_a_model_of_ones_own_needs_an_environment_to_be_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="env: expected an environment"):
         GRPO(model=str(TINY_PATH), output_dir=tmp_path).train(steps=1)
     assert not list(tmp_path.iterdir())
@@ -39,7 +39,7 @@ def test_a_directory_has_no_preset() -> None:
     assert preset.weights == TINY_PATH
 
 
-def test_that_the_bundled_model_can_do_nothing_but_triage_is_said_before_a_run(
+def test_a_run_warns_first_that_the_bundled_model_only_knows_triage(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options: dict[str, Any] = {"prompts_per_step": 1, "group_size": 2, "max_tokens": 4, "eval_episodes": 0}

@@ -23,7 +23,7 @@ def test_an_unknown_name_names_the_nearest(name: str) -> None:
         llmgym.resolve_env(name)
 
 
-def test_a_module_that_is_not_there_is_named() -> None:
+def test_a_missing_module_is_named() -> None:
     with pytest.raises(UnknownNameError, match="cannot import 'no_such_module'"):
         llmgym.resolve_env("no_such_module:Some-v0")
 

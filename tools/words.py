@@ -2,8 +2,8 @@
 
     python -m tools.words [FILE ...]
 
-Looks at comments, docstrings, messages and pages. The glossary in CONTRIBUTING.md says which words the
-project uses for what.
+Looks at comments, docstrings, messages, names of tests, and pages. The glossary in CONTRIBUTING.md says which
+words the project uses for what.
 """
 
 import argparse
@@ -21,10 +21,11 @@ INSTEAD = {
     r"\bin the place of\b": "in place of",
     r"\bbeside each other\b": "side by side",
     r"\bbehind (each|one an)other\b|\bone behind the other\b": "one after another",
-    r"\bbehind (the|its|any|a|an|every|each|it|them|some|those|these)\b"
+    r"(?<!service )\bbehind (the|its|any|a|an|every|each|it|them|some|those|these)\b"
     r"(?! (API|engine protocol|attention interface)\b)": "after",
     r"\bstands? (in|at|behind|beside|before|there|together|once|where|with)\b": "is, are",
-    r"\b(one|idea) a (file|line)\b": "per file, per line",
+    r"\b(one|idea|once|ms|nats|rows) an? (file|line|row|token|turn|device|micro-batch)\b": "per file, per row",
+    r"\bdear(er)?\b": "expensive, costs more",
     r"\bwhat (\w+ )?needs to know\b": "options of",
     r"\bfor want of\b": "because there is no",
     r"\bin the same way as\b": "like",
@@ -37,6 +38,8 @@ def findings(path: Path) -> Iterator[str]:
     """Yield a line for every such word of a file: where it is, and what to write instead."""
     lines = path.read_text(encoding="utf-8").splitlines()
     for number, (line, following) in enumerate(itertools.pairwise([*lines, ""]), start=1):
+        if line.startswith("def test_"):
+            line = line.replace("_", " ")  # a test's name is a sentence
         text = f"{line} {following.lstrip(' #')}"  # what is looked for may go on in the next line
         for pattern, instead in INSTEAD.items():
             if (match := re.search(pattern, text, re.IGNORECASE)) is not None and match.start() < len(line):
@@ -45,9 +48,10 @@ def findings(path: Path) -> Iterator[str]:
 
 def texts() -> list[Path]:
     """Return the files that people read."""
-    folders = [ROOT / name for name in ("llmgym", "docs", "examples")]
+    folders = [ROOT / name for name in ("llmgym", "docs", "examples", "tests", "benchmarks")]
     inside = [path for folder in folders for kind in ("*.py", "*.md") for path in folder.rglob(kind)]
-    return sorted([*inside, ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
+    ours = [path for path in inside if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)]
+    return sorted([*ours, ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
 
 
 def main() -> int:

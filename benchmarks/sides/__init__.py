@@ -1,1 +1,1 @@
-"""The sides that are compared: a file each, whose `load` returns what samples a work."""
+"""The sides that are compared: one file each, whose `load` returns what samples a work."""

@@ -1,4 +1,4 @@
-"""transformers' `generate`: all episodes in one batch, padded on the left, a turn at a time.
+"""transformers' `generate`: all episodes in one batch, padded on the left, one turn at a time.
 
 Every turn runs the whole conversation again and lasts as long as its longest reply. It returns
 no log-probabilities: its users, TRL among them, compute them in a forward pass that is not

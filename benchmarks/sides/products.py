@@ -1,6 +1,6 @@
 """The matrix products of a rollout and nothing else: what the embedded engine cannot be faster than.
 
-Every distinct prompt goes through the linear layers once, then what stands between two replies,
+Every distinct prompt goes through the linear layers once, then the tokens between two replies,
 then token after token of all replies that are not over yet; the head takes the sampled ones. No
 attention, no norms, no cache and no sampling.
 """

@@ -1,1 +1,1 @@
-"""The sides of the update benchmark: a file each, whose `load` returns what takes one optimiser step."""
+"""The sides of the update benchmark: one file each, whose `load` returns what takes one optimiser step."""

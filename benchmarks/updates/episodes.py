@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Episodes:
-    """The episodes of one update, as tokens; siblings stand together.
+    """The episodes of one update, as tokens; siblings are adjacent.
 
     Attributes:
         name: What a table calls them.
-        prompts: What stands before the first reply, by episode.
+        prompts: The tokens before the first reply, by episode.
         rests: What follows: replies and, between them, what the environment said.
         masks: 1 where a token of the rest was sampled.
         log_probs: Of the rest's tokens under the sampling policy; 0 where not sampled.
-        advantages: One an episode.
+        advantages: One per episode.
     """
 
     name: str

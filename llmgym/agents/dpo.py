@@ -9,8 +9,8 @@ classified by it.
     L = -\log \sigma\left(\beta \log \frac{\pi(y_w|x)}{\pi_\mathrm{ref}(y_w|x)}
         - \beta \log \frac{\pi(y_l|x)}{\pi_\mathrm{ref}(y_l|x)}\right)
 
-In a conversation of several turns the probability of an answer is that of all the
-assistant's tokens in it, and of no others.
+In a conversation of several turns, the probability of an answer is that of all the
+assistant's tokens in it.
 
     python -m llmgym.agents.dpo --data preferences.parquet
 """

@@ -1,7 +1,7 @@
 r"""GRPO: Group Relative Policy Optimisation (DeepSeekMath, arXiv:2402.03300).
 
-PPO without a critic. Every task is tried by a group of G episodes, and an episode is as
-good as it is better than its siblings:
+PPO without a critic. Every task is tried by a group of G episodes, and an episode is
+compared with its siblings:
 
 .. math::
 
@@ -13,11 +13,10 @@ good as it is better than its siblings:
 
 with :math:`\rho_{i,t}` the ratio of the policy to the one that sampled token t of episode i
 (or to the training policy before the update, see `llmgym.learn.mismatch`).
-In a conversation of several turns t runs over the tokens of all the agent's replies, and
-over nothing else.
+In a conversation of several turns, t runs over the tokens of all the agent's replies.
 
-Each part has its variants: `advantage` takes another baseline or scale, `aggregation` other
-weights w, `ratio` one ratio for an episode (GSPO), `surrogate` a weight instead of a clipped
+Each part has variants: `advantage` chooses another baseline or scale, `aggregation` other
+weights w, `ratio` one ratio per episode (GSPO), `surrogate` a weight instead of a clipped
 objective (CISPO). docs/algorithms/grpo.md names the papers.
 
     python -m llmgym.agents.grpo --env AIOpsTriage
@@ -112,7 +111,7 @@ class GRPO(OnlineAgent):
 
     @property
     def needs_reference(self) -> bool:
-        """The KL term reads it."""
+        """Whether the KL term reads the reference."""
         return self.config.objective.kl_coef > 0
 
     def loss(self, policy: learn.Policy) -> learn.LanguageModelLoss:

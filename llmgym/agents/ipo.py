@@ -1,16 +1,15 @@
 r"""IPO: Identity Preference Optimisation (Azar et al. 2023, arXiv:2310.12036).
 
 Learns from the pairs that DPO learns from, but regresses the gap between the two
-log-ratios onto a fixed value, so that a pair that is told apart well enough pulls no
-further:
+log-ratios onto a fixed value, so that it stops once a pair is told apart well enough:
 
 .. math::
 
     L = \left(\log \frac{\pi(y_w|x)}{\pi_\mathrm{ref}(y_w|x)}
         - \log \frac{\pi(y_l|x)}{\pi_\mathrm{ref}(y_l|x)} - \frac{1}{2\tau}\right)^2
 
-In a conversation of several turns the probability of an answer is that of all the
-assistant's tokens in it, and of no others.
+In a conversation of several turns, the probability of an answer is that of all the
+assistant's tokens in it.
 
     python -m llmgym.agents.ipo --data preferences.parquet
 """
@@ -49,7 +48,7 @@ class IPO(PreferenceAgent):
     needs_reference = True
 
     def loss(self, policy: learn.Policy) -> learn.IPOLoss:
-        """Return the squared distance of the gap from what it should be."""
+        """Return the squared distance of the gap from its target."""
         return learn.IPOLoss(policy, tau=self.config.tau, average_tokens=self.config.average_tokens)
 
 

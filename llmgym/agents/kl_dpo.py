@@ -8,7 +8,7 @@ both may become less likely. Here a penalty holds every token of both:
     L = L_\mathrm{DPO} + \lambda\, \hat D_\mathrm{KL}(\pi \,\|\, \pi_\mathrm{ref}),\quad
     \hat D_\mathrm{KL} = \mathrm{mean}_t\ \tfrac{1}{2} \left(\log \frac{\pi(a_t)}{\pi_\mathrm{ref}(a_t)}\right)^2
 
-The divergence is estimated on the tokens of the pair; `llmgym.learn.losses.kl_dpo` says why so.
+The divergence is estimated on the tokens of the pair; `llmgym.learn.losses.kl_dpo` says why.
 
     python -m llmgym.agents.kl_dpo --data preferences.parquet
 """

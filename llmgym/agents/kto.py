@@ -1,8 +1,8 @@
 r"""KTO: Kahneman-Tversky Optimisation (Ethayarajh et al. 2024, arXiv:2402.01306).
 
-Learns from single answers that somebody found good or bad; no pairs are needed. How much
-an answer is worth is judged from a reference point, and more of the same is worth less and
-less, as people are known to judge gains and losses:
+Learns from single answers that were marked good or bad; no pairs are needed. The value of an
+answer is measured from a reference point, and changes less and less far from it, as people
+are known to judge gains and losses:
 
 .. math::
 
@@ -76,7 +76,7 @@ class KTO(OfflineAgent):
         return feedback_of(pairs)[: data.examples]
 
     def prepare(self, examples: Sequence[Feedback], writer: Scribe) -> TensorDict:
-        """Collate the answers, and besides each prompt with the next answer to another one."""
+        """Collate the answers, and also each prompt with the next answer to another prompt."""
         batch = learn.collate([writer.write(one.prompt, one.completion) for one in examples])
         batch["desirable"] = batch["scored"].new_tensor([one.desirable for one in examples])[batch["episode"]]
         return batch.set_non_tensor("mismatched", list(_mismatched(examples, writer)))

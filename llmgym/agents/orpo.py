@@ -9,8 +9,8 @@ been fine-tuned.
     L = -\log P(y_w|x) - \beta \log \sigma\left(\log \frac{P(y_w|x)}{1 - P(y_w|x)}
         - \log \frac{P(y_l|x)}{1 - P(y_l|x)}\right)
 
-with :math:`\log P(y|x)` the mean log-probability of an answer's tokens: of the assistant's
-in all its turns, and of no others.
+with :math:`\log P(y|x)` the mean log-probability of the assistant's tokens in all turns of an
+answer.
 
     python -m llmgym.agents.orpo --data preferences.parquet
 """

@@ -1,12 +1,12 @@
 r"""PPO: Proximal Policy Optimisation with a critic (arXiv:1707.06347), over the tokens of several turns.
 
-A step is a sampled token, its state everything before it; a turn's reward comes with the
-turn's last token. The critic V foresees what an episode still earns (GAE, arXiv:1506.02438):
+A step is a sampled token, and its state is everything before it; a turn's reward is on the
+turn's last token. The critic V predicts what an episode still earns (GAE, arXiv:1506.02438):
 
 .. math:: \delta_t = r_t + \gamma V_{t'} - V_t, \qquad A_t = \delta_t + \gamma \lambda A_{t'}, \qquad R_t = A_t + V_t
 
 with t' the next sampled token, of this turn or a later one: what the environment says in between
-neither decays nor bootstraps. What is then minimised is `llmgym.learn.losses.PPOLoss`.
+neither decays nor bootstraps. `llmgym.learn.losses.PPOLoss` is then minimised.
 
     python -m llmgym.agents.ppo --env AIOpsTriage
 """
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class PPOConfig(PolicyGradientConfig):
     """Train a language model in a text environment with PPO."""
 
-    least_group: ClassVar[int] = 1  # an episode is compared with what the critic foresaw
+    least_group: ClassVar[int] = 1  # an episode is compared with what the critic predicted
 
     gamma: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Discount of rewards to come, per sampled token."""
@@ -91,7 +91,7 @@ class PPO(OnlineAgent):
         return batch
 
     def complete(self, batch: TensorDict, learner: learn.Learner) -> dict[str, float]:
-        """Add what the critic foresaw, and from it advantages and returns."""
+        """Add the critic's values, and the advantages and returns that follow from them."""
         assert learner.kl is not None
         assert isinstance(learner.loss, learn.PPOLoss)
         config, mask, reward, beta = self.config, batch["mask"], batch["token_reward"], learner.kl.coefficient
@@ -107,7 +107,7 @@ class PPO(OnlineAgent):
 
     @property
     def needs_reference(self) -> bool:
-        """The divergence from it is paid for."""
+        """Whether the divergence from the reference is charged."""
         return self.config.objective.kl_coef > 0
 
     def loss(self, policy: learn.Policy) -> learn.PPOLoss:
@@ -125,7 +125,7 @@ class PPO(OnlineAgent):
 
     @property
     def kl(self) -> learn.FixedKL | learn.AdaptiveKL:
-        """A coefficient that is fixed, or steers the divergence to a target."""
+        """The weight of the divergence: constant, or steered to a target."""
         return learn.kl_controller(self.config.objective.kl_coef, self.config.kl_target, self.config.kl_horizon)
 
     @property
@@ -135,7 +135,7 @@ class PPO(OnlineAgent):
 
     @property
     def learning_rates(self) -> dict[str, float]:
-        """The critic has one of its own."""
+        """The learning rate of the critic."""
         return {"critic_network": self.config.critic_learning_rate or 1e-5}
 
 

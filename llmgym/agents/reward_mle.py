@@ -8,7 +8,7 @@ r"""Maximum likelihood minus a reward; some texts call this ORPO, which is anoth
 The texts write cross-entropy minus lambda times the reward. The reward of an answer in a
 file is a constant, and would change nothing; R is what the policy can expect of it, if it
 has to give one of the two answers (minimum risk training, arXiv:1512.02433). Rewards are
-the columns ``score_chosen`` and ``score_rejected``; where they are not there, 1 and 0.
+the columns ``score_chosen`` and ``score_rejected``; if they are missing, 1 and 0.
 
     python -m llmgym.agents.reward_mle --data preferences.parquet
 """

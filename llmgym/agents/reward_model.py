@@ -1,12 +1,12 @@
 r"""A reward model from preferences: the model of Bradley and Terry (1952), as in InstructGPT (arXiv:2203.02155).
 
-A causal LM's trunk gets a head that reads a number off the last token of a conversation, its
+A causal LM's trunk gets a head that reads a number from the last token of a conversation, its
 reward r. Of two conversations c is preferred to d with probability :math:`\sigma(r_c - r_d)`,
-and the likelihood of what was preferred is maximised:
+and training maximises the likelihood of the preferences:
 
 .. math:: L = -\log \sigma(r_c - r_d - m) + \lambda (r_c + r_d)^2
 
-The margin m asks for a distance where one is known (Llama 2, arXiv:2307.09288); the second
+The margin m asks for a distance if one is known (Llama 2, arXiv:2307.09288); the second
 term centres rewards at zero (Eisenstein et al., arXiv:2312.09244).
 
     python -m llmgym.agents.reward_model --env AIOpsTriage
@@ -39,7 +39,7 @@ class RewardModelConfig(RewardConfig):
     usual_learning_rate: ClassVar[float] = 1e-5
 
     run: Run = Run(steps=400)
-    learner: Learner = Learner(warmup_steps=20)  # while the fresh head finds its direction
+    learner: Learner = Learner(warmup_steps=20)  # while the new head finds its direction
     data: Data = Data(examples=6600, batch_size=16)  # those held out among them
 
     center_coef: Annotated[float, Field(ge=0)] = 0.01

@@ -1,13 +1,13 @@
 r"""SFT: supervised fine-tuning, what the other algorithms start from.
 
-Makes the assistant's part of given conversations likelier, every token of it alike:
+Makes the assistant's tokens in given conversations likelier, each with the same weight:
 
 .. math::
 
     L = -\frac{1}{N} \sum_{i,t} \log \pi(a_{i,t})
 
 where t runs over the tokens of all the assistant's replies in conversation i, end tokens
-included, and over nothing else; N is their number in the optimiser batch.
+included; N is their number in the optimiser batch.
 
     python -m llmgym.agents.sft --data conversations.parquet
 """
@@ -48,7 +48,7 @@ class SFT(OfflineAgent):
     config: SFTConfig
 
     def examples(self, skipped: list[str] | None = None) -> Sequence[Conversation]:
-        """Return the conversations of ``data``, or as many as ``examples`` says that the environment's expert has."""
+        """Return the conversations of ``data``, or ``examples`` conversations of the environment's expert."""
         data, task = self.config.data, self.config.environment
         if data.path is not None:
             return read_conversations(data.path, skipped)

@@ -58,14 +58,14 @@ class SPIN(OnlineAgent):
     learns_from_expert = True
 
     def teaches(self, siblings: Sequence[Trajectory]) -> bool:
-        """Every task teaches something: what its scores are does not matter."""
+        """Every task teaches something, whatever its scores are."""
         return True
 
     def prepare(self, trajectories: Sequence[Trajectory]) -> TensorDict | None:
         """Pair every episode in which something was said with the expert's of the same task."""
         expert = {shown.group: shown for shown in trajectories if shown.demonstrated}
         own = [said for said in trajectories if said.replies and not said.demonstrated]
-        # An own answer counts whether it could be scored or not.
+        # The policy's own answer counts, whether or not it has a score.
         pairs = [(expert[said.group], replace(said, score=0.0)) for said in own]
         return learn.collate_pairs(pairs) if pairs else None
 

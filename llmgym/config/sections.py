@@ -46,7 +46,7 @@ class Environment(Config):
         """The environment that is given.
 
         Raises:
-            ConfigError: None is.
+            ConfigError: No environment is given.
         """
         if self.env is None:
             raise ConfigError("env: expected an environment, such as AIOpsTriage or my_module:MyEnv-v0, got none.")
@@ -287,7 +287,7 @@ class Data(Config):
 
 
 class LearningConfig(Config):
-    """What everything that learns has."""
+    """The sections that all algorithms have."""
 
     usual_learning_rate: ClassVar[float] = 1e-6
     """The learning rate unless one is given, or the model has a preset."""
@@ -299,7 +299,7 @@ class LearningConfig(Config):
 
     @property
     def learning_rate(self) -> float:
-        """The learning rate that is asked for, or left to the algorithm."""
+        """The learning rate: the given one, or else the algorithm's default."""
         if self.learner.learning_rate is not None:
             return self.learner.learning_rate
         return self.usual_learning_rate * (
@@ -308,7 +308,7 @@ class LearningConfig(Config):
 
 
 class AgentConfig(LearningConfig):
-    """What everything that trains a policy has."""
+    """The sections of algorithms that train a policy."""
 
     policy: Policy = Policy()
     conversation: Conversation = Conversation()
@@ -325,15 +325,15 @@ class AgentConfig(LearningConfig):
 
     @property
     def held_out_episodes(self) -> int:
-        """What `eval_episodes` comes to."""
+        """The number of held-out episodes, its default filled in."""
         return _EVAL_EPISODES if self.evaluation.episodes is None else self.evaluation.episodes
 
 
 class OnlineConfig(AgentConfig):
-    """What everything that learns from its own episodes has."""
+    """The sections of algorithms that learn from their own episodes."""
 
     least_group: ClassVar[int] = 2
-    """Episodes that a group has to have: one alone has nothing to be compared with."""
+    """Fewest episodes per group: a single one has nothing to be compared with."""
 
     rollout: Rollout = Rollout()
     updates: Updates = Updates()
@@ -347,7 +347,7 @@ class OnlineConfig(AgentConfig):
 
 
 class PolicyGradientConfig(OnlineConfig):
-    """What everything has that weighs each sampled token's likelihood by an advantage."""
+    """The sections of algorithms that weigh each sampled token's likelihood by an advantage."""
 
     objective: Objective = Objective()
     mismatch: Mismatch = Mismatch()
@@ -376,20 +376,20 @@ class PolicyGradientConfig(OnlineConfig):
 
 
 class RewardConfig(LearningConfig):
-    """What everything that trains a reward model on preferences has."""
+    """The sections of algorithms that train a reward model on preferences."""
 
     data: Data = Data()
 
     held_out: Annotated[int, Field(ge=0)] = 200
-    """Preferences that the reward model is judged on before and after training, and does not learn from; 0 for none."""
+    """Preferences kept out of training, to evaluate the reward model on before and after it; 0 for none."""
 
 
 class OfflineConfig(AgentConfig):
-    """What everything that learns from data has."""
+    """The sections of algorithms that learn from data."""
 
     data: Data = Data()
 
     @property
     def held_out_episodes(self) -> int:
-        """What `eval_episodes` comes to: data need have nothing to do with an environment."""
+        """The number of held-out episodes: by default none with `data`, which may belong to no environment."""
         return 0 if self.data.path is not None and self.evaluation.episodes is None else super().held_out_episodes

@@ -42,7 +42,7 @@ def token_weights(
 
 
 def corrected_weights(batch: TensorDictBase, aggregation: Aggregation, loss_scale_factor: float = 1.0) -> Tensor:
-    """Return the weights of a batch's tokens, times ``importance_weight`` where it is corrected for who sampled it.
+    """Return the weights of a batch's tokens, times its ``importance_weight`` if it has one.
 
     Args:
         batch: ``mask`` [B, T] and ``episode`` [B] of a whole optimiser batch, and maybe ``importance_weight`` [B, T].
@@ -57,7 +57,7 @@ def corrected_weights(batch: TensorDictBase, aggregation: Aggregation, loss_scal
 
 
 def sum_by_episode(values: Tensor, episode: Tensor) -> Tensor:
-    """Return for each row what its episode's rows sum to.
+    """Return for each row the sum over all rows of its episode.
 
     Args:
         values: [B]

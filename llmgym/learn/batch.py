@@ -76,13 +76,13 @@ def collate(trajectories: Sequence[Trajectory], pad_token: int = 0) -> TensorDic
 
 
 def episodes_of(batch: TensorDict) -> TensorDict:
-    """Return the first row of every episode, in order, so that what is said of an episode is there once."""
+    """Return the first row of every episode, in order, so that what is known of an episode is there once."""
     new = batch["episode"][1:] != batch["episode"][:-1]
     return batch[torch.nn.functional.pad(new, (1, 0), value=True)]
 
 
 def per_episode(values: Iterable[float]) -> Tensor:
-    """Return a number, or a truth, of every trajectory as a tensor.  [E]"""
+    """Return a number or a boolean per trajectory as a tensor.  [E]"""
     return torch.tensor([*values])
 
 
@@ -101,7 +101,7 @@ def split_by_group(batch: TensorDict, parts: int, order: np.random.Generator | N
 
 
 def default_micro_batch_tokens(device: torch.device) -> int:
-    """Return how many tokens a forward pass should take: on a processor no more than its cache likes."""
+    """Return how many tokens a forward pass should have: on a processor, no more than suit its cache."""
     return 2048 if device.type == "cpu" else 16384
 
 
@@ -143,7 +143,7 @@ def micro_batches(batch: TensorDict, max_tokens: int, unit: str = "row") -> Iter
 
 
 def in_micro_batches(function: Callable[[TensorDict], Tensor], batch: TensorDict, max_tokens: int) -> Tensor:
-    """Return what a function gives per token [b, t] for the micro-batches of a batch, joined.  [B, T]"""
+    """Return a function's values per token [b, t] over the micro-batches of a batch, joined.  [B, T]"""
     width = batch["tokens"].shape[1]
     rows = [function(micro) for micro in micro_batches(batch, max_tokens)]
     return torch.cat([torch.nn.functional.pad(row, (0, width - row.shape[1])) for row in rows])

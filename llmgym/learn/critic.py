@@ -1,4 +1,4 @@
-"""`Critic`: what a language model expects to earn from where it stands, before every token it samples."""
+"""`Critic`: an estimate of the rewards to come, before every sampled token."""
 
 import copy
 import math
@@ -72,9 +72,9 @@ def values_of(critic: Critic, batch: TensorDict, micro_batch_tokens: int) -> Ten
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
-    """Return which share of the returns' variance over the tokens of a mask the values foresaw.
+    """Return the share of the returns' variance that the values predicted, over the tokens of a mask.
 
-    It is 1 if they foresaw all, 0 if nothing but the mean, below 0 if they mislead, and NaN if
+    It is 1 if they predicted all, 0 if only the mean, below 0 if they mislead, and NaN if
     there is no variance.
 
     Args:

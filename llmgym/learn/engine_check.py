@@ -1,4 +1,4 @@
-"""Whether an engine samples with the learner's weights: its log-probabilities tell."""
+"""A check, from its log-probabilities, that an engine samples with the learner's weights."""
 
 from tensordict import TensorDict
 from torch import Tensor

@@ -27,14 +27,14 @@ for where it leads:
     = \mathbb{E}\left[\sum_t \nabla \log \pi(a_t) \sum_{u \ge t} r_u\right]
 
 That is what ``k1`` as a penalty in each token's reward gives, with rewards to come summed up:
-``ppo`` with ``kl_in reward``, ``gamma 1`` and ``lam 1``. Take it where the exact optimum of
-reward minus :math:`\beta` KL is wanted, :math:`\pi^* \propto \pi_\mathrm{ref}\, e^{R/\beta}`. In the loss
+``ppo`` with ``kl_in reward``, ``gamma 1`` and ``lam 1``. Use it for the exact optimum of
+reward minus :math:`\beta` KL, :math:`\pi^* \propto \pi_\mathrm{ref}\, e^{R/\beta}`. In the loss
 the estimators hold each token to its reference and no more; after a first token that leads to a
 hard choice they may settle far from that optimum: in an example of two tokens (tests/learn/test_kl.py)
 ``k2`` in the loss ends with a probability of .853 where the optimum has .348, and ``k1`` in the
 reward with .348.
 
-GRPO's paper takes ``k3`` in the loss (arXiv:2402.03300, equation 4).
+GRPO's paper uses ``k3`` in the loss (arXiv:2402.03300, equation 4).
 """
 
 from torch import Tensor
@@ -65,7 +65,7 @@ def kl_estimate(log_ratio: Tensor, estimator: KLEstimator) -> Tensor:
 
 
 class FixedKL:
-    """A coefficient that stays as it is.
+    """A constant weight of a KL divergence.
 
     Args:
         coefficient: Weight of the divergence.
@@ -75,11 +75,11 @@ class FixedKL:
         self.coefficient = coefficient
 
     def update(self, kl: float, episodes: int) -> None:
-        """Do nothing."""
+        """Do nothing: the coefficient is constant."""
 
 
 class AdaptiveKL:
-    r"""A coefficient that steers the divergence to a target (Ziegler et al., arXiv:1909.08593, section 2.2).
+    r"""A weight of a KL divergence that steers it to a target (Ziegler et al., arXiv:1909.08593, section 2.2).
 
     .. math:: \beta \leftarrow \beta \left(1 + \min\left(\frac{n}{h}, 1\right)
         \mathrm{clip}\left(\frac{D - D_\mathrm{target}}{D_\mathrm{target}}, -0.2, 0.2\right)\right)
@@ -116,5 +116,5 @@ class AdaptiveKL:
 
 
 def kl_controller(coefficient: float, target: float | None, horizon: int) -> FixedKL | AdaptiveKL:
-    """Return what weighs a divergence: an adaptive coefficient if there is a target, else a fixed one."""
+    """Return the weight of a KL divergence: adaptive if there is a target, else constant."""
     return FixedKL(coefficient) if target is None else AdaptiveKL(coefficient, target, horizon)

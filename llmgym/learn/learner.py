@@ -78,7 +78,7 @@ class Learner:
         self._updates = self._skipped_in_a_row = 0
 
     def keep_reference(self, policy: Policy) -> None:
-        """Take a policy as it is now for the reference, unless there is one."""
+        """Keep a policy as it is now as the reference, unless there is one already."""
         if self.reference is None:
             self.reference = Reference(policy, self.micro_batch_tokens)
 
@@ -98,7 +98,7 @@ class Learner:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` returned of a learner with the same loss.
+        """Load what `state_dict` returned for a learner with the same loss.
 
         Raises:
             TrainingError: It is that of another loss, or one of the two has a reference and the other has none.

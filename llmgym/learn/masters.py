@@ -1,4 +1,4 @@
-"""`Masters`: float32 copies of narrower weights, which are what an optimiser steps."""
+"""`Masters`: float32 copies of narrower weights, for an optimiser to step."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Masters:
-    """The parameters that an optimiser steps, where those of the model may be too narrow for small steps.
+    """The parameters that an optimiser steps if those of the model may be too narrow for small steps.
 
     A weight in bfloat16 has 8 bits of precision: a step smaller than a 256th of it would be lost. So
     the optimiser steps a float32 copy, and the model has that rounded (Micikevicius et al. 2018,
@@ -29,7 +29,7 @@ class Masters:
 
     @contextlib.contextmanager
     def collecting(self) -> Iterator[None]:
-        """Add gradients to the masters as soon as they are there, for the time of a ``with`` block.
+        """Add gradients to the masters as soon as they are computed, within a ``with`` block.
 
         No more than one narrow gradient exists at a time.
         """
@@ -41,7 +41,7 @@ class Masters:
 
     @torch.no_grad()
     def round(self) -> None:
-        """Give the model the values of its masters."""
+        """Set the model's weights to the rounded values of their masters."""
         for narrow, master in self._masters.items():
             narrow.copy_(master)
 

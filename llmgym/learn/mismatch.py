@@ -15,7 +15,7 @@ gradient, and PPO's own ratio is then to :math:`\pi`, "old", and no longer to :m
     w_t^\mathrm{truncate} = \min(r_t, C), \qquad
     w_t^\mathrm{mask} = r_t\, \mathbb{1}[1/C \le r_t \le C]
 
-- **level**: ``token`` takes :math:`r_t = \rho_t`, ``sequence`` takes :math:`r_t = \rho` over
+- **level**: ``token`` uses :math:`r_t = \rho_t`, ``sequence`` uses :math:`r_t = \rho` over
   all sampled tokens of the episode, of every turn. The second is exact where nothing is
   truncated; the first ignores that earlier tokens were sampled by :math:`\mu` too, and has
   far less variance.
@@ -44,7 +44,7 @@ from llmgym.learn.kl import kl_estimate
 def importance_weights(
     log_probs: Tensor, batch: TensorDict, correction: Literal["truncate", "mask"], level: Level, threshold: float
 ) -> tuple[Tensor, float]:
-    """Weigh each sampled token by how much likelier the training policy finds it than the one that sampled it.
+    """Return a weight per sampled token: its probability under the training policy by that under the sampling policy.
 
     Args:
         log_probs: Of the training policy before the update.  [B, T]
@@ -118,6 +118,6 @@ def _log_ratio(log_probs: Tensor, batch: TensorDict) -> Tensor:
 
 
 def effective_share(log_weights: Tensor) -> Tensor:
-    """Return (sum w)^2 / (N sum w^2), Kish's effective sample size by N.  [N] -> []"""
+    """Return (sum w)^2 / (N sum w^2), Kish's effective sample size divided by N.  [N] -> []"""
     share: Tensor = (2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0)).exp() / len(log_weights)
     return share

@@ -1,4 +1,4 @@
-"""What training will take: memory by what it is for, and seconds per token, measured on a few tokens."""
+"""What training will need: memory by its purpose, and seconds per token, measured on a few tokens."""
 
 import os
 import time
@@ -15,12 +15,12 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Needs:
-    """What a training step takes.
+    """The memory and time that a training step needs.
 
     Attributes:
         held: Bytes that the process holds already, on the device that learns.
-        to_come: Bytes that it will need besides, by what they are for.
-        free: Bytes that the device still has; None if nobody says.
+        to_come: Bytes that it will need in addition, by what they are for.
+        free: Bytes that the device still has; None if unknown.
         forward: Seconds of a forward pass per token.
         backward: Seconds of a backward pass per token.
     """
@@ -33,11 +33,11 @@ class Needs:
 
     @property
     def fits(self) -> bool:
-        """Whether what is to come fits into what is free, as far as that is known."""
+        """Whether the memory to come fits into the free memory, as far as that is known."""
         return self.free is None or sum(self.to_come.values()) <= self.free
 
     def __str__(self) -> str:
-        """Say it in a sentence."""
+        """Return memory and time as a sentence."""
         large = {what: size for what, size in self.to_come.items() if size >= GIB / 20}  # which would not read 0.0
         parts = "".join(f", {size / GIB:.1f} GiB for {what}" for what, size in large.items())
         total = self.held + sum(self.to_come.values())
@@ -54,7 +54,7 @@ def some_tokens(model: PreTrainedModel, rows: int) -> Tensor:
 def training_needs(
     loss: nn.Module, *, policy: nn.Module, run: Callable[[], Tensor], tokens: int, batch_tokens: int, reference: bool
 ) -> Needs:
-    """Measure a forward and a backward pass over a few tokens, and return what training will take.
+    """Measure a forward and a backward pass over a few tokens, and return what training will need.
 
     Args:
         loss: What learns, besides the policy perhaps a critic.
@@ -91,7 +91,7 @@ def training_needs(
 
 
 def seconds_of(seconds: float) -> str:
-    """Return seconds as people say them.
+    """Return seconds as text, in a unit that is easy to read.
 
     Examples:
         >>> seconds_of(0.0123), seconds_of(4.56), seconds_of(110.4), seconds_of(1000), seconds_of(9000)
@@ -105,7 +105,7 @@ def seconds_of(seconds: float) -> str:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Return how many bytes a device can still give to this process; None if nobody says."""
+    """Return how many bytes a device can still give to this process; None if unknown."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     found = [_machine_free(), _container_free(Path("/sys/fs/cgroup"))]
@@ -153,7 +153,7 @@ def _machine_free() -> int | None:
 
 
 def _container_free(cgroup: Path) -> int | None:
-    """Return what is left of a container's bound; None if it has none."""
+    """Return the bytes left under a container's memory limit; None if it has none."""
     try:
         bound, used = (cgroup / "memory.max").read_text().strip(), (cgroup / "memory.current").read_text()
         return None if bound == "max" else max(0, int(bound) - int(used))

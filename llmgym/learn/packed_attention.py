@@ -47,7 +47,7 @@ def attend(
         packed: Whose tokens these are.
         softcap: Bound of the scores, if the model has one.
         s_aux: Attention sinks, if the model has some.
-        kwargs: What transformers passes besides; without effect here.
+        kwargs: Other arguments that transformers passes; ignored.
 
     Returns:
         The attended values [1, N, H, D], and no weights.

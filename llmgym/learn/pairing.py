@@ -47,7 +47,7 @@ def collate_pairs(pairs: Sequence[tuple[Trajectory, Trajectory]]) -> TensorDict:
     is there twice, as two episodes.
 
     Returns:
-        What `collate` returns, and besides
+        What `collate` returns, and in addition
 
         - ``pair`` [B] int64: the index of the row's pair
         - ``chosen`` [B] bool: the row belongs to the pair's chosen episode

@@ -50,7 +50,7 @@ class Policy(nn.Module):
         Args:
             batch: ``tokens`` [B, T], ``mask`` [B, T] and ``prompt_length`` [B], padded on
                 the right, as `collate` returns them.
-            kwargs: What TorchRL passes besides; without effect.
+            kwargs: Other arguments that TorchRL passes; ignored.
         """
         return SampledTokens(self.trunk.states(batch), Head.of(self.model, self.temperature), batch["mask"])
 

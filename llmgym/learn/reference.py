@@ -1,4 +1,4 @@
-"""Log-probabilities without gradients: of any policy, and of a policy as it was."""
+"""Log-probabilities without gradients: of any policy, and of a policy as it was earlier."""
 
 import copy
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def log_probs_of(policy: Policy, batch: TensorDict, micro_batch_tokens: int) -> 
 
 
 class Reference:
-    """A policy as it was, to measure how far it has moved or to hold it back.
+    """A frozen copy of a policy, to measure how far it has moved or to hold it back.
 
     Only what is trained is kept twice: all parameters, or those of an adapter, without which
     the model is as it was loaded.
@@ -49,7 +49,7 @@ class Reference:
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Take the policy as it is now for the reference."""
+        """Set the reference to the policy as it is now."""
         for weight, parameter in zip(self.weights, self._trained(), strict=True):
             weight.copy_(parameter)
 
@@ -58,7 +58,7 @@ class Reference:
         return log_probs_of(self.remembered, batch, self.micro_batch_tokens)
 
     def log_ratios(self, trajectories: Sequence[Trajectory]) -> Tensor:
-        """Return what each trajectory's log-probability has changed by since the policy was taken for the reference.
+        """Return how much each trajectory's log-probability has changed since the reference was set.
 
         Returns:
             Under the policy as it is now, minus that under the reference.  [E]

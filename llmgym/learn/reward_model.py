@@ -1,4 +1,4 @@
-"""A reward model: from conversations to rewards; what the agent `reward_model` trains and a scorer asks."""
+"""`RewardModel`: from conversations to rewards; the agent `reward_model` trains it, and a scorer uses it."""
 
 import math
 import os
@@ -51,11 +51,11 @@ class RewardModel(nn.Module):
 
     @classmethod
     def load(cls, name: str | Path, *, fresh_head: bool = False, dtype: torch.dtype = torch.float32) -> "RewardModel":
-        """Load one; with `fresh_head` a causal LM will do too, see `load_reward_model`."""
+        """Load a reward model; with `fresh_head` it may be a causal LM, see `load_reward_model`."""
         return cls(*load_reward_model(name, fresh_head=fresh_head, dtype=dtype))
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
-        """Return the tokens of a conversation, but for padding at its end, which transformers leaves out too."""
+        """Return the tokens of a conversation without padding at its end, which transformers leaves out too."""
         text = self.template.render(messages, generate=False)
         tokens = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         while tokens and tokens[-1] == self._padding:
@@ -107,14 +107,14 @@ class RewardModel(nn.Module):
 
 
 def _shared(group: Sequence[list[int]]) -> int:
-    """Return with how many tokens, at least one, all conversations of a group begin."""
+    """Return how many first tokens, at least one, all conversations of a group share."""
     least, most = min(group), max(group)  # whatever these two share, those between them do
     differ = (i for i, (a, b) in enumerate(zip(least, most, strict=False)) if a != b)
     return max(1, next(differ, min(len(least), len(most))))
 
 
 class RewardModelScorer:
-    """Scores conversations with a reward model, a rollout at a time.
+    """Scores conversations with a reward model, one rollout at a time.
 
     Args:
         path: A directory that `AutoModelForSequenceClassification` loads with one label, such
@@ -131,7 +131,7 @@ class RewardModelScorer:
         self.model.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def score(self, episodes: Sequence[Episode]) -> list[Score]:
-        """Return the rewards; an episode longer than the model can read has none."""
+        """Return the reward of every episode; one longer than the model can read has none."""
         limit = self.model.context_length
         conversations = [tuple(self.model.encode(episode.messages)) for episode in episodes]
         tasks: dict[str, dict[tuple[int, ...], None]] = {}  # every conversation once: equal ones have equal rewards

@@ -1,4 +1,4 @@
-"""`SampledTokens`: log-probabilities and entropies where tokens were sampled, whose logits never exist all at once."""
+"""`SampledTokens`: log-probabilities and entropies of sampled tokens, without ever holding all logits at once."""
 
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -128,7 +128,7 @@ def _parts(states: Tensor, head: Head) -> Iterator[tuple[int, Tensor]]:
     count, width = states.shape
     vocabulary = len(head.weight)
     size = max(1, min(vocabulary, _AT_ONCE // max(1, count, width)))
-    products = states.new_empty(count * size)  # the same memory for every part: fresh pages are dear
+    products = states.new_empty(count * size)  # the same memory for every part: new pages are expensive
     wide = products if states.dtype.itemsize >= 4 else torch.empty_like(products, dtype=torch.float32)
     for start in range(0, vocabulary, size):
         weight = head.weight.detach()[start : start + size]

@@ -1,6 +1,6 @@
 """What counts as a difference between rewards: anything beyond rounding, whatever their scale.
 
-Whoever compares rewards asks here: advantages, pairs, win rates, and the choice of groups worth
+Everything that compares rewards uses this: advantages, pairs, win rates, and the choice of groups worth
 learning from. So a group that one of them calls tied is tied for all.
 """
 
@@ -17,7 +17,7 @@ _ABSOLUTE = 1e-12  # what parts of size 1 leave in double precision when they ca
 
 
 def rounding_of(largest: Number) -> Number:
-    """Return the difference up to which rewards are equal.
+    """Return the largest difference at which rewards count as equal.
 
     Args:
         largest: The largest absolute value among the rewards compared, a float or a tensor of any shape.

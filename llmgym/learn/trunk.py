@@ -1,4 +1,4 @@
-"""`Trunk`: a language model without its head, over packed rows; what policies and critics stand on."""
+"""`Trunk`: a language model without its head, over packed rows; the base of policies and critics."""
 
 from collections.abc import Callable
 from functools import partial
@@ -47,7 +47,7 @@ class Trunk(nn.Module):
 
     @property
     def width(self) -> int:
-        """Numbers in a hidden state."""
+        """Size of a hidden state."""
         return int(self.model.config.get_text_config(decoder=True).hidden_size)
 
     def states(self, batch: TensorDictBase) -> Tensor:

@@ -1,4 +1,4 @@
-r"""How often a response beats what the policy says to the same prompt.
+r"""Win rates: how often a response beats the policy's other responses to the same prompt.
 
 SPPO (arXiv:2405.00675, section 4.1) needs :math:`P(y \succ \pi_t \mid x)`, the probability that a
 response beats one drawn from the policy, and estimates it by the K responses of a group:
@@ -8,9 +8,9 @@ response beats one drawn from the policy, and estimates it by the K responses of
 The authors' code averages over all K, the response itself among them, with :math:`P(y_i \succ y_i) =
 1/2`. Here it is left out. The siblings are independent draws from the policy, so their mean is an
 unbiased estimate for this response; the response itself is not, and pulls the estimate to one half
-by the factor :math:`(K-1)/K`. In a complete group that is nothing but another eta; where scores are
-missing the factor would differ from group to group, and siblings that nobody scored would weaken
-the targets of the others.
+by the factor :math:`(K-1)/K`. In a complete group this only amounts to another eta. If scores are
+missing, the factor would differ from group to group, and siblings without a score would weaken the
+targets of the others.
 """
 
 import torch

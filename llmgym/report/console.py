@@ -1,4 +1,4 @@
-"""What a training run prints: a dozen rows, now and then a conversation, and a table at the end."""
+"""What a training run prints: at most ten rows, now and then a conversation, and a table at the end."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -92,7 +92,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def print_evaluations(console: Console, evaluations: Mapping[str, Evaluation]) -> None:
-    """Print a table of evaluations, one a row."""
+    """Print a table of evaluations, one per row."""
     first = next(iter(evaluations.values()))
     table = Table(title=f"{first.episodes} held-out {first.unit}")
     for column in ("", first.measure, "95 % interval", "reward"):

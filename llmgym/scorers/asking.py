@@ -1,4 +1,4 @@
-"""The one place where a scorer is asked, whatever kind it is of: when, of how much at once, and what if it raises."""
+"""How any kind of scorer is asked: when, about how much at once, and what happens if it raises."""
 
 from collections.abc import Awaitable, Sequence
 from inspect import isawaitable
@@ -15,7 +15,7 @@ Per = Literal["episode", "group", "rollout"]
 
 
 def asked_per(scorer: AnyScorer) -> Per:
-    """Return what a scorer is asked of at once: what it says as `per`, or whole rollouts."""
+    """Return how much a scorer is asked about at once: what its `per` says, or a whole rollout."""
     per: Per = getattr(scorer, "per", "rollout")
     if per not in get_args(Per):
         raise EnvironmentContractError(f"{type(scorer).__name__}.per has to be one of {get_args(Per)}, got {per!r:.80}")
@@ -28,7 +28,7 @@ def is_waiting(scorer: AnyScorer) -> bool:
 
 
 def judges_alone(scorer: AnyScorer | None) -> Scorer | None:
-    """Return a scorer if it has something to say of an episode without siblings, else None."""
+    """Return a scorer if it can score an episode without siblings, else None."""
     return None if scorer is None or isinstance(scorer, PairwiseScorer) else scorer
 
 

@@ -72,10 +72,10 @@ def register_scorer_class(name: str, entry_point: str) -> None:
 
 
 def resolve_scorer(scorer: AnyScorer | ScoreFunction | str) -> AnyScorer:
-    """Find a scorer: one that is one already, a function of an episode, or what a name stands for.
+    """Return a scorer, given a scorer, a function of an episode, or a name.
 
     Args:
-        scorer: A function is taken to score an episode, unless it is registered as one that compares
+        scorer: A function scores an episode, unless it is registered as one that compares
             two. Names are those of registered scorers, ``"module:name"`` to import the module
             first, and ``"class:argument"`` such as ``"reward_model:PATH"``.
 

@@ -14,7 +14,7 @@ CompareFunction = Callable[[Episode, Episode], float | Awaitable[float | None] |
 
 @runtime_checkable
 class PairwiseScorer(Protocol):
-    """Says which of two episodes of one task is better, a batch of pairs at a time."""
+    """Says which of two episodes of one task is better, one batch of pairs at a time."""
 
     def compare(self, pairs: Sequence[tuple[Episode, Episode]]) -> list[float | None] | Awaitable[list[float | None]]:
         """Return, for each pair, the probability that the first beats the second; None if it cannot tell.
@@ -48,7 +48,7 @@ class PairwiseFunctionScorer:
 def win_rates(
     scorer: PairwiseScorer, episodes: Sequence[Episode], groups: Sequence[int]
 ) -> list[Score] | Awaitable[list[Score]]:
-    """Have all siblings compared, both ways round, so that neither their order nor a liking for the first counts.
+    """Have all siblings compared in both orders, so that neither order nor a bias for the first counts.
 
     Args:
         scorer: Asked once for all pairs, whoever wrote it.

@@ -14,7 +14,7 @@ ScoreFunction = Callable[[Episode], ScoreLike | Awaitable[ScoreLike]]
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Turns finished episodes into scores, a batch at a time.
+    """Turns finished episodes into scores, one batch at a time.
 
     Example:
         >>> from llmgym.types import Turn
@@ -75,7 +75,7 @@ def score_all(scorer: Scorer, episodes: Sequence[Episode]) -> list[Score] | Awai
 
 
 def one_each(values: object, expected: int, name: str) -> Sequence[Any]:
-    """Check that `values`, which `name` returned, are a sequence of as many as expected."""
+    """Check that `values`, which `name` returned, are a sequence of the expected length."""
     if not isinstance(values, Sequence) or len(values) != expected:
         got = f"{len(values)} of them" if isinstance(values, Sequence) else type(values).__name__
         raise EnvironmentContractError(

@@ -1,4 +1,4 @@
-"""Training: the ring of player, algorithm, learner and journal, and the face that an algorithm shows.
+"""Training: the ring of steps, algorithm, learner and journal, and the `Agent` that users call.
 
 What builds a trainer is imported when it is first asked for, so that an algorithm's file
 loads no torch.

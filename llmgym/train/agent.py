@@ -1,4 +1,4 @@
-"""`Agent`: the face of an algorithm, which trains, evaluates and saves; a trainer does the work."""
+"""`Agent`: an algorithm that trains, evaluates and saves; a trainer does the work."""
 
 from __future__ import annotations  # torch is not imported here: `--help` of an algorithm is instant
 
@@ -31,7 +31,7 @@ class Agent(Algorithm):
 
     @cached_property
     def trainer(self) -> train.Trainer:
-        """What does the work; made when first asked for."""
+        """The trainer that does the work; made on first use."""
         return self._make_trainer()
 
     def train(self, steps: int | None = None) -> train.Result:
@@ -50,11 +50,11 @@ class Agent(Algorithm):
         return self.trainer.train(steps)
 
     def evaluate(self) -> Evaluation:
-        """Judge the model as it is now on what is held out."""
+        """Evaluate the current model on what is held out."""
         return self.trainer.judge.evaluate()
 
     def close(self) -> None:
-        """Give back what the engine holds; what is not closed does so when the program ends."""
+        """Release what the engine holds; an agent that is not closed does so when the program ends."""
         if "trainer" in self.__dict__:
             self.trainer.student.close()
 

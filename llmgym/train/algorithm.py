@@ -1,4 +1,4 @@
-"""`Algorithm`: what a batch is made of, and the loss; pure, so that it needs to know nothing of the trainer."""
+"""`Algorithm`: what a batch is made of, and the loss; it knows nothing of the trainer."""
 
 from __future__ import annotations  # torch is not imported here: `--help` of an algorithm is instant
 
@@ -48,7 +48,7 @@ class Algorithm(ABC):
         """Return the loss that trains a model: a `Policy`, or a `RewardModel`."""
 
     def complete(self, batch: TensorDict, learner: learn.Learner) -> Mapping[str, float] | None:
-        """Add to a batch what takes a forward pass; it has ``ref_log_probs`` where they are needed.
+        """Add to a batch what needs a forward pass; the batch has ``ref_log_probs`` if they are needed.
 
         Args:
             batch: What `prepare` returned.
@@ -61,7 +61,7 @@ class Algorithm(ABC):
 
     @property
     def kl(self) -> learn.FixedKL | learn.AdaptiveKL | None:
-        """What weighs the divergence from the reference, where the algorithm steers that; the learner keeps it."""
+        """The weight of the divergence from the reference, if the algorithm steers it; the learner keeps it."""
         return None
 
     @property
@@ -71,7 +71,7 @@ class Algorithm(ABC):
 
     @property
     def settled(self) -> Mapping[str, object]:
-        """What the algorithm's own options came to that are None by default, by their names."""
+        """The values used for the algorithm's own options that are None by default, by name."""
         return {}
 
     @property
@@ -133,7 +133,7 @@ class OnlineAlgorithm(Algorithm):
 
     @property
     def scorer(self) -> AnyScorer | None:
-        """What scores episodes in place of the environment, found when first asked for: it may be a model."""
+        """The scorer that replaces the environment's own, found on first use because it may be a model."""
         if self._scorer is None and self._given is not None:
             self._scorer = resolve_scorer(self._given)
         return self._scorer

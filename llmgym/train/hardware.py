@@ -1,4 +1,4 @@
-"""What a device is, and which types it multiplies."""
+"""Devices, and the data types that they can multiply."""
 
 import torch
 

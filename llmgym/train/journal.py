@@ -17,18 +17,18 @@ Metrics = Mapping[str, float]
 
 
 class Sink(Protocol):
-    """Is told what happens, as it happens."""
+    """Receives what happens in a run, as it happens."""
 
     def note_step(self, number: int, trajectories: Sequence[Trajectory], metrics: Metrics) -> None:
-        """Take a training step of this run: its number from 1 on, the episodes played for it, what was measured."""
+        """Record a training step of this run: its number from 1 on, the episodes played for it, what was measured."""
         ...
 
     def note_evaluation(self, label: str, evaluation: Evaluation) -> None:
-        """Take a held-out evaluation."""
+        """Record a held-out evaluation."""
         ...
 
     def close(self, metrics: Sequence[Metrics], evaluations: Mapping[str, Evaluation]) -> None:
-        """Take all steps and evaluations of a run that has ended, perhaps early."""
+        """Record all steps and evaluations of a run that has ended, perhaps early."""
         ...
 
 
@@ -49,17 +49,17 @@ class Journal:
         self._sinks = sinks
 
     def note_step(self, trajectories: Sequence[Trajectory], metrics: Metrics) -> None:
-        """Tell of a training step."""
+        """Tell every sink of a training step."""
         self.metrics.append(metrics)
         self._tell_all(lambda sink: sink.note_step(len(self.metrics), trajectories, metrics))
 
     def note_evaluation(self, label: str, evaluation: Evaluation) -> None:
-        """Tell of a held-out evaluation."""
+        """Tell every sink of a held-out evaluation."""
         self.evaluations[label] = evaluation
         self._tell_all(lambda sink: sink.note_evaluation(label, evaluation))
 
     def close(self) -> None:
-        """Tell that the run has ended."""
+        """Tell every sink that the run has ended."""
         self._tell_all(lambda sink: sink.close(self.metrics, self.evaluations))
 
     def _tell_all(self, tell: Callable[[Sink], None]) -> None:
@@ -93,13 +93,13 @@ class RunFiles:
         self._directory.add_evaluations(self._evaluations)
 
     def close(self, metrics: Sequence[Metrics], evaluations: Mapping[str, Evaluation]) -> None:
-        """Draw the learning curve of what there is."""
+        """Draw the learning curve of the steps taken."""
         if metrics:
             draw_learning_curve(self._directory.learning_curve, self._title, metrics, evaluations)
 
 
 class ConsoleReport:
-    """Prints a dozen rows of progress, now and then a conversation, and at the end the evaluations.
+    """Prints at most ten rows of progress, now and then a conversation, and at the end the evaluations.
 
     Args:
         console: Where.
@@ -118,7 +118,7 @@ class ConsoleReport:
             self._progress.conversation(int(metrics["step"]), trajectories[0])
 
     def note_evaluation(self, label: str, evaluation: Evaluation) -> None:
-        """Print nothing yet."""
+        """Print nothing yet: `close` prints all evaluations."""
 
     def close(self, metrics: Sequence[Metrics], evaluations: Mapping[str, Evaluation]) -> None:
         """Print all evaluations."""

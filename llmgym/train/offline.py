@@ -18,7 +18,7 @@ from llmgym.train.trainer import Experience, Trainer, make_learner
 
 
 def offline_trainer(algorithm: OfflineAlgorithm) -> Trainer:
-    """Put together what trains a policy on data; its engine serves evaluation alone.
+    """Put together a trainer of a policy on data; its engine is used only to evaluate.
 
     Raises:
         DataError: There are no examples, or one cannot be learnt from.
@@ -60,7 +60,7 @@ class OfflineSteps:
         self._device = next(learner.loss.parameters()).device
 
     def begin(self) -> None:
-        """Do nothing: examples were looked at when they were read."""
+        """Do nothing: examples were checked when they were read."""
 
     def experience(self, step: int) -> Experience:
         """Draw a step's examples, and let the algorithm make a batch of them."""
@@ -81,7 +81,7 @@ class OfflineSteps:
         return {"loss": loss, **found, **update}
 
     def time_in_words(self, needs: Needs, steps: int) -> str:
-        """Say nothing: how long examples are is known when they are drawn."""
+        """Return nothing: the length of examples is known only when they are drawn."""
         return ""
 
 

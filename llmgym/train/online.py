@@ -39,7 +39,7 @@ _MEASURED_GROUPS = 2  # groups per step on which a forward pass measures somethi
 
 
 def online_trainer(algorithm: OnlineAlgorithm) -> Trainer:
-    """Put together what trains a policy on episodes that it plays."""
+    """Put together a trainer of a policy on episodes that it plays."""
     config = algorithm.config
     actor = Actor(config, keeps_reference=algorithm.keeps_reference, plays=True)
     learner = make_learner(algorithm, algorithm.loss(actor.policy))
@@ -73,7 +73,7 @@ class OnlineSteps:
             expert_env(self.envs.envs[0])  # refused before anything is played
 
     def begin(self) -> None:
-        """Refuse an engine that does not say how likely each token was."""
+        """Refuse an engine that returns no log-probabilities."""
         require_log_probs(self.actor.engine)
 
     def experience(self, step: int) -> Experience:
@@ -107,7 +107,7 @@ class OnlineSteps:
         return learnt
 
     def time_in_words(self, needs: Needs, steps: int) -> str:
-        """Say how long it takes if all replies are as long as they may be."""
+        """Say how long training takes if all replies are as long as they may be."""
         config, rollout, turns = self.config, self.config.rollout, self.envs.turn_limit or 1
         longest = config.sampling.max_tokens
         episodes = rollout.prompts_per_step * rollout.group_size
@@ -276,7 +276,7 @@ def _groups(trajectories: Sequence[Trajectory]) -> list[list[Trajectory]]:
 
 
 def _summary(trajectories: Sequence[Trajectory]) -> dict[str, float]:
-    """What a batch of episodes looked like."""
+    """Return the metrics of a batch of episodes."""
     seen = summarise(trajectories)
     replies = [reply for trajectory in trajectories for reply in trajectory.replies]
     log_probs = [sum(trajectory.log_probs) for trajectory in trajectories]

@@ -1,4 +1,4 @@
-"""What algorithms share that learn from written answers: where pairs come from, and how they become a batch."""
+"""The base of algorithms that learn from written answers: where pairs come from, and how they become a batch."""
 
 from __future__ import annotations  # torch is not imported here: `--help` of an algorithm is instant
 
@@ -20,11 +20,11 @@ class PreferenceAgent(OfflineAgent):
     """The base of agents that learn from pairs of a chosen and a rejected answer."""
 
     def examples(self, skipped: list[str] | None = None) -> Sequence[Preference]:
-        """Return the pairs of ``data``, or as many as ``examples`` says from the environment."""
+        """Return the pairs of ``data``, or make ``examples`` pairs from the environment."""
         return preferences_of(self.config, skipped)
 
     def prepare(self, examples: Sequence[Preference], writer: Scribe) -> TensorDict:
-        """Collate pairs; the ``reward`` of an answer is its score, or 1 and 0 where a pair has not both scores."""
+        """Collate pairs; the ``reward`` of an answer is its score, or 1 and 0 if a pair lacks a score."""
         pairs = []
         for pair in examples:
             chosen, rejected = pair.score_chosen, pair.score_rejected
@@ -40,7 +40,7 @@ class PreferenceAgent(OfflineAgent):
 
 
 def preferences_of(config: OfflineConfig | RewardConfig, skipped: list[str] | None) -> list[Preference]:
-    """Return the preferences of a configuration's file, or as many as it says that are made from its environment."""
+    """Return the preferences of a configuration's file, or make as many as it asks for from its environment."""
     data, task = config.data, config.environment
     if data.path is not None:
         return read_preferences(data.path, skipped)

@@ -1,4 +1,4 @@
-"""Which examples can be learnt from, all of which are looked at before a run writes anything; and as which tokens."""
+"""Examples to learn from: which are usable, checked before a run writes anything, and their tokens."""
 
 from __future__ import annotations  # torch is not imported here: `--help` of an algorithm is instant
 
@@ -14,7 +14,7 @@ from llmgym.types import Message
 
 
 class Example(Protocol):
-    """What is learnt from: a prompt and one or more answers to it, each a tuple of messages."""
+    """An example to learn from: a prompt and one or more answers to it, each a tuple of messages."""
 
     @property
     def row(self) -> int | None:

@@ -41,7 +41,7 @@ from llmgym.train.journal import ConsoleReport, Journal, Metrics, RunFiles
 
 @dataclass(frozen=True)
 class Result:
-    """What a training run came to.
+    """The result of a training run.
 
     Attributes:
         path: The run directory.
@@ -58,7 +58,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Experience:
-    """What a step learns from.
+    """The batch that a step learns from, and where it comes from.
 
     Attributes:
         batch: What the algorithm made of it; None if there is nothing to learn.
@@ -72,7 +72,7 @@ class Experience:
 
 
 class Steps(Protocol):
-    """The two halves of a training step: what is learnt from, and the learning."""
+    """The two halves of a training step: experience and learning."""
 
     def begin(self) -> None:
         """Refuse what cannot be trained with, before anything is written."""
@@ -87,12 +87,12 @@ class Steps(Protocol):
         ...
 
     def time_in_words(self, needs: Needs, steps: int) -> str:
-        """Say how long training and evaluations may take; empty if that depends on what nobody knows yet."""
+        """Say how long training and evaluations may take; empty if that is not known yet."""
         ...
 
 
 class Student(Protocol):
-    """What is trained: a model, and all that it takes to measure, save and use it."""
+    """The model that is trained, with everything needed to measure, save and use it."""
 
     model: PreTrainedModel
 
@@ -101,15 +101,15 @@ class Student(Protocol):
         ...
 
     def hand_over(self, version: int) -> None:
-        """Let whoever samples use the weights as they are now, under this version."""
+        """Give the current weights, under this version, to whatever samples."""
         ...
 
     def needs(self, learner: Learner) -> Needs:
-        """Return what a training step will take."""
+        """Return the memory and time that a training step will need."""
         ...
 
     def settled(self) -> Mapping[str, object]:
-        """Return what options came to that are left to llmgym, None or ``auto``, by their names."""
+        """Return the values used for options that are left to llmgym (None or ``auto``), by name."""
         ...
 
     def facts(self) -> Mapping[str, object]:
@@ -121,12 +121,12 @@ class Student(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back what is held."""
+        """Release the resources that are held."""
         ...
 
 
 class Judge(Protocol):
-    """Judges the model as it is on what is held out."""
+    """Evaluates the current model on what is held out."""
 
     size: int
 
@@ -276,7 +276,7 @@ class Trainer:
 
 
 def make_learner(algorithm: Algorithm, loss: LanguageModelLoss) -> Learner:
-    """Return what takes optimiser steps as an algorithm's configuration says."""
+    """Return the learner that an algorithm's configuration describes."""
     config = algorithm.config
     return Learner(
         loss,

@@ -1,4 +1,4 @@
-"""What a run keeps in memory, and that it measures only what it keeps something for."""
+"""A run keeps little in memory, and measures only what it keeps something for."""
 
 import gc
 from pathlib import Path

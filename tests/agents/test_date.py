@@ -62,6 +62,6 @@ def test_a_reward_model_is_trained_on_the_date_given(dated: Path, tmp_path: Path
         set_run_time()
 
 
-def test_a_date_that_is_none_is_refused() -> None:
+def test_an_invalid_date_is_refused() -> None:
     with pytest.raises(ConfigError, match="date"):
         GRPO(date="tomorrow")

@@ -229,7 +229,7 @@ FORGETFUL = CHATML.replace("message['content']", "(message['content'] if loop.la
 
 
 @pytest.mark.parametrize("history", ["append", "template"])
-def test_what_a_template_rewrites_is_told_and_on_request_followed_token_by_token(
+def test_what_a_template_rewrites_is_reported_and_on_request_followed_token_by_token(
     history: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     random_model("llama").save_pretrained(tmp_path / "model")
@@ -251,12 +251,12 @@ def test_what_a_template_rewrites_is_told_and_on_request_followed_token_by_token
     trajectories = read_trajectories(result.path / "trajectories" / "step-00001.parquet")
     assert {len(trajectory.row_starts) for trajectory in trajectories} == {1 if history == "append" else 2}
     assert metrics["grad_norm"] > 0
-    # The learner sees each reply behind the very tokens that it was sampled after.
+    # The learner sees each reply after the very tokens that it was sampled after.
     assert metrics["mismatch/log_ratio_max"] == pytest.approx(0.0, abs=1e-3)
     assert metrics["clip_fraction"] == 0.0
 
 
-def test_a_registered_scorer_takes_the_place_of_the_environments_own(tmp_path: Path) -> None:
+def test_a_registered_scorer_replaces_the_environments_own(tmp_path: Path) -> None:
     constant = llmgym.register_scorer("constant-test")(lambda episode: 0.25)
     for scorer in ("constant-test", constant):
         result = GRPO(output_dir=tmp_path, scorer=scorer, **SMALL).train(steps=1)
@@ -320,7 +320,7 @@ def test_a_dual_clip_of_cispo_is_refused(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_gpu_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "found none" in refusal(capsys, "--device", "cuda")
 
 

@@ -51,7 +51,7 @@ def test_tasks_that_do_not_fit_are_counted_and_the_others_learnt_from(
 
 
 @pytest.mark.usefixtures("long_winded")
-def test_a_run_whose_first_tasks_all_do_not_fit_stops_at_once(tmp_path: Path) -> None:
+def test_a_run_whose_first_tasks_do_not_fit_stops_at_once(tmp_path: Path) -> None:
     options: dict[str, Any] = {"prompts_per_step": 4, "group_size": 2, "max_tokens": 8, "eval_episodes": 0}
     agent = GRPO(output_dir=tmp_path, context_length=64, max_overlong=1.0, **options)
     with pytest.raises(ContextOverflowError, match="The first observations of 4 of 4 tasks leave no room"):
@@ -74,7 +74,7 @@ def test_spin_needs_no_score(tmp_path: Path) -> None:
     assert len(agent.train(steps=4).metrics) == 4
 
 
-def test_more_context_than_the_model_takes_is_told(tmp_path: Path, capsys: Any) -> None:
+def test_a_context_longer_than_the_models_is_reported(tmp_path: Path, capsys: Any) -> None:
     for asked, told in ((100_000, True), (64, False), (4096, False)):  # the last is the default
         _ = GRPO(output_dir=tmp_path, context_length=asked).trainer
         said = " ".join(capsys.readouterr().out.split())

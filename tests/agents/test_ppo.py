@@ -137,7 +137,7 @@ def test_an_episode_without_a_score_has_no_part_in_anything() -> None:
         assert not batch[key][1].any()
 
 
-def test_permuting_the_episodes_of_a_group_permutes_what_is_made_of_them() -> None:
+def test_permuting_the_episodes_of_a_group_permutes_the_results() -> None:
     episodes = [episode(MASK, {5: 1.0}), episode([0, 1, 1, 1, 0, 0, 1], {6: -0.5}), episode([0, 1], {1: 0.3})]
     values = [VALUES, VALUES[::-1], VALUES]
     expected = completed(episodes, values)
@@ -154,13 +154,13 @@ def test_equal_rewards_that_were_foreseen_carry_no_signal() -> None:
     torch.testing.assert_close(batch["value_target"], batch["mask"].float())
 
 
-def test_a_divergence_from_the_reference_is_paid_for_token_by_token_in_the_reward() -> None:
+def test_a_divergence_from_the_reference_is_charged_per_token_in_the_reward() -> None:
     batch = completed([episode(MASK, {5: 1.0})], [[0.0] * len(MASK)], kl_coef=0.1, lam=1.0)
     # Each token costs 0.1 nats times 0.5, and is paid for by all tokens up to it.
     torch.testing.assert_close(batch["value_target"][0, SAMPLED], torch.tensor([0.8, 0.85, 0.9, 0.95]))
 
 
-def test_a_divergence_paid_for_in_the_loss_leaves_the_rewards_alone() -> None:
+def test_a_divergence_charged_in_the_loss_leaves_the_rewards_alone() -> None:
     options = {"kl_coef": 0.1, "kl_in": "loss", "lam": 1.0}
     batch = completed([episode(MASK, {5: 1.0})], [[0.0] * len(MASK)], **options)
     assert batch["value_target"][0, SAMPLED].tolist() == [1.0] * 4

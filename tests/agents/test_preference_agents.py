@@ -280,7 +280,7 @@ def file_with_bad_rows(path: Path, columns: tuple[str, ...]) -> Path:
     [(dpo.main, ("chosen", "rejected")), (sft.main, ("completion",)), (reward_model.main, ("chosen", "rejected"))],
     ids=["dpo", "sft", "reward_model"],
 )
-def test_every_row_is_looked_at_before_a_run_begins(
+def test_every_row_is_checked_before_a_run_begins(
     main: Any,
     columns: tuple[str, ...],
     tokenizer: PreTrainedTokenizerFast,

@@ -72,7 +72,7 @@ def test_what_is_held_out_is_not_learnt_from() -> None:
     assert not set(trainer.judge.pairs) & set(trainer.steps.examples)
 
 
-def test_the_same_seed_gives_the_same_run_and_another_one_another_head(tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_run_and_another_seed_another_head(tmp_path: Path) -> None:
     runs = [RewardModel(output_dir=tmp_path, seed=seed, **SMALL).train(steps=2) for seed in (3, 3, 4)]
     losses = [[metrics["loss"] for metrics in run.metrics] for run in runs]
     assert losses[0] == losses[1] != losses[2]

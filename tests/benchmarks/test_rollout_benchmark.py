@@ -39,7 +39,7 @@ def test_the_products_are_of_every_token_that_an_engine_has_to_run_once(tmp_path
     assert counted.get_total_flops() == expected
 
 
-def test_peers_write_beside_links_to_a_model_and_not_where_it_is(tmp_path: Path) -> None:
+def test_peers_write_next_to_links_to_a_model_and_not_to_the_model_itself(tmp_path: Path) -> None:
     write_model(tmp_path / "model")
     parameters, kind = prepare(tmp_path / "model", tmp_path / "links")
     assert kind == "Qwen2ForCausalLM from 'model'"
@@ -78,7 +78,7 @@ def test_the_engine_is_measured_against_the_products_alone() -> None:
     assert (claim.claimed, claim.measured, claim.kept) == (1.5, 2.0, False)
 
 
-def test_scaling_is_judged_by_token() -> None:
+def test_scaling_is_judged_per_token() -> None:
     cells = [measurement("ours", "4 turns", [1.0]), measurement("ours", "32 turns", [9.0], sampled=800)]
     (claim,) = claims({(cell.work, cell.dtype, cell.side): cell for cell in cells})
     assert claim.measured == pytest.approx(9 / 8)

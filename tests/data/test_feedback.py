@@ -68,6 +68,6 @@ def test_what_is_wrong_is_named(tmp_path: Path, columns: dict[str, Any], message
     assert "data.parquet" in str(error.value)
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         read_feedback(tmp_path / "nowhere.parquet")

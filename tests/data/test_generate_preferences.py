@@ -60,7 +60,7 @@ def test_the_rejected_side_is_worse_and_mostly_for_a_name_that_is_in_play(option
     assert plausible > 150
 
 
-def test_the_two_sides_part_at_the_reply_that_is_wrong() -> None:
+def test_the_two_sides_differ_from_the_wrong_reply_on() -> None:
     for pair in generate_preferences("AIOpsTriage", 100, seed=2):
         assert pair.prompt[-1].role == "user"
         assert pair.chosen[0] != pair.rejected[0]
@@ -72,14 +72,14 @@ def test_the_two_sides_part_at_the_reply_that_is_wrong() -> None:
             assert [message.role for message in pair.prompt] == ["system", "user", "assistant", "user"]
 
 
-def test_the_same_seed_gives_the_same_pairs_and_another_one_others() -> None:
+def test_the_same_seed_gives_the_same_pairs_and_another_seed_others() -> None:
     few = generate_preferences("AIOpsTriage", 5, seed=3)
     assert generate_preferences("AIOpsTriage", 8, seed=3)[:5] == few
     assert not set(generate_preferences("AIOpsTriage", 5, seed=4)) & set(few)
 
 
 @pytest.mark.usefixtures("sums")
-def test_where_an_environment_has_no_mistakes_the_answer_to_another_task_is_one() -> None:
+def test_where_an_environment_has_no_mistakes_the_answer_to_another_task_is_used() -> None:
     pairs = generate_preferences("Sums-test-v0", 50)
     assert len(pairs) == 50
     for pair in pairs:
@@ -102,7 +102,7 @@ def test_an_environment_without_an_expert_is_refused(monkeypatch: pytest.MonkeyP
         generate_preferences("Sums-test-v0", 1)
 
 
-def test_the_command_writes_what_it_says_and_nothing_over_another_file(
+def test_the_command_writes_what_it_says_and_overwrites_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "made" / "prefs.parquet"
@@ -156,7 +156,7 @@ class ShiftedDice(Dice):
 
 
 @pytest.mark.parametrize(("cls", "refused"), [(Dice, False), (ShiftedDice, True)])
-def test_both_sides_answer_what_stands_in_the_prompt(cls: type[Dice], refused: bool) -> None:
+def test_both_sides_answer_what_is_in_the_prompt(cls: type[Dice], refused: bool) -> None:
     llmgym.register_env("Dice-test-v0")(cls)
     try:
         if refused:

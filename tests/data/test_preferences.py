@@ -51,7 +51,7 @@ def test_plain_strings_of_another_program_are_a_question_and_two_replies(tmp_pat
     )
 
 
-def test_conversations_and_strings_may_stand_in_one_file(tmp_path: Path) -> None:
+def test_one_file_may_hold_conversations_and_strings(tmp_path: Path) -> None:
     columns = table(prompt=[[{"content": "p", "role": "user", "name": None}]])
     (pair,) = read_preferences(written(tmp_path / "x.parquet", columns))
     assert pair.prompt == (Message("user", "p"),)
@@ -97,7 +97,7 @@ def test_a_later_version_and_another_kind_are_refused(tmp_path: Path, label: byt
         read_preferences(written(tmp_path / "x.parquet", table(), llmgym=label))
 
 
-def test_a_file_that_is_not_there_or_no_parquet_or_damaged_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_missing_or_damaged_or_not_parquet_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     with pytest.raises(DataError, match="no such file"):
         read_preferences(path)

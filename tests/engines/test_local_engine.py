@@ -172,7 +172,7 @@ def test_samples_follow_the_models_distribution() -> None:
     assert deviation.abs().max() < 5  # standard deviations, over 300 tokens
 
 
-def test_a_reply_ends_behind_a_stop_token_or_at_its_limit(model: PreTrainedModel) -> None:
+def test_a_reply_ends_after_a_stop_token_or_at_its_limit(model: PreTrainedModel) -> None:
     engine = LocalEngine(model, context_length=64)
     engine.submit([request(i, range(3, 40), max_tokens=10) for i in range(300)])
     engine.submit([request(999, range(3, 60), max_tokens=1000)])
@@ -547,7 +547,7 @@ def test_each_request_of_a_batch_has_filters_of_its_own() -> None:
             assert found[20 * k + i].log_probs == pytest.approx(completion.log_probs, abs=1e-4)
 
 
-def test_a_reply_ends_behind_the_token_that_completes_a_stop_string(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_reply_ends_after_the_token_that_completes_a_stop_string(tokenizer: PreTrainedTokenizerFast) -> None:
     codec = ChatCodec(tokenizer)
     model = random_model("qwen2", vocab_size=len(tokenizer))
     prompt = tokenizer("hello there")["input_ids"]

@@ -1,4 +1,4 @@
-"""The real SGLang behind the protocol, on a CPU: `make test-sglang` installs and runs it (tests/sglang_cpu)."""
+"""The real SGLang behind the engine protocol, on a CPU: `make test-sglang` installs and runs it (tests/sglang_cpu)."""
 
 import json
 import multiprocessing
@@ -36,7 +36,7 @@ STOP = 2
 
 
 class Setup:
-    """A running engine, the learner's model, and what went between them.
+    """A running engine, the learner's model, and what they exchanged.
 
     Attributes:
         before_answer: Called with the worker before every request that it is sent.
@@ -159,7 +159,7 @@ def test_log_probs_with_top_p_are_those_of_the_whole_vocabulary(sglang: Setup) -
     torch.testing.assert_close(torch.tensor(completion.log_probs), expected, atol=1e-4, rtol=0)
 
 
-def test_at_temperature_0_the_likeliest_tokens_come_for_sure(sglang: Setup) -> None:
+def test_at_temperature_0_the_likeliest_tokens_are_certain(sglang: Setup) -> None:
     tokens = list(range(60, 90))
     completion = sglang.answer([ask(0, tokens, temperature=0.0)])[0]
     with torch.no_grad():
@@ -180,7 +180,7 @@ def test_turn_2_finds_turn_1_in_the_cache_and_an_update_empties_it(sglang: Setup
     assert sglang.replies[-1]["meta_info"]["cached_tokens"] == 0
 
 
-def test_a_reply_ends_behind_a_stop_string_which_stays_part_of_it(
+def test_a_reply_ends_after_a_stop_string_which_stays_part_of_it(
     sglang: Setup, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     tokens = list(range(30, 60))

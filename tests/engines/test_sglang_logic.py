@@ -1,4 +1,4 @@
-"""What stands around SGLang: routing, replay, versions, limits. Against a small HTTP server of the same calls."""
+"""Routing, replay, versions and limits around SGLang, with a small HTTP server that takes the same calls."""
 
 import threading
 import time
@@ -72,7 +72,7 @@ def drain(engine: ServedEngine) -> dict[int, Completion]:
 WEIGHTS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2, dtype=torch.bfloat16)}
 
 
-def test_new_episodes_go_where_least_is_under_way_and_stay_there(fakes: list[FakeServer]) -> None:
+def test_new_episodes_go_to_the_least_busy_server_and_stay_there(fakes: list[FakeServer]) -> None:
     engine = connect(*fakes)
     fakes[0].hold = fakes[1].hold = 10
     engine.submit([ask(i, 10 + i) for i in range(20)])
@@ -81,7 +81,7 @@ def test_new_episodes_go_where_least_is_under_way_and_stay_there(fakes: list[Fak
     first = [{len(prompt) for prompt in fake.prompts} for fake in fakes]
     for fake in fakes:
         fake.prompts.clear()
-    for i in range(20):  # one at a time: none would leave its server for want of load
+    for i in range(20):  # one at a time: none would leave its server because another has less to do
         engine.submit([ask(i, 10 + i)])
         drain(engine)
     assert [{len(prompt) for prompt in fake.prompts} for fake in fakes] == first
@@ -261,7 +261,7 @@ def test_a_reply_that_was_sampled_past_a_stop_string_is_cut_where_the_string_is_
 
 
 @pytest.mark.parametrize("odd", [(200, ABORTED), (200, {}), (503, {"error": "busy"})])
-def test_a_request_that_came_to_nothing_is_sent_again(odd: tuple[int, dict[str, Any]], fakes: list[FakeServer]) -> None:
+def test_a_request_that_failed_is_sent_again(odd: tuple[int, dict[str, Any]], fakes: list[FakeServer]) -> None:
     engine = connect(fakes[0])
     fakes[0].odd = [odd]
     engine.submit([ask(0, 9)])
@@ -343,7 +343,7 @@ def test_without_sglang_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPa
             worker()
 
 
-def test_auto_is_the_embedded_engine_unless_sglang_and_a_gpu_or_a_url_are_there(
+def test_auto_is_the_embedded_engine_unless_there_are_sglang_and_a_gpu_or_a_url(
     fakes: list[FakeServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = random_model("llama")
@@ -371,7 +371,7 @@ def test_auto_is_the_embedded_engine_unless_sglang_and_a_gpu_or_a_url_are_there(
         ("cpu", "group", {}, 0),
     ],
 )
-def test_servers_stand_on_gpus_of_their_own(
+def test_servers_have_gpus_of_their_own(
     device: str,
     transfer: WeightTransfer,
     options: dict[str, int],
@@ -404,7 +404,7 @@ def test_options_that_fit_no_engine_are_refused(options: dict[str, Any], message
         make_engine(config, random_model("llama"), "x", context_length=64, notify=print, text_of=str)
 
 
-def test_a_request_says_all_and_ends_up_in_sglangs_words() -> None:
+def test_a_request_is_complete_and_in_sglangs_words() -> None:
     payload = SGLang().payload(ask(0, 4, seed=(7 << 64) + 3, top_k=0, stop=("x",), temperature=0.5))
     sampling = payload["sampling_params"]
     assert payload["input_ids"] == [7] * 4

@@ -61,7 +61,7 @@ def test_a_part_called_success_is_the_success() -> None:
     assert env.step("3")[4] == {"success": 1.0, "style": 0.2}
 
 
-def test_stepping_behind_the_end_asks_for_a_reset() -> None:
+def test_stepping_after_the_end_asks_for_a_reset() -> None:
     env = Count()
     with pytest.raises(gymnasium.error.ResetNeeded):
         env.step("1")

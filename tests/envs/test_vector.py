@@ -156,7 +156,7 @@ def test_a_reward_is_a_number_of_any_kind(reward: Any) -> None:
 
 
 class Endless(llmgym.TextEnv):
-    """Goes on for ever, unless the agent says stop, and pays for every turn."""
+    """Goes on forever, unless the agent says stop, and pays for every turn."""
 
     def begin(self) -> str:
         return "go on"

@@ -52,8 +52,8 @@ def of_group(i: int, reward: list[float], group: list[int]) -> list[int]:
     return [j for j in range(len(reward)) if group[j] == group[i]]
 
 
-def by_token(values: list[float], length: list[int]) -> list[float]:
-    """Standardised over a list in which each value stands once for every token."""
+def per_token(values: list[float], length: list[int]) -> list[float]:
+    """Standardise over a list in which each value is repeated for every token."""
     tokens = [value for value, n in zip(values, length, strict=True) for _ in range(n)]
     return [(value - statistics.mean(tokens)) / statistics.stdev(tokens) for value in values]
 
@@ -61,9 +61,9 @@ def by_token(values: list[float], length: list[int]) -> list[float]:
 def naive(name: Estimator, reward: list[float], group: list[int], length: list[int]) -> list[float]:
     centred = [r - statistics.mean(reward[j] for j in of_group(i, reward, group)) for i, r in enumerate(reward)]
     if name == "reinforce_plus_plus":
-        return by_token(reward, length)
+        return per_token(reward, length)
     if name == "reinforce_plus_plus_baseline":
-        return by_token(centred, length)
+        return per_token(centred, length)
     found = []
     for i, r in enumerate(reward):
         siblings = of_group(i, reward, group)
@@ -244,7 +244,7 @@ def test_splitting_an_episode_into_rows_changes_no_advantage_and_no_weight(
             batch[key] if key in batch else token_weights(batch["mask"], key, batch["episode"])  # type: ignore[arg-type]
             for batch in (split, whole)
         ]
-        # Row by row the sampled tokens come in the same order, however many rows they stand in.
+        # Row by row the sampled tokens come in the same order, however many rows they are in.
         torch.testing.assert_close(seen[0][split["mask"]], seen[1][whole["mask"]])
 
 

@@ -88,7 +88,7 @@ def test_cutting_into_micro_batches_changes_neither_metrics_nor_gradient(
         torch.testing.assert_close(one.grad, other.grad, atol=1e-5, rtol=1e-3)
 
 
-def test_what_stands_in_the_padding_and_the_order_of_pairs_change_nothing(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_what_is_in_the_padding_and_the_order_of_pairs_change_nothing(tokenizer: PreTrainedTokenizerFast) -> None:
     model = make("llama", tokenizer)
     batch = pairs(model, [0.0, 1.0, 0.5, 2.0])
     loss = BradleyTerryLoss(model, center_coef=0.01)

@@ -233,7 +233,7 @@ def test_a_batch_in_which_nothing_is_sampled_has_a_loss_of_zero(variant: str) ->
 
 
 @every_variant
-def test_what_stands_at_masked_positions_reaches_neither_loss_nor_gradient(variant: str) -> None:
+def test_what_is_at_masked_positions_reaches_neither_loss_nor_gradient(variant: str) -> None:
     policy, batch = table_batch()
     loss = make(variant, policy)
     expected = total_loss(loss(batch))

@@ -72,7 +72,7 @@ def test_at_lambda_one_and_without_discount_it_is_the_rewards_to_come_less_the_v
 
 @settings(deadline=None)
 @given(st.integers(0, 2**31), st.integers(0, 70))
-def test_neither_padding_nor_what_stands_at_masked_positions_changes_anything(seed: int, padding: int) -> None:
+def test_neither_padding_nor_what_is_at_masked_positions_changes_anything(seed: int, padding: int) -> None:
     values, rewards, mask = ragged(seed)
     expected = gae(values, rewards, mask, 0.99, 0.95)
     poisoned = values.masked_fill(~mask, math.nan), rewards.masked_fill(~mask, math.inf), mask

@@ -53,7 +53,7 @@ def test_value_and_gradient_equal_the_equation_answer_by_answer() -> None:
     torch.testing.assert_close(gradient, torch.autograd.grad(expected, policy.logits)[0])
 
 
-def test_padding_and_what_stands_at_masked_positions_change_nothing() -> None:
+def test_padding_and_what_is_at_masked_positions_change_nothing() -> None:
     policy, batch = table_answers()
     expected = outcome(policy, batch)
     wide = batch.apply(lambda tensor: nn.functional.pad(tensor, (0, 7)) if tensor.ndim > 1 else tensor)
@@ -78,7 +78,7 @@ def test_taking_the_observations_out_changes_nothing() -> None:
     torch.testing.assert_close(output, expected[2])
 
 
-def test_answers_may_stand_in_any_order() -> None:
+def test_answers_may_be_in_any_order() -> None:
     policy, batch = table_answers()
     expected = outcome(policy, batch)
     order = torch.tensor([6, 4, 5, 2, 0, 1, 3])

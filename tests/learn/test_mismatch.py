@@ -255,7 +255,7 @@ def expected_gradient(
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_by_sequence_and_never_truncated_the_gradient_is_that_of_the_target_policys_reward(seed: int) -> None:
+def test_per_sequence_and_never_truncated_the_gradient_is_that_of_the_target_policys_reward(seed: int) -> None:
     batch, target, sampler = all_conversations(4), Bandit(4, seed), Bandit(4, seed + 100)
     reward = torch.randn(len(batch), generator=torch.Generator().manual_seed(seed))
     value = (target.log_probs(batch).sum(1).exp() * reward).sum()  # the expected reward, of which this is the gradient
@@ -316,7 +316,7 @@ def test_an_update_leaves_the_log_probs_from_before_it_in_the_batch(micro_batch_
 
 
 @pytest.mark.parametrize(("correction", "level"), CORRECTIONS)
-def test_a_weight_counts_as_so_much_more_advantage_however_the_batch_is_cut(
+def test_a_weight_scales_the_advantage_however_the_batch_is_cut(
     correction: Literal["truncate", "mask"], level: Level
 ) -> None:
     model = random_model("llama")

@@ -1,4 +1,4 @@
-"""What a run is said to take: the sizes it is made of, and what a forward pass keeps."""
+"""The memory that a run is said to need: its parts, and what a forward pass keeps."""
 
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ def test_a_critic_of_its_own_doubles_them(tmp_path: Path) -> None:
     assert own["gradients"] == pytest.approx(2 * alone["gradients"], rel=0.2)  # a trunk and no head
 
 
-def test_what_does_not_fit_is_told_before_training(
+def test_what_does_not_fit_is_reported_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     options: dict[str, Any] = {"prompts_per_step": 2, "group_size": 2, "eval_episodes": 0, "max_tokens": 8}

@@ -24,7 +24,7 @@ def test_every_sampled_token_sees_its_own_row_in_order_and_nothing_else() -> Non
     assert next(where, None) is None
 
 
-def test_a_prompt_is_packed_once_for_its_siblings_and_nothing_behind_the_last_sampled_token() -> None:
+def test_a_prompt_is_packed_once_for_its_siblings_and_nothing_after_the_last_sampled_token() -> None:
     batch = ragged_batch()
     batch = batch[batch["mask"].any(dim=1)]
     last = torch.stack([mask.nonzero()[-1, 0] for mask in batch["mask"]])
@@ -39,7 +39,7 @@ def test_a_row_without_a_sampled_token_is_left_out() -> None:
     torch.testing.assert_close(pack(batch, CPU).tokens, less.tokens)
 
 
-def test_rows_that_are_no_neighbours_share_their_prompt_too() -> None:
+def test_rows_that_are_not_adjacent_share_their_prompt_too() -> None:
     batch = ragged_batch()
     order = torch.tensor([0, 3, 1, 4, 6, 2, 5])
     assert len(pack(batch[order], CPU).tokens) == len(pack(batch, CPU).tokens)

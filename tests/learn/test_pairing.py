@@ -85,7 +85,7 @@ def test_the_order_within_a_group_does_not_change_which_scores_are_paired(
         assert scores_of_pairs(trajectories(scores), strategy) == scores_of_pairs(trajectories(shuffled), strategy)
 
 
-def test_groups_that_are_interleaved_are_paired_as_if_they_stood_together() -> None:
+def test_groups_that_are_interleaved_are_paired_as_if_they_were_adjacent() -> None:
     tried = trajectories([0.0, 1.0, 0.5], [1.0, 0.0, 0.2])
     interleaved = [t for pair in zip(tried[:3], tried[3:], strict=True) for t in pair]
     for strategy in STRATEGIES:
@@ -93,7 +93,7 @@ def test_groups_that_are_interleaved_are_paired_as_if_they_stood_together() -> N
 
 
 def played(group: int, score: float, rows: int = 1) -> Trajectory:
-    """A trajectory of several rows: a prompt that tells who it is, and two tokens sampled in each row."""
+    """A trajectory of several rows: a prompt that identifies it, and two tokens sampled in each row."""
     trajectory = Trajectory(seed=group, group=group, score=score)
     trajectory.observe([group, int(10 * score)])
     for row in range(rows):
@@ -103,14 +103,14 @@ def played(group: int, score: float, rows: int = 1) -> Trajectory:
     return trajectory
 
 
-def test_rows_of_a_pair_stand_together_the_chosen_ones_first() -> None:
+def test_rows_of_a_pair_are_adjacent_with_the_chosen_ones_first() -> None:
     best, middle, worst = played(4, 1.0), played(4, 0.5, rows=2), played(4, 0.0)
     tried = [worst, best, middle]
     pairs = [(tried[chosen], tried[rejected]) for chosen, rejected in pair_by_score(tried, "adjacent")]
     batch = collate_pairs(pairs)
     assert batch["pair"].tolist() == [0, 0, 0, 1, 1, 1]
     assert batch["chosen"].tolist() == [True, False, False, True, True, False]
-    assert batch["episode"].tolist() == [0, 1, 1, 2, 2, 3]  # the middle one stands there twice
+    assert batch["episode"].tolist() == [0, 1, 1, 2, 2, 3]  # the middle one is there twice
     assert batch["group"].tolist() == [4] * 6
     for key in ("tokens", "mask", "log_probs"):
         one = collate([middle])[key]

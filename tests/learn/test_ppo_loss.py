@@ -116,7 +116,7 @@ def test_alone_it_weighs_the_batch_it_is_given() -> None:
     torch.testing.assert_close(actual, by_hand(policy, critic, batch))
 
 
-def test_what_stands_at_masked_positions_reaches_neither_loss_nor_metric_nor_gradient() -> None:
+def test_what_is_at_masked_positions_reaches_neither_loss_nor_metric_nor_gradient() -> None:
     policy, critic, batch = tables()
     loss = PPOLoss(policy, critic, kl_coef=0.3, entropy_coef=0.1)  # type: ignore[arg-type]
     expected = loss(batch)

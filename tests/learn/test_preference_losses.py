@@ -118,7 +118,7 @@ def test_padding_changes_nothing(name: str, padding: int) -> None:
 
 
 @every_loss
-def test_what_stands_at_masked_positions_reaches_neither_loss_nor_gradient(name: str) -> None:
+def test_what_is_at_masked_positions_reaches_neither_loss_nor_gradient(name: str) -> None:
     policy, batch = table_pairs()
     loss, gradient, _ = loss_gradient_and_metrics(name, policy, batch)
     hidden = ~batch["mask"]
@@ -146,7 +146,7 @@ def test_taking_the_observations_out_changes_nothing(name: str) -> None:
 
 
 @every_loss
-def test_pairs_may_stand_in_any_order(name: str) -> None:
+def test_pairs_may_be_in_any_order(name: str) -> None:
     policy, batch = table_pairs()
     loss, gradient, output = loss_gradient_and_metrics(name, policy, batch)
     order = torch.tensor([2, 3, 4, 5, 6, 0, 1])
@@ -203,7 +203,7 @@ def test_dpo_at_the_reference_is_log_2_whatever_the_smoothing() -> None:
         torch.testing.assert_close(dpo_loss(zero, zero, 0.1, smoothing), torch.full((3,), math.log(2)))
 
 
-def test_a_margin_beyond_all_bounds_gives_dpo_no_infinity() -> None:
+def test_a_huge_margin_gives_dpo_a_finite_loss() -> None:
     ratio = torch.tensor([1e4, -1e4], requires_grad=True)
     losses = dpo_loss(ratio, -ratio.detach(), beta=1.0)
     torch.testing.assert_close(losses.detach(), torch.tensor([0.0, 2e4]))

@@ -1,4 +1,4 @@
-"""Reward models: rewards are those that transformers computes, whatever stands beside a conversation."""
+"""Reward models: rewards are those that transformers computes, whatever is batched with a conversation."""
 
 import math
 import random
@@ -209,7 +209,7 @@ def test_a_causal_lm_serves_as_a_trunk_only_where_a_fresh_head_is_asked_for() ->
     assert RewardModel.load(TINY_PATH, fresh_head=True).model.score.weight.shape == (1, 128)
 
 
-def test_what_is_no_reward_model_is_named(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_what_is_not_a_reward_model_is_named(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such directory"):
         RewardModelScorer(tmp_path / "nothing")
     several = LlamaForSequenceClassification(LlamaConfig(**{**SHAPE, "num_labels": 3}))

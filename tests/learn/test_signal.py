@@ -19,7 +19,7 @@ DISTINCT = [[0.0, 1e-6], [5e-7, 1.5e-6, 2.5e-6], [1_000_000, 1_000_001], [-1e-6,
 
 
 def verdicts(rewards: list[float]) -> dict[str, bool]:
-    """Ask everybody who compares rewards whether these differ."""
+    """Ask everything that compares rewards whether these differ."""
     siblings = [Trajectory(0, 0, score=float(reward)) for reward in rewards]
     reward = torch.tensor(rewards, dtype=torch.float32)
     group, scored = torch.zeros(len(rewards), dtype=torch.long), torch.ones(len(rewards), dtype=torch.bool)
@@ -35,7 +35,7 @@ def verdicts(rewards: list[float]) -> dict[str, bool]:
 
 
 @pytest.mark.parametrize("rewards", ROUNDED, ids=str)
-def test_rewards_that_differ_by_rounding_teach_nobody_anything(rewards: list[float]) -> None:
+def test_rewards_that_differ_by_rounding_teach_nothing(rewards: list[float]) -> None:
     assert not any(verdicts(rewards).values()), verdicts(rewards)
 
 

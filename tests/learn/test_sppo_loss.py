@@ -84,7 +84,7 @@ def test_padding_changes_nothing(padding: int) -> None:
     torch.testing.assert_close(wide_output.to_dict(), output.to_dict())
 
 
-def test_what_stands_at_masked_positions_reaches_neither_loss_nor_gradient() -> None:
+def test_what_is_at_masked_positions_reaches_neither_loss_nor_gradient() -> None:
     policy, batch = table_responses()
     loss, grad, _ = loss_gradient_and_metrics(policy, batch)
     hidden = ~batch["mask"]
@@ -109,7 +109,7 @@ def test_taking_the_observations_out_changes_nothing() -> None:
     torch.testing.assert_close(bare_output.to_dict(), output.to_dict())
 
 
-def test_responses_may_stand_in_any_order() -> None:
+def test_responses_may_be_in_any_order() -> None:
     policy, batch = table_responses()
     loss, grad, output = loss_gradient_and_metrics(policy, batch)
     order = torch.tensor([4, 1, 2, 0, 3])

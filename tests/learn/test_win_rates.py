@@ -63,7 +63,7 @@ def test_only_the_order_of_the_scores_counts() -> None:
     assert rates_of([3.0, -1.0, 7.0, 7.0]) == rates_of([0.3, 0.0, 0.4, 0.4])
 
 
-def test_missing_scores_and_lonely_responses_have_none() -> None:
+def test_missing_scores_and_single_responses_have_none() -> None:
     assert rates_of([None, 0.0, 1.0], [1.0, None], [None]) == pytest.approx(
         [math.nan, 0.0, 1.0, math.nan, math.nan, math.nan], nan_ok=True
     )
@@ -77,7 +77,7 @@ def test_a_threshold_takes_what_wins_or_loses_that_often() -> None:
     assert is_clear(rate, 1.0).tolist() == [True, False, False, False, False, False, True, False]
 
 
-def test_a_reward_model_beats_as_often_as_bradley_and_terry_have_it() -> None:
+def test_win_rates_of_a_reward_model_are_those_of_bradley_and_terry() -> None:
     score, group = torch.tensor([2.0, 0.5, 0.4, 9.0]), torch.tensor([0, 0, 0, 1])
     rates = win_rates(score, group, torch.tensor([True] * 4), "logistic")
     sigma = lambda x: 1 / (1 + math.exp(-x))  # noqa: E731  # one line

@@ -1,4 +1,4 @@
-"""A model that attends by another implementation leaves the one it was made of alone, and follows it."""
+"""A model with another attention shares the parameters of its original and leaves the original alone."""
 
 import threading
 from pathlib import Path
@@ -27,7 +27,7 @@ def configurations(model: PreTrainedModel) -> set[str]:
 
 @pytest.mark.parametrize("gradient_checkpointing", [False, True])
 @torch.no_grad()
-def test_in_the_middle_of_a_packed_pass_the_model_itself_runs_as_ever(
+def test_in_the_middle_of_a_packed_pass_the_model_itself_runs_as_before(
     model: PreTrainedModel, gradient_checkpointing: bool
 ) -> None:
     policy = Policy(model, gradient_checkpointing=gradient_checkpointing)
@@ -63,7 +63,7 @@ def test_a_learner_and_the_model_itself_run_in_two_threads(model: PreTrainedMode
     assert found == [True] * 20
 
 
-def test_a_model_is_saved_and_generates_as_ever(model: PreTrainedModel, tmp_path: Path) -> None:
+def test_a_model_is_saved_and_generates_as_before(model: PreTrainedModel, tmp_path: Path) -> None:
     before = model.generate(TOKENS, do_sample=False, max_new_tokens=8)
     model.save_pretrained(tmp_path / "before")
     Policy(model).log_probs(batch())
@@ -94,7 +94,7 @@ def test_buffers_move_with_the_model() -> None:
     assert {tensor.device.type for tensor in (*other.parameters(), *other.buffers())} == {"meta"}
 
 
-def test_the_other_model_drops_nothing_out_though_the_first_is_in_training() -> None:
+def test_the_other_model_applies_no_dropout_though_the_first_is_in_training() -> None:
     torch.manual_seed(0)
     config = Phi3Config(
         vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,

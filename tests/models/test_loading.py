@@ -34,7 +34,7 @@ def test_a_name_on_a_hub_that_cannot_be_reached_is_refused(name: str) -> None:
         load_causal_lm(name)
 
 
-def test_what_the_hub_cannot_be_asked_about_comes_from_its_cache(no_network: Path) -> None:
+def test_without_the_hub_a_model_comes_from_its_cache(no_network: Path) -> None:
     home = no_network / "models--owner--model"
     shutil.copytree(TINY_PATH, home / "snapshots" / "one")
     (home / "refs").mkdir()
@@ -45,7 +45,7 @@ def test_what_the_hub_cannot_be_asked_about_comes_from_its_cache(no_network: Pat
 
 
 @pytest.mark.parametrize("name", ["nope/nope/nope", "", "a b"])
-def test_what_is_no_name_on_the_hub_is_refused(name: str) -> None:
+def test_what_is_not_a_name_on_the_hub_is_refused(name: str) -> None:
     with pytest.raises(ModelError, match="no such directory, and no name on the hub such as 'owner/model'"):
         load_causal_lm(name)
 

@@ -131,7 +131,7 @@ def plant_in_cached_attention(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> 
 
 @DTYPES
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_policy_that_attends_otherwise_is_refused(
+def test_a_policy_that_attends_differently_is_refused(
     name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make, fault = FAULTS[name]
@@ -143,7 +143,7 @@ def test_a_policy_that_attends_otherwise_is_refused(
 
 @DTYPES
 @pytest.mark.parametrize("name", FAULTS)
-def test_an_engine_that_attends_otherwise_is_refused(
+def test_an_engine_that_attends_differently_is_refused(
     name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make, fault = FAULTS[name]
@@ -154,7 +154,7 @@ def test_an_engine_that_attends_otherwise_is_refused(
 
 
 @DTYPES
-def test_a_reward_model_that_attends_otherwise_is_refused(
+def test_a_reward_model_that_attends_differently_is_refused(
     dtype: torch.dtype, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = windowed(AutoModelForSequenceClassification, dtype=dtype)

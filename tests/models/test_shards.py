@@ -67,7 +67,7 @@ def test_a_model_that_fsdp_wraps_is_refused() -> None:
 
 
 @pytest.mark.usefixtures("process_group")
-def test_a_model_that_comes_to_be_in_shards_is_not_sampled_any_more() -> None:
+def test_a_model_that_becomes_sharded_is_no_longer_sampled() -> None:
     model = random_model("llama")
     decoder = FusedDecoder(model)
     shard(model)

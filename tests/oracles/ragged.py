@@ -33,7 +33,7 @@ ALONE = SimpleNamespace(  # what TRL asks of accelerate, for one process
 
 
 def ragged(seed: int, rows: int = GROUPS * SIBLINGS) -> tuple[Given, TensorDict]:
-    """Episodes of one to four turns behind a prompt, padded on the right; the policy has moved since."""
+    """Episodes of one to four turns after a prompt, padded on the right; the policy has moved since."""
     rng = torch.Generator().manual_seed(seed)
 
     def integer(low: int, high: int) -> int:

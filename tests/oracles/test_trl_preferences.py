@@ -97,7 +97,7 @@ def test_dpo(beta: float, seed: int) -> None:
 
 @seeds
 @betas
-def test_ipo_by_token(beta: float, seed: int) -> None:
+def test_ipo_per_token(beta: float, seed: int) -> None:
     policy, batch = pairs(seed)
     ours = IPOLoss(policy, tau=beta, average_tokens=True)(batch)["loss_ipo"]
     same(ours, dpo_loss(policy, batch, "ipo", beta), policy)

@@ -29,7 +29,7 @@ class GivenValues(nn.Module):
 
 
 def with_values(batch: TensorDict, seed: int) -> GivenValues:
-    """Old values, returns and advantages of rewards by token; and a critic that has moved since."""
+    """Old values, returns and advantages of rewards per token; and a critic that has moved since."""
     rng = torch.Generator().manual_seed(100 + seed)
     mask = batch["mask"]
     values, rewards, moved = (torch.randn(mask.shape, generator=rng) for _ in range(3))

@@ -1,4 +1,4 @@
-"""The conversations played with an engine's replies, and what those replies should be called likely."""
+"""The conversations played with an engine's replies, and how likely those replies should be."""
 
 import torch
 from conversations import CONVERSATIONS

@@ -1,4 +1,4 @@
-"""What a run is said to take before it starts is about what it takes."""
+"""The memory that a run says it needs is about what it uses."""
 
 import json
 import subprocess

@@ -111,7 +111,7 @@ def test_white_space_before_the_end_token_does_not_double_it(tokenizer: PreTrain
     assert codec.tokenizer.decode(codec.bridge([Message("user", "next")], 77)) == " <|im_end|>[I] next [/I]"
 
 
-def test_a_reply_cut_off_behind_a_newline_keeps_its_end(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_reply_cut_off_after_a_newline_keeps_its_end(tokenizer: PreTrainedTokenizerFast) -> None:
     codec = ChatCodec(tokenizer)
     newline = tokenizer("\n")["input_ids"][0]
     assert codec.bridge([Message("user", "next")], newline)[0] == tokenizer.eos_token_id

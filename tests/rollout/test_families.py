@@ -57,7 +57,7 @@ def test_written_turn_by_turn_a_conversation_has_the_tokens_of_the_whole(
     name: str, turns: list[tuple[str, str]], system: bool
 ) -> None:
     codec = CODECS[name]
-    takes_system = name not in ("Gemma 2", "Mistral")  # Mistral's stands beside the newest question
+    takes_system = name not in ("Gemma 2", "Mistral")  # Mistral's is put next to the newest question
     said = [Message("system", "Be brief.")] if system and takes_system else []
     prompt = [*said, Message("user", turns[0][0])]
     completion = [Message("assistant", turns[0][1])]

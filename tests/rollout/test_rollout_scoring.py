@@ -346,7 +346,7 @@ blocking_comparison.blocking = True  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("function", [awaiting, blocking])
-def test_scorers_that_wait_do_so_beside_each_other(function: Any, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_scorers_that_wait_do_so_at_the_same_time(function: Any, tokenizer: PreTrainedTokenizerFast) -> None:
     begun = time.monotonic()
     trajectories = roll_out(tokenizer, FunctionScorer(function), group=22)
     assert time.monotonic() - begun < 3  # one after another it would be 6.6 s
@@ -355,7 +355,7 @@ def test_scorers_that_wait_do_so_beside_each_other(function: Any, tokenizer: Pre
 
 
 @pytest.mark.parametrize("function", [awaiting_comparison, blocking_comparison])
-def test_comparisons_that_wait_do_so_beside_each_other(function: Any, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_comparisons_that_wait_do_so_at_the_same_time(function: Any, tokenizer: PreTrainedTokenizerFast) -> None:
     begun = time.monotonic()
     trajectories = roll_out(tokenizer, PairwiseFunctionScorer(function), group=6)
     assert time.monotonic() - begun < 3  # one after another it would be 9 s

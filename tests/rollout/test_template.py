@@ -133,7 +133,7 @@ def test_a_template_that_does_not_fit_several_turns_is_refused(
             codec_of(tokenizer, template, history)  # type: ignore[arg-type]
 
 
-def test_a_tokenizer_that_joins_a_reply_with_what_stands_behind_it_is_told(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_tokenizer_that_joins_a_reply_with_what_follows_is_reported(tokenizer: PreTrainedTokenizerFast) -> None:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     vocabulary = dict(tokenizer.get_vocab())

@@ -1,4 +1,4 @@
-"""Episodes whose environments wait: beside each other, and nothing that they come to depends on who is first."""
+"""Environments that wait do so at the same time, and no result depends on which is first."""
 
 import asyncio
 import hashlib
@@ -86,7 +86,7 @@ def scripted(tokenizer: PreTrainedTokenizerFast) -> ScriptedEngine:
 
 
 @pytest.mark.parametrize("kind", [Awaiting, Blocking])
-def test_environments_that_wait_do_so_beside_each_other(
+def test_environments_that_wait_do_so_at_the_same_time(
     kind: type[Patient], tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kind, "wait", WAIT)

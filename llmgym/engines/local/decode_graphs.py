@@ -15,7 +15,7 @@ class DecodeStep:
     """The newest token of the rows 0 to B-1, as a decoder's forward pass whose shapes never change.
 
     It does what a `ForwardPass` over the same spans does, with more to compute and less to
-    decide: every row is looked at in its whole capacity, and prompts are read once a row.
+    decide: every row is looked at in its whole capacity, and prompts are read once per row.
 
     Args:
         size: B.

@@ -10,7 +10,7 @@ from torchrl.objectives import LossModule
 from llmgym.learn.aggregation import token_weights, unit_weights
 
 Unit = Literal["row", "episode", "pair"]
-"""What a loss is a sum over: rows of tokens, whole episodes, or pairs of episodes."""
+"""What a loss sums over: rows of tokens, whole episodes, or pairs of episodes."""
 
 
 class LanguageModelLoss(LossModule):
@@ -43,6 +43,6 @@ class LanguageModelLoss(LossModule):
         return torch.ones_like(batch["length"], dtype=torch.bool)
 
     def weight_of(self, batch: TensorDictBase) -> Tensor:
-        """Return the weights that a batch holds, or else make them."""
+        """Return the weights that a batch holds, or else compute them."""
         weight: Tensor = batch["weight"] if "weight" in batch else self.weights(batch)
         return weight

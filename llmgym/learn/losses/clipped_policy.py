@@ -17,7 +17,7 @@ def clipped_surrogate(
     .. math:: \ell = -\min(\rho A,\ \mathrm{clip}(\rho, 1-\epsilon_-, 1+\epsilon_+) A)
 
     With a dual clip (arXiv:1912.09729) it is :math:`\min(\ell, -c A)` where :math:`A < 0`: a token
-    that the policy has come to like far too much pushes it no more.
+    whose ratio has grown far too large has no gradient any more.
 
     Args:
         log_ratio: Of the policy to the old one.  [B, T]

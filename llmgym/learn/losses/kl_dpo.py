@@ -1,4 +1,4 @@
-r"""DPO with a KL penalty: what some texts call KTO, which it is not (see `llmgym.learn.losses.kto`)."""
+r"""DPO with a KL penalty; some texts call this KTO, which is another loss (`llmgym.learn.losses.kto`)."""
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -18,9 +18,9 @@ class KLDPOLoss(PairLoss):
               \left(\log \frac{\pi(a_t)}{\pi_\mathrm{ref}(a_t)}\right)^2
 
     The divergence is estimated on the tokens of the pair's two answers, by k2: on samples of
-    the policy its gradient is that of the divergence, and on anybody's answers it is never
+    the policy its gradient is that of the divergence, and on any answers it is never
     negative and 0 only where the policy agrees with the reference. The estimate k1 would
-    merely make all answers less likely, and k3 grows exponentially for tokens that the
+    only make all answers less likely, and k3 grows exponentially for tokens that the
     policy unlearns, as DPO makes it do. See `llmgym.learn.kl`.
 
     Args:

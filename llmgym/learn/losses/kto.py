@@ -64,7 +64,7 @@ class KTOLoss(UnitLoss):
     The batch holds ``tokens``, ``mask`` and ``ref_log_probs`` [B, T], ``episode`` [B] (rows with
     the same number are one answer), ``desirable`` [B] and ``reference_point`` [B], which
     `reference_point` gives once for a whole optimiser batch. Metrics: ``accuracy``, the share
-    of answers on the right side of the reference point (one upon it counts half); ``gain``,
+    of answers on the right side of the reference point (one exactly on it counts half); ``gain``,
     the mean distance from it in implicit reward, beta times the log-ratio, with the sign
     turned for what is undesirable; ``reference_point`` in nats.
     """

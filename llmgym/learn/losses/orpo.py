@@ -64,7 +64,7 @@ def _log_odds(log_prob: Tensor) -> Tensor:
     """Return log(p / (1 - p)) of log p, in the form that is accurate on either side of one half."""
     log_prob = log_prob.clamp(max=_CERTAIN)
     likely = log_prob > -math.log(2)
-    # In the branch not taken a harmless value stands, since an infinite gradient times 0 is NaN.
+    # The branch not taken gets a harmless value, because an infinite gradient times 0 is NaN.
     near_1 = torch.log(-torch.expm1(torch.where(likely, log_prob, -1.0)))
     near_0 = torch.log1p(-torch.exp(torch.where(likely, -1.0, log_prob)))
     return log_prob - torch.where(likely, near_1, near_0)

@@ -1,4 +1,4 @@
-"""`PairLoss`: what all losses over pairs of answers share."""
+"""`PairLoss`: the base of all losses over pairs of answers."""
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -50,7 +50,7 @@ def answer_lengths(batch: TensorDictBase) -> tuple[Tensor, Tensor]:
 
 
 def reward_metrics(chosen_reward: Tensor, rejected_reward: Tensor) -> TensorDict:
-    """Return what implicit rewards [P] look like, as means over pairs; a tie counts half in the accuracy."""
+    """Return metrics of implicit rewards [P], as means over pairs; a tie counts half in the accuracy."""
     margin = (chosen_reward - rejected_reward).detach()
     return TensorDict(
         {

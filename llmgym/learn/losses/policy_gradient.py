@@ -1,4 +1,4 @@
-"""`PolicyGradientLoss`: what losses share that weigh the likelihood of sampled tokens by an advantage."""
+"""`PolicyGradientLoss`: the base of losses that weigh the likelihood of sampled tokens by an advantage."""
 
 from abc import abstractmethod
 from typing import Literal
@@ -101,7 +101,7 @@ class PolicyGradientLoss(LanguageModelLoss):
         return int(batch["mask"].sum())
 
     def teaches(self, batch: TensorDictBase) -> Tensor:
-        """Tell which rows, or with a ratio by sequence which episodes' rows, have an advantage or a divergence.  [B]"""
+        """Tell which rows, or with a ratio per episode which episodes' rows, have an advantage or divergence.  [B]"""
         teaches: Tensor = batch["advantage"].any(dim=1) | (self.kl_coef > 0)
         return sum_by_episode(teaches.int(), batch["episode"]) > 0 if self.unit == "episode" else teaches
 

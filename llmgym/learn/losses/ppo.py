@@ -36,7 +36,7 @@ class PPOLoss(ClipPPOLoss, LanguageModelLoss):
         policy: The actor.
         critic: Adds ``state_value`` [B, T, 1] to a batch, 0 where nothing was sampled, as
             `llmgym.learn.critic.Critic` does.
-            Where it stands on the policy's own trunk, one forward pass serves both.
+            If it is on the policy's own trunk, one forward pass serves both.
         clip_epsilon: How far below and above 1 the ratio counts.
         clip_value: How far from the old value the new one counts; None for any distance.
         value_coef: c in the equation.

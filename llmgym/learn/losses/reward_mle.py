@@ -1,4 +1,4 @@
-r"""Cross-entropy minus a reward: what some texts call ORPO, which it is not (see `llmgym.learn.losses.orpo`)."""
+r"""Cross-entropy minus a reward; some texts call this ORPO, which is another loss (`llmgym.learn.losses.orpo`)."""
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -16,7 +16,7 @@ def expected_reward(
     .. math:: R = \frac{\pi(y_w|x)\, r_w + \pi(y_l|x)\, r_l}{\pi(y_w|x) + \pi(y_l|x)}
 
     (minimum risk training, Shen et al. 2016, arXiv:1512.02433, with minus the
-    reward for the risk, and the pair for the candidates).
+    reward as the risk, and the pair as the candidates).
 
     Args:
         chosen_log_prob: Log-probability of the whole chosen answer.  [P]

@@ -40,7 +40,7 @@ class SPPOLoss(UnitLoss):
 
     The batch holds ``tokens``, ``mask`` and ``ref_log_probs`` [B, T], ``win_rate`` [B], NaN where
     it is missing, and ``episode`` [B]: rows with the same number are one response. Metrics:
-    ``log_ratio``, the mean of what became of the responses' log-ratios; ``accuracy``, the share
+    ``log_ratio``, the mean of the responses' log-ratios; ``accuracy``, the share
     of responses that became likelier if they win more than they lose, or less likely if they
     lose more (neither counts half).
     """

@@ -1,4 +1,4 @@
-"""`UnitLoss`: what losses over whole answers share, be it one by one or in pairs."""
+"""`UnitLoss`: the base of losses over whole answers, single or in pairs."""
 
 import torch
 from tensordict import TensorDictBase
@@ -9,7 +9,7 @@ from llmgym.learn.policy import Policy
 
 
 class UnitLoss(LanguageModelLoss):
-    """The base of losses that take every episode, or every pair, once, and all alike.
+    """The base of losses that count every episode, or every pair, once and equally.
 
     Args:
         policy: What learns.
@@ -37,7 +37,7 @@ def sum_units(values: Tensor, unit: Tensor) -> Tensor:
 
 
 def of_units(values: Tensor, unit: Tensor) -> Tensor:
-    """Return what is the same in all rows of a unit once for each, in the order of their numbers.  [B] -> [U]"""
+    """Return the value that all rows of a unit share, once per unit, in the order of the units' numbers.  [B] -> [U]"""
     index = torch.unique(unit, return_inverse=True)[1]
     first = index == torch.arange(int(index.max()) + 1, device=unit.device)[:, None]  # [U, B]
     return values[first.int().argmax(dim=1)]

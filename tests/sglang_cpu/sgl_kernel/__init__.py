@@ -1,4 +1,4 @@
-"""Stands in for SGLang's GPU kernels: every name is a function that says it is not there."""
+"""Replaces SGLang's GPU kernels: every name is a function that says it is not there."""
 
 from collections.abc import Callable
 from typing import Any, NoReturn
