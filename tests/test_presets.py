@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from llmgym.agents import DPO, GRPO, PPO, SFT
+from llmgym.agents import DPO, GRPO, PPO, SFT, RewardModel
 from llmgym.config.presets import preset_of
 from llmgym.demo import TINY_PATH
 from llmgym.errors import ConfigError
@@ -24,6 +24,14 @@ def test_what_is_given_counts_for_more_than_a_preset() -> None:
     assert PPO(critic_learning_rate=1e-2).learning_rates == {"critic_network": 1e-2}
     assert not GRPO(measure_kl="never").keeps_reference
     assert GRPO().keeps_reference
+
+
+@pytest.mark.parametrize("agent", [DPO, SFT, RewardModel])
+def test_a_run_on_data_has_a_presets_environment_only_if_that_takes_part(agent: type[Agent]) -> None:
+    assert agent(data="mine.parquet").config.environment.env is None
+    assert agent(data="mine.parquet", env="AIOpsTriage").config.environment.env == "AIOpsTriage"
+    assert agent().config.environment.env == "llmgym/AIOpsTriage-v0"
+    assert DPO(data="mine.parquet", eval_episodes=2).config.environment.env == "llmgym/AIOpsTriage-v0"
 
 
 def test_a_model_of_ones_own_is_asked_which_environment_it_shall_play(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ class Environment(Config):
 
     env: str | None = None
     """Environment: a registered id, with or without its version, or `package.module:Id`. None: the environment that
-    the model was made for, if the model ships with llmgym."""
+    the model was made for, if the model ships with llmgym and one is needed."""
 
     env_kwargs: Kwargs = Field(default_factory=dict)
     """Arguments of the environment, such as `difficulty=2 language=zh`."""
@@ -298,6 +298,11 @@ class LearningConfig(Config):
     learner: Learner = Learner()
 
     @property
+    def needs_env(self) -> bool:
+        """Whether an environment takes part in training or in evaluation."""
+        return True
+
+    @property
     def learning_rate(self) -> float:
         """The learning rate that is asked for, or left to the algorithm."""
         if self.learner.learning_rate is not None:
@@ -383,6 +388,11 @@ class RewardConfig(LearningConfig):
     held_out: Annotated[int, Field(ge=0)] = 200
     """Preferences that the reward model is judged on before and after training, and does not learn from; 0 for none."""
 
+    @property
+    def needs_env(self) -> bool:
+        """Whether an environment takes part: its expert plays the examples where no data is given."""
+        return self.data.path is None
+
 
 class OfflineConfig(AgentConfig):
     """What everything that learns from data has."""
@@ -393,3 +403,8 @@ class OfflineConfig(AgentConfig):
     def held_out_episodes(self) -> int:
         """What `eval_episodes` comes to: data need have nothing to do with an environment."""
         return 0 if self.data.path is not None and self.evaluation.episodes is None else super().held_out_episodes
+
+    @property
+    def needs_env(self) -> bool:
+        """Whether an environment takes part: its expert plays the examples, or the policy plays to be evaluated."""
+        return self.data.path is None or self.held_out_episodes > 0

@@ -39,6 +39,8 @@ class Algorithm(ABC):
         config = self.config_class.of({"env": env, **options})
         preset = preset_of(config.model.name)
         suitable = {} if preset is None else preset.options_of(self.name)
+        if preset is not None and config.needs_env:
+            suitable["env"] = preset.env
         default = self.config_class().flat()
         left_open = (name for name, value in config.flat().items() if name in suitable and value == default[name])
         self.config = config.with_options(**{name: suitable[name] for name in left_open})

@@ -62,6 +62,7 @@ def test_data_of_ones_own_is_judged_in_an_environment_only_if_asked(pairs: Path,
     assert run.before is None
     assert run.path.name.startswith("dpo-preferences-")
     assert "eval_episodes: 0" in (run.path / "config.yaml").read_text()
+    assert json.loads((run.path / "environment.json").read_text())["env_id"] is None
     judged = DPO(data=pairs, eval_episodes=2, **options).train(steps=1)
     assert judged.before is not None
     assert judged.path.name.startswith("dpo-AIOpsTriage-v0-")
