@@ -34,10 +34,10 @@ def test_a_run_on_data_has_a_presets_environment_only_if_that_takes_part(agent: 
     assert DPO(data="mine.parquet", eval_episodes=2).config.environment.env == "llmgym/AIOpsTriage-v0"
 
 
-def test_a_model_of_ones_own_is_asked_which_environment_it_shall_play(tmp_path: Path) -> None:
+@pytest.mark.parametrize("agent", [GRPO, DPO, SFT, RewardModel])
+def test_a_model_of_ones_own_is_asked_at_once_which_environment_it_shall_play(agent: type[Agent]) -> None:
     with pytest.raises(ConfigError, match="env: expected an environment"):
-        GRPO(model=str(TINY_PATH), output_dir=tmp_path).train(steps=1)
-    assert not list(tmp_path.iterdir())
+        agent(model="nowhere/at/all")
 
 
 def test_a_directory_has_no_preset() -> None:

@@ -64,15 +64,6 @@ class Actor:
         self.policy = Policy(self.model, temperature, gradient_checkpointing=checkpointing)
 
     @property
-    def env_id(self) -> str:
-        """The id of the environment that it plays.
-
-        Raises:
-            ConfigError: None is given.
-        """
-        return resolve_env(self.config.environment.required)
-
-    @property
     def context_length(self) -> int:
         """Tokens of the longest conversation that there is room for."""
         return min(self.config.conversation.context_length, longest_context(self.model.config))
@@ -99,10 +90,10 @@ class Actor:
 
     def make_envs(self, count: int, *, split: str | None = None) -> TextVectorEnv:
         """Make environments; of a split, if they have splits."""
-        options = dict(self.config.environment.env_kwargs)
-        if split is not None and _takes_split(self.env_id):
+        env_id, options = resolve_env(self.config.environment.required), dict(self.config.environment.env_kwargs)
+        if split is not None and _takes_split(env_id):
             options["split"] = split
-        return TextVectorEnv([lambda: make_env(self.env_id, **options)] * count)
+        return TextVectorEnv([lambda: make_env(env_id, **options)] * count)
 
     def make_player(self, envs: TextVectorEnv, scorer: AnyScorer | None) -> Collector:
         """Return what plays environments with the policy."""
@@ -174,8 +165,6 @@ class HeldOutEpisodes:
     def __init__(self, actor: Actor, scorer: AnyScorer | None = None) -> None:
         self._actor, self._scorer = actor, judges_alone(scorer)
         self.size = actor.config.held_out_episodes
-        if self.size:
-            _ = actor.env_id  # refused at once if there is none
 
     def evaluate(self) -> Evaluation:
         """Play all of them."""

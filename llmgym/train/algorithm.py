@@ -4,6 +4,7 @@ from __future__ import annotations  # torch is not imported here: `--help` of an
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from llmgym import learn
@@ -11,8 +12,9 @@ from llmgym.config.presets import preset_of
 from llmgym.config.sections import LearningConfig, OnlineConfig
 from llmgym.errors import ConfigError
 from llmgym.learn.signal import differ
+from llmgym.registry import resolve_env
 from llmgym.rollout.trajectory import Trajectory
-from llmgym.scorers import AnyScorer, ScoreFunction, resolve_scorer
+from llmgym.scorers import AnyScorer, ScoreFunction, find_scorer
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
@@ -27,8 +29,12 @@ class Algorithm(ABC):
         env: See the configuration, which names every option.
         options: The other options.
 
+    Attributes:
+        env_id: The environment that takes part, if any.
+
     Raises:
-        ConfigError: An option is unknown or not allowed.
+        ConfigError: An option is unknown or not allowed, or an environment is needed and none is given.
+        UnknownNameError: No such environment is registered.
     """
 
     name: ClassVar[str]
@@ -44,6 +50,9 @@ class Algorithm(ABC):
         default = self.config_class().flat()
         left_open = (name for name, value in config.flat().items() if name in suitable and value == default[name])
         self.config = config.with_options(**{name: suitable[name] for name in left_open})
+        environment = self.config.environment
+        given = environment.required if config.needs_env else environment.env
+        self.env_id = None if given is None else resolve_env(given)
 
     @abstractmethod
     def loss(self, model: Any) -> learn.LanguageModelLoss:
@@ -97,7 +106,8 @@ class OnlineAlgorithm(Algorithm):
         options: The other options.
 
     Raises:
-        ConfigError: An option is unknown or not allowed.
+        ConfigError: An option is unknown or not allowed, or no environment is given.
+        UnknownNameError: No such environment or scorer is registered.
     """
 
     config: OnlineConfig
@@ -112,8 +122,7 @@ class OnlineAlgorithm(Algorithm):
     ) -> None:
         name = scorer if isinstance(scorer, str | None) else getattr(scorer, "__name__", type(scorer).__name__)
         super().__init__(env, scorer=name, **options)
-        self._given = scorer
-        self._scorer: AnyScorer | None = None
+        self._make_scorer = None if scorer is None else find_scorer(scorer)
         if self.config.updates.reference_every and not (self.needs_reference or self.measures_kl):
             raise ConfigError(
                 "reference_every: expected a reference that becomes the current policy, and nothing in this run reads "
@@ -133,12 +142,10 @@ class OnlineAlgorithm(Algorithm):
         scores = [trajectory.score for trajectory in siblings if trajectory.score is not None]
         return differ(scores) if self.compares_siblings else bool(scores)
 
-    @property
+    @cached_property
     def scorer(self) -> AnyScorer | None:
-        """What scores episodes in place of the environment, found when first asked for: it may be a model."""
-        if self._scorer is None and self._given is not None:
-            self._scorer = resolve_scorer(self._given)
-        return self._scorer
+        """What scores episodes in place of the environment, made when first asked for: it may be a model."""
+        return None if self._make_scorer is None else self._make_scorer()
 
     @property
     def keeps_reference(self) -> bool:

@@ -10,7 +10,6 @@ from llmgym.config.sections import Data, OfflineConfig
 from llmgym.errors import DataError
 from llmgym.learn.learner import Learner
 from llmgym.learn.needs import Needs
-from llmgym.registry import resolve_env
 from llmgym.train.actor import Actor, HeldOutEpisodes
 from llmgym.train.algorithm import OfflineAlgorithm
 from llmgym.train.rows import conversations_of, tell_of_skipped, usable
@@ -28,14 +27,13 @@ def offline_trainer(algorithm: OfflineAlgorithm) -> Trainer:
     actor = Actor(config, keeps_reference=algorithm.needs_reference, plays=config.held_out_episodes > 0)
     examples = _examples(algorithm, config.data, actor)
     learner = make_learner(algorithm, algorithm.loss(actor.policy))
-    path, env = config.data.path, config.environment.env
+    path = config.data.path
     return Trainer(
         algorithm,
         actor,
         learner,
         OfflineSteps(algorithm, examples, config.data, actor.scribe, learner),
         HeldOutEpisodes(actor),
-        env_id=None if env is None else resolve_env(env),
         subject=path.stem if path is not None and not config.held_out_episodes else None,
         sample_every=config.evaluation.sample_every,
     )

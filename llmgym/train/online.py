@@ -49,7 +49,6 @@ def online_trainer(algorithm: OnlineAlgorithm) -> Trainer:
         learner,
         OnlineSteps(algorithm, actor, learner),
         HeldOutEpisodes(actor, algorithm.scorer),
-        env_id=actor.env_id,
         sample_every=config.evaluation.sample_every,
     )
 

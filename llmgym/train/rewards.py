@@ -18,7 +18,6 @@ from llmgym.learn.packing import pack
 from llmgym.learn.reward_model import RewardModel
 from llmgym.models.lora import add_adapters, plain_copy
 from llmgym.models.threads import use_available_processors
-from llmgym.registry import resolve_env
 from llmgym.rollout.run_time import set_run_time
 from llmgym.train.algorithm import OfflineAlgorithm
 from llmgym.train.hardware import device_of, dtype_of
@@ -48,14 +47,13 @@ def reward_trainer(algorithm: OfflineAlgorithm) -> Trainer:
             f"got {len(held_out)}."
         )
     learner = make_learner(algorithm, algorithm.loss(rewards))
-    path, env = config.data.path, config.environment.env
+    path = config.data.path
     return Trainer(
         algorithm,
         student,
         learner,
         OfflineSteps(algorithm, examples, config.data, rewards, learner),
         HeldOutPairs(rewards, held_out),
-        env_id=None if env is None else resolve_env(env),
         subject=None if path is None else path.stem,
     )
 

@@ -134,7 +134,7 @@ def test_adapters_learn_and_are_merged_into_what_is_saved(tmp_path: Path) -> Non
             r"more than the 10 preferences .*\(--held-out\), got 10",
         ),
         ({"data": Path("nowhere.parquet")}, DataError, "no such file"),
-        ({"model": "./nowhere"}, ModelError, "no such directory"),
+        ({"env": "AIOpsTriage", "model": "./nowhere"}, ModelError, "no such directory"),
     ],
 )
 def test_what_does_not_work_is_named(options: dict[str, Any], error: type[Exception], message: str) -> None:
