@@ -41,6 +41,16 @@ class Environment(Config):
     env_kwargs: Kwargs = Field(default_factory=dict)
     """Arguments of the environment, such as `difficulty=2 language=zh`."""
 
+    @field_validator("env", mode="before")
+    @classmethod
+    def _by_its_id(cls, env: object) -> object:
+        if not isinstance(env, str | None):
+            raise ValueError(
+                "expected the id of a registered environment: decorate its class with "
+                "@llmgym.register_env('MyEnv-v0') and give 'MyEnv-v0'"
+            )
+        return env
+
     @property
     def required(self) -> str:
         """The environment that is given.
