@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from tensordict import TensorDict
 
-from llmgym.errors import TrainingError
+from llmgym.errors import AlgorithmError, TrainingError
 from llmgym.files import whole_or_absent
 from llmgym.learn.batch import default_micro_batch_tokens, micro_batches
 from llmgym.learn.kl import AdaptiveKL, FixedKL
@@ -136,8 +136,15 @@ class Learner:
             if the loss or the gradient was not finite and the weights were left as they are.
 
         Raises:
-            TrainingError: That happened several times in a row.
+            AlgorithmError: The batch lacks something that the loss reads.
+            TrainingError: The loss or the gradient was not finite several times in a row.
         """
+        for key in self.loss.reads:
+            if key not in batch:
+                raise AlgorithmError(
+                    f"{type(self.loss).__name__} reads {key!r}: expected it in the batch from `prepare` or `complete` "
+                    f"(ref_log_probs where `needs_reference` is True), got {', '.join(map(str, batch.keys()))}."
+                )
         self._updates += 1
         log_probs = torch.zeros_like(batch["mask"], dtype=torch.float32).masked_fill(batch["mask"], math.nan)
         whole = batch.copy().set("weight", self.loss.weights(batch))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from llmgym import learn
 from llmgym.config.presets import preset_of
 from llmgym.config.sections import LearningConfig, OnlineConfig
-from llmgym.errors import ConfigError
+from llmgym.errors import AlgorithmError, ConfigError
 from llmgym.learn.signal import differ
 from llmgym.registry import resolve_env
 from llmgym.rollout.trajectory import Trajectory
@@ -33,6 +33,7 @@ class Algorithm(ABC):
         env_id: The environment that takes part, if any.
 
     Raises:
+        AlgorithmError: The class lacks something; see `check_class`.
         ConfigError: An option is unknown or not allowed, or an environment is needed and none is given.
         UnknownNameError: No such environment is registered.
     """
@@ -42,6 +43,7 @@ class Algorithm(ABC):
     config: LearningConfig
 
     def __init__(self, env: str | None = None, **options: Any) -> None:
+        self.check_class()
         config = self.config_class.of({"env": env, **options})
         preset = preset_of(config.model.name)
         suitable = {} if preset is None else preset.options_of(self.name)
@@ -53,6 +55,21 @@ class Algorithm(ABC):
         environment = self.config.environment
         given = environment.required if config.needs_env else environment.env
         self.env_id = None if given is None else resolve_env(given)
+
+    @classmethod
+    def check_class(cls) -> None:
+        """Refuse a class that does not say what every algorithm says of itself.
+
+        Raises:
+            AlgorithmError: It lacks its name, its configuration or a method.
+        """
+        missing = [name for name in ("name", "config_class") if not hasattr(cls, name)]
+        missing += sorted(cls.__abstractmethods__)
+        if missing:
+            raise AlgorithmError(
+                f"{cls.__name__} lacks {', '.join(missing)}: expected a class with a name, such as name = 'mine', a "
+                "configuration, such as config_class = OnlineConfig, and every method that its base leaves open."
+            )
 
     @abstractmethod
     def loss(self, model: Any) -> learn.LanguageModelLoss:
@@ -173,10 +190,13 @@ class OfflineAlgorithm(Algorithm):
         """
 
     @abstractmethod
-    def prepare(self, examples: Sequence[Any], writer: Any) -> TensorDict:
+    def prepare(self, examples: Sequence[Any], writer: Any) -> TensorDict | None:
         """Turn some examples into a batch that the loss reads.
 
         Args:
             examples: Some of what `examples` returned.
             writer: Turns them into tokens: a `Scribe`, or the `RewardModel` that is trained.
+
+        Returns:
+            The batch, or None if there is nothing to learn from.
         """

@@ -68,7 +68,8 @@ class OfflineSteps:
 
     def learn(self, step: int, batch: TensorDict | None) -> dict[str, float]:
         """Complete a batch and take one optimiser step."""
-        assert batch is not None
+        if batch is None:
+            return {}
         batch = batch.to(self._device)
         if self.algorithm.needs_reference:
             assert self.learner.reference is not None
