@@ -106,8 +106,9 @@ class OnlineSteps:
         return learnt
 
     def time_in_words(self, needs: Needs, steps: int) -> str:
-        """Say how long it takes if all replies are as long as they may be."""
-        config, rollout, turns = self.config, self.config.rollout, self.envs.turn_limit or 1
+        """Say how long it takes if all episodes and replies are as long as they may be."""
+        config, rollout, limit = self.config, self.config.rollout, self.envs.turn_limit
+        turns = limit or 1
         longest = config.sampling.max_tokens
         episodes = rollout.prompts_per_step * rollout.group_size
         sampled = longest * turns  # of an episode
@@ -119,7 +120,8 @@ class OnlineSteps:
         held_out = config.held_out_episodes
         judged = seconds_of(needs.forward * held_out * (prompt + sampled))
         return (
-            f". If every episode has {turns} turn{'s' * (turns > 1)} and every reply {longest} tokens, "
+            ("" if limit else ". The environment names no limit of turns (max_turns): 1 is assumed")
+            + f". If every episode has {turns} turn{'s' * (turns > 1)} and every reply {longest} tokens, "
             f"{seconds_of(step)} per step of {episodes} episodes, {seconds_of(step * steps)} for all {steps}"
             + (f", and {judged} each time that {held_out} held-out episodes are played" if held_out else "")
         )
