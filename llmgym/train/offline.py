@@ -13,6 +13,7 @@ from llmgym.learn.needs import Needs
 from llmgym.train.actor import Actor, HeldOutEpisodes
 from llmgym.train.algorithm import OfflineAlgorithm
 from llmgym.train.rows import conversations_of, tell_of_skipped, usable
+from llmgym.train.setting import set_up
 from llmgym.train.trainer import Experience, Trainer, make_learner
 
 
@@ -24,6 +25,7 @@ def offline_trainer(algorithm: OfflineAlgorithm) -> Trainer:
     """
     config = algorithm.config
     assert isinstance(config, OfflineConfig)
+    set_up(config)
     actor = Actor(config, keeps_reference=algorithm.needs_reference, plays=config.held_out_episodes > 0)
     examples = _examples(algorithm, config.data, actor)
     learner = make_learner(algorithm, algorithm.loss(actor.policy))
@@ -72,7 +74,6 @@ class OfflineSteps:
             return {}
         batch = batch.to(self._device)
         if self.algorithm.needs_reference:
-            assert self.learner.reference is not None
             batch["ref_log_probs"] = self.learner.reference.log_probs(batch)
         found = self.algorithm.complete(batch, self.learner) or {}
         update = self.learner.update(batch)

@@ -142,6 +142,12 @@ def test_what_does_not_work_is_named(options: dict[str, Any], error: type[Except
         RewardModel(**{**SMALL, **options}).trainer  # noqa: B018  # it is made here
 
 
+def test_a_scorer_that_does_not_load_is_refused_before_the_model_is_looked_for() -> None:
+    agent = GRPO(env="AIOpsTriage", model="nowhere/at/all", scorer="reward_model:nowhere")
+    with pytest.raises(ModelError, match="reward_model:nowhere: no such directory"):
+        agent.trainer  # noqa: B018  # it is made here
+
+
 def test_the_command_prints_its_accuracy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--examples", "30", "--held-out", "10", "--batch-size", "4", "--steps", "1"]
     assert main([*arguments, "--output-dir", str(tmp_path)]) == 0
