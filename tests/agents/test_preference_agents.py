@@ -266,7 +266,7 @@ def said(*contents: str, roles: tuple[str, ...] = ("user",)) -> list[dict[str, s
 def file_with_bad_rows(path: Path, columns: tuple[str, ...]) -> Path:
     """Eight rows: the fourth is refused by the template, the sixth does not end with the user, the last is too long."""
     prompts = [said(f"Question {i}?") for i in range(8)]
-    prompts[3] = said("first", "second", roles=("user", "user"))
+    prompts[3] = said("one", "two", "three", "four", roles=("user", "assistant", "assistant", "user"))
     prompts[5] = said("first", "second", roles=("user", "assistant"))
     prompts[7] = said("long" * 500)
     table: dict[str, Any] = {"prompt": prompts, **{name: ["Yes."] * 8 for name in columns}}

@@ -84,7 +84,9 @@ def test_a_bridge_has_the_tokens_of_the_whole_after_a_reply_that_ended_and_one_t
     assert cut_off[: len(cut_off) - len(stopped)][-1] == codec.end_token
 
 
-TOOLS = [name for name in GROW if CODECS[name].template._takes_tools]
+ALTERNATE = ["Llama 2", "Mistral", "Gemma 2", "Gemma 3"]
+TOOLS = ["Qwen2.5", "Llama 3", "Llama 3.1", "Llama 3.2", "Phi-4-mini", "GLM-4", "GLM-4.5"]
+TOOLS += ["SmolLM2", "SmolLM2, its end without a name"]
 ANSWERS = [Message("tool", "disk: 40 %", name="metrics", call_id="c0"), Message("tool", "é: ok", name="log")]
 
 
@@ -107,6 +109,29 @@ def test_where_a_template_shows_no_tools_the_user_says_what_they_said(name: str)
     replies = [Message("assistant", "one"), Message("assistant", "two")]
     trajectory = transcribe(CODECS[name], prompt, [replies[0], *ANSWERS, Message("user", "Go on."), replies[1]])
     assert trajectory.tokens == transcribe(CODECS[name], prompt, [replies[0], Message("user", said), replies[1]]).tokens
+
+
+TWICE = [Message("user", "first"), Message("user", "second"), Message("assistant", "one")]
+TWICE += [Message("user", "third"), Message("user", "fourth"), Message("assistant", "two")]
+JOINED = [Message("user", "first\n\nsecond"), TWICE[2], Message("user", "third\n\nfourth"), TWICE[5]]
+
+
+@pytest.mark.parametrize("name", [*GROW, "Mistral"])
+def test_users_in_a_row_are_joined_only_where_a_template_refuses_them(name: str) -> None:
+    codec = CODECS[name]
+    trajectory = transcribe(codec, TWICE[:2], TWICE[2:])
+    expected = whole(name, JOINED if name in ALTERNATE else TWICE)
+    if not codec.template.closing:
+        expected.append(codec.end_token)
+    assert expected[: len(trajectory.tokens)] == trajectory.tokens
+    assert len(trajectory.replies) == 2
+
+
+@pytest.mark.parametrize("name", ALTERNATE)
+def test_where_users_and_replies_alternate_a_user_and_a_tool_are_one(name: str) -> None:
+    answer = [Message("user", "Go on."), Message("tool", "disk: 40 %", name="metrics")]
+    joined = [Message("user", "Go on.\n\ndisk: 40 %")]
+    assert CODECS[name].bridge(answer, 300) == CODECS[name].bridge(joined, 300)
 
 
 @pytest.mark.parametrize("name", NAMES)
