@@ -49,6 +49,8 @@ class ChatTemplate:
         self.end_token = self._find_end()
         """The token with which it ends a reply, special or not; None if it does so with plain text."""
         self.control.include(stop_token_ids, self.end_token)
+        self.end_before_tools = self._first_token(self.bridge([Message("tool", ".", "tool", "call00001")]))
+        """The token that ends a reply which a tool answers; another one where turns end with what begins the next."""
         self._turn_tokens = self._find_turn_tokens(stop_token_ids)
         self.rewrites = find_rewrites(self)
         """What it does to earlier messages, in words; empty if a conversation only ever grows."""
@@ -255,9 +257,12 @@ class ChatTemplate:
         """Return the added token that follows a reply, last in the conversation or not; None for plain text."""
         if ends := self.control.find_added(self._around_last_reply[1]):
             return ends[0].token
-        after = self._renderer.pieces(("user", "assistant", "user"))[0][2]
-        ends = self.control.find_added(after)
-        return ends[0].token if ends and not after[: ends[0].start].strip() else None
+        return self._first_token(self._renderer.pieces(("user", "assistant", "user"))[0][2])
+
+    def _first_token(self, text: str) -> int | None:
+        """Return the added token that a text begins with, if it does."""
+        found = self.control.find_added(text)
+        return found[0].token if found and not text[: found[0].start].strip() else None
 
     def _find_turn_tokens(self, stop_token_ids: Iterable[int]) -> set[int]:
         """Return the control tokens that end a turn or begin one.
@@ -281,7 +286,7 @@ class ChatTemplate:
         if before.startswith(self.opening):
             tokens -= {spelling.token for spelling in self.control.find(before.removeprefix(self.opening))}
         named = {self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
-        return self.control.ids & (tokens | named | {*stop_token_ids, self.end_token})
+        return self.control.ids & (tokens | named | {*stop_token_ids, self.end_token, self.end_before_tools})
 
 
 def _named(message: Message, harmless: Callable[[str], str]) -> dict[str, str]:

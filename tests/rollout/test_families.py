@@ -38,7 +38,7 @@ def test_the_template_says_what_ends_a_turn(name: str) -> None:
     codec = ChatCodec(tokenizer, [5])
     end, eos = tokenizer.get_vocab()[family.end], tokenizer.get_vocab()[family.names["eos"]]
     assert codec.end_token == end
-    assert set(codec.stop_token_ids) == {5, end, eos}
+    assert set(codec.stop_token_ids) == {5, end, eos} | ids(name, ("<|observation|>",))  # which GLM's tools begin with
     assert codec.reply("one")[-1] == end
     assert codec.reply("one").count(end) == 1
 
@@ -101,6 +101,17 @@ def test_what_several_tools_answer_has_the_tokens_of_the_whole(name: str, after:
         expected.append(CODECS[name].end_token)
     assert expected[: len(trajectory.tokens)] == trajectory.tokens
     assert len(trajectory.replies) == 2
+
+
+@pytest.mark.parametrize("name", ["GLM-4", "GLM-4.5"])
+def test_a_reply_that_stops_where_a_tools_message_begins_is_followed_by_it(name: str) -> None:
+    codec, (begins,) = CODECS[name], ids(name, ("<|observation|>",))
+    asked, reply = [Message("user", "first")], Message("assistant", "one")
+    sampled = [*codec.reply("one")[:-1], begins]  # as a model that calls a tool does
+    grown = [*codec.prompt(asked), *sampled, *codec.bridge(ANSWERS, begins)]
+    assert grown == whole(name, [*asked, reply, *ANSWERS], generate=True)
+    assert codec.text(sampled) == "one"
+    assert begins not in codec.reply("a <|observation|> of mine")
 
 
 @pytest.mark.parametrize("name", [name for name in GROW if name not in TOOLS])
