@@ -16,6 +16,8 @@ from llmgym.types import Message, Role, as_text
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_TOOL = Message("tool", ".", name="tool", call_id="call00001")  # nine letters and digits, as Mistral wants them
+
 
 class ChatTemplate:
     """A tokenizer's chat template.
@@ -49,7 +51,7 @@ class ChatTemplate:
         self.end_token = self._find_end()
         """The token with which it ends a reply, special or not; None if it does so with plain text."""
         self.control.include(stop_token_ids, self.end_token)
-        self.end_before_tools = self._first_token(self.bridge([Message("tool", ".", "tool", "call00001")]))
+        self.end_before_tools = self._first_token(self.bridge([_TOOL]))
         """The token that ends a reply which a tool answers; another one where turns end with what begins the next."""
         self._turn_tokens = self._find_turn_tokens(stop_token_ids)
         self.rewrites = find_rewrites(self)
@@ -98,8 +100,9 @@ class ChatTemplate:
     def _shows(self, roles: tuple[Role, ...]) -> bool:
         """Whether messages of such roles are all shown."""
         if roles not in self._takes:
+            names = [_named(_TOOL, str) if role == "tool" else {} for role in roles]
             try:
-                text = self._renderer.render(roles, marks(roles))
+                text = self._renderer.render(roles, marks(roles), names=names)
             except ModelError:
                 text = ""
             self._takes[roles] = all(said in text for said in marks(roles))
