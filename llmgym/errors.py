@@ -42,6 +42,10 @@ class StaleCompletionError(EngineError):
     """An engine returned a reply that other weights sampled than those it was last given."""
 
 
+class AlgorithmError(LLMGymError, TypeError):
+    """An algorithm of one's own, or the batch that it makes, lacks something that training expects of it."""
+
+
 class DataError(LLMGymError, ValueError):
     """A file holds something else than expected, or a later version of it."""
 

@@ -155,7 +155,7 @@ def test_every_agent_has_a_configuration_to_start_from() -> None:
 
 
 def test_a_model_may_be_given_as_a_path(tmp_path: Path) -> None:
-    assert GRPO(model=tmp_path).config.model.name == str(tmp_path)
+    assert GRPO(env="AIOpsTriage", model=tmp_path).config.model.name == str(tmp_path)
 
 
 def test_adapters_learn_ten_times_as_fast_unless_told() -> None:

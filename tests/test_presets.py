@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from llmgym.agents import DPO, GRPO, PPO, SFT
+from llmgym.agents import DPO, GRPO, PPO, SFT, RewardModel
 from llmgym.config.presets import preset_of
 from llmgym.demo import TINY_PATH
 from llmgym.errors import ConfigError
@@ -26,10 +26,18 @@ def test_what_is_given_counts_for_more_than_a_preset() -> None:
     assert GRPO().keeps_reference
 
 
-def test_a_model_of_ones_own_needs_an_environment_to_be_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("agent", [DPO, SFT, RewardModel])
+def test_a_run_on_data_has_a_presets_environment_only_if_that_takes_part(agent: type[Agent]) -> None:
+    assert agent(data="mine.parquet").config.environment.env is None
+    assert agent(data="mine.parquet", env="AIOpsTriage").config.environment.env == "AIOpsTriage"
+    assert agent().config.environment.env == "llmgym/AIOpsTriage-v0"
+    assert DPO(data="mine.parquet", eval_episodes=2).config.environment.env == "llmgym/AIOpsTriage-v0"
+
+
+@pytest.mark.parametrize("agent", [GRPO, DPO, SFT, RewardModel])
+def test_a_model_of_ones_own_is_asked_at_once_which_environment_it_shall_play(agent: type[Agent]) -> None:
     with pytest.raises(ConfigError, match="env: expected an environment"):
-        GRPO(model=str(TINY_PATH), output_dir=tmp_path).train(steps=1)
-    assert not list(tmp_path.iterdir())
+        agent(model="nowhere/at/all")
 
 
 def test_a_directory_has_no_preset() -> None:

@@ -7,7 +7,8 @@ import gymnasium
 import pytest
 
 import llmgym
-from llmgym.errors import UnknownNameError
+from llmgym.agents import GRPO
+from llmgym.errors import ConfigError, UnknownNameError
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,15 @@ def test_short_names_stand_for_the_full_id(name: str) -> None:
 def test_an_unknown_name_names_the_nearest(name: str) -> None:
     with pytest.raises(UnknownNameError, match=r"Did you mean '.*AIOpsTriage"):
         llmgym.resolve_env(name)
+
+
+@pytest.mark.parametrize("given", [llmgym.TextEnv, llmgym.TextEnv()])
+def test_an_environment_that_is_given_itself_is_told_how_to_get_an_id(given: object) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^env: expected the id of .*@llmgym.register_env\(.*, got <.*TextEnv"
+    ) as error:
+        GRPO(env=given)
+    assert "\n" not in str(error.value)
 
 
 def test_a_missing_module_is_named() -> None:

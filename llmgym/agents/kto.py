@@ -83,7 +83,6 @@ class KTO(OfflineAgent):
 
     def complete(self, batch: TensorDict, learner: learn.Learner) -> None:
         """Measure z_0, once for the whole optimiser batch, however it is cut."""
-        assert learner.reference is not None
         log_ratio = learner.reference.log_ratios(batch.pop("mismatched").data)  # [M]
         batch["reference_point"] = learn.reference_point(log_ratio).expand(len(batch))
 

@@ -26,7 +26,7 @@ class Preset:
 
     def options_of(self, algorithm: str) -> dict[str, Any]:
         """Return the options that suit it with an algorithm."""
-        return {"env": self.env, **self.options, **self.algorithms.get(algorithm, {})}
+        return {**self.options, **self.algorithms.get(algorithm, {})}
 
 
 _FILES: dict[str, Path] = {}

@@ -36,10 +36,20 @@ class Environment(Config):
 
     env: str | None = None
     """Environment: a registered id, with or without its version, or `package.module:Id`. None: the environment that
-    the model was made for, if the model ships with llmgym."""
+    the model was made for, if the model ships with llmgym and one is needed."""
 
     env_kwargs: Kwargs = Field(default_factory=dict)
     """Arguments of the environment, such as `difficulty=2 language=zh`."""
+
+    @field_validator("env", mode="before")
+    @classmethod
+    def _by_its_id(cls, env: object) -> object:
+        if not isinstance(env, str | None):
+            raise ValueError(
+                "expected the id of a registered environment: decorate its class with "
+                "@llmgym.register_env('MyEnv-v0') and give 'MyEnv-v0'"
+            )
+        return env
 
     @property
     def required(self) -> str:
@@ -298,6 +308,11 @@ class LearningConfig(Config):
     learner: Learner = Learner()
 
     @property
+    def needs_env(self) -> bool:
+        """Whether an environment takes part in training or in evaluation."""
+        return True
+
+    @property
     def learning_rate(self) -> float:
         """The learning rate: the given one, or else the algorithm's default."""
         if self.learner.learning_rate is not None:
@@ -383,6 +398,11 @@ class RewardConfig(LearningConfig):
     held_out: Annotated[int, Field(ge=0)] = 200
     """Preferences kept out of training, to evaluate the reward model on before and after it; 0 for none."""
 
+    @property
+    def needs_env(self) -> bool:
+        """Whether an environment takes part: its expert plays the examples where no data is given."""
+        return self.data.path is None
+
 
 class OfflineConfig(AgentConfig):
     """The sections of algorithms that learn from data."""
@@ -393,3 +413,8 @@ class OfflineConfig(AgentConfig):
     def held_out_episodes(self) -> int:
         """The number of held-out episodes: by default none with `data`, which may belong to no environment."""
         return 0 if self.data.path is not None and self.evaluation.episodes is None else super().held_out_episodes
+
+    @property
+    def needs_env(self) -> bool:
+        """Whether an environment takes part: its expert plays the examples, or the policy plays to be evaluated."""
+        return self.data.path is None or self.held_out_episodes > 0

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from tensordict import TensorDict
 
-from llmgym.errors import TrainingError
+from llmgym.errors import AlgorithmError, TrainingError
 from llmgym.files import whole_or_absent
 from llmgym.learn.batch import default_micro_batch_tokens, micro_batches
 from llmgym.learn.kl import AdaptiveKL, FixedKL
@@ -58,8 +58,7 @@ class Learner:
         self.max_grad_norm = max_grad_norm
         rates = {"": learning_rate, **(learning_rates or {})}
         self.kl = kl
-        self.reference: Reference | None = None
-        """The policy as `keep_reference` found it."""
+        self._reference: Reference | None = None
         self._masters = Masters()
         self._named: dict[str, torch.nn.Parameter] = {}  # what the optimiser steps, by the names of the loss
         self._parts: dict[str, list[torch.nn.Parameter]] = {part: [] for part in rates}
@@ -79,8 +78,21 @@ class Learner:
 
     def keep_reference(self, policy: Policy) -> None:
         """Keep a policy as it is now as the reference, unless there is one already."""
-        if self.reference is None:
-            self.reference = Reference(policy, self.micro_batch_tokens)
+        if self._reference is None:
+            self._reference = Reference(policy, self.micro_batch_tokens)
+
+    @property
+    def reference(self) -> Reference:
+        """The policy as it was when `keep_reference` was called.
+
+        Raises:
+            AlgorithmError: None is kept.
+        """
+        if self._reference is None:
+            raise AlgorithmError(
+                "No reference is kept: expected an algorithm that reads one to say so, with needs_reference = True."
+            )
+        return self._reference
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that the next steps depend on: parameters, those of a critic too, optimiser, schedule, reference.
@@ -91,7 +103,7 @@ class Learner:
             "parameters": {name: parameter.detach() for name, parameter in self._named.items()},
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
-            "reference": None if self.reference is None else self.reference.weights,
+            "reference": None if self._reference is None else self._reference.weights,
             "kl_coefficient": None if self.kl is None else self.kl.coefficient,
             "updates": self._updates,
             "skipped_in_a_row": self._skipped_in_a_row,
@@ -106,13 +118,13 @@ class Learner:
         if state["parameters"].keys() != self._named.keys():
             differ = sorted(state["parameters"].keys() ^ self._named.keys())
             raise TrainingError(f"Expected the state of a learner of the same parameters, got others: {differ[:3]}.")
-        if (state["reference"] is None) != (self.reference is None):
+        if (state["reference"] is None) != (self._reference is None):
             raise TrainingError("Expected the state of a learner with a reference where this one has one.")
         with torch.no_grad():
             for name, parameter in self._named.items():
                 parameter.copy_(state["parameters"][name])
-            if self.reference is not None:
-                for weight, value in zip(self.reference.weights, state["reference"], strict=True):
+            if self._reference is not None:
+                for weight, value in zip(self._reference.weights, state["reference"], strict=True):
                     weight.copy_(value)
         self._masters.round()
         self.optimiser.load_state_dict(state["optimiser"])
@@ -136,8 +148,15 @@ class Learner:
             if the loss or the gradient was not finite and the weights were left as they are.
 
         Raises:
-            TrainingError: That happened several times in a row.
+            AlgorithmError: The batch lacks something that the loss reads.
+            TrainingError: The loss or the gradient was not finite several times in a row.
         """
+        for key in self.loss.reads:
+            if key not in batch:
+                raise AlgorithmError(
+                    f"{type(self.loss).__name__} reads {key!r}: expected it in the batch from `prepare` or `complete` "
+                    f"(ref_log_probs where `needs_reference` is True), got {', '.join(map(str, batch.keys()))}."
+                )
         self._updates += 1
         log_probs = torch.zeros_like(batch["mask"], dtype=torch.float32).masked_fill(batch["mask"], math.nan)
         whole = batch.copy().set("weight", self.loss.weights(batch))

@@ -50,7 +50,8 @@ def draw_learning_curve(
         if any(name in m for m in metrics):
             bottom.plot(steps, [m.get(name, math.nan) for m in metrics], color=colour, label=label)
     bottom.set(xlabel="step", ylabel="nats", ylim=(0, None))
-    bottom.legend(loc="center left", frameon=False, ncols=2)
+    if bottom.get_legend_handles_labels()[0]:
+        bottom.legend(loc="center left", frameon=False, ncols=2)
     for axes in (top, bottom):
         axes.grid(alpha=0.2)
         axes.spines[["top", "right"]].set_visible(False)

@@ -52,7 +52,8 @@ class ChatCodec:
             )
         self.end_token = int(end)
         """The token that a reply ends with."""
-        self.stop_token_ids = tuple(sorted({*stop_token_ids, self.end_token} | ({eos} - {None})))
+        ends = {*stop_token_ids, self.end_token, eos, self.template.end_before_tools} - {None}
+        self.stop_token_ids = tuple(sorted(ends))
         """The tokens that end a reply: the end of sequence, the model's own, and what the template puts after it."""
         self._anchor = self._encode("a")
         self._anchor_text = self._decode(self._anchor)

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, Undefined
 
 from llmgym.errors import ModelError
 from llmgym.rollout.run_time import run_time
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _MARK = "\N{OBJECT REPLACEMENT CHARACTER}"
 _SPLIT = re.compile(f"{_MARK}(\\d){_MARK}")
+_OF_TOOLS = {"name": "name", "tool_call_id": "call_id"}  # what a tool's message may lack: for templates, and for users
 
 
 class Renderer:
@@ -50,7 +51,7 @@ class Renderer:
             names: What else the template is told of each message, such as the ``name`` of a tool.
         """
         chat = [
-            {"role": role, "content": content, **name}
+            (_ToolMessage if role == "tool" else dict)(role=role, content=content, **name)
             for role, content, name in zip(roles, said, names or [{}] * len(roles), strict=True)
         ]
         try:
@@ -88,6 +89,26 @@ class Renderer:
             return str(self.tokenizer.get_chat_template())
         except Exception as error:  # several templates, none of them the default
             raise ModelError(f"The tokenizer of {self.name!r} has no chat template that fits: {error}") from error
+
+
+class _ToolMessage(dict[str, str]):
+    """A tool's message, which refuses to show what it lacks; a template may still ask whether it is there."""
+
+    def __missing__(self, key: str) -> Undefined:
+        if key not in _OF_TOOLS:
+            raise KeyError(key)
+        expected = f"expected Message('tool', ..., {_OF_TOOLS[key]}='...'), got one without"
+        return _Lacking(hint=f"it shows the {key} of a tool's message: {expected}")
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self[key] if default is None and key in _OF_TOOLS else super().get(key, default)
+
+
+class _Lacking(Undefined):
+    """What a message lacks; as a text it is an error."""
+
+    def __str__(self) -> str:
+        self._fail_with_undefined_error()
 
 
 def mark(i: int) -> str:

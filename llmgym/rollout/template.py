@@ -16,6 +16,8 @@ from llmgym.types import Message, Role, as_text
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_TOOL = Message("tool", ".", name="tool", call_id="call00001")  # nine letters and digits, as Mistral wants them
+
 
 class ChatTemplate:
     """A tokenizer's chat template.
@@ -26,7 +28,8 @@ class ChatTemplate:
 
     Args:
         tokenizer: Its owner. If the template refuses a system message or does not show it, its
-            text goes before the first user message; if it does not show a tool's message, the user says it.
+            text goes before the first user message. If it refuses what users and tools say one after
+            another, or does not show it, the user says all of it in one message.
         stop_token_ids: Tokens that end a reply, besides those that the template shows.
 
     Raises:
@@ -42,11 +45,14 @@ class ChatTemplate:
         self.control = ControlTokens(tokenizer, self._renderer.source)
         self._turn_tokens: Collection[int] = self.control.ids
         self._template_counts: dict[tuple[tuple[Role, ...], bool, tuple[frozenset[str], ...]], Counter[int]] = {}
+        self._takes: dict[tuple[Role, ...], bool] = {}
         self._takes_system = self._shows_system()
         self._check_replies()
         self.end_token = self._find_end()
         """The token with which it ends a reply, special or not; None if it does so with plain text."""
         self.control.include(stop_token_ids, self.end_token)
+        self.end_before_tools = self._first_token(self.bridge([_TOOL]))
+        """The token that ends a reply which a tool answers; another one where turns end with what begins the next."""
         self._turn_tokens = self._find_turn_tokens(stop_token_ids)
         self.rewrites = find_rewrites(self)
         """What it does to earlier messages, in words; empty if a conversation only ever grows."""
@@ -55,8 +61,7 @@ class ChatTemplate:
         """Return a conversation as text, up to where the next reply begins if `generate`."""
         if messages[0].role == "system" and not self._takes_system:
             messages = self._told_by_the_user(messages)
-        if any(message.role == "tool" for message in messages) and not self._takes_tools:
-            messages = _said_by_the_user(messages)
+        messages = self._as_it_takes_them(messages)
         roles = tuple(message.role for message in messages)
         said = [self.harmless(message.content, message.role) for message in messages]
         names = [_named(message, self.harmless) for message in messages]
@@ -81,6 +86,27 @@ class ChatTemplate:
             )
         others[user] = Message("user", f"{system.content}\n\n{others[user].content}")
         return others
+
+    def _as_it_takes_them(self, messages: Sequence[Message]) -> list[Message]:
+        """Let the user say in one message what users and tools say between replies, where it is not shown as it is."""
+        found: list[Message] = []
+        for asking, run in itertools.groupby(messages, key=lambda message: message.role in ("user", "tool")):
+            said = list(run)
+            before: tuple[Role, ...] = ("user", "assistant") if any(one.role == "assistant" for one in found) else ()
+            roles = (*before, *(message.role for message in said), "assistant", "user")  # a reply has to follow, too
+            found += said if not asking or self._shows(roles) else [Message("user", as_text(said))]
+        return found
+
+    def _shows(self, roles: tuple[Role, ...]) -> bool:
+        """Whether messages of such roles are all shown."""
+        if roles not in self._takes:
+            names = [_named(_TOOL, str) if role == "tool" else {} for role in roles]
+            try:
+                text = self._renderer.render(roles, marks(roles), names=names)
+            except ModelError:
+                text = ""
+            self._takes[roles] = all(said in text for said in marks(roles))
+        return self._takes[roles]
 
     def harmless(self, content: str, role: Role = "user") -> str:
         """Break up the control tokens spelled out in a message: in a reply only those that end or begin a turn."""
@@ -204,23 +230,9 @@ class ChatTemplate:
             return None
         return shown[len(self.opening) : len(shown) - len(after)]
 
-    @cached_property
-    def _takes_tools(self) -> bool:
-        """Whether the template shows messages of tools; otherwise what they say is said by the user."""
-        roles: tuple[Role, ...] = ("user", "assistant", "tool", "tool")
-        try:
-            text = self._renderer.render(roles, marks(roles))
-        except ModelError:
-            return False
-        return mark(2) in text and mark(3) in text
-
     def _shows_system(self) -> bool:
         """Whether a system message is shown, also in a conversation of several turns."""
-        chats: list[tuple[Role, ...]] = [("system", "user"), ("system", "user", "assistant", "user")]
-        try:
-            return all(mark(0) in self._renderer.render(roles, marks(roles)) for roles in chats)
-        except ModelError:
-            return False
+        return self._shows(("system", "user")) and self._shows(("system", "user", "assistant", "user"))
 
     def _check_replies(self) -> None:
         """Refuse a template that hides replies, shows them as somebody else's, or does not open the next one."""
@@ -248,9 +260,12 @@ class ChatTemplate:
         """Return the added token that follows a reply, last in the conversation or not; None for plain text."""
         if ends := self.control.find_added(self._around_last_reply[1]):
             return ends[0].token
-        after = self._renderer.pieces(("user", "assistant", "user"))[0][2]
-        ends = self.control.find_added(after)
-        return ends[0].token if ends and not after[: ends[0].start].strip() else None
+        return self._first_token(self._renderer.pieces(("user", "assistant", "user"))[0][2])
+
+    def _first_token(self, text: str) -> int | None:
+        """Return the added token that a text begins with, if it does."""
+        found = self.control.find_added(text)
+        return found[0].token if found and not text[: found[0].start].strip() else None
 
     def _find_turn_tokens(self, stop_token_ids: Iterable[int]) -> set[int]:
         """Return the control tokens that end a turn or begin one.
@@ -274,17 +289,7 @@ class ChatTemplate:
         if before.startswith(self.opening):
             tokens -= {spelling.token for spelling in self.control.find(before.removeprefix(self.opening))}
         named = {self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
-        return self.control.ids & (tokens | named | {*stop_token_ids, self.end_token})
-
-
-def _said_by_the_user(messages: Sequence[Message]) -> list[Message]:
-    """Let the user say what tools said, together with what the user says before and after that."""
-    found: list[Message] = []
-    for others, run in itertools.groupby(messages, key=lambda message: message.role in ("user", "tool")):
-        said = list(run)
-        tools = others and any(message.role == "tool" for message in said)
-        found += [Message("user", as_text(said))] if tools else said
-    return found
+        return self.control.ids & (tokens | named | {*stop_token_ids, self.end_token, self.end_before_tools})
 
 
 def _named(message: Message, harmless: Callable[[str], str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from llmgym.scorers.asking import AnyScorer, ask, judges_alone
 from llmgym.scorers.names import (
+    find_scorer,
     register_pairwise_scorer,
     register_scorer,
     register_scorer_class,
@@ -20,6 +21,7 @@ __all__ = [
     "Scorer",
     "as_score",
     "ask",
+    "find_scorer",
     "judges_alone",
     "register_pairwise_scorer",
     "register_scorer",

@@ -1,5 +1,6 @@
 """How scorers get their names, and how a name on the command line finds them."""
 
+import functools
 import importlib
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -61,6 +62,13 @@ def _made(scorer: object) -> AnyScorer:
     return made
 
 
+def _made_of(entry_point: str, argument: str) -> AnyScorer:
+    """Return what a class makes of a string."""
+    module, _, cls = entry_point.partition(":")
+    made: AnyScorer = getattr(importlib.import_module(module), cls)(argument)
+    return made
+
+
 def register_scorer_class(name: str, entry_point: str) -> None:
     """Register a scorer that is made from a string: ``"name:string"`` calls `entry_point` with it.
 
@@ -72,29 +80,37 @@ def register_scorer_class(name: str, entry_point: str) -> None:
 
 
 def resolve_scorer(scorer: AnyScorer | ScoreFunction | str) -> AnyScorer:
-    """Return a scorer, given a scorer, a function of an episode, or a name.
+    """Find a scorer and make it; see `find_scorer`."""
+    return find_scorer(scorer)()
+
+
+def find_scorer(scorer: AnyScorer | ScoreFunction | str) -> Callable[[], AnyScorer]:
+    """Find a scorer: one that is one already, a function of an episode, or what a name stands for.
 
     Args:
         scorer: A function scores an episode, unless it is registered as one that compares
             two. Names are those of registered scorers, ``"module:name"`` to import the module
             first, and ``"class:argument"`` such as ``"reward_model:PATH"``.
 
+    Returns:
+        What makes it, for it may be a model that has to be loaded.
+
     Raises:
         UnknownNameError: No scorer of that name is registered.
         ConfigError: It is something else.
     """
     if isinstance(scorer, AnyScorer):  # a class with such a method, too
-        return _made(scorer)
+        made = _made(scorer)
+        return lambda: made
     if callable(scorer) and not isinstance(scorer, type):
         registered = (one for one in _SCORERS.values() if getattr(one, "function", None) is scorer)
-        return next(registered, None) or FunctionScorer(scorer)
+        found = next(registered, None) or FunctionScorer(scorer)
+        return lambda: found
     if not isinstance(scorer, str):
         raise ConfigError(f"scorer: expected a scorer, a function or a name, got {scorer!r:.80}")
     kind, _, argument = scorer.partition(":")
     if argument and kind in _CLASSES:
-        module, _, cls = _CLASSES[kind].partition(":")
-        made: AnyScorer = getattr(importlib.import_module(module), cls)(argument)
-        return made
+        return functools.partial(_made_of, _CLASSES[kind], argument)
     module, _, name = scorer.rpartition(":")
     if module:
         import_user_module(module, scorer)
@@ -104,4 +120,4 @@ def resolve_scorer(scorer: AnyScorer | ScoreFunction | str) -> AnyScorer:
             f"No scorer is registered as {name!r}.{did_you_mean(name, _SCORERS)} Registered: {known}. "
             "One of a module of yours is 'my_module:name'."
         )
-    return _SCORERS[name]
+    return lambda: _SCORERS[name]

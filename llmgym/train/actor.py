@@ -6,10 +6,8 @@ import inspect
 from pathlib import Path
 
 import torch
-import transformers
 from tensordict import TensorDict
 
-from llmgym.config.presets import directory_of
 from llmgym.config.sections import AgentConfig
 from llmgym.engines.base import Engine, taking_weights
 from llmgym.engines.make import engine_kind, make_engine
@@ -22,16 +20,14 @@ from llmgym.learn.needs import Needs, some_tokens, training_needs
 from llmgym.learn.policy import Policy
 from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
 from llmgym.models.context import context_notice, longest_context
-from llmgym.models.lora import add_adapters, merged_weights, plain_copy
-from llmgym.models.threads import use_available_processors
+from llmgym.models.lora import merged_weights, plain_copy
 from llmgym.registry import load_env_creator, make_env, resolve_env
 from llmgym.report.console import notify
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector
-from llmgym.rollout.run_time import set_run_time
 from llmgym.rollout.transcript import Scribe
 from llmgym.scorers import AnyScorer, judges_alone
-from llmgym.train.hardware import device_of, dtype_of
+from llmgym.train.setting import put, source_of
 
 
 class Actor:
@@ -44,16 +40,10 @@ class Actor:
     """
 
     def __init__(self, config: AgentConfig, *, keeps_reference: bool, plays: bool) -> None:
-        transformers.utils.logging.disable_progress_bar()
-        use_available_processors()
         self.config, self._keeps_reference, self._plays = config, keeps_reference, plays
-        self._model_path = directory_of(config.model.name)
-        device = device_of(config.model.device)
-        self.model, self.tokenizer = load_causal_lm(self._model_path, dtype_of(config.model.dtype, device))
-        self.model.to(device)
-        if config.model.lora_rank:
-            add_adapters(self.model, config.model.lora_rank, config.model.lora_alpha, config.run.seed)
-        set_run_time(config.model.date)
+        self._model_path, dtype = source_of(config)
+        self.model, self.tokenizer = load_causal_lm(self._model_path, dtype)
+        put(self.model, config)
         self.codec = ChatCodec(self.tokenizer, stop_token_ids_of(self.model), config.conversation.history)
         context = config.conversation.context_length
         asked = None if context == config.default_of("context_length") else context
@@ -62,15 +52,6 @@ class Actor:
                 notify(notice)
         temperature, checkpointing = config.sampling.temperature, config.policy.gradient_checkpointing
         self.policy = Policy(self.model, temperature, gradient_checkpointing=checkpointing)
-
-    @property
-    def env_id(self) -> str:
-        """The id of the environment that it plays.
-
-        Raises:
-            ConfigError: None is given.
-        """
-        return resolve_env(self.config.environment.required)
 
     @property
     def context_length(self) -> int:
@@ -99,10 +80,10 @@ class Actor:
 
     def make_envs(self, count: int, *, split: str | None = None) -> TextVectorEnv:
         """Make environments; of a split, if they have splits."""
-        options = dict(self.config.environment.env_kwargs)
-        if split is not None and _takes_split(self.env_id):
+        env_id, options = resolve_env(self.config.environment.required), dict(self.config.environment.env_kwargs)
+        if split is not None and _takes_split(env_id):
             options["split"] = split
-        return TextVectorEnv([lambda: make_env(self.env_id, **options)] * count)
+        return TextVectorEnv([lambda: make_env(env_id, **options)] * count)
 
     def make_player(self, envs: TextVectorEnv, scorer: AnyScorer | None) -> Collector:
         """Return what plays environments with the policy."""
@@ -174,8 +155,6 @@ class HeldOutEpisodes:
     def __init__(self, actor: Actor, scorer: AnyScorer | None = None) -> None:
         self._actor, self._scorer = actor, judges_alone(scorer)
         self.size = actor.config.held_out_episodes
-        if self.size:
-            _ = actor.env_id  # refused at once if there is none
 
     def evaluate(self) -> Evaluation:
         """Play all of them."""

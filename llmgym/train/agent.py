@@ -101,6 +101,7 @@ def run_command(agent_class: type[Agent], arguments: Sequence[str] | None = None
     """
     prog = prog or f"python -m llmgym.agents.{agent_class.name}"
     try:
+        agent_class.check_class()
         config = parse_command_line(agent_class.config_class, arguments, prog)
         if config is not None:
             with contextlib.closing(agent_class(**config.flat())) as agent:

@@ -4,15 +4,17 @@ from __future__ import annotations  # torch is not imported here: `--help` of an
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from llmgym import learn
 from llmgym.config.presets import preset_of
 from llmgym.config.sections import LearningConfig, OnlineConfig
-from llmgym.errors import ConfigError
+from llmgym.errors import AlgorithmError, ConfigError
 from llmgym.learn.signal import differ
+from llmgym.registry import resolve_env
 from llmgym.rollout.trajectory import Trajectory
-from llmgym.scorers import AnyScorer, ScoreFunction, resolve_scorer
+from llmgym.scorers import AnyScorer, ScoreFunction, find_scorer
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
@@ -27,8 +29,13 @@ class Algorithm(ABC):
         env: See the configuration, which names every option.
         options: The other options.
 
+    Attributes:
+        env_id: The environment that takes part, if any.
+
     Raises:
-        ConfigError: An option is unknown or not allowed.
+        AlgorithmError: The class lacks something; see `check_class`.
+        ConfigError: An option is unknown or not allowed, or an environment is needed and none is given.
+        UnknownNameError: No such environment is registered.
     """
 
     name: ClassVar[str]
@@ -36,12 +43,33 @@ class Algorithm(ABC):
     config: LearningConfig
 
     def __init__(self, env: str | None = None, **options: Any) -> None:
+        self.check_class()
         config = self.config_class.of({"env": env, **options})
         preset = preset_of(config.model.name)
         suitable = {} if preset is None else preset.options_of(self.name)
+        if preset is not None and config.needs_env:
+            suitable["env"] = preset.env
         default = self.config_class().flat()
         left_open = (name for name, value in config.flat().items() if name in suitable and value == default[name])
         self.config = config.with_options(**{name: suitable[name] for name in left_open})
+        environment = self.config.environment
+        given = environment.required if config.needs_env else environment.env
+        self.env_id = None if given is None else resolve_env(given)
+
+    @classmethod
+    def check_class(cls) -> None:
+        """Refuse a class that does not say what every algorithm says of itself.
+
+        Raises:
+            AlgorithmError: It lacks its name, its configuration or a method.
+        """
+        missing = [name for name in ("name", "config_class") if not hasattr(cls, name)]
+        missing += sorted(cls.__abstractmethods__)
+        if missing:
+            raise AlgorithmError(
+                f"{cls.__name__} lacks {', '.join(missing)}: expected a class with a name, such as name = 'mine', a "
+                "configuration, such as config_class = OnlineConfig, and every method that its base leaves open."
+            )
 
     @abstractmethod
     def loss(self, model: Any) -> learn.LanguageModelLoss:
@@ -95,7 +123,8 @@ class OnlineAlgorithm(Algorithm):
         options: The other options.
 
     Raises:
-        ConfigError: An option is unknown or not allowed.
+        ConfigError: An option is unknown or not allowed, or no environment is given.
+        UnknownNameError: No such environment or scorer is registered.
     """
 
     config: OnlineConfig
@@ -110,8 +139,7 @@ class OnlineAlgorithm(Algorithm):
     ) -> None:
         name = scorer if isinstance(scorer, str | None) else getattr(scorer, "__name__", type(scorer).__name__)
         super().__init__(env, scorer=name, **options)
-        self._given = scorer
-        self._scorer: AnyScorer | None = None
+        self._make_scorer = None if scorer is None else find_scorer(scorer)
         if self.config.updates.reference_every and not (self.needs_reference or self.measures_kl):
             raise ConfigError(
                 "reference_every: expected a reference that becomes the current policy, and nothing in this run reads "
@@ -131,12 +159,10 @@ class OnlineAlgorithm(Algorithm):
         scores = [trajectory.score for trajectory in siblings if trajectory.score is not None]
         return differ(scores) if self.compares_siblings else bool(scores)
 
-    @property
+    @cached_property
     def scorer(self) -> AnyScorer | None:
-        """The scorer that replaces the environment's own, found on first use because it may be a model."""
-        if self._scorer is None and self._given is not None:
-            self._scorer = resolve_scorer(self._given)
-        return self._scorer
+        """The scorer that replaces the environment's own, made on first use because it may be a model."""
+        return None if self._make_scorer is None else self._make_scorer()
 
     @property
     def keeps_reference(self) -> bool:
@@ -164,10 +190,13 @@ class OfflineAlgorithm(Algorithm):
         """
 
     @abstractmethod
-    def prepare(self, examples: Sequence[Any], writer: Any) -> TensorDict:
+    def prepare(self, examples: Sequence[Any], writer: Any) -> TensorDict | None:
         """Turn some examples into a batch that the loss reads.
 
         Args:
             examples: Some of what `examples` returned.
             writer: Turns them into tokens: a `Scribe`, or the `RewardModel` that is trained.
+
+        Returns:
+            The batch, or None if there is nothing to learn from.
         """

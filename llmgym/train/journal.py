@@ -8,7 +8,7 @@ from typing import Protocol
 from rich.console import Console
 
 from llmgym.evaluate import Evaluation
-from llmgym.report.console import Progress, print_evaluations
+from llmgym.report.console import Progress, notify, print_evaluations
 from llmgym.report.curve import draw_learning_curve
 from llmgym.report.run_directory import RunDirectory
 from llmgym.rollout.trajectory import Trajectory
@@ -121,6 +121,16 @@ class ConsoleReport:
         """Print nothing yet: `close` prints all evaluations."""
 
     def close(self, metrics: Sequence[Metrics], evaluations: Mapping[str, Evaluation]) -> None:
-        """Print all evaluations."""
+        """Print all evaluations, and whether there was nothing to learn from."""
         if evaluations:
             print_evaluations(self._console, evaluations)
+        if metrics and not any(map(_has_gradient, metrics)):
+            notify(
+                f"Nothing was learnt: none of {len(metrics)} step{'s' * (len(metrics) > 1)} had a gradient. Either no "
+                "scores of a group differ (groups_without_signal in metrics.jsonl counts such groups), or the "
+                "algorithm makes no batch of them."
+            )
+
+
+def _has_gradient(metrics: Metrics) -> bool:
+    return any(name.startswith("grad_norm") and value != 0 for name, value in metrics.items())

@@ -10,10 +10,10 @@ from llmgym.config.sections import Data, OfflineConfig
 from llmgym.errors import DataError
 from llmgym.learn.learner import Learner
 from llmgym.learn.needs import Needs
-from llmgym.registry import resolve_env
 from llmgym.train.actor import Actor, HeldOutEpisodes
 from llmgym.train.algorithm import OfflineAlgorithm
 from llmgym.train.rows import conversations_of, tell_of_skipped, usable
+from llmgym.train.setting import set_up
 from llmgym.train.trainer import Experience, Trainer, make_learner
 
 
@@ -25,17 +25,17 @@ def offline_trainer(algorithm: OfflineAlgorithm) -> Trainer:
     """
     config = algorithm.config
     assert isinstance(config, OfflineConfig)
+    set_up(config)
     actor = Actor(config, keeps_reference=algorithm.needs_reference, plays=config.held_out_episodes > 0)
     examples = _examples(algorithm, config.data, actor)
     learner = make_learner(algorithm, algorithm.loss(actor.policy))
-    path, env = config.data.path, config.environment.env
+    path = config.data.path
     return Trainer(
         algorithm,
         actor,
         learner,
         OfflineSteps(algorithm, examples, config.data, actor.scribe, learner),
         HeldOutEpisodes(actor),
-        env_id=None if env is None else resolve_env(env),
         subject=path.stem if path is not None and not config.held_out_episodes else None,
         sample_every=config.evaluation.sample_every,
     )
@@ -70,10 +70,10 @@ class OfflineSteps:
 
     def learn(self, step: int, batch: TensorDict | None) -> dict[str, float]:
         """Complete a batch and take one optimiser step."""
-        assert batch is not None
+        if batch is None:
+            return {}
         batch = batch.to(self._device)
         if self.algorithm.needs_reference:
-            assert self.learner.reference is not None
             batch["ref_log_probs"] = self.learner.reference.log_probs(batch)
         found = self.algorithm.complete(batch, self.learner) or {}
         update = self.learner.update(batch)

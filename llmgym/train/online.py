@@ -22,7 +22,7 @@ from llmgym.learn.batch import split_by_group
 from llmgym.learn.engine_check import check_log_probs
 from llmgym.learn.learner import Learner
 from llmgym.learn.needs import Needs, seconds_of
-from llmgym.learn.reference import Reference, kl_from, log_probs_of
+from llmgym.learn.reference import kl_from, log_probs_of
 from llmgym.report.console import notify
 from llmgym.rollout.collector import Task
 from llmgym.rollout.demonstrate import demonstrate
@@ -30,6 +30,7 @@ from llmgym.rollout.trajectory import Trajectory
 from llmgym.rollout.transcript import transcribe
 from llmgym.train.actor import Actor, HeldOutEpisodes
 from llmgym.train.algorithm import OnlineAlgorithm
+from llmgym.train.setting import set_up
 from llmgym.train.trainer import Experience, Trainer, make_learner
 
 _LEAST_ROWS = 16  # that decode in about the time that fewer take
@@ -41,6 +42,8 @@ _MEASURED_GROUPS = 2  # groups per step on which a forward pass measures somethi
 def online_trainer(algorithm: OnlineAlgorithm) -> Trainer:
     """Put together a trainer of a policy on episodes that it plays."""
     config = algorithm.config
+    set_up(config)
+    scorer = algorithm.scorer  # it may be a model, and not load
     actor = Actor(config, keeps_reference=algorithm.keeps_reference, plays=True)
     learner = make_learner(algorithm, algorithm.loss(actor.policy))
     return Trainer(
@@ -48,8 +51,7 @@ def online_trainer(algorithm: OnlineAlgorithm) -> Trainer:
         actor,
         learner,
         OnlineSteps(algorithm, actor, learner),
-        HeldOutEpisodes(actor, algorithm.scorer),
-        env_id=actor.env_id,
+        HeldOutEpisodes(actor, scorer),
         sample_every=config.evaluation.sample_every,
     )
 
@@ -103,12 +105,13 @@ class OnlineSteps:
             learnt = self._update(step, batch.to(self.actor.model.device))
         every = self.config.updates.reference_every
         if every and step % every == 0:
-            self._reference.refresh()
+            self.learner.reference.refresh()
         return learnt
 
     def time_in_words(self, needs: Needs, steps: int) -> str:
-        """Say how long training takes if all replies are as long as they may be."""
-        config, rollout, turns = self.config, self.config.rollout, self.envs.turn_limit or 1
+        """Say how long training takes if all episodes and replies are as long as they may be."""
+        config, rollout, limit = self.config, self.config.rollout, self.envs.turn_limit
+        turns = limit or 1
         longest = config.sampling.max_tokens
         episodes = rollout.prompts_per_step * rollout.group_size
         sampled = longest * turns  # of an episode
@@ -120,7 +123,8 @@ class OnlineSteps:
         held_out = config.held_out_episodes
         judged = seconds_of(needs.forward * held_out * (prompt + sampled))
         return (
-            f". If every episode has {turns} turn{'s' * (turns > 1)} and every reply {longest} tokens, "
+            ("" if limit else ". The environment names no limit of turns (max_turns): 1 is assumed")
+            + f". If every episode has {turns} turn{'s' * (turns > 1)} and every reply {longest} tokens, "
             f"{seconds_of(step)} per step of {episodes} episodes, {seconds_of(step * steps)} for all {steps}"
             + (f", and {judged} each time that {held_out} held-out episodes are played" if held_out else "")
         )
@@ -203,17 +207,12 @@ class OnlineSteps:
 
     # Learning.
 
-    @property
-    def _reference(self) -> Reference:
-        assert self.learner.reference is not None, "an algorithm that reads a reference says so in `needs_reference`"
-        return self.learner.reference
-
     def _update(self, step: int, batch: TensorDict) -> dict[str, float]:
         """Complete a batch and take its optimiser steps; return what was measured."""
         config = self.config.updates
         off = self._correct(batch)
         if self.algorithm.needs_reference:
-            batch["ref_log_probs"] = self._reference.log_probs(batch)
+            batch["ref_log_probs"] = self.learner.reference.log_probs(batch)
         measured = self._measure(batch[: _rows_of_groups(batch, _MEASURED_GROUPS)])
         found = self.algorithm.complete(batch, self.learner) or {}
         order = np.random.default_rng([self.config.run.seed, step])
@@ -239,7 +238,7 @@ class OnlineSteps:
             return {}
         reference = batch.get("ref_log_probs")
         if reference is None:
-            reference = self._reference.log_probs(batch)
+            reference = self.learner.reference.log_probs(batch)
         return {"kl": kl_from(ours, reference, batch)}
 
     def _correct(self, batch: TensorDict) -> dict[str, float]:

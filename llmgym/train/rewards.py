@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import transformers
 
-from llmgym.config.presets import directory_of
 from llmgym.config.sections import RewardConfig
 from llmgym.data.preferences import Preference
 from llmgym.errors import ConfigError, DataError
@@ -16,14 +14,11 @@ from llmgym.learn.learner import Learner
 from llmgym.learn.needs import Needs, some_tokens, training_needs
 from llmgym.learn.packing import pack
 from llmgym.learn.reward_model import RewardModel
-from llmgym.models.lora import add_adapters, plain_copy
-from llmgym.models.threads import use_available_processors
-from llmgym.registry import resolve_env
-from llmgym.rollout.run_time import set_run_time
+from llmgym.models.lora import plain_copy
 from llmgym.train.algorithm import OfflineAlgorithm
-from llmgym.train.hardware import device_of, dtype_of
 from llmgym.train.offline import OfflineSteps
 from llmgym.train.rows import encode_pairs, tell_of_skipped, usable
+from llmgym.train.setting import put, set_up, source_of
 from llmgym.train.trainer import Trainer, make_learner
 
 
@@ -35,6 +30,7 @@ def reward_trainer(algorithm: OfflineAlgorithm) -> Trainer:
     """
     config = algorithm.config
     assert isinstance(config, RewardConfig)
+    set_up(config)
     student = RewardStudent(config)
     rewards = student.rewards
     skipped: list[str] | None = [] if config.data.skip_bad_rows else None
@@ -48,14 +44,13 @@ def reward_trainer(algorithm: OfflineAlgorithm) -> Trainer:
             f"got {len(held_out)}."
         )
     learner = make_learner(algorithm, algorithm.loss(rewards))
-    path, env = config.data.path, config.environment.env
+    path = config.data.path
     return Trainer(
         algorithm,
         student,
         learner,
         OfflineSteps(algorithm, examples, config.data, rewards, learner),
         HeldOutPairs(rewards, held_out),
-        env_id=None if env is None else resolve_env(env),
         subject=None if path is None else path.stem,
     )
 
@@ -68,17 +63,12 @@ class RewardStudent:
     """
 
     def __init__(self, config: RewardConfig) -> None:
-        transformers.utils.logging.disable_progress_bar()
-        use_available_processors()
         torch.manual_seed(config.run.seed)  # of the head's first weights
-        set_run_time(config.model.date)
-        device = device_of(config.model.device)
-        path = directory_of(config.model.name)
-        self.rewards = RewardModel.load(path, fresh_head=True, dtype=dtype_of(config.model.dtype, device))
-        self.model = self.rewards.model.to(device)
+        path, dtype = source_of(config)
+        self.rewards = RewardModel.load(path, fresh_head=True, dtype=dtype)
+        self.model = self.rewards.model
+        put(self.model, config)
         self._adapted = config.model.lora_rank > 0
-        if self._adapted:
-            add_adapters(self.model, config.model.lora_rank, config.model.lora_alpha, config.run.seed)
 
     def begin(self, learner: Learner) -> None:
         """Do nothing: a reward model has no reference."""

@@ -144,7 +144,6 @@ class Trainer:
         learner: What takes optimiser steps.
         steps: What a step learns from, and how.
         judge: What evaluates.
-        env_id: The environment that it is about, if any.
         subject: What the run is called after, besides the algorithm; None for its environment.
         sample_every: Steps between two conversations that are printed; 0 for none.
 
@@ -160,13 +159,12 @@ class Trainer:
         steps: Steps,
         judge: Judge,
         *,
-        env_id: str | None,
         subject: str | None = None,
         sample_every: int = 0,
     ) -> None:
         self.algorithm, self.student, self.learner, self.steps, self.judge = algorithm, student, learner, steps, judge
-        self.env_id, self.sample_every = env_id, sample_every
-        self.label = f"{algorithm.name}-{subject or str(env_id).rpartition('/')[2]}"
+        self.sample_every = sample_every
+        self.label = f"{algorithm.name}-{subject or str(algorithm.env_id).rpartition('/')[2]}"
         self.steps_done = 0
 
     def train(self, steps: int) -> Result:
@@ -198,7 +196,7 @@ class Trainer:
         config = self.algorithm.config
         origin = Origin(
             self.algorithm.name,
-            self.env_id or self.label,
+            self.algorithm.env_id or self.label,
             config.model.name,
             self.steps_done,
             config.learning_rate,
@@ -229,7 +227,7 @@ class Trainer:
             **self.algorithm.settled,
         }
         facts = {
-            "env_id": self.env_id,
+            "env_id": self.algorithm.env_id,
             "seed": config.run.seed,
             "parameters": model.num_parameters(),
             "device": str(model.device),
@@ -245,12 +243,12 @@ class Trainer:
 
     def _announce(self, steps: int) -> None:
         """Say what is trained, from where it starts, and what it will take."""
-        config, model = self.algorithm.config, self.student.model
+        config, env_id, model = self.algorithm.config, self.algorithm.env_id, self.student.model
         preset = preset_of(config.model.name)
-        if preset is not None and self.env_id not in (None, preset.env):
+        if preset is not None and env_id not in (None, preset.env):
             notify(
                 f"The model {config.model.name!r} was made for {preset.env} and can do nothing else, so do not expect "
-                f"it to learn {self.env_id}. Name a model of your own: a directory or a name on the Hugging Face hub."
+                f"it to learn {env_id}. Name a model of your own: a directory or a name on the Hugging Face hub."
             )
         if (origin := origin_of(config.model.name)) is not None:
             notify(_begins_anew(origin, config))

@@ -21,7 +21,7 @@ from llmgym.agents import GRPO
 from llmgym.agents.grpo import GRPOConfig, main
 from llmgym.data.trajectories import read_trajectories
 from llmgym.demo.tiny import CHATML
-from llmgym.errors import ConfigError
+from llmgym.errors import ConfigError, LLMGymError
 from llmgym.learn.checkpoint import Origin, origin_of
 from llmgym.train import Result
 
@@ -298,10 +298,22 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return message
 
 
-def test_an_unknown_environment_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    message = refusal(capsys, "--env", "AIOpTriage", "--output-dir", str(tmp_path))
-    assert "Did you mean 'AIOpsTriage'" in message
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"env": "AIOpTriage"}, "Did you mean 'AIOpsTriage'"),
+        ({"env": "AIOpsTriage", "scorer": "brief-tset"}, "Did you mean 'brief-test'"),
+        ({}, "env: expected an environment"),
+    ],
+)
+def test_names_that_stand_for_nothing_are_refused_before_a_model_is_looked_for(
+    options: dict[str, str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    llmgym.register_scorer("brief-test")(lambda episode: 1.0)
+    with pytest.raises(LLMGymError, match=message):
+        GRPO(model="nowhere/at/all", **options)
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    assert message in refusal(capsys, "--model", "nowhere/at/all", *words)
 
 
 def test_unknown_arguments_of_the_environment_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -327,19 +339,20 @@ def test_a_missing_gpu_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_model_directory_without_its_parts_is_refused(
     capsys: pytest.CaptureFixture[str], tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
-    assert "no such directory" in refusal(capsys, "--model", str(tmp_path / "nowhere"))
+    words = ["--env", "AIOpsTriage", "--model"]
+    assert "no such directory" in refusal(capsys, *words, str(tmp_path / "nowhere"))
     directory = tmp_path / "model"
     random_model("qwen2").save_pretrained(directory)
-    assert "expected a tokenizer" in refusal(capsys, "--model", str(directory))
+    assert "expected a tokenizer" in refusal(capsys, *words, str(directory))
     PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, eos_token="<|im_end|>").save_pretrained(
         directory
     )
-    assert "no chat template" in refusal(capsys, "--model", str(directory))
+    assert "no chat template" in refusal(capsys, *words, str(directory))
     tokenizer.save_pretrained(directory)
     (directory / "model.safetensors").unlink()
-    assert "safetensors" in refusal(capsys, "--model", str(directory))
+    assert "safetensors" in refusal(capsys, *words, str(directory))
     (directory / "model.safetensors").write_bytes(b"truncated")
-    assert "none that loads" in refusal(capsys, "--model", str(directory))
+    assert "none that loads" in refusal(capsys, *words, str(directory))
 
 
 def test_a_prompt_longer_than_the_context_is_refused(

@@ -62,6 +62,7 @@ def test_data_of_ones_own_is_judged_in_an_environment_only_if_asked(pairs: Path,
     assert run.before is None
     assert run.path.name.startswith("dpo-preferences-")
     assert "eval_episodes: 0" in (run.path / "config.yaml").read_text()
+    assert json.loads((run.path / "environment.json").read_text())["env_id"] is None
     judged = DPO(data=pairs, eval_episodes=2, **options).train(steps=1)
     assert judged.before is not None
     assert judged.path.name.startswith("dpo-AIOpsTriage-v0-")
@@ -265,7 +266,7 @@ def said(*contents: str, roles: tuple[str, ...] = ("user",)) -> list[dict[str, s
 def file_with_bad_rows(path: Path, columns: tuple[str, ...]) -> Path:
     """Eight rows: the fourth is refused by the template, the sixth does not end with the user, the last is too long."""
     prompts = [said(f"Question {i}?") for i in range(8)]
-    prompts[3] = said("first", "second", roles=("user", "user"))
+    prompts[3] = said("one", "two", "three", "four", roles=("user", "assistant", "assistant", "user"))
     prompts[5] = said("first", "second", roles=("user", "assistant"))
     prompts[7] = said("long" * 500)
     table: dict[str, Any] = {"prompt": prompts, **{name: ["Yes."] * 8 for name in columns}}

@@ -134,12 +134,18 @@ def test_adapters_learn_and_are_merged_into_what_is_saved(tmp_path: Path) -> Non
             r"more than the 10 preferences .*\(--held-out\), got 10",
         ),
         ({"data": Path("nowhere.parquet")}, DataError, "no such file"),
-        ({"model": "./nowhere"}, ModelError, "no such directory"),
+        ({"env": "AIOpsTriage", "model": "./nowhere"}, ModelError, "no such directory"),
     ],
 )
 def test_what_does_not_work_is_named(options: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         RewardModel(**{**SMALL, **options}).trainer  # noqa: B018  # it is made here
+
+
+def test_a_scorer_that_does_not_load_is_refused_before_the_model_is_looked_for() -> None:
+    agent = GRPO(env="AIOpsTriage", model="nowhere/at/all", scorer="reward_model:nowhere")
+    with pytest.raises(ModelError, match="reward_model:nowhere: no such directory"):
+        agent.trainer  # noqa: B018  # it is made here
 
 
 def test_the_command_prints_its_accuracy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from conftest import random_model
 from test_clipped_policy import real_batch
 from transformers import PreTrainedModel
 
-from llmgym.errors import TrainingError
+from llmgym.errors import AlgorithmError, TrainingError
 from llmgym.learn.critic import Critic
 from llmgym.learn.kl import AdaptiveKL
 from llmgym.learn.learner import Learner
@@ -40,7 +40,6 @@ def with_critic(model: PreTrainedModel) -> Learner:
 
 def steps(one: Learner, batch: Any, count: int) -> list[dict[str, float]]:
     """Take some, with what they need of the reference and a coefficient that is steered."""
-    assert one.reference is not None
     found = []
     for _ in range(count):
         given = batch.copy()
@@ -78,6 +77,11 @@ def test_the_state_of_another_learner_is_refused() -> None:
     again.keep_reference(again.loss.actor_network)
     with pytest.raises(TrainingError, match="with a reference where this one has one"):
         one.load_state_dict(again.state_dict())
+
+
+def test_a_reference_that_nobody_asked_to_keep_is_refused() -> None:
+    with pytest.raises(AlgorithmError, match=r"No reference is kept: expected .* needs_reference = True"):
+        _ = plain(random_model("qwen2")).reference
 
 
 def test_the_reference_is_that_of_the_beginning() -> None:

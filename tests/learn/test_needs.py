@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import pytest
 import torch
 from torch import nn
 
+import llmgym
 from llmgym.agents import GRPO, PPO
 from llmgym.learn.needs import GIB, Needs, _container_free, _machine_free, free_memory, training_needs
 
@@ -79,6 +81,27 @@ def test_what_does_not_fit_is_reported_before_training(
     agent.train(steps=1)
     assert "0.0 GiB are free" in (said := " ".join(capsys.readouterr().out.split()))
     assert "This may not fit" in said
+
+
+class Endless(llmgym.TextEnv):
+    """Says nothing of how many turns an episode has."""
+
+    def begin(self) -> str:
+        return "hello"
+
+    def score(self, episode: llmgym.Episode) -> float:
+        return 1.0
+
+
+def test_an_estimate_says_that_the_environment_names_no_limit_of_turns(tmp_path: Path) -> None:
+    llmgym.register_env("Endless-v0")(Endless)
+    try:
+        trainer = GRPO(env="Endless-v0", max_tokens=8, eval_episodes=0, output_dir=tmp_path).trainer
+    finally:
+        gymnasium.registry.pop("Endless-v0")
+        llmgym.registry._IDS.remove("Endless-v0")
+    said = trainer.steps.time_in_words(trainer.student.needs(trainer.learner), steps=1)
+    assert said.startswith(". The environment names no limit of turns (max_turns): 1 is assumed. If every episode has ")
 
 
 def test_free_memory_is_the_machines_or_what_a_container_grants(tmp_path: Path) -> None:

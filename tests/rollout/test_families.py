@@ -38,7 +38,7 @@ def test_the_template_says_what_ends_a_turn(name: str) -> None:
     codec = ChatCodec(tokenizer, [5])
     end, eos = tokenizer.get_vocab()[family.end], tokenizer.get_vocab()[family.names["eos"]]
     assert codec.end_token == end
-    assert set(codec.stop_token_ids) == {5, end, eos}
+    assert set(codec.stop_token_ids) == {5, end, eos} | ids(name, ("<|observation|>",))  # which GLM's tools begin with
     assert codec.reply("one")[-1] == end
     assert codec.reply("one").count(end) == 1
 
@@ -84,7 +84,9 @@ def test_a_bridge_has_the_tokens_of_the_whole_after_a_reply_that_ended_and_one_t
     assert cut_off[: len(cut_off) - len(stopped)][-1] == codec.end_token
 
 
-TOOLS = [name for name in GROW if CODECS[name].template._takes_tools]
+ALTERNATE = ["Llama 2", "Mistral", "Gemma 2", "Gemma 3"]
+TOOLS = ["Qwen2.5", "Llama 3", "Llama 3.1", "Llama 3.2", "Phi-4-mini", "GLM-4", "GLM-4.5"]
+TOOLS += ["SmolLM2", "SmolLM2, its end without a name"]
 ANSWERS = [Message("tool", "disk: 40 %", name="metrics", call_id="c0"), Message("tool", "é: ok", name="log")]
 
 
@@ -101,12 +103,46 @@ def test_what_several_tools_answer_has_the_tokens_of_the_whole(name: str, after:
     assert len(trajectory.replies) == 2
 
 
+@pytest.mark.parametrize("name", ["GLM-4", "GLM-4.5"])
+def test_a_reply_that_stops_where_a_tools_message_begins_is_followed_by_it(name: str) -> None:
+    codec, (begins,) = CODECS[name], ids(name, ("<|observation|>",))
+    asked, reply = [Message("user", "first")], Message("assistant", "one")
+    sampled = [*codec.reply("one")[:-1], begins]  # as a model that calls a tool does
+    grown = [*codec.prompt(asked), *sampled, *codec.bridge(ANSWERS, begins)]
+    assert grown == whole(name, [*asked, reply, *ANSWERS], generate=True)
+    assert codec.text(sampled) == "one"
+    assert begins not in codec.reply("a <|observation|> of mine")
+
+
 @pytest.mark.parametrize("name", [name for name in GROW if name not in TOOLS])
 def test_where_a_template_shows_no_tools_the_user_says_what_they_said(name: str) -> None:
     prompt, said = [Message("user", "first")], "disk: 40 %\n\né: ok\n\nGo on."
     replies = [Message("assistant", "one"), Message("assistant", "two")]
     trajectory = transcribe(CODECS[name], prompt, [replies[0], *ANSWERS, Message("user", "Go on."), replies[1]])
     assert trajectory.tokens == transcribe(CODECS[name], prompt, [replies[0], Message("user", said), replies[1]]).tokens
+
+
+TWICE = [Message("user", "first"), Message("user", "second"), Message("assistant", "one")]
+TWICE += [Message("user", "third"), Message("user", "fourth"), Message("assistant", "two")]
+JOINED = [Message("user", "first\n\nsecond"), TWICE[2], Message("user", "third\n\nfourth"), TWICE[5]]
+
+
+@pytest.mark.parametrize("name", [*GROW, "Mistral"])
+def test_users_in_a_row_are_joined_only_where_a_template_refuses_them(name: str) -> None:
+    codec = CODECS[name]
+    trajectory = transcribe(codec, TWICE[:2], TWICE[2:])
+    expected = whole(name, JOINED if name in ALTERNATE else TWICE)
+    if not codec.template.closing:
+        expected.append(codec.end_token)
+    assert expected[: len(trajectory.tokens)] == trajectory.tokens
+    assert len(trajectory.replies) == 2
+
+
+@pytest.mark.parametrize("name", ALTERNATE)
+def test_where_users_and_replies_alternate_a_user_and_a_tool_are_one(name: str) -> None:
+    answer = [Message("user", "Go on."), Message("tool", "disk: 40 %", name="metrics")]
+    joined = [Message("user", "Go on.\n\ndisk: 40 %")]
+    assert CODECS[name].bridge(answer, 300) == CODECS[name].bridge(joined, 300)
 
 
 @pytest.mark.parametrize("name", NAMES)

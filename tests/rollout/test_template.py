@@ -374,6 +374,42 @@ def test_several_templates_without_a_default_and_none_that_is_a_text_are_refused
         ChatCodec(own)
 
 
+# What tools' messages are called.
+
+CALLED = SAYS.replace("{{ m.content }}", "{% if m.role == 'tool' %}from {{ m.name }}: {% endif %}{{ m.content }}")
+CALLS = {
+    "written": CALLED,
+    "joined": CALLED.replace("from {{ m.name }}: ", "{{ 'from ' + m.name + ': ' }}"),
+    "by its key": CALLED.replace("m.name", "m['name']"),
+    "got": CALLED.replace("m.name", "m.get('name')"),
+}
+ASKED = [Message("user", "x"), Message("assistant", "y")]
+
+
+@pytest.mark.parametrize("template", CALLS.values(), ids=CALLS.keys())
+def test_a_tools_message_without_the_name_that_a_template_shows_is_refused(
+    tokenizer: PreTrainedTokenizerFast, template: str
+) -> None:
+    codec = codec_of(tokenizer, template)
+    assert "tool\nfrom metrics: 40 %" in codec.template.render([*ASKED, Message("tool", "40 %", name="metrics")])
+    expected = r"shows the name of a tool's message: expected Message\('tool', ..., name='...'\), got one without"
+    with pytest.raises(ModelError, match=expected):
+        codec.template.render([*ASKED, Message("tool", "40 %")])
+    by_call = codec_of(tokenizer, template.replace("name", "tool_call_id"))
+    with pytest.raises(ModelError, match=r"shows the tool_call_id of .* call_id='...'\), got one without"):
+        by_call.template.render([*ASKED, Message("tool", "40 %", name="metrics")])
+
+
+@pytest.mark.parametrize("asks", ["m.name", "m.name is defined", "'name' in m", "m.get('name')"])
+def test_a_template_that_asks_whether_there_is_a_name_takes_a_message_without(
+    tokenizer: PreTrainedTokenizerFast, asks: str
+) -> None:
+    shows = f"{{% if {asks} %}}from {{{{ m.name }}}}: {{% endif %}}"
+    codec = codec_of(tokenizer, CALLED.replace("from {{ m.name }}: ", shows))
+    assert "tool\n40 %" in codec.template.render([*ASKED, Message("tool", "40 %")])
+    assert "tool\nfrom metrics: 40 %" in codec.template.render([*ASKED, Message("tool", "40 %", name="metrics")])
+
+
 # The time.
 
 DATED = "Today is {{ strftime_now('%d %b %Y, %H:%M') }}.\n" + SAYS

@@ -28,6 +28,9 @@ class LanguageModelLoss(LossModule):
     unit: Unit = "row"
     """What a micro-batch never splits: adjacent rows with equal values of this key."""
 
+    reads: tuple[str, ...] = ()
+    """What a batch has to hold besides that which `collate` gives it."""
+
     def weights(self, batch: TensorDictBase) -> Tensor:
         """Return how much each token [B, T], or each row's unit [B], counts in a whole optimiser batch."""
         if self.unit == "row":

@@ -39,6 +39,7 @@ class BradleyTerryLoss(LanguageModelLoss):
     """
 
     unit = "pair"
+    reads = ("pair", "chosen")
 
     def __init__(self, reward_model: RewardModel, *, center_coef: float = 0.0) -> None:
         super().__init__()

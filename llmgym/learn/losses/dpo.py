@@ -41,6 +41,8 @@ class DPOLoss(PairLoss):
     implicit rewards, beta times the log-ratios.
     """
 
+    reads = (*PairLoss.reads, "ref_log_probs")
+
     def __init__(self, policy: Policy, *, beta: float = 0.1, label_smoothing: float = 0.0) -> None:
         super().__init__(policy)
         self.beta = beta

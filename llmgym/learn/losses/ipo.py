@@ -40,6 +40,8 @@ class IPOLoss(PairLoss):
     implicit rewards, `tau` times the log-ratios.
     """
 
+    reads = (*PairLoss.reads, "ref_log_probs")
+
     def __init__(self, policy: Policy, *, tau: float = 0.1, average_tokens: bool = False) -> None:
         super().__init__(policy)
         self.tau = tau

@@ -32,6 +32,8 @@ class KLDPOLoss(PairLoss):
     ``kl_to_ref``, the mean penalty in nats per token.
     """
 
+    reads = (*PairLoss.reads, "ref_log_probs")
+
     def __init__(self, policy: Policy, *, beta: float = 0.1, kl_coef: float = 1.0) -> None:
         super().__init__(policy)
         self.beta = beta

@@ -70,6 +70,7 @@ class KTOLoss(UnitLoss):
     """
 
     unit = "episode"
+    reads = ("desirable", "reference_point", "ref_log_probs")
 
     def __init__(
         self, policy: Policy, *, beta: float = 0.1, desirable_weight: float = 1.0, undesirable_weight: float = 1.0

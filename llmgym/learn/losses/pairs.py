@@ -17,6 +17,7 @@ class PairLoss(UnitLoss):
     """
 
     unit = "pair"
+    reads: tuple[str, ...] = ("pair", "chosen")
 
 
 def log_ratios(log_probs: Tensor, batch: TensorDictBase) -> tuple[Tensor, Tensor]:

@@ -84,6 +84,7 @@ class PolicyGradientLoss(LanguageModelLoss):
         self.actor_network = policy
         self.clip_epsilon = clip_epsilon
         self.unit = "row" if ratio == "token" else "episode"
+        self.reads = ("advantage", "ref_log_probs") if kl_coef else ("advantage",)
         self.kl_coef, self.kl_estimator = kl_coef, kl_estimator
         self.aggregation, self.loss_scale_factor = aggregation, loss_scale_factor
         self.old_log_probs = old_log_probs

@@ -53,6 +53,8 @@ class PPOLoss(ClipPPOLoss, LanguageModelLoss):
     for who sampled, it also holds ``importance_weight`` [B, T].
     """
 
+    reads = ("advantage", "value_target")
+
     def __init__(
         self,
         policy: Policy,

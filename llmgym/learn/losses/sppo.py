@@ -46,6 +46,7 @@ class SPPOLoss(UnitLoss):
     """
 
     unit = "episode"
+    reads = ("win_rate", "ref_log_probs")
 
     def __init__(self, policy: Policy, *, eta: float = 1000.0) -> None:
         super().__init__(policy)

@@ -1,0 +1,89 @@
+"""An algorithm of one's own that lacks something is told what, and one that teaches nothing is not silent."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensordict import TensorDict
+
+from llmgym.agents import GRPO
+from llmgym.cli import main
+from llmgym.config.sections import OfflineConfig, PolicyGradientConfig
+from llmgym.data.demonstrations import Conversation
+from llmgym.errors import AlgorithmError
+from llmgym.learn.batch import collate
+from llmgym.learn.losses import ClippedPolicyLoss, LanguageModelLoss, SFTLoss
+from llmgym.learn.policy import Policy
+from llmgym.rollout.trajectory import Trajectory
+from llmgym.train.agent import OfflineAgent, OnlineAgent
+from llmgym.types import Message
+
+SMALL: dict[str, Any] = {"prompts_per_step": 1, "group_size": 2, "max_tokens": 8, "eval_episodes": 0}
+
+
+class Bare(OnlineAgent):
+    """Has no advantages."""
+
+    name = "bare"
+    config_class = PolicyGradientConfig
+
+    def prepare(self, trajectories: Sequence[Trajectory]) -> TensorDict | None:
+        return collate(trajectories)
+
+    def loss(self, policy: Policy) -> LanguageModelLoss:
+        return ClippedPolicyLoss(policy, **self.config.loss_options)
+
+
+class Silent(Bare):
+    """Has nothing to learn from."""
+
+    def prepare(self, trajectories: Sequence[Trajectory]) -> None:
+        return None
+
+
+class SilentOffline(OfflineAgent):
+    """Has nothing to learn from, either."""
+
+    name = "silent"
+    config_class = OfflineConfig
+
+    def examples(self, skipped: list[str] | None = None) -> list[Conversation]:
+        return [Conversation((Message("user", "x"),), (Message("assistant", "y"),))]
+
+    def prepare(self, examples: Sequence[Conversation], writer: Any) -> None:
+        return None
+
+    def loss(self, policy: Policy) -> LanguageModelLoss:
+        return SFTLoss(policy)
+
+
+def test_a_class_without_a_configuration_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nameless = type("Nameless", (OnlineAgent,), {"prepare": Bare.prepare, "loss": Bare.loss})
+    with pytest.raises(AlgorithmError, match=r"Nameless lacks name, config_class: expected .* config_class = "):
+        nameless()
+    source = "from llmgym.train.agent import OnlineAgent\nclass Mine(OnlineAgent):\n    name = 'mine'\n"
+    (tmp_path / "lacking_algorithm.py").write_text(source)
+    assert main(["train", f"{tmp_path / 'lacking_algorithm.py'}:Mine"]) == 2
+    assert "Mine lacks config_class, loss, prepare: expected" in capsys.readouterr().err
+
+
+def test_a_batch_without_what_the_loss_reads_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AlgorithmError, match=r"ClippedPolicyLoss reads 'advantage': expected .*, got tokens, mask"):
+        Bare(output_dir=tmp_path, **SMALL).train(steps=1)
+
+
+@pytest.mark.parametrize("agent", [Silent, SilentOffline])
+def test_a_run_without_a_batch_says_that_nothing_was_learnt(
+    agent: type[Silent | SilentOffline], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = SMALL if issubclass(agent, OnlineAgent) else {"eval_episodes": 0}
+    agent(output_dir=tmp_path, **options).train(steps=2)
+    assert "Nothing was learnt: none of 2 steps had a gradient" in capsys.readouterr().out
+
+
+def test_a_run_of_equal_scores_says_that_nothing_was_learnt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    GRPO(scorer=lambda episode: 1.0, output_dir=tmp_path, **SMALL).train(steps=1)
+    assert "Nothing was learnt: none of 1 step had a gradient" in capsys.readouterr().out
+    GRPO(scorer=lambda episode: len(episode.actions[0]), output_dir=tmp_path, **SMALL).train(steps=1)
+    assert "Nothing was learnt" not in capsys.readouterr().out
