@@ -26,6 +26,10 @@ class EnvironmentContractError(LLMGymError, TypeError):
     """An environment or scorer returned something that is not text, or not a number."""
 
 
+class EnvironmentFailedError(LLMGymError, RuntimeError):
+    """Environments raise exceptions or hang in more episodes than may be lost."""
+
+
 class ModelError(LLMGymError, ValueError):
     """A model directory lacks its weights, its tokenizer or its chat template, or they disagree."""
 

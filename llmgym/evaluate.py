@@ -16,7 +16,7 @@ class Evaluation:
     Attributes:
         episodes: Episodes played, or pairs of them compared.
         success: Share that succeeded as their environments see it, whatever scored them, and
-            the ends of its 95 % interval (Wilson).
+            the ends of its 95 % interval (Wilson); of those whose environment did not fail.
         success_low: See `success`.
         success_high: See `success`.
         reward: Mean reward of those that have a score.
@@ -46,11 +46,12 @@ def summarise(trajectories: Sequence[Trajectory]) -> Evaluation:
     """Sum up finished episodes."""
     scored = [trajectory for trajectory in trajectories if trajectory.score is not None]
     names = dict.fromkeys(name for trajectory in trajectories for name in trajectory.parts)
+    judged = sum(not trajectory.failed for trajectory in trajectories)
     successes = sum(trajectory.parts.get("success") == 1.0 for trajectory in trajectories)
-    low, high = wilson_interval(successes, len(trajectories))
+    low, high = wilson_interval(successes, judged) if judged else (math.nan, math.nan)
     return Evaluation(
         episodes=len(trajectories),
-        success=successes / len(trajectories),
+        success=successes / judged if judged else math.nan,
         success_low=low,
         success_high=high,
         reward=_mean([trajectory.score for trajectory in scored if trajectory.score is not None]),

@@ -41,6 +41,10 @@ class Environment(Config):
     env_kwargs: Kwargs = Field(default_factory=dict)
     """Arguments of the environment, such as `difficulty=2 language=zh`."""
 
+    max_env_errors: Share = 0.25
+    """Largest share of episodes that may end because their environment raises an exception or takes too long. They have
+    no score; a larger share ends the run."""
+
     @field_validator("env", mode="before")
     @classmethod
     def _by_its_id(cls, env: object) -> object:

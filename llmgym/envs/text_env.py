@@ -33,6 +33,8 @@ class TextEnv(gymnasium.Env[str, str]):
         top_score: The highest reward of an episode; its expert earns it. None if there is none.
         blocking: Whether `begin`, `respond` or `score` wait for something, such as a tool or a judge, without being
             coroutines. Environments that wait do so side by side, each in a thread.
+        step_timeout: Seconds that a reset or a step may take in a rollout, scoring included; an episode that takes
+            longer ends without a score. None for no limit.
 
     Args:
         render_mode: ``"ansi"`` to let `render` return the conversation so far.
@@ -48,6 +50,7 @@ class TextEnv(gymnasium.Env[str, str]):
     max_turns: int | None = None
     top_score: float | None = 1.0
     blocking: bool = False
+    step_timeout: float | None = None
 
     def __init__(self, *, render_mode: str | None = None, scorer: Scorer | ScoreFunction | str | None = None) -> None:
         self.observation_space = UnicodeText()

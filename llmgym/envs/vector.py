@@ -1,5 +1,6 @@
 """`TextVectorEnv`: many text environments, of which any subset can be stepped."""
 
+import asyncio
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -10,6 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from llmgym.envs.faults import EpisodeLostError, caught
 from llmgym.envs.text_env import TextEnv
 from llmgym.envs.waiting import WaitingRoom, waits
 from llmgym.errors import EnvironmentContractError
@@ -48,11 +50,9 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
     """
 
     def __init__(self, env_fns: Iterable[Callable[[], gymnasium.Env[str, str]]]) -> None:
-        self.envs = [make() for make in env_fns]
+        self._env_fns = list(env_fns)
+        self.envs = [_made(make) for make in self._env_fns]
         self.num_envs = len(self.envs)
-        for env in self.envs:
-            if isinstance(inner := env.unwrapped, TextEnv) and env.spec is not None:
-                inner.registered_limit = env.spec.max_episode_steps  # which who made it may have changed
         if not self.envs:
             raise ValueError("TextVectorEnv expects at least one environment, got none.")
         first = self.envs[0]
@@ -102,11 +102,29 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
         return {index: self.step_one(index, action) for index, action in actions.items()}
 
     async def in_turn(self, room: WaitingRoom, method: Callable[..., Value], index: int, *arguments: Any) -> Value:
-        """Call `reset_one` or `step_one` of environment `index`: in a thread if it waits, else at once."""
+        """Call `reset_one` or `step_one` of environment `index`: in a thread if it waits, else at once.
+
+        Raises:
+            EpisodeLostError: It raised an exception, or took longer than its `step_timeout`.
+        """
         env = self.envs[index].unwrapped
-        if waits(env, "begin", "respond", "score"):
-            return await room.call(method, index, *arguments)
-        return method(index, *arguments)
+        limit = getattr(env, "step_timeout", None)
+        if limit is None and not waits(env, "begin", "respond", "score"):
+            outcome = caught(method, index, *arguments)
+        else:
+            try:
+                outcome = await asyncio.wait_for(room.call(caught, method, index, *arguments), limit)
+            except TimeoutError:
+                outcome = EpisodeLostError("env_timeout", f"took longer than its step_timeout of {limit:g} s")
+        if isinstance(outcome, EpisodeLostError):
+            raise outcome
+        return outcome
+
+    def replace(self, index: int, *, hangs: bool) -> None:
+        """Make environment `index` anew after a fault; the old one is closed unless it hangs."""
+        if not hangs:
+            caught(self.envs[index].close)
+        self.envs[index] = _made(self._env_fns[index])
 
     def step_one(self, index: int, action: str) -> StepResult:
         """Step environment `index`."""
@@ -177,6 +195,13 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
 
     def _name(self, index: int) -> str:
         return type(self.envs[index].unwrapped).__name__
+
+
+def _made(make: Callable[[], gymnasium.Env[str, str]]) -> gymnasium.Env[str, str]:
+    env = make()
+    if isinstance(inner := env.unwrapped, TextEnv) and env.spec is not None:
+        inner.registered_limit = env.spec.max_episode_steps  # which who made it may have changed
+    return env
 
 
 def _unpacked(returned: object, count: int, name: str) -> tuple[Any, ...]:

@@ -2,8 +2,11 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
+import functools
 import inspect
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Self, TypeVar
 
@@ -12,7 +15,9 @@ Other = TypeVar("Other")
 
 _MOST_THREADS = 64  # that blocking calls wait in
 
-_thread = threading.local()  # of a room's thread: the room
+_PATIENCE = 2.0  # seconds for threads whose calls were given up
+
+_thread = threading.local()  # of a thread of a room: its call
 
 
 def waits(owner: object, *methods: str) -> bool:
@@ -65,8 +70,8 @@ def settled(value: Any) -> Any:
     """
     if not inspect.isawaitable(value):
         return value
-    room: WaitingRoom | None = getattr(_thread, "room", None)
-    return run(_awaited(value)) if room is None else room.await_in_loop(_awaited(value))
+    call: _Call | None = getattr(_thread, "call", None)
+    return run(_awaited(value)) if call is None else call.await_in_loop(_awaited(value))
 
 
 def run(coroutine: Coroutine[Any, Any, Value]) -> Value:
@@ -82,13 +87,16 @@ def run(coroutine: Coroutine[Any, Any, Value]) -> Value:
 class WaitingRoom:
     """Threads for what waits; the coroutines that it calls run in the loop that the room was entered in.
 
+    Whoever no longer wants a call cancels it. A coroutine then ends; a blocking call cannot be ended, so its thread is
+    left to itself.
+
     Args:
         size: How many may wait at once.
     """
 
     def __init__(self, size: int) -> None:
-        self._threads = concurrent.futures.ThreadPoolExecutor(size, "llmgym-waiting", initializer=self._enter)
-        self._under_way: set[concurrent.futures.Future[Any]] = set()
+        self._places = asyncio.Semaphore(size)
+        self._calls: set[_Call] = set()
 
     async def __aenter__(self) -> Self:
         """Open the room, in the loop that runs now."""
@@ -96,26 +104,72 @@ class WaitingRoom:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        """Cancel the coroutines that are still under way, and wait for the threads."""
-        for future in list(self._under_way):
-            future.cancel()
-        await asyncio.to_thread(self._threads.shutdown)
+        """Give up what is still under way, and wait a moment for its threads."""
+        calls = list(self._calls)
+        for call in calls:
+            call.give_up()
+        patience = time.monotonic() + _PATIENCE
+        while any(call.is_alive() for call in calls) and time.monotonic() < patience:
+            await asyncio.sleep(0.01)
 
     async def call(self, function: Callable[..., Value], *arguments: Any) -> Value:
         """Call a function that waits in a thread, and let others go on meanwhile."""
-        return await self._loop.run_in_executor(self._threads, function, *arguments)
+        async with self._places:
+            call = _Call(self._loop, functools.partial(function, *arguments))
+            self._calls.add(call)
+            call.start()
+            try:
+                value: Value = await call.outcome
+            except asyncio.CancelledError:
+                call.give_up()
+                raise
+            self._calls.discard(call)
+            return value
+
+
+class _Call(threading.Thread):
+    """A call in a thread of its own, which the interpreter does not wait for when it ends."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, function: Callable[[], Any]) -> None:
+        super().__init__(name="llmgym-waiting", daemon=True)
+        self.outcome: asyncio.Future[Any] = loop.create_future()
+        self._loop, self._function = loop, function
+        self._coroutine: concurrent.futures.Future[Any] | None = None
+        self._given_up = False
+
+    def run(self) -> None:
+        """Call the function, and hand over what it returns or raises."""
+        _thread.call = self
+        try:
+            value, error = self._function(), None
+        except BaseException as raised:  # noqa: BLE001  # it is raised again in the loop
+            value, error = None, raised
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+            self._loop.call_soon_threadsafe(self._settle, value, error)
 
     def await_in_loop(self, coroutine: Coroutine[Any, Any, Value]) -> Value:
-        """Return, in a thread of the room, what a coroutine comes to in the room's loop."""
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        self._under_way.add(future)
-        try:
-            return future.result()
-        finally:
-            self._under_way.discard(future)
+        """Return, in this thread, what a coroutine comes to in the loop."""
+        future = self._coroutine = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        if self._given_up:
+            future.cancel()
+        value: Value = future.result()
+        return value
 
-    def _enter(self) -> None:
-        _thread.room = self
+    def give_up(self) -> None:
+        """Cancel the coroutine that it waits for, if it does."""
+        self._given_up = True
+        if self._coroutine is not None:
+            self._coroutine.cancel()
+
+    def _settle(self, value: Any, error: BaseException | None) -> None:
+        if self.outcome.done():  # cancelled
+            return
+        if error is None:
+            self.outcome.set_result(value)
+        elif isinstance(error, StopIteration):  # no future takes one
+            self.outcome.set_exception(RuntimeError(f"StopIteration: {error}"))
+        else:
+            self.outcome.set_exception(error)
 
 
 async def _awaited(value: Value | Awaitable[Value]) -> Value:

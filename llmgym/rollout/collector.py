@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from llmgym.config.sections import Sampling
 from llmgym.engines.base import Engine
+from llmgym.envs.faults import EpisodeLostError
 from llmgym.envs.vector import StepResult, TextVectorEnv
 from llmgym.envs.waiting import WaitingRoom, run
-from llmgym.errors import ContextOverflowError, EnvironmentContractError
+from llmgym.errors import ContextOverflowError, EnvironmentContractError, EnvironmentFailedError
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.dispatcher import Dispatcher
 from llmgym.rollout.play import Play
@@ -31,7 +32,7 @@ class Task:
     group: int
 
 
-_FEW_TASKS = 20  # a share of fewer says little
+_FEW = 20  # a share of fewer says little
 _NONE_OF = 4  # but none of so many says enough
 
 _CUT_OFF = {"context": "the episode outgrew the context", "max_tokens": "the episode used its tokens up"}
@@ -50,13 +51,17 @@ class Collector:
     A task whose first observation leaves no room for a reply gives an episode without replies
     and without a score, which ends as one that outgrew the context does.
 
+    An environment that raises an exception, or takes longer than its `step_timeout`, ends its
+    own episode without a score and no other one. A new one takes its place.
+
     Args:
         envs: The environments.
         codec: Turns their texts into tokens.
         engine: Samples the replies.
         scorer: Scores the episodes of a rollout in place of the environments (`llmgym.rollout.scoring`).
-        max_overlong: Largest share of tasks that may not fit the context, of all so far and at least `_FEW_TASKS`;
-            but where the first `_NONE_OF` do not, none will.
+        max_overlong: Largest share of tasks that may not fit the context, of all so far and at least `_FEW`; but where
+            the first `_NONE_OF` do not, none will.
+        max_env_errors: Largest share of episodes that their environment may fail, counted in the same way.
     """
 
     def __init__(
@@ -66,10 +71,10 @@ class Collector:
         engine: Engine,
         scorer: AnyScorer | None = None,
         max_overlong: float = 0.25,
+        max_env_errors: float = 0.25,
     ) -> None:
         self.envs, self.codec, self.engine, self.scorer = envs, codec, engine, scorer
-        self.max_overlong = max_overlong
-        self._tasks = self._overlong = 0  # so far
+        self._overlong, self._failed = _Tally(max_overlong), _Tally(max_env_errors)
 
     def collect(self, tasks: Sequence[Task], sampling: Sampling, seed: int = 0) -> list[Trajectory]:
         """Play one episode per task; returns them in the order of the tasks.
@@ -81,6 +86,7 @@ class Collector:
 
         Raises:
             ContextOverflowError: More first observations leave no room for a reply than may do so.
+            EnvironmentFailedError: More environments raise exceptions or hang than may do so.
             EnvironmentContractError: Siblings of a group differ in their first observation.
             StaleCompletionError: A reply was sampled by other weights than the engine's current ones.
         """
@@ -91,24 +97,27 @@ class Collector:
         except BaseException:
             self.engine.abort()
             raise
-        self._count_overlong(trajectories)
+        self._count(trajectories)
         if scoring is not None:
             scoring.finish()
         return trajectories
 
-    def _count_overlong(self, trajectories: Sequence[Trajectory]) -> None:
-        """Stop where too many tasks do not fit: then the context is too short, or the task is another one."""
+    def _count(self, trajectories: Sequence[Trajectory]) -> None:
+        """Stop where too many tasks do not fit, or too many environments fail: then something else is wrong."""
         overlong = {trajectory.group: trajectory for trajectory in trajectories if trajectory.overlong}
-        self._tasks += len({trajectory.group for trajectory in trajectories})
-        self._overlong += len(overlong)
-        none_fits = self._overlong == self._tasks and self._tasks >= _NONE_OF
-        if overlong and (none_fits or self._overlong > self.max_overlong * max(self._tasks, _FEW_TASKS)):
+        if self._overlong.too_many(len(overlong), len({trajectory.group for trajectory in trajectories})):
             example = next(iter(overlong.values()))
             raise ContextOverflowError(
-                f"The first observations of {self._overlong} of {self._tasks} tasks leave no room for a reply in a "
+                f"The first observations of {self._overlong} tasks leave no room for a reply in a "
                 f"context of {self.engine.context_length} tokens, that of seed {example.seed} takes "
-                f"{len(example.tokens)}: expected a share of at most {self.max_overlong:g} (max_overlong). "
+                f"{len(example.tokens)}: expected a share of at most {self._overlong.share:g} (max_overlong). "
                 "Raise context_length, if the model can take more, or shorten the task."
+            )
+        failed = [trajectory for trajectory in trajectories if trajectory.failed]
+        if self._failed.too_many(len(failed), len(trajectories)):
+            raise EnvironmentFailedError(
+                f"The environment failed in {self._failed} episodes: expected a share of at most "
+                f"{self._failed.share:g} (max_env_errors). In one of them, {failed[0].score_error}"
             )
 
     async def _play(
@@ -124,9 +133,15 @@ class Collector:
 
         async def play(index: int, room: WaitingRoom) -> None:
             env, trajectory = await free.get(), trajectories[index]
-            await rules.episode(index, trajectory, _Stage(self.envs, env, room, trajectory, first_of))
+            try:
+                await rules.episode(index, trajectory, _Stage(self.envs, env, room, trajectory, first_of))
+            except EpisodeLostError as fault:
+                trajectory.fail(fault)
+                self.envs.replace(env, hangs=fault.kind == "env_timeout")
             episode = None
-            if trajectory.ending in _CUT_OFF:
+            if trajectory.failed:
+                pass
+            elif trajectory.ending in _CUT_OFF:
                 trajectory.score_error = trajectory.score_error or _CUT_OFF[trajectory.ending]
             else:
                 episode = self.envs.episode(env) or episode_of(trajectory.messages)
@@ -184,6 +199,28 @@ class _Stage:
     async def step(self, action: str) -> StepResult:
         """See `Stage`."""
         return await self._envs.in_turn(self._room, self._envs.step_one, self._index, action)
+
+
+class _Tally:
+    """How much went wrong so far, and whether that is too much.
+
+    Args:
+        share: Of all so far, and of at least `_FEW`, that may go wrong.
+    """
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+        self._wrong = self._all = 0
+
+    def too_many(self, wrong: int, of: int) -> bool:
+        """Count some more, and tell whether it is now too much."""
+        self._wrong += wrong
+        self._all += of
+        none_right = self._wrong == self._all and self._all >= _NONE_OF
+        return wrong > 0 and (none_right or self._wrong > self.share * max(self._all, _FEW))
+
+    def __str__(self) -> str:
+        return f"{self._wrong} of {self._all}"
 
 
 async def _all_of(playing: Sequence[asyncio.Task[None]], serving: asyncio.Task[None]) -> None:

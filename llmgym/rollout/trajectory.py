@@ -4,14 +4,15 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from llmgym.engines.base import Completion, FinishReason
+from llmgym.envs.faults import EpisodeLostError, FaultKind
 from llmgym.types import Message, Score, ScoreKind
 
-Ending = Literal["terminated", "truncated", "context", "max_tokens"]
-"""How an episode ended: by itself, cut off by its environment, because the context was full, or
-because it had sampled all the tokens that an episode may."""
+Ending = Literal["terminated", "truncated", "context", "max_tokens", FaultKind]
+"""How an episode ended: by itself, cut off by its environment, because the context was full, because it had sampled
+all the tokens that an episode may, or because its environment raised an exception or took too long."""
 
 
 @dataclass(slots=True)
@@ -113,6 +114,12 @@ class Trajectory:
         for reply, reward in zip(self.replies, last if score.rewards is None else score.rewards, strict=True):
             reply.reward = reward
 
+    def fail(self, fault: EpisodeLostError) -> None:
+        """End without a score, because the environment failed."""
+        turn = len(self.replies)
+        when = f"turn {turn}" if turn else "its reset"
+        self.ending, self.score_error = fault.kind, f"the environment of seed {self.seed} failed in {when}: {fault}"
+
     @property
     def newest_reply(self) -> list[int]:
         """The tokens of the reply that came last."""
@@ -138,6 +145,11 @@ class Trajectory:
     def overlong(self) -> bool:
         """Whether its first observation left no room for a reply."""
         return self.ending == "context" and not self.replies
+
+    @property
+    def failed(self) -> bool:
+        """Whether its environment failed."""
+        return self.ending in get_args(FaultKind)
 
     @property
     def context(self) -> list[int]:

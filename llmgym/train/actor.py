@@ -87,7 +87,14 @@ class Actor:
 
     def make_player(self, envs: TextVectorEnv, scorer: AnyScorer | None) -> Collector:
         """Return what plays environments with the policy."""
-        return Collector(envs, self.codec, self.engine, scorer, self.config.conversation.max_overlong)
+        return Collector(
+            envs,
+            self.codec,
+            self.engine,
+            scorer,
+            max_overlong=self.config.conversation.max_overlong,
+            max_env_errors=self.config.environment.max_env_errors,
+        )
 
     # What a trainer asks for.
 

@@ -54,9 +54,9 @@ class Agent(Algorithm):
         return self.trainer.judge.evaluate()
 
     def close(self) -> None:
-        """Release what the engine holds; an agent that is not closed does so when the program ends."""
+        """Close the environments and release what the engine holds; the end of the program releases the latter, too."""
         if "trainer" in self.__dict__:
-            self.trainer.student.close()
+            self.trainer.close()
 
     def save(self, path: str | Path) -> None:
         """Write the model and its tokenizer, as `transformers` loads them, to a new directory."""

@@ -80,6 +80,9 @@ class OfflineSteps:
         loss = sum(value for name, value in update.items() if name.startswith("loss_"))
         return {"loss": loss, **found, **update}
 
+    def close(self) -> None:
+        """Do nothing: examples hold nothing open."""
+
     def time_in_words(self, needs: Needs, steps: int) -> str:
         """Return nothing: the length of examples is known only when they are drawn."""
         return ""

@@ -108,6 +108,10 @@ class OnlineSteps:
             self.learner.reference.refresh()
         return learnt
 
+    def close(self) -> None:
+        """Close the environments."""
+        self.envs.close()
+
     def time_in_words(self, needs: Needs, steps: int) -> str:
         """Say how long training takes if all episodes and replies are as long as they may be."""
         config, rollout, limit = self.config, self.config.rollout, self.envs.turn_limit
@@ -185,7 +189,7 @@ class OnlineSteps:
             )
         if reasons and "missing" not in self._told:
             self._told.add("missing")
-            notify(f"Step {step}: {len(reasons)} of {len(trajectories)} episodes have no score, one since {reason}.")
+            notify(f"Step {step}: {len(reasons)} of {len(trajectories)} episodes have no score, one since {reason}")
 
     def _tell_of_cut_off(self, step: int, share: float) -> None:
         """Say once in a run that most replies are cut off; `share` is that of this step."""
@@ -287,5 +291,7 @@ def _summary(trajectories: Sequence[Trajectory]) -> dict[str, float]:
         "replies_cut_off": sum(reply.finish_reason == "length" for reply in replies) / max(1, len(replies)),
         "scores_missing": seen.missing,
         "prompts_overlong": sum(trajectory.overlong for trajectory in trajectories),
+        "env_errors": sum(trajectory.ending == "env_error" for trajectory in trajectories),
+        "env_timeouts": sum(trajectory.ending == "env_timeout" for trajectory in trajectories),
         "entropy": -sum(log_probs) / max(1, sum(trajectory.sampled_tokens for trajectory in trajectories)),
     }

@@ -90,6 +90,10 @@ class Steps(Protocol):
         """Say how long training and evaluations may take; empty if that is not known yet."""
         ...
 
+    def close(self) -> None:
+        """Close what experience comes from."""
+        ...
+
 
 class Student(Protocol):
     """The model that is trained, with everything needed to measure, save and use it."""
@@ -190,6 +194,11 @@ class Trainer:
             journal.close()
         before, after = map(journal.evaluations.get, ("before training", "after training"))
         return Result(directory.path, journal.metrics, before, after)
+
+    def close(self) -> None:
+        """Close what experience comes from, and release what the student holds."""
+        self.steps.close()
+        self.student.close()
 
     def save(self, path: Path) -> None:
         """Write the model and its tokenizer to a new directory, with a note of where they come from."""

@@ -467,3 +467,27 @@ def test_a_group_of_one_needs_an_estimator_that_compares_with_the_batch() -> Non
     assert GRPO(group_size=1, advantage="reinforce_plus_plus").config.rollout.group_size == 1
     with pytest.raises(ConfigError, match="nothing to be compared with"):
         GRPO(group_size=1)
+
+
+def test_the_environments_of_training_are_closed_with_their_agent(tmp_path: Path) -> None:
+    closed: list[int] = []
+
+    @llmgym.register_env("Closing-test-v0")
+    class Closing(llmgym.TextEnv):
+        def begin(self) -> str:
+            return "Say something."
+
+        def score(self, episode: llmgym.Episode) -> float:
+            return float(len(episode.actions[0]))
+
+        def close(self) -> None:
+            closed.append(id(self))
+
+    try:
+        small = {"prompts_per_step": 2, "group_size": 2, "max_tokens": 4, "eval_episodes": 3}
+        agent = GRPO(env="Closing-test-v0", output_dir=tmp_path, **small)
+        agent.train(steps=1)
+        agent.close()
+    finally:
+        del gymnasium.registry["Closing-test-v0"]
+    assert len(closed) == 3 + 3 + 4  # of both evaluations, and of training

@@ -64,7 +64,7 @@ def test_a_run_stops_where_no_episode_of_several_steps_has_a_score(tmp_path: Pat
     with pytest.raises(TrainingError, match=r"No episode of 3 steps in a row has a score, .* since the judge is out"):
         agent.train(steps=5)
     said = " ".join(capsys.readouterr().out.split())
-    assert "Step 1: 4 of 4 episodes have no score, one since the judge is out." in said
+    assert "Step 1: 4 of 4 episodes have no score, one since the judge is out" in said
     assert said.count("of replies did not end by themselves; max_tokens (8) or the context cut them off.") == 1
 
 

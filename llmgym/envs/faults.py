@@ -1,0 +1,50 @@
+"""What becomes of an episode whose environment raises an exception or hangs: it ends there, without a score."""
+
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, TypeVar
+
+import gymnasium
+
+Value = TypeVar("Value")
+
+FaultKind = Literal["env_error", "env_timeout"]
+
+_LIBRARIES = tuple(str(Path(str(package)).parent) for package in (Path(__file__).parent, gymnasium.__file__))
+_FRAMES = 8  # of a traceback, at most
+
+
+class EpisodeLostError(Exception):
+    """An environment failed, which costs its episode and no other one.
+
+    Args:
+        kind: Whether it raised an exception, or took too long.
+        message: What happened, and where.
+    """
+
+    def __init__(self, kind: FaultKind, message: str) -> None:
+        super().__init__(message)
+        self.kind: FaultKind = kind
+
+
+def caught(function: Callable[..., Value], *arguments: Any) -> Value | EpisodeLostError:
+    """Return what a function of an environment returns, or the fault if it raises.
+
+    An exception that asks for the whole program to be interrupted is raised; `SystemExit` of an environment is not one.
+    """
+    try:
+        return function(*arguments)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001  # whatever user code raises costs its own episode and no other
+        said = f"{type(error).__name__}: {error}".rstrip(": ")
+        return EpisodeLostError("env_error", f"{said}\n{_where(error.__traceback__)}".rstrip())
+
+
+def _where(trace: TracebackType | None) -> str:
+    """Return where the exception was raised, from the environment's own code on."""
+    frames = traceback.extract_tb(trace)
+    own = [i for i, frame in enumerate(frames) if not frame.filename.startswith(_LIBRARIES)]
+    return "".join(traceback.format_list(frames[own[0] :][-_FRAMES:] if own else frames[-1:])).rstrip()
