@@ -21,7 +21,7 @@ from llmgym.scorers import (
     register_scorer_class,
 )
 from llmgym.spaces import UnicodeText
-from llmgym.types import Episode, Message, Score, Turn
+from llmgym.types import Episode, Message, Outcome, Score, Turn
 from llmgym.version import __version__
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "FunctionScorer",
     "LLMGymError",
     "Message",
+    "Outcome",
     "PairwiseScorer",
     "Score",
     "Scorer",

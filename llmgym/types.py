@@ -62,15 +62,44 @@ class Turn:
         observation: What the environment said, as text.
         action: What the agent replied.
         heard: The same as `observation`, as messages; by default one of the user's.
+        reward: What its environment gave for the reply at once, apart from the score of the episode.
+        parts: The named parts of that, for reports.
     """
 
     observation: str
     action: str
     heard: tuple[Message, ...] = ()
+    reward: float = 0.0
+    parts: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.heard:
             object.__setattr__(self, "heard", (Message("user", self.observation),))
+
+
+Said = str | Message | Sequence[Message]
+"""What an environment says: a text, which is a user's message, or one or more messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an environment makes of a reply, where that is more than an answer.
+
+    Attributes:
+        said: The answer; where the episode is over, the last words, which nobody replies to.
+        reward: What the reply earns at once. The score of the episode comes on top of it.
+        parts: The named parts of that, for reports. Those of several turns are summed.
+        over: Whether the episode is over.
+
+    Example:
+        >>> Outcome("Right. Which service calls it?", reward=0.5, parts={"service": 0.5}).over
+        False
+    """
+
+    said: Said = ()
+    reward: float = 0.0
+    parts: Mapping[str, float] = field(default_factory=dict)
+    over: bool = False
 
 
 @dataclass(slots=True)

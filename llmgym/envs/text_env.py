@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Awaitable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -11,12 +12,9 @@ from llmgym.envs.waiting import settled
 from llmgym.errors import ConfigError, EnvironmentContractError
 from llmgym.scorers.asking import is_waiting, judges_alone
 from llmgym.scorers.names import resolve_scorer
-from llmgym.scorers.pointwise import FunctionScorer, ScoreFunction, ScoreLike, Scorer, score_all
+from llmgym.scorers.pointwise import FunctionScorer, ScoreFunction, ScoreLike, Scorer, finite, named, score_all
 from llmgym.spaces import UnicodeText
-from llmgym.types import Episode, Message, Score, Turn, as_text
-
-Said = str | Message | Sequence[Message]
-"""What an environment says: a text, which is a user's message, or one or more messages of users and tools."""
+from llmgym.types import Episode, Message, Outcome, Role, Said, Score, Turn, as_text, asks
 
 
 class TextEnv(gymnasium.Env[str, str]):
@@ -27,7 +25,8 @@ class TextEnv(gymnasium.Env[str, str]):
     `self.np_random`.
 
     Class attributes:
-        system_prompt: What the agent is told before the first observation, if anything.
+        system_prompt: What the agent is told before the first observation, if anything; `begin` may set another one for
+            its episode.
         max_turns: Replies after which an unfinished episode is truncated, and scored as it is; None for no limit.
             ``max_episode_steps`` of its registration is the same limit; the smaller one counts.
         top_score: The highest reward of an episode; its expert earns it. None if there is none.
@@ -63,21 +62,29 @@ class TextEnv(gymnasium.Env[str, str]):
         if self._scorer is not None and is_waiting(self._scorer):
             self.blocking = True
         self.heard: tuple[Message, ...] = ()
-        """The newest observation as messages: what the next action answers; none if no episode is under way."""
+        """The newest observation as messages: what the next action answers, or the last words of an episode."""
+        self.under_way = False
+        """Whether an episode has begun and is not over."""
+        self.options: dict[str, Any] = {}
+        """The options of the newest `reset`, for `begin`."""
 
     # The three methods of an environment, the fourth that validates it, and a fifth that preferences are made of.
 
     def begin(self) -> Said | Awaitable[Said]:
         """Draw a task from `self.np_random` and return the first observation; may be a coroutine.
 
-        An observation is a text, which the user says, or one or more messages of users and tools.
+        An observation is a text, which the user says, or one or more messages. The first one may be of the system, and
+        earlier ones of the assistant too: a dialogue so far, or examples. The last one is a user's or a tool's.
 
         Whatever the scorer needs to know goes into `self.episode.task`.
         """
         raise NotImplementedError(f"{type(self).__name__} has to implement begin().")
 
-    def respond(self, action: str) -> Said | Awaitable[Said | None] | None:
-        """Return the answer to the agent's newest reply, or None when the episode is over; may be a coroutine."""
+    def respond(self, action: str) -> Said | Outcome | Awaitable[Said | Outcome | None] | None:
+        """Return the answer to the agent's newest reply, or None when the episode is over; may be a coroutine.
+
+        An `Outcome` also says what the reply earns at once, and may end the episode with a last message.
+        """
         return None
 
     def score(self, episode: Episode) -> ScoreLike | Awaitable[ScoreLike]:
@@ -111,53 +118,64 @@ class TextEnv(gymnasium.Env[str, str]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Start a new episode and return its first observation."""
         super().reset(seed=seed)
-        self.episode = Episode(system_prompt=self.system_prompt)
+        self.options = options or {}
+        self.episode = Episode()
         self.scored = None
-        self.heard = self._messages("begin", settled(self.begin()))
-        return as_text(self.heard), {}
+        said = self._messages("begin", settled(self.begin()), ("user", "tool", "assistant", "system"))
+        if said[0].role == "system":
+            self.episode.system_prompt, said = said[0].content, said[1:]
+        if self.episode.system_prompt is None:
+            self.episode.system_prompt = self.system_prompt
+        if not asks(said) or any(message.role == "system" for message in said):
+            raise EnvironmentContractError(
+                f"{type(self).__name__}.begin has to return messages of which only the first is the system's and the "
+                f"last a user's or a tool's, got the roles {', '.join(message.role for message in said) or 'system'}."
+            )
+        self.heard, self.under_way = said, True
+        return as_text(said), {}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Take the agent's reply; the reward and its named parts come with the last one.
+        """Take the agent's reply; the score and its named parts come with the last one.
 
         Returns:
-            The next observation (empty once the episode is over), the reward, terminated,
-            truncated, and at the end an info with every part of the score and ``success``, all
-            floats; a part that is called ``success`` is the success. A score that is missing
+            The next observation (once the episode is over, its last words), the reward, terminated,
+            truncated, and the parts of the turn; at the end an info with every part of the score and
+            ``success``, all floats; a part that is called ``success`` is the success. A score that is missing
             gives reward 0 and ``info["score_missing"] == 1.0``.
         """
         if not isinstance(action, str):
             raise EnvironmentContractError(f"An action is a string, got {type(action).__name__}: {action!r:.80}")
-        if not self.heard:
+        if not self.under_way:
             raise gymnasium.error.ResetNeeded(
                 f"Call reset() before step(): this {type(self).__name__} has no episode under way."
             )
-        self.episode.turns.append(Turn(as_text(self.heard), action, self.heard))
-        answer = settled(self.respond(action))
-        terminated = answer is None
-        truncated = not terminated and len(self.episode.turns) >= self.turn_limit
-        if not (terminated or truncated):
-            self.heard = self._messages("respond", answer)
-            return as_text(self.heard), 0.0, False, False, {}
+        turn = Turn(as_text(self.heard), action, self.heard)
+        self.episode.turns.append(turn)
+        outcome = self._outcome(settled(self.respond(action)))
+        self.episode.turns[-1] = replace(turn, reward=outcome.reward, parts=outcome.parts)
+        truncated = not outcome.over and len(self.episode.turns) >= self.turn_limit
+        self.heard = () if outcome.over and not outcome.said else self._messages("respond", outcome.said)
+        said = as_text(self.heard)
+        if not (outcome.over or truncated):
+            return said, outcome.reward, False, False, dict(outcome.parts)
         reward, info = self.finish()
-        last = "" if answer is None else as_text(self._messages("respond", answer))
-        return last, reward, terminated, truncated, info
+        return said, outcome.reward + reward, outcome.over, truncated, info
 
     def finish(self) -> tuple[float, dict[str, Any]]:
         """End the episode under way and score it as it is; `step` does so, and whoever else cuts an episode off.
 
         Returns:
-            The reward and the info of the last step.
+            The score, apart from what turns earned, and the info of the last step.
         """
-        self.heard = ()
+        self.under_way = False
         self.scored = score = self._score_episode()
         if score.value is None:
             return 0.0, {"score_missing": 1.0}
-        return score.value, {"success": float(self.succeeded(score)), **score.parts}
-
-    @property
-    def under_way(self) -> bool:
-        """Whether an episode has begun and is not over."""
-        return bool(self.heard)
+        parts = dict(score.parts)
+        for turn in self.episode.turns:
+            for name, part in turn.parts.items():
+                parts[name] = parts.get(name, 0.0) + part
+        return score.value, {"success": float(self.succeeded(score)), **parts}
 
     @functools.cached_property
     def registered_limit(self) -> int | None:
@@ -178,17 +196,24 @@ class TextEnv(gymnasium.Env[str, str]):
         lines += [f"--- {message.role} ---\n{message.content}" for message in self.heard]
         return "\n".join(lines)
 
-    def _messages(self, method: str, value: object) -> tuple[Message, ...]:
-        """Return an observation as messages."""
+    def _messages(self, method: str, value: object, roles: Sequence[Role] = ("user", "tool")) -> tuple[Message, ...]:
+        """Return what a method says as messages."""
         said = Message("user", value) if isinstance(value, str) else value
         messages = said if isinstance(said, list | tuple) else [said]
-        if not messages or not all(isinstance(one, Message) and one.role in ("user", "tool") for one in messages):
-            end = "" if method == "begin" else ", or None at the end"
+        if not messages or not all(isinstance(one, Message) and one.role in roles for one in messages):
+            end = "" if method == "begin" else ", an Outcome, or None at the end"
             raise EnvironmentContractError(
-                f"{type(self).__name__}.{method} has to return a string, or messages of the roles user and tool{end}, "
-                f"got {type(value).__name__}: {value!r:.80}"
+                f"{type(self).__name__}.{method} has to return a string, or messages of the roles "
+                f"{', '.join(roles[:-1])} and {roles[-1]}{end}, got {type(value).__name__}: {value!r:.80}"
             )
         return tuple(messages)
+
+    def _outcome(self, value: Any) -> Outcome:
+        """Return what `respond` returned as an outcome whose numbers are finite floats."""
+        if not isinstance(value, Outcome):
+            return Outcome((), over=True) if value is None else Outcome(value)
+        name = f"{type(self).__name__}.respond"
+        return replace(value, reward=finite(value.reward, name, what="reward"), parts=named(value.parts, name))
 
     def _score_episode(self) -> Score:
         scorer = self._scorer or FunctionScorer(self.score, f"{type(self).__name__}.score")

@@ -64,13 +64,10 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
         self.observation_space = batch_space(first.observation_space, self.num_envs)
         self.action_space = batch_space(first.action_space, self.num_envs)
 
-    def system_prompt(self, index: int) -> str | None:
-        """Return what the agent is told before the first observation of environment `index`."""
-        return getattr(self.envs[index].unwrapped, "system_prompt", None)
-
     def opening(self, index: int, observation: str) -> list[Message]:
         """Return what the agent is told first in environment `index`: the system prompt, if any, and an observation."""
-        system = self.system_prompt(index)
+        env = self.envs[index].unwrapped
+        system = env.episode.system_prompt if isinstance(env, TextEnv) else getattr(env, "system_prompt", None)
         return [*([Message("system", system)] if system else []), *self.heard(index, observation)]
 
     def heard(self, index: int, observation: str) -> Sequence[Message]:
@@ -129,11 +126,14 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
     def step_one(self, index: int, action: str) -> StepResult:
         """Step environment `index`."""
         name = f"{self._name(index)}.step"
-        observation, reward, terminated, truncated, info = _unpacked(self.envs[index].step(action), 5, name)
         inner = self.envs[index].unwrapped
+        turns = len(inner.episode.turns) if isinstance(inner, TextEnv) else 0
+        observation, reward, terminated, truncated, info = _unpacked(self.envs[index].step(action), 5, name)
         if truncated and isinstance(inner, TextEnv) and inner.under_way:  # a wrapper cut it off
-            earned, reported = inner.finish()
-            reward, info = reward or earned, {**reported, **_info(info, name)}  # what the wrapper gives goes first
+            earned = inner.episode.turns[-1].reward if len(inner.episode.turns) > turns else 0.0
+            score, reported = inner.finish()
+            reward = reward + score if reward == earned else reward  # what the wrapper gives goes first
+            info = {**reported, **_info(info, name)}
         observation = _text(observation, name)
         return StepResult(
             observation,

@@ -87,6 +87,8 @@ class Play:
         trajectory.replies[-1].reward = result.reward
         if result.terminated or result.truncated:
             trajectory.ending = "terminated" if result.terminated else "truncated"
+            if result.terminated and result.observation:
+                trajectory.messages += result.messages  # the last words
             trajectory.take(_own_score(result, [reply.reward for reply in trajectory.replies]))
             return
         trajectory.messages += result.messages

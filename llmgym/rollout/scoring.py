@@ -1,12 +1,14 @@
 """How a scorer takes the place of the environments: when it is asked, and of which episodes at once.
 
 An environment scores an episode as it ends, and what it reported stays among the parts, its
-success too. A scorer that waits is asked as soon as all episodes are over that it is asked of
-at once: one, a group or the whole rollout. One that does not wait is asked when the rollout is
-over, in the order of the tasks. In which order episodes end changes no score.
+success too. What it gave for single turns stays as well: a reward comes on top of it. A scorer
+that waits is asked as soon as all episodes are over that it is asked of at once: one, a group
+or the whole rollout. One that does not wait is asked when the rollout is over, in the order of
+the tasks. In which order episodes end changes no score.
 """
 
 from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from llmgym.envs.waiting import settled, then, together
@@ -55,7 +57,16 @@ class Scoring:
 
     def _take(self, members: Sequence[int], scores: Sequence[Score]) -> None:
         for index, score in zip(members, scores, strict=True):
-            self._trajectories[index].take(score)
+            self._trajectories[index].take(_on_top(score, [turn.reward for turn in self._episodes[index].turns]))
+
+
+def _on_top(score: Score, earned: Sequence[float]) -> Score:
+    """Return a score in addition to what the environment gave for each turn; a comparison stays as it is."""
+    if score.value is None or score.kind != "reward" or not any(earned):
+        return score
+    own = score.rewards or [*[0.0] * (len(earned) - 1), score.value]
+    rewards = [first + second for first, second in zip(earned, own, strict=True)]
+    return replace(score, value=sum(rewards), rewards=rewards)
 
 
 def kind_of(trajectories: Sequence[Trajectory]) -> ScoreKind:

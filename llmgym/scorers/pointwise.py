@@ -100,9 +100,9 @@ def as_score(value: ScoreLike, turns: int, *, name: str) -> Score:
         if value.value is None:
             return value
         number, rewards = finite(value.value, name), _rewards(value, turns, name)
-        return Score(number, _named(value.parts, name), rewards=rewards, kind=value.kind)
+        return Score(number, named(value.parts, name), rewards=rewards, kind=value.kind)
     if isinstance(value, Mapping):
-        parts = _named(value, name)
+        parts = named(value, name)
         return Score(finite(sum(parts.values()), f"the sum of {name}"), parts)
     return Score(finite(value, name))
 
@@ -119,8 +119,16 @@ def _rewards(score: Score, turns: int, name: str) -> list[float] | None:
     return rewards
 
 
-def _named(parts: Mapping[str, float], name: str) -> dict[str, float]:
-    """Return parts under names that are text, as files hold them, with values that are finite numbers."""
+def named(parts: Mapping[str, float], name: str) -> dict[str, float]:
+    """Return parts under names that are text, as files hold them, with values that are finite numbers.
+
+    Args:
+        parts: What `name` returned.
+        name: Who returned it, for the error message.
+
+    Raises:
+        EnvironmentContractError: A part is not a finite number, or marks a missing score.
+    """
     if "score_missing" in parts:
         raise EnvironmentContractError(
             f"{name} returned a part called 'score_missing': that name marks a score that is not there; to say so, "
