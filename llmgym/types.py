@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
+from llmgym.errors import EnvironmentContractError
+
 Role = Literal["system", "user", "assistant", "tool"]
 
 ScoreKind = Literal["reward", "log_odds", "win_rate"]
@@ -23,6 +25,9 @@ class Message:
     """One message of a conversation, as chat templates know it.
 
     Lone surrogates, which neither a tokenizer nor a UTF-8 file takes, become question marks.
+
+    Raises:
+        EnvironmentContractError: The role is unknown, or something is no string.
 
     Attributes:
         role: Who says it. A `tool` answers a call of the agent's.
@@ -43,8 +48,15 @@ class Message:
     call_id: str | None = None
 
     def __post_init__(self) -> None:
+        if self.role not in get_args(Role):
+            raise EnvironmentContractError(f"A Message has one of the roles {get_args(Role)}, got {self.role!r:.80}.")
         for name in ("content", "name", "call_id"):
-            if (text := getattr(self, name)) is not None:
+            text = getattr(self, name)
+            if not (isinstance(text, str) or (text is None and name != "content")):
+                raise EnvironmentContractError(
+                    f"A Message has a string as {name}, got {type(text).__name__}: {text!r:.80}"
+                )
+            if text is not None:
                 object.__setattr__(self, name, well_formed(text))
 
     @property

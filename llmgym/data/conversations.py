@@ -235,6 +235,9 @@ def _as_messages(value: pa.Scalar, role: Role, where: str) -> tuple[Message, ...
             raise DataError(f"{where}: expected a role of {', '.join(known)}, got {got!r}.")
         if message["content"] is None:
             raise DataError(f"{where}: a message of role {message['role']!r} has no content.")
+        for name in ("name", "tool_call_id"):
+            if not isinstance(text := message.get(name), str | None):
+                raise DataError(f"{where}: expected a string as {name} of a message, got {text!r:.80}.")
     return tuple(map(message_in, content))
 
 

@@ -166,14 +166,39 @@ class _Call(threading.Thread):
             return
         if error is None:
             self.outcome.set_result(value)
-        elif isinstance(error, StopIteration):  # no future takes one
-            self.outcome.set_exception(RuntimeError(f"StopIteration: {error}"))
-        else:
+        elif isinstance(error, KeyboardInterrupt) or (
+            isinstance(error, Exception) and not isinstance(error, StopIteration)  # which no future takes
+        ):
             self.outcome.set_exception(error)
+        else:
+            self.outcome.set_exception(_as_error(error))
 
 
 async def _awaited(value: Value | Awaitable[Value]) -> Value:
-    return await value if inspect.isawaitable(value) else value
+    """Return a value, or what an awaitable comes to.
+
+    What user code raises to end a program or a task would end the loop and everybody in it, so it becomes an error.
+    """
+    if not inspect.isawaitable(value):
+        return value
+    try:
+        return await value
+    except (Exception, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
+        if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+            raise
+        raise _as_error(error) from error
+
+
+def _is_cancelled() -> bool:
+    """Tell whether somebody else cancelled the task that runs."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _as_error(error: BaseException) -> Exception:
+    return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 async def _in_threads(function: Callable[..., Value], calls: list[tuple[Any, ...]]) -> list[Value]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from tensordict import TensorDict
+from tensordict import TensorDict, TensorDictBase
 
 from llmgym.errors import AlgorithmError, TrainingError
 from llmgym.files import whole_or_absent
@@ -20,6 +20,8 @@ from llmgym.learn.reference import Reference
 
 MAX_SKIPPED_IN_A_ROW = 3
 """Consecutive steps without a finite loss and gradient, after which training stops."""
+
+_PER_TOKEN = ("advantage", "value_target", "ref_log_probs")  # of what losses read: [B, T]
 
 
 class Learner:
@@ -151,12 +153,7 @@ class Learner:
             AlgorithmError: The batch lacks something that the loss reads.
             TrainingError: The loss or the gradient was not finite several times in a row.
         """
-        for key in self.loss.reads:
-            if key not in batch:
-                raise AlgorithmError(
-                    f"{type(self.loss).__name__} reads {key!r}: expected it in the batch from `prepare` or `complete` "
-                    f"(ref_log_probs where `needs_reference` is True), got {', '.join(map(str, batch.keys()))}."
-                )
+        self._check(batch)
         self._updates += 1
         log_probs = torch.zeros_like(batch["mask"], dtype=torch.float32).masked_fill(batch["mask"], math.nan)
         whole = batch.copy().set("weight", self.loss.weights(batch))
@@ -171,7 +168,7 @@ class Learner:
             count = self.loss.count(micro_batch)
             if not count and not micro_batch["mask"].any():
                 continue
-            output = self.loss(micro_batch)
+            output = self._checked(self.loss(micro_batch))
             if "policy_log_probs" in micro_batch:  # a reward model has none
                 found = micro_batch["policy_log_probs"]
                 log_probs[micro_batch["row"], : found.shape[1]] = found.to(log_probs)
@@ -196,6 +193,34 @@ class Learner:
         else:
             self._skip(batch, metrics)
         return metrics
+
+    def _check(self, batch: TensorDict) -> None:
+        """Refuse a batch that lacks something that the loss reads, or has it in another shape."""
+        name = type(self.loss).__name__
+        for key in self.loss.reads:
+            if key not in batch:
+                raise AlgorithmError(
+                    f"{name} reads {key!r}: expected it in the batch from `prepare` or `complete` "
+                    f"(ref_log_probs where `needs_reference` is True), got {', '.join(map(str, batch.keys()))}."
+                )
+            if key in _PER_TOKEN and batch[key].shape != batch["mask"].shape:
+                raise AlgorithmError(
+                    f"{name} reads {key!r}: expected a value for every token, of the shape "
+                    f"{list(batch['mask'].shape)} of the mask, got {list(batch[key].shape)}."
+                )
+
+    def _checked(self, output: Any) -> Any:
+        """Refuse what a loss returned that is no loss, so that nothing would be learnt from it."""
+        items = output.items() if isinstance(output, Mapping | TensorDictBase) else ()
+        losses = [value for key, value in items if key.startswith("loss_") and value is not None]
+        if not losses or not all(isinstance(value, torch.Tensor) and value.numel() == 1 for value in losses):
+            raise AlgorithmError(
+                f"{type(self.loss).__name__} has to return a TensorDict with single numbers under names that begin "
+                f"with 'loss_', got {output!r:.200}"
+            )
+        if not any(value.requires_grad for value in losses):
+            raise AlgorithmError(f"{type(self.loss).__name__} returned losses of which none has a gradient.")
+        return output
 
     def _skip(self, batch: TensorDict, metrics: dict[str, float]) -> None:
         """Save the batch of a step that is left out; give up if there were several."""

@@ -50,7 +50,9 @@ def ask(scorer: AnyScorer, episodes: Sequence[Episode], groups: Sequence[int]) -
         scores = (
             win_rates(scorer, episodes, groups) if isinstance(scorer, PairwiseScorer) else score_all(scorer, episodes)
         )
-    except Exception as error:  # noqa: BLE001 - a judge out of reach costs scores, and not the run
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a judge out of reach costs scores, and not the run
         return _missing(error, scorer, len(episodes))
     return _arrived(scores, scorer, len(episodes)) if isawaitable(scores) else scores
 
@@ -62,7 +64,7 @@ async def _arrived(scores: Awaitable[list[Score]], scorer: AnyScorer, count: int
         return _missing(error, scorer, count)
 
 
-def _missing(error: Exception, scorer: AnyScorer, count: int) -> list[Score]:
+def _missing(error: BaseException, scorer: AnyScorer, count: int) -> list[Score]:
     """Return missing scores that say what a scorer raised; what a user can mend is raised again."""
     if isinstance(error, LLMGymError):
         raise error

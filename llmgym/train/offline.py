@@ -14,7 +14,7 @@ from llmgym.train.actor import Actor, HeldOutEpisodes
 from llmgym.train.algorithm import OfflineAlgorithm
 from llmgym.train.rows import conversations_of, tell_of_skipped, usable
 from llmgym.train.setting import set_up
-from llmgym.train.trainer import Experience, Trainer, make_learner
+from llmgym.train.trainer import Experience, Trainer, as_batch, make_learner
 
 
 def offline_trainer(algorithm: OfflineAlgorithm) -> Trainer:
@@ -65,7 +65,8 @@ class OfflineSteps:
     def experience(self, step: int) -> Experience:
         """Draw a step's examples, and let the algorithm make a batch of them."""
         indices = drawn(step, self._size, len(self.examples), self.algorithm.config.run.seed)
-        batch = self.algorithm.prepare([self.examples[i] for i in indices], self._writer)
+        made = self.algorithm.prepare([self.examples[i] for i in indices], self._writer)
+        batch = as_batch(made, self.algorithm.name)
         return Experience(batch, measured={"epoch": step * self._size / len(self.examples)})
 
     def learn(self, step: int, batch: TensorDict | None) -> dict[str, float]:

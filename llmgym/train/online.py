@@ -31,7 +31,7 @@ from llmgym.rollout.transcript import transcribe
 from llmgym.train.actor import Actor, HeldOutEpisodes
 from llmgym.train.algorithm import OnlineAlgorithm
 from llmgym.train.setting import set_up
-from llmgym.train.trainer import Experience, Trainer, make_learner
+from llmgym.train.trainer import Experience, Trainer, as_batch, make_learner
 
 _LEAST_ROWS = 16  # that decode in about the time that fewer take
 _PROMPTS_TRIED = 4  # first prompts whose length an estimate goes by
@@ -92,7 +92,7 @@ class OnlineSteps:
         }
         if self.algorithm.learns_from_expert:
             kept = [*kept, *self._demonstrations(kept)]
-        batch = self.algorithm.prepare(kept) if kept else None
+        batch = as_batch(self.algorithm.prepare(kept), self.algorithm.name) if kept else None
         return Experience(batch, trajectories, summary)
 
     def learn(self, step: int, batch: TensorDict | None) -> dict[str, float]:

@@ -27,6 +27,7 @@ from transformers import PreTrainedModel
 
 from llmgym.config.presets import preset_of
 from llmgym.config.sections import LearningConfig
+from llmgym.errors import AlgorithmError
 from llmgym.evaluate import Evaluation
 from llmgym.learn.checkpoint import Origin, origin_of
 from llmgym.learn.learner import Learner
@@ -280,6 +281,21 @@ class Trainer:
                 "This may not fit. What makes it smaller: lora_rank, gradient_checkpointing, a smaller "
                 "micro_batch_tokens or a smaller model."
             )
+
+
+def as_batch(made: object, name: str) -> TensorDict | None:
+    """Return what `prepare` made; None if there is nothing to learn from.
+
+    Args:
+        made: A batch, or None.
+        name: Who made it, for the error message.
+
+    Raises:
+        AlgorithmError: It is neither.
+    """
+    if made is None or isinstance(made, TensorDict):
+        return None if made is None or not len(made) else made
+    raise AlgorithmError(f"{name}.prepare has to return a TensorDict or None, got {type(made).__name__}.")
 
 
 def make_learner(algorithm: Algorithm, loss: LanguageModelLoss) -> Learner:

@@ -1,5 +1,7 @@
 """Routing, replay, versions and limits around SGLang, with a small HTTP server that takes the same calls."""
 
+import asyncio
+import math
 import threading
 import time
 from collections import Counter
@@ -417,3 +419,56 @@ def test_a_request_is_complete_and_in_sglangs_words() -> None:
     assert SGLang().completion(ask(3, temperature=0.0), reply, 6).log_probs == [0.0]
     with pytest.raises(TransientError):
         SGLang().completion(ask(3), ABORTED, 6)
+
+
+def sampled(*pairs: Any, meta: Any = None) -> dict[str, Any]:
+    return {"meta_info": meta or {"finish_reason": {"type": "stop"}, "output_token_logprobs": list(pairs)}}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        sampled([math.nan, 5, None]),
+        sampled([-0.5, 5, None], [-math.inf, 2, None]),
+        sampled([3.0, 5, None]),
+        sampled(["-0.5", 5, None]),
+        sampled([None, 5, None]),
+        sampled([5, -0.5, None]),
+        sampled([-0.5, 5.7, None]),
+        sampled([-0.5, True, None]),
+        sampled([-0.5, -1, None]),
+        sampled([-0.5, 10**30, None]),
+        sampled(*[[-0.5, 5, None]] * 1000),
+        sampled(-0.5, -0.5),
+        sampled([-0.5]),
+        sampled({"logprob": -0.5, "token": 5}),
+        sampled(meta="x"),
+        sampled(meta={"finish_reason": "stop", "output_token_logprobs": [[-0.5, 5, None]]}),
+        sampled(meta={"finish_reason": {"type": "stop"}, "output_token_logprobs": 7}),
+    ],
+    ids=lambda reply: f"{reply['meta_info']!r:.60}",
+)
+def test_a_reply_that_is_no_tokens_with_log_probabilities_is_refused(reply: dict[str, Any]) -> None:
+    with pytest.raises(EngineError, match=r"^Expected "):
+        SGLang().completion(ask(3), reply, 6)
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        {"version": "0.5.21"},
+        {"version": "0.5.21", "max_req_input_len": None},
+        {"version": "0.5.21", "max_req_input_len": 10, "tp_size": "two"},
+    ],
+)
+def test_a_server_that_does_not_say_what_it_is_is_refused(info: dict[str, Any]) -> None:
+    with pytest.raises(EngineError, match="Expected SGLang's answer to /server_info, got "):
+        SGLang().facts(info, "here")
+
+
+def test_an_answer_to_an_update_that_cannot_be_read_is_said_to_be_none() -> None:
+    async def call(method: str, path: str, body: Any = None) -> dict[str, Any]:
+        return {}
+
+    with pytest.raises(EngineError, match=r"Expected SGLang's answer to /update_weights_from_disk, got \{\}"):
+        asyncio.run(SGLang().read(call, Path("x"), "1"))

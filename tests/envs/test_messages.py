@@ -220,3 +220,19 @@ def test_an_outcome_that_is_none_is_refused(outcome: llmgym.Outcome, message: st
     env.reset(seed=0)
     with pytest.raises(EnvironmentContractError, match=message):
         env.step("x")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("tool", 5), "a string as content, got int"),
+        (("tool", None), "a string as content, got NoneType"),
+        (("tool", b"x"), "a string as content, got bytes"),
+        (("tool", "x", 3), "a string as name, got int"),
+        (("tool", "x", "n", 3), "a string as call_id, got int"),
+        (("function", "x"), "one of the roles .* got 'function'"),
+    ],
+)
+def test_a_message_is_made_of_strings(arguments: Any, message: str) -> None:
+    with pytest.raises(EnvironmentContractError, match=message):
+        Message(*arguments)

@@ -407,6 +407,32 @@ def test_in_which_order_episodes_end_changes_no_score() -> None:
         assert all(trajectory.score is not None for trajectory in expected)
 
 
+class OwnBaseError(BaseException):
+    """One that nobody expects."""
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), OwnBaseError("own"), asyncio.CancelledError(), StopIteration()], ids=repr
+)
+@pytest.mark.parametrize("kind", ["plain", "blocking", "coroutine"])
+def test_whatever_a_scorer_raises_costs_scores_and_not_the_run(kind: str, error: BaseException) -> None:
+    def plain(episode: Episode) -> float:
+        raise error
+
+    async def coroutine(episode: Episode) -> float:
+        await asyncio.sleep(0)
+        raise error
+
+    scorer: Any = coroutine if kind == "coroutine" else plain
+    scorer.blocking = kind == "blocking"
+    trajectories = finished(["a", "b"], 0)
+    have_scored(FunctionScorer(scorer), trajectories)
+    assert [trajectory.score for trajectory in trajectories] == [None, None]
+    name = type(error).__name__
+    assert all(f"{kind.replace('blocking', 'plain')} raised" in str(one.score_error) for one in trajectories)
+    assert all(name in str(one.score_error) or "StopIteration" in str(one.score_error) for one in trajectories)
+
+
 def test_a_scorer_that_raises_costs_the_episodes_it_was_asked_of_their_scores() -> None:
     def fragile(episode: Episode) -> float:
         if episode.actions == ["b"]:

@@ -87,3 +87,62 @@ def test_a_run_of_equal_scores_says_that_nothing_was_learnt(tmp_path: Path, caps
     assert "Nothing was learnt: none of 1 step had a gradient" in capsys.readouterr().out
     GRPO(scorer=lambda episode: len(episode.actions[0]), output_dir=tmp_path, **SMALL).train(steps=1)
     assert "Nothing was learnt" not in capsys.readouterr().out
+
+
+class Mistaken(Bare):
+    """Makes a good batch, and then something else of it."""
+
+    mistake: Any = staticmethod(lambda batch: batch)
+
+    def prepare(self, trajectories: Sequence[Trajectory]) -> Any:
+        batch = collate(trajectories)
+        batch["advantage"] = batch["mask"].float()
+        return type(self).mistake(batch)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        (lambda batch: dict(batch.items()), "bare.prepare has to return a TensorDict or None, got dict"),
+        (lambda batch: (batch, {}), "bare.prepare has to return a TensorDict or None, got tuple"),
+        (
+            lambda batch: batch.set("advantage", batch["advantage"].sum(1)),
+            r"expected a value for every token, .* got \[2\]",
+        ),
+        (lambda batch: batch.set("advantage", batch["advantage"][:, :1]), r"of the mask, got \[2, 1\]"),
+        (lambda batch: batch.set("advantage", batch["advantage"][:, 1:]), "expected a value for every token"),
+    ],
+)
+def test_a_batch_that_is_none_is_refused(mistake: Any, message: str, tmp_path: Path) -> None:
+    agent = type("Wrong", (Mistaken,), {"mistake": staticmethod(mistake)})
+    with pytest.raises(AlgorithmError, match=message):
+        agent(output_dir=tmp_path, **SMALL).train(steps=1)
+
+
+def test_a_batch_of_no_rows_teaches_nothing(tmp_path: Path) -> None:
+    agent = type("Empty", (Mistaken,), {"mistake": staticmethod(lambda batch: batch[:0])})
+    (metrics,) = agent(output_dir=tmp_path, **SMALL).train(steps=1).metrics
+    assert "grad_norm" not in metrics
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (lambda output: output["loss_objective"], "has to return a TensorDict with single numbers"),
+        (lambda output: {"loss_objective": 0.5}, "has to return a TensorDict with single numbers"),
+        (lambda output: {"objective": output["loss_objective"]}, "under names that begin with 'loss_'"),
+        (
+            lambda output: {"loss_objective": output["loss_objective"].expand(3)},
+            "has to return a TensorDict with single",
+        ),
+        (lambda output: {"loss_objective": output["loss_objective"].detach()}, "none has a gradient"),
+    ],
+)
+def test_a_loss_that_is_none_is_refused(returned: Any, message: str, tmp_path: Path) -> None:
+    class Loss(ClippedPolicyLoss):
+        def forward(self, tensordict: Any) -> Any:
+            return returned(super().forward(tensordict))
+
+    agent = type("Lossy", (Mistaken,), {"loss": lambda self, policy: Loss(policy, **self.config.loss_options)})
+    with pytest.raises(AlgorithmError, match=message):
+        agent(output_dir=tmp_path, **SMALL).train(steps=1)

@@ -181,7 +181,7 @@ class Server(Worker):
             raise WorkerLostError("it was stopped")
         try:
             async with self._session.request(method, self._url + path, json=body) as response:
-                text = await response.text()
+                text = await response.text(errors="replace")
                 status = response.status
         except aiohttp.ClientConnectorError as error:
             raise self._unreachable(error) from error

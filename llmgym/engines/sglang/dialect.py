@@ -2,7 +2,8 @@
 
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+import math
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +64,15 @@ class SGLang:
     def facts(self, info: Mapping[str, Any], where: str) -> Facts:
         """Read ``/server_info``, which is `sglang.Engine.get_server_info` too."""
         require_version(str(info.get("version")), f"in {where}")
-        parallel = {name: int(info.get(name) or 1) for name in ("pp_size", "dp_size")}
-        return Facts(
-            # Longer prompts are refused: SGLang keeps a few tokens of the context for itself.
-            context_length=int(info["max_req_input_len"]),
-            processes=int(info.get("tp_size") or 1),
-            no_strings="start it without skip_tokenizer_init" if info.get("skip_tokenizer_init") else "",
-            no_group=f"expected pp_size and dp_size of 1, got {parallel}" if max(parallel.values()) > 1 else "",
-        )
+        with _reading("/server_info", info):
+            parallel = {name: int(info.get(name) or 1) for name in ("pp_size", "dp_size")}
+            return Facts(
+                # Longer prompts are refused: SGLang keeps a few tokens of the context for itself.
+                context_length=int(info["max_req_input_len"]),
+                processes=int(info.get("tp_size") or 1),
+                no_strings="start it without skip_tokenizer_init" if info.get("skip_tokenizer_init") else "",
+                no_group=f"expected pp_size and dp_size of 1, got {parallel}" if max(parallel.values()) > 1 else "",
+            )
 
     # What is sampled.
 
@@ -100,18 +102,28 @@ class SGLang:
 
         Raises:
             TransientError: The request was aborted, or the reply holds no tokens.
+            EngineError: It holds something else than tokens with log-probabilities, or more than were asked for.
         """
-        meta = reply.get("meta_info") or {}
-        reason = (meta.get("finish_reason") or {}).get("type")
-        sampled = meta.get("output_token_logprobs") or []
+        with _reading("/generate", reply):
+            meta = reply.get("meta_info") or {}
+            reason = (meta.get("finish_reason") or {}).get("type")
+            sampled = [(log_prob, token) for log_prob, token, *_ in meta.get("output_token_logprobs") or []]
         if reason not in ("stop", "length") or not sampled:
             raise TransientError(f"a reply of {len(sampled)} tokens that finished by {reason!r}")
+        if len(sampled) > request.max_tokens:
+            raise EngineError(f"Expected at most {request.max_tokens} tokens from {self.name}, got {len(sampled)}.")
+        for log_prob, token in sampled:
+            if not (_is_token(token) and _is_log_prob(log_prob)):
+                raise EngineError(
+                    f"Expected tokens with their log-probabilities from {self.name}, got token {token!r:.80} with "
+                    f"{log_prob!r:.80}."
+                )
         finish_reason: FinishReason = "stop" if reason == "stop" else "length"
         greedy = request.sampling.temperature == 0  # then a token is certain; SGLang reports it at temperature 1
         return Completion(
             request_id=request.request_id,
-            tokens=[int(token) for _, token, *_ in sampled],
-            log_probs=[0.0 if greedy else float(log_prob) for log_prob, *_ in sampled],
+            tokens=[token for _, token in sampled],
+            log_probs=[0.0 if greedy else float(log_prob) for log_prob, _ in sampled],
             finish_reason=finish_reason,
             weight_version=weight_version,
         )
@@ -214,7 +226,29 @@ class SGLang:
 async def _told(call: Call, name: str, **arguments: Any) -> None:
     """Make one of the calls that say whether they succeeded."""
     answer = await call("POST", f"/{name}", arguments)
-    succeeded(name, answer["success"], answer["message"])
+    with _reading(f"/{name}", answer):
+        success, message = answer["success"], str(answer.get("message"))
+    succeeded(name, success, message)
+
+
+@contextlib.contextmanager
+def _reading(name: str, answer: object) -> Iterator[None]:
+    """Say of an answer that cannot be read that it is not SGLang's."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise EngineError(
+            f"Expected SGLang's answer to {name}, got {answer!r:.200} ({type(error).__name__}: {error})."
+        ) from error
+
+
+def _is_token(token: object) -> bool:
+    return isinstance(token, int) and not isinstance(token, bool) and 0 <= token < 2**31
+
+
+def _is_log_prob(log_prob: object) -> bool:
+    # Rounding may take it a little above 0.
+    return isinstance(log_prob, int | float) and math.isfinite(log_prob) and log_prob <= 1e-2
 
 
 def _fold(seed: int) -> int:
