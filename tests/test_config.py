@@ -58,6 +58,13 @@ def test_options_on_the_command_line_win_over_those_in_the_file(tmp_path: Path) 
     assert parse("--config", str(file), "--no-gradient-checkpointing").policy.gradient_checkpointing is False
 
 
+def test_a_section_and_an_option_of_the_same_section_may_both_be_given(tmp_path: Path) -> None:
+    file = tmp_path / "some.yaml"
+    file.write_text("run: {seed: 3}\nsteps: 2\n")
+    config = parse("--config", str(file))
+    assert (config.run.seed, config.run.steps) == (3, 2)
+
+
 def test_env_kwargs_are_typed_words() -> None:
     words = ["difficulty=2", "language=zh", "weights={evidence: 0.2}"]
     assert parse("--env-kwargs", *words).environment.env_kwargs == {
@@ -102,6 +109,7 @@ def test_what_is_printed_can_be_read_again(tmp_path: Path, capsys: pytest.Captur
         ("top_k: 5", "mismatch_correction: .*expected 'truncate' or 'mask', or top_p 1, top_k 0 and min_p 0"),
         ("mismatch_threshold: 1.0", "mismatch_threshold: .*greater than 1"),
         ("- steps", "has to hold options"),
+        ("rollout: 5\ngroup_size: 4", "rollout: expected options as `key: value` lines, got 5"),
         ("steps: [", "Cannot read the configuration"),
     ],
 )

@@ -63,7 +63,8 @@ class Config(BaseModel):
                 rest[name] = value
         for section, options in given.items():
             standing = rest.get(section, cls.model_fields[section].default)
-            rest[section] = {**standing.flat(), **options}
+            if isinstance(standing, Config | Mapping):  # anything else is refused where sections are read
+                rest[section] = {**(standing.flat() if isinstance(standing, Config) else standing), **options}
         return rest
 
     @field_validator("*", mode="before")
@@ -141,6 +142,8 @@ def _explain(problem: Any, cls: type[Config]) -> str:
     place = [str(part) for part in problem["loc"]]
     name = ".".join(place[1:] if place and place[0] in cls.sections() else place)
     message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "model_type":
+        return f"{place[-1]}: expected options as `key: value` lines, got {problem['input']!r:.80}"
     if problem["type"] == "extra_forbidden":
         return f"Unknown option {name!r}.{did_you_mean(name, cls.options())}"
     return f"{name}: {message}, got {problem['input']!r:.80}" if name else message  # which names the options itself

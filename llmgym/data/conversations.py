@@ -233,6 +233,8 @@ def _as_messages(value: pa.Scalar, role: Role, where: str) -> tuple[Message, ...
         if message is None or message["role"] not in known:
             got = None if message is None else message["role"]
             raise DataError(f"{where}: expected a role of {', '.join(known)}, got {got!r}.")
+        if message.get("tool_calls"):
+            raise DataError(f"{where}: a message calls tools (tool_calls), which is not read: expected text alone.")
         if message["content"] is None:
             raise DataError(f"{where}: a message of role {message['role']!r} has no content.")
         for name in ("name", "tool_call_id"):

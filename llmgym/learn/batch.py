@@ -8,6 +8,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from llmgym.errors import AlgorithmError
 from llmgym.rollout.trajectory import Trajectory
 
 
@@ -167,3 +168,18 @@ def _cut(batch: TensorDict) -> TensorDict:
     """Cut every [B, T] tensor to the longest row."""
     width = int(batch["length"].max())
     return batch.apply(lambda tensor: tensor[:, :width] if tensor.ndim > 1 else tensor)
+
+
+def as_batch(made: object, name: str) -> TensorDict | None:
+    """Return what `prepare` made; None if there is nothing to learn from.
+
+    Args:
+        made: A batch, or None.
+        name: Who made it, for the error message.
+
+    Raises:
+        AlgorithmError: It is neither.
+    """
+    if made is None or isinstance(made, TensorDict):
+        return None if made is None or not len(made) else made
+    raise AlgorithmError(f"{name}.prepare has to return a TensorDict or None, got {type(made).__name__}.")

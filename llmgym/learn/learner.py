@@ -1,5 +1,6 @@
 """`Learner`: optimiser steps over batches, in micro-batches that fit."""
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -77,6 +78,8 @@ class Learner:
         self.skipped_batches: Path | None = None
         """Where the batches of steps that were left out are saved, a directory that is made when there is one."""
         self._updates = self._skipped_in_a_row = 0
+        self.changed = False
+        """Whether the parameters may be others than those that it was made with."""
 
     def keep_reference(self, policy: Policy) -> None:
         """Keep a policy as it is now as the reference, unless there is one already."""
@@ -117,11 +120,18 @@ class Learner:
         Raises:
             TrainingError: It is that of another loss, or one of the two has a reference and the other has none.
         """
-        if state["parameters"].keys() != self._named.keys():
-            differ = sorted(state["parameters"].keys() ^ self._named.keys())
-            raise TrainingError(f"Expected the state of a learner of the same parameters, got others: {differ[:3]}.")
-        if (state["reference"] is None) != (self._reference is None):
-            raise TrainingError("Expected the state of a learner with a reference where this one has one.")
+        own = self.state_dict()
+        if missing := own.keys() - state.keys():
+            raise TrainingError(f"Expected the state of a learner, got one without {', '.join(sorted(missing))}.")
+        for part, has in (("reference", "a reference"), ("kl_coefficient", "a KL coefficient")):
+            if (state[part] is None) != (own[part] is None):
+                raise TrainingError(f"Expected the state of a learner with {has} where this one has one.")
+        expected, got = _shapes(own), _shapes(state)
+        if differ := sorted(name for name in expected.keys() | got.keys() if expected.get(name) != got.get(name)):
+            raise TrainingError(
+                f"Expected the state of a learner of the same parameters, got others: {', '.join(differ[:3])}."
+            )
+        self.changed = True
         with torch.no_grad():
             for name, parameter in self._named.items():
                 parameter.copy_(state["parameters"][name])
@@ -129,7 +139,7 @@ class Learner:
                 for weight, value in zip(self._reference.weights, state["reference"], strict=True):
                     weight.copy_(value)
         self._masters.round()
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))  # it would keep the tensors
         self.schedule.load_state_dict(state["schedule"])
         if self.kl is not None:
             self.kl.coefficient = state["kl_coefficient"]
@@ -186,7 +196,7 @@ class Learner:
         finite = all(math.isfinite(value) for key, value in metrics.items() if key.startswith(("loss_", "grad_norm")))
         metrics["updates_skipped"] = float(not finite)
         if finite:
-            self._skipped_in_a_row = 0
+            self._skipped_in_a_row, self.changed = 0, True
             self.optimiser.step()
             self._masters.round()
             self.schedule.step()
@@ -238,3 +248,9 @@ class Learner:
                 f"{self._skipped_in_a_row} optimiser steps in a row had no finite loss and gradient, the last with "
                 f"{found}{saved}. Weights are those of the last step that was finite."
             )
+
+
+def _shapes(state: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Return the shape of every parameter of a state, and of every weight of its reference."""
+    reference = {f"reference {i}": weight for i, weight in enumerate(state["reference"] or ())}
+    return {name: list(tensor.shape) for name, tensor in {**state["parameters"], **reference}.items()}

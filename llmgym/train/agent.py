@@ -15,6 +15,7 @@ from llmgym.config import parse_command_line
 from llmgym.config.sections import OfflineConfig, RewardConfig
 from llmgym.errors import ConfigError, LLMGymError
 from llmgym.train.algorithm import Algorithm, OfflineAlgorithm, OnlineAlgorithm
+from llmgym.train.interrupts import terminated_like_interrupted
 
 if TYPE_CHECKING:
     from llmgym.evaluate import Evaluation
@@ -104,7 +105,7 @@ def run_command(agent_class: type[Agent], arguments: Sequence[str] | None = None
         agent_class.check_class()
         config = parse_command_line(agent_class.config_class, arguments, prog)
         if config is not None:
-            with contextlib.closing(agent_class(**config.flat())) as agent:
+            with terminated_like_interrupted(), contextlib.closing(agent_class(**config.flat())) as agent:
                 agent.train()
     except LLMGymError as error:
         print(f"{prog}: {error}", file=sys.stderr)

@@ -8,13 +8,14 @@ from tensordict import TensorDict
 
 from llmgym.config.sections import Data, OfflineConfig
 from llmgym.errors import DataError
+from llmgym.learn.batch import as_batch
 from llmgym.learn.learner import Learner
 from llmgym.learn.needs import Needs
 from llmgym.train.actor import Actor, HeldOutEpisodes
 from llmgym.train.algorithm import OfflineAlgorithm
 from llmgym.train.rows import conversations_of, tell_of_skipped, usable
 from llmgym.train.setting import set_up
-from llmgym.train.trainer import Experience, Trainer, as_batch, make_learner
+from llmgym.train.trainer import Experience, Trainer, make_learner
 
 
 def offline_trainer(algorithm: OfflineAlgorithm) -> Trainer:

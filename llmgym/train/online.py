@@ -18,7 +18,7 @@ from llmgym.envs.seeds import training_seeds
 from llmgym.errors import TrainingError
 from llmgym.evaluate import summarise
 from llmgym.learn import mismatch
-from llmgym.learn.batch import split_by_group
+from llmgym.learn.batch import as_batch, split_by_group
 from llmgym.learn.engine_check import check_log_probs
 from llmgym.learn.learner import Learner
 from llmgym.learn.needs import Needs, seconds_of
@@ -31,7 +31,7 @@ from llmgym.rollout.transcript import transcribe
 from llmgym.train.actor import Actor, HeldOutEpisodes
 from llmgym.train.algorithm import OnlineAlgorithm
 from llmgym.train.setting import set_up
-from llmgym.train.trainer import Experience, Trainer, as_batch, make_learner
+from llmgym.train.trainer import Experience, Trainer, make_learner
 
 _LEAST_ROWS = 16  # that decode in about the time that fewer take
 _PROMPTS_TRIED = 4  # first prompts whose length an estimate goes by

@@ -15,6 +15,7 @@ environments, an engine and a scorer; `OfflineSteps` draws from data. None of th
 what is inside another.
 """
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +28,6 @@ from transformers import PreTrainedModel
 
 from llmgym.config.presets import preset_of
 from llmgym.config.sections import LearningConfig
-from llmgym.errors import AlgorithmError
 from llmgym.evaluate import Evaluation
 from llmgym.learn.checkpoint import Origin, origin_of
 from llmgym.learn.learner import Learner
@@ -37,6 +37,7 @@ from llmgym.report.console import make_console, notify
 from llmgym.report.run_directory import RunDirectory
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.train.algorithm import Algorithm
+from llmgym.train.interrupts import uninterrupted
 from llmgym.train.journal import ConsoleReport, Journal, Metrics, RunFiles
 
 
@@ -177,6 +178,8 @@ class Trainer:
         self._announce(steps)
         self.student.begin(self.learner)
         self.steps.begin()
+        if self.learner.changed:  # by a step that was interrupted, or by a state that was loaded
+            self.student.hand_over(self.steps_done)
         directory, journal = self._open(steps)
         try:
             self._evaluate(journal, "before training")
@@ -189,10 +192,10 @@ class Trainer:
                 journal.note_step(experience.trajectories, self._metrics(step, experience, learnt, begun))
             self._evaluate(journal, "after training")
         finally:  # also when interrupted: what was learnt until here is not lost
-            if journal.metrics:
-                self.save(directory.checkpoint)
-                notify(f"Checkpoint of step {self.steps_done}: {directory.checkpoint}", warning=False)
-            journal.close()
+            with contextlib.closing(journal), uninterrupted():
+                if journal.metrics:
+                    self.save(directory.checkpoint)
+                    notify(f"Checkpoint of step {self.steps_done}: {directory.checkpoint}", warning=False)
         before, after = map(journal.evaluations.get, ("before training", "after training"))
         return Result(directory.path, journal.metrics, before, after)
 
@@ -281,21 +284,6 @@ class Trainer:
                 "This may not fit. What makes it smaller: lora_rank, gradient_checkpointing, a smaller "
                 "micro_batch_tokens or a smaller model."
             )
-
-
-def as_batch(made: object, name: str) -> TensorDict | None:
-    """Return what `prepare` made; None if there is nothing to learn from.
-
-    Args:
-        made: A batch, or None.
-        name: Who made it, for the error message.
-
-    Raises:
-        AlgorithmError: It is neither.
-    """
-    if made is None or isinstance(made, TensorDict):
-        return None if made is None or not len(made) else made
-    raise AlgorithmError(f"{name}.prepare has to return a TensorDict or None, got {type(made).__name__}.")
 
 
 def make_learner(algorithm: Algorithm, loss: LanguageModelLoss) -> Learner:

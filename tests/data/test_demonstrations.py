@@ -1,5 +1,6 @@
 """Conversations to imitate, in any of TRL's columns."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +76,12 @@ def test_answers_marked_good_and_bad_are_no_demonstrations(tmp_path: Path) -> No
     pq.write_table(pa.table({"prompt": ["a", "b"], "completion": ["c", "d"], "label": [True, False]}), path)
     with pytest.raises(DataError, match="marked good and bad"):
         read_conversations(path)
+
+
+def test_a_message_that_calls_tools_is_refused_and_not_learnt_as_an_empty_reply(tmp_path: Path) -> None:
+    call = {"role": "assistant", "content": "", "tool_calls": [{"id": "c1", "function": {"name": "disk"}}]}
+    row = {"messages": [{"role": "user", "content": "x"}, call, {"role": "assistant", "content": "done"}]}
+    file = tmp_path / "calls.jsonl"
+    file.write_text(json.dumps(row) + "\n")
+    with pytest.raises(DataError, match=r"row 0: a message calls tools \(tool_calls\), which is not read"):
+        read_conversations(file)

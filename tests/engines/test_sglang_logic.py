@@ -439,6 +439,7 @@ def sampled(*pairs: Any, meta: Any = None) -> dict[str, Any]:
         sampled([-0.5, -1, None]),
         sampled([-0.5, 10**30, None]),
         sampled(*[[-0.5, 5, None]] * 1000),
+        sampled([-0.5, 2, None], [-0.5, 5, None]),  # after a stop token
         sampled(-0.5, -0.5),
         sampled([-0.5]),
         sampled({"logprob": -0.5, "token": 5}),

@@ -93,3 +93,36 @@ def test_the_reference_is_that_of_the_beginning() -> None:
         next(policy.parameters()).add_(1.0)
     one.keep_reference(policy)
     assert one.reference is first
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda state: state.pop("schedule"), "one without schedule"),
+        (lambda state: state["parameters"].update({k: v[:1] for k, v in state["parameters"].items()}), "got others: "),
+        (lambda state: state.update(reference=[w[..., :1] for w in state["reference"]]), "got others: reference 0"),
+        (lambda state: state.update(kl_coefficient=0.5), "a KL coefficient where this one has one"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused_before_anything_is_changed(spoil: Any, message: str) -> None:
+    one = plain(random_model("qwen2"))
+    one.keep_reference(one.loss.actor_network)
+    before = copy.deepcopy(one.state_dict())
+    state = copy.deepcopy(before)
+    spoil(state)
+    with pytest.raises(TrainingError, match=message):
+        one.load_state_dict(state)
+    torch.testing.assert_close(one.state_dict()["parameters"], before["parameters"], rtol=0, atol=0)
+
+
+def test_a_state_that_was_loaded_stays_as_it_is_while_the_learner_goes_on() -> None:
+    batch = real_batch(Policy(random_model("qwen2")))
+    first, second = plain(random_model("qwen2")), plain(random_model("qwen2"))
+    for one in (first, second):
+        one.keep_reference(one.loss.actor_network)
+    steps(first, batch, 2)
+    state = copy.deepcopy(first.state_dict())
+    kept = copy.deepcopy(state)
+    second.load_state_dict(state)
+    steps(second, batch, 1)
+    torch.testing.assert_close(state["optimiser"], kept["optimiser"], rtol=0, atol=0)

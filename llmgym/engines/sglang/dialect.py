@@ -118,6 +118,8 @@ class SGLang:
                     f"Expected tokens with their log-probabilities from {self.name}, got token {token!r:.80} with "
                     f"{log_prob!r:.80}."
                 )
+        if any(token in request.stop_token_ids for _, token in sampled[:-1]):
+            raise EngineError(f"Expected no tokens after a stop token from {self.name}, got {[t for _, t in sampled]}.")
         finish_reason: FinishReason = "stop" if reason == "stop" else "length"
         greedy = request.sampling.temperature == 0  # then a token is certain; SGLang reports it at temperature 1
         return Completion(
