@@ -1,7 +1,8 @@
 """How environments get their names, and how a name on the command line finds them."""
 
+import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 import gymnasium
@@ -89,6 +90,34 @@ def resolve_env(name: str) -> str:
     return max(matches)[1]
 
 
+def check_arguments(env_id: str, options: Mapping[str, Any]) -> None:
+    """Refuse arguments that an environment does not know, without making it.
+
+    Raises:
+        ConfigError: One is unknown.
+    """
+    known = _arguments_of(load_env_creator(env_id))
+    for name in options:
+        if known is not None and name not in known:
+            raise ConfigError(
+                f"{env_id} has no argument {name!r}.{did_you_mean(name, known)} Arguments: {', '.join(sorted(known))}."
+            )
+
+
+def _arguments_of(creator: Callable[..., Any]) -> set[str] | None:
+    """Return the names of all arguments, those that a class hands on to its bases too; None if any name will do."""
+    functions = [creator]
+    if isinstance(creator, type):
+        functions = [vars(base)["__init__"] for base in creator.__mro__ if "__init__" in vars(base)]
+    names = {"max_episode_steps"}  # which Gymnasium takes
+    for function in functions:
+        parameters = inspect.signature(function).parameters.values()
+        names |= {one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
+        if all(one.kind != one.VAR_KEYWORD for one in parameters):
+            return names - {"self"}
+    return None
+
+
 def make_env(name: str, **options: Any) -> gymnasium.Env[str, str]:
     """Make the environment that `name` stands for.
 
@@ -97,6 +126,7 @@ def make_env(name: str, **options: Any) -> gymnasium.Env[str, str]:
         ConfigError: It cannot be made with these options.
     """
     env_id = resolve_env(name)
+    check_arguments(env_id, options)
     try:
         return gymnasium.make(env_id, disable_env_checker=True, **options)
     except LLMGymError:

@@ -74,6 +74,13 @@ def test_env_kwargs_are_typed_words() -> None:
     }
 
 
+@pytest.mark.parametrize("again", ["--env-kwargs", "--env_kwargs"])
+def test_env_kwargs_that_are_given_twice_add_up(again: str) -> None:
+    config = parse("--env-kwargs", "difficulty=2", "a=1", "--steps", "3", again, "language=zh", "a=2", "--seed", "4")
+    assert config.environment.env_kwargs == {"difficulty": 2, "language": "zh", "a": 2}
+    assert (config.run.steps, config.run.seed) == (3, 4)
+
+
 def test_env_kwargs_of_both_places_are_merged(tmp_path: Path) -> None:
     file = tmp_path / "some.yaml"
     file.write_text("env_kwargs: {difficulty: 3, language: en}\n")

@@ -4,6 +4,7 @@ import runpy
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import pytest
 
 from llmgym.cli import main
@@ -83,3 +84,21 @@ def test_its_advantages_are_those_of_each_turn() -> None:
 def test_what_is_not_an_algorithm_is_refused(name: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", name]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_example_of_turn_rewards_credits_each_reply_and_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(gymnasium.registry, "CallChain-v0", raising=False)
+    example = runpy.run_path(str(EXAMPLES / "turn_rewards.py"))
+    env = gymnasium.make("CallChain-v0").unwrapped
+    env.reset(seed=0)
+    rewards, over = [], False
+    while not over:
+        _, reward, over, _, info = env.step(example["CALLS"][env.service])  # type: ignore[attr-defined]
+        rewards.append(reward)
+    assert rewards == [1.0] * len(rewards)
+    assert info["right"] == len(rewards)
+    small = {"prompts_per_step": 2, "group_size": 2, "max_tokens": 8, "eval_episodes": 2}
+    (metrics,) = example["PPO"](env="CallChain-v0", output_dir=tmp_path, **small).train(steps=1).metrics
+    assert "part/right" in metrics

@@ -9,6 +9,7 @@ import pytest
 import llmgym
 from llmgym.agents import GRPO
 from llmgym.errors import ConfigError, UnknownNameError
+from llmgym.registry import make_env
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,26 @@ def test_an_environment_that_is_given_itself_is_told_how_to_get_an_id(given: obj
     ) as error:
         GRPO(env=given)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["dificulty", "split_"])
+def test_an_argument_that_an_environment_does_not_know_is_refused_before_a_model_is_loaded(name: str) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"AIOpsTriage-v0 has no argument '{name}'. Did you mean '.*'\? Arguments: .*scorer"
+    ):
+        GRPO(env="AIOpsTriage", model="nowhere/at/all", env_kwargs={name: 2})
+
+
+def test_arguments_of_an_environment_that_hands_on_whatever_it_gets_are_not_judged_by_their_names() -> None:
+    def make(**options: object) -> llmgym.TextEnv:
+        assert options == {"anything": 1}
+        return llmgym.TextEnv()
+
+    llmgym.register_entry_point("Open-test-v0", make)
+    try:
+        make_env("Open-test-v0", anything=1)
+    finally:
+        del gymnasium.registry["Open-test-v0"]
 
 
 def test_a_missing_module_is_named() -> None:

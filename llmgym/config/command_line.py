@@ -5,7 +5,8 @@ import dataclasses
 import functools
 import keyword
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -55,6 +56,23 @@ class _CommandLine:
 
     print_config: bool = False
     """Print every option as YAML and stop."""
+
+
+def _joined(arguments: Sequence[str], flags: Collection[str]) -> list[str]:
+    """Return the words of a command line, with the values of a flag that is given again after its first ones."""
+    runs: list[list[str]] = [[]]  # a flag and its values each
+    for word in arguments:
+        if word.startswith("--"):
+            runs.append([])
+        runs[-1].append(word)
+    first: dict[str, list[str]] = {}
+    for run in runs:
+        flag = run[0].replace("_", "-") if run else ""
+        if flag in flags and flag in first:
+            first[flag] += run[1:]
+            run.clear()
+        first.setdefault(flag, run)
+    return [word for run in runs for word in run]
 
 
 def _title_of(cls: type[Config], option: Option) -> str:
@@ -111,7 +129,9 @@ def parse_command_line(cls: type[AnyConfig], arguments: Sequence[str] | None, pr
         bases=(_CommandLine,),
         kw_only=True,
     )
-    options = tyro.cli(command, args=arguments, prog=prog, description=cls.__doc__)
+    repeatable = [f"--{name.replace('_', '-')}" for name, value in standing.items() if isinstance(value, dict)]
+    words = _joined(sys.argv[1:] if arguments is None else arguments, repeatable)
+    options = tyro.cli(command, args=words, prog=prog, description=cls.__doc__)
     values = {name: getattr(getattr(options, title), name) for title, fields in groups.items() for name, *_ in fields}
     for name, value in values.items():
         if isinstance(value, dict):  # key=value words add to those of the file

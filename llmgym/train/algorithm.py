@@ -12,7 +12,7 @@ from llmgym.config.presets import preset_of
 from llmgym.config.sections import LearningConfig, OnlineConfig
 from llmgym.errors import AlgorithmError, ConfigError
 from llmgym.learn.signal import differ
-from llmgym.registry import resolve_env
+from llmgym.registry import check_arguments, resolve_env
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.scorers import AnyScorer, ScoreFunction, find_scorer
 
@@ -55,6 +55,8 @@ class Algorithm(ABC):
         environment = self.config.environment
         given = environment.required if config.needs_env else environment.env
         self.env_id = None if given is None else resolve_env(given)
+        if self.env_id is not None:
+            check_arguments(self.env_id, environment.env_kwargs)
 
     @classmethod
     def check_class(cls) -> None:
