@@ -1,5 +1,6 @@
 """What becomes of an episode whose environment raises an exception or hangs: it ends there, without a score."""
 
+import os
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ Value = TypeVar("Value")
 
 FaultKind = Literal["env_error", "env_timeout"]
 
-_LIBRARIES = tuple(str(Path(str(package)).parent) for package in (Path(__file__).parent, gymnasium.__file__))
+_LIBRARIES = tuple(f"{folder}{os.sep}" for folder in (Path(__file__).parents[1], Path(str(gymnasium.__file__)).parent))
 _FRAMES = 8  # of a traceback, at most
 
 

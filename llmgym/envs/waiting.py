@@ -166,12 +166,8 @@ class _Call(threading.Thread):
             return
         if error is None:
             self.outcome.set_result(value)
-        elif isinstance(error, KeyboardInterrupt) or (
-            isinstance(error, Exception) and not isinstance(error, StopIteration)  # which no future takes
-        ):
-            self.outcome.set_exception(error)
         else:
-            self.outcome.set_exception(_as_error(error))
+            self.outcome.set_exception(_for_the_loop(error))
 
 
 async def _awaited(value: Value | Awaitable[Value]) -> Value:
@@ -188,7 +184,7 @@ async def _awaited(value: Value | Awaitable[Value]) -> Value:
     except BaseException as error:
         if isinstance(error, asyncio.CancelledError) and _is_cancelled():
             raise
-        raise _as_error(error) from error
+        raise _for_the_loop(error) from error
 
 
 def _is_cancelled() -> bool:
@@ -197,8 +193,10 @@ def _is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _as_error(error: BaseException) -> Exception:
-    return RuntimeError(f"{type(error).__name__}: {error}")
+def _for_the_loop(error: BaseException) -> BaseException:
+    """Return an exception that a loop can hand on: no future takes StopIteration, and SystemExit would end the loop."""
+    hands_on = isinstance(error, Exception | KeyboardInterrupt) and not isinstance(error, StopIteration)
+    return error if hands_on else RuntimeError(f"{type(error).__name__}: {error}")
 
 
 async def _in_threads(function: Callable[..., Value], calls: list[tuple[Any, ...]]) -> list[Value]:

@@ -180,6 +180,8 @@ def as_batch(made: object, name: str) -> TensorDict | None:
     Raises:
         AlgorithmError: It is neither.
     """
-    if made is None or isinstance(made, TensorDict):
-        return None if made is None or not len(made) else made
-    raise AlgorithmError(f"{name}.prepare has to return a TensorDict or None, got {type(made).__name__}.")
+    if made is None:
+        return None
+    if not isinstance(made, TensorDict):
+        raise AlgorithmError(f"{name}.prepare has to return a TensorDict or None, got {type(made).__name__}.")
+    return made if len(made) else None

@@ -79,7 +79,7 @@ class Learner:
         """Where the batches of steps that were left out are saved, a directory that is made when there is one."""
         self._updates = self._skipped_in_a_row = 0
         self.changed = False
-        """Whether the parameters may be others than those that it was made with."""
+        """Whether the parameters may differ from those that it was made with."""
 
     def keep_reference(self, policy: Policy) -> None:
         """Keep a policy as it is now as the reference, unless there is one already."""

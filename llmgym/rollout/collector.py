@@ -139,11 +139,9 @@ class Collector:
                 trajectory.fail(fault)
                 self.envs.replace(env, hangs=fault.kind == "env_timeout")
             episode = None
-            if trajectory.failed:
-                pass
-            elif trajectory.ending in _CUT_OFF:
+            if trajectory.ending in _CUT_OFF:
                 trajectory.score_error = trajectory.score_error or _CUT_OFF[trajectory.ending]
-            else:
+            elif not trajectory.failed:
                 episode = self.envs.episode(env) or episode_of(trajectory.messages)
             dispatcher.release(index)
             free.put_nowait(env)

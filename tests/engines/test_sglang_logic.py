@@ -449,7 +449,7 @@ def sampled(*pairs: Any, meta: Any = None) -> dict[str, Any]:
     ],
     ids=lambda reply: f"{reply['meta_info']!r:.60}",
 )
-def test_a_reply_that_is_no_tokens_with_log_probabilities_is_refused(reply: dict[str, Any]) -> None:
+def test_a_reply_without_valid_tokens_and_log_probabilities_is_refused(reply: dict[str, Any]) -> None:
     with pytest.raises(EngineError, match=r"^Expected "):
         SGLang().completion(ask(3), reply, 6)
 
@@ -467,7 +467,7 @@ def test_a_server_that_does_not_say_what_it_is_is_refused(info: dict[str, Any]) 
         SGLang().facts(info, "here")
 
 
-def test_an_answer_to_an_update_that_cannot_be_read_is_said_to_be_none() -> None:
+def test_an_unreadable_answer_to_an_update_is_refused() -> None:
     async def call(method: str, path: str, body: Any = None) -> dict[str, Any]:
         return {}
 

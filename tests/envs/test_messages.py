@@ -214,7 +214,7 @@ def test_an_episode_that_is_cut_off_keeps_what_its_turns_earned() -> None:
         (llmgym.Outcome(3, over=True), "Quiz.respond has to return a string, or messages"),  # type: ignore[arg-type]
     ],
 )
-def test_an_outcome_that_is_none_is_refused(outcome: llmgym.Outcome, message: str) -> None:
+def test_an_invalid_outcome_is_refused(outcome: llmgym.Outcome, message: str) -> None:
     env = Quiz()
     env.respond = lambda action: outcome  # type: ignore[method-assign]
     env.reset(seed=0)

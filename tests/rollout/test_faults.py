@@ -57,7 +57,7 @@ def failing(method: str, error: BaseException) -> type[Sound]:
     def fails(self: Sound, *arguments: Any) -> Any:
         value = getattr(Sound, method)(self, *arguments)
         if self.faulty:
-            raise error
+            raise type(error)(*error.args)  # a new one each time: an exception keeps the tracebacks of earlier raises
         return value
 
     return type("Failing", (Sound,), {method: fails})

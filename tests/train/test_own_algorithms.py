@@ -113,7 +113,7 @@ class Mistaken(Bare):
         (lambda batch: batch.set("advantage", batch["advantage"][:, 1:]), "expected a value for every token"),
     ],
 )
-def test_a_batch_that_is_none_is_refused(mistake: Any, message: str, tmp_path: Path) -> None:
+def test_an_invalid_batch_is_refused(mistake: Any, message: str, tmp_path: Path) -> None:
     agent = type("Wrong", (Mistaken,), {"mistake": staticmethod(mistake)})
     with pytest.raises(AlgorithmError, match=message):
         agent(output_dir=tmp_path, **SMALL).train(steps=1)
@@ -138,7 +138,7 @@ def test_a_batch_of_no_rows_teaches_nothing(tmp_path: Path) -> None:
         (lambda output: {"loss_objective": output["loss_objective"].detach()}, "none has a gradient"),
     ],
 )
-def test_a_loss_that_is_none_is_refused(returned: Any, message: str, tmp_path: Path) -> None:
+def test_an_invalid_loss_is_refused(returned: Any, message: str, tmp_path: Path) -> None:
     class Loss(ClippedPolicyLoss):
         def forward(self, tensordict: Any) -> Any:
             return returned(super().forward(tensordict))
