@@ -6,9 +6,11 @@ learns is in `llmgym.agents`.
 
 from pathlib import Path
 
+from llmgym.calls import ToolCall, calling
 from llmgym.config.presets import register_model
 from llmgym.envs.checker import check_env
 from llmgym.envs.text_env import TextEnv
+from llmgym.envs.tools import Tool
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import LLMGymError
 from llmgym.registry import register_entry_point, register_env, registered_envs, resolve_env
@@ -35,9 +37,12 @@ __all__ = [
     "Scorer",
     "TextEnv",
     "TextVectorEnv",
+    "Tool",
+    "ToolCall",
     "Turn",
     "UnicodeText",
     "__version__",
+    "calling",
     "check_env",
     "register_env",
     "register_pairwise_scorer",

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
+from llmgym.calls import Action, ToolCall
 from llmgym.errors import EnvironmentContractError
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -34,10 +35,12 @@ class Message:
         content: What is said.
         name: Of the tool; None if it has none, or for other roles.
         call_id: Of the call that a tool answers; None if calls have none.
+        calls: The tools that an assistant calls, if it does, apart from what it says. A reply that a model wrote
+            has them in its content, as it wrote them.
 
     Example:
         >>> Message("user", "Which service failed?")
-        Message(role='user', content='Which service failed?', name=None, call_id=None)
+        Message(role='user', content='Which service failed?', name=None, call_id=None, calls=())
         >>> Message("tool", '{"disk": 0.4}', name="metrics", call_id="call_0").chat
         {'role': 'tool', 'content': '{"disk": 0.4}', 'name': 'metrics', 'tool_call_id': 'call_0'}
     """
@@ -46,6 +49,7 @@ class Message:
     content: str
     name: str | None = None
     call_id: str | None = None
+    calls: tuple[ToolCall, ...] = ()
 
     def __post_init__(self) -> None:
         if self.role not in get_args(Role):
@@ -58,12 +62,15 @@ class Message:
                 )
             if text is not None:
                 object.__setattr__(self, name, well_formed(text))
+        if self.calls and self.role != "assistant":
+            raise EnvironmentContractError(f"Only an assistant's Message has calls, got {self.calls!r:.80}.")
 
     @property
-    def chat(self) -> dict[str, str]:
+    def chat(self) -> dict[str, Any]:
         """The message as chat templates and OpenAI's protocol have it."""
-        rest = {"name": self.name, "tool_call_id": self.call_id}
-        return {"role": self.role, "content": self.content} | {key: text for key, text in rest.items() if text}
+        calls = [call.chat for call in self.calls]
+        rest = {"name": self.name, "tool_call_id": self.call_id, "tool_calls": calls}
+        return {"role": self.role, "content": self.content} | {key: value for key, value in rest.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +140,7 @@ class Episode:
         """The conversation as chat messages, the system prompt first."""
         messages = [Message("system", self.system_prompt)] if self.system_prompt else []
         for turn in self.turns:
-            messages += [*turn.heard, Message("assistant", turn.action)]
+            messages += [*turn.heard, _reply(turn.action)]
         return messages
 
     @property
@@ -169,6 +176,15 @@ class Score:
             raise ValueError(f"A Score has either a value or an error, got value={self.value!r}, error={self.error!r}.")
         if self.error is not None:
             object.__setattr__(self, "error", well_formed(self.error))
+
+
+def _reply(action: str) -> Message:
+    """Return a reply as a message: its calls apart from what it says, if all of them can be read."""
+    calls = action.calls if isinstance(action, Action) else ()
+    good = tuple(call for call in calls if isinstance(call, ToolCall))
+    if isinstance(action, Action) and good and len(good) == len(calls):
+        return Message("assistant", action.said, calls=good)
+    return Message("assistant", str(action))
 
 
 def as_text(messages: Sequence[Message]) -> str:

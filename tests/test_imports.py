@@ -15,7 +15,8 @@ PACKAGE = Path(__file__).parent.parent / "llmgym"
 
 # Floors from the bottom up: a file imports from its own floor and those below it. No file is excepted.
 LAYERS = [
-    {"llmgym.version", "llmgym.errors", "llmgym.types", "llmgym.spaces", "llmgym.files", "llmgym.config"},
+    {"llmgym.version", "llmgym.errors", "llmgym.calls", "llmgym.types", "llmgym.spaces"},
+    {"llmgym.files", "llmgym.config"},
     {"llmgym.scorers", "llmgym.envs"},
     {"llmgym.registry", "llmgym"},
     {"llmgym.models"},

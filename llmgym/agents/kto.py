@@ -77,7 +77,7 @@ class KTO(OfflineAgent):
 
     def prepare(self, examples: Sequence[Feedback], writer: Scribe) -> TensorDict:
         """Collate the answers, and also each prompt with the next answer to another prompt."""
-        batch = learn.collate([writer.write(one.prompt, one.completion) for one in examples])
+        batch = learn.collate([writer.write(one.prompt, one.completion, tools=one.tools) for one in examples])
         batch["desirable"] = batch["scored"].new_tensor([one.desirable for one in examples])[batch["episode"]]
         return batch.set_non_tensor("mismatched", list(_mismatched(examples, writer)))
 
@@ -102,7 +102,7 @@ def _mismatched(examples: Sequence[Feedback], writer: Scribe) -> Iterator[Trajec
         others = (other for other in [*examples[i + 1 :], *examples[:i]] if other.prompt != one.prompt)
         if (other := next(others, None)) is not None:
             with contextlib.suppress(DataError):  # too long together
-                yield writer.write(one.prompt, other.completion)
+                yield writer.write(one.prompt, other.completion, tools=one.tools)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

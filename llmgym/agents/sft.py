@@ -54,11 +54,11 @@ class SFT(OfflineAgent):
             return read_conversations(data.path, skipped)
         seeds = training_seeds(np.random.default_rng(self.config.run.seed), data.examples)
         played = demonstrate(make_env(task.required, **task.env_kwargs), seeds)
-        return [Conversation(one.prompt, one.completion) for one in played]
+        return [Conversation(one.prompt, one.completion, one.tools) for one in played]
 
     def prepare(self, examples: Sequence[Conversation], writer: Scribe) -> TensorDict:
         """Collate the conversations; the mask covers the assistant's part."""
-        return learn.collate([writer.write(one.prompt, one.completion) for one in examples])
+        return learn.collate([writer.write(one.prompt, one.completion, tools=one.tools) for one in examples])
 
     def loss(self, policy: learn.Policy) -> learn.SFTLoss:
         """Return the cross-entropy."""

@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.json as json_lines
 import pyarrow.parquet as pq
 
+from llmgym.calls import ToolCall
+from llmgym.envs.tools import Schemas
 from llmgym.errors import DataError, did_you_mean
 from llmgym.types import Message, Role, answers, asks
 
@@ -19,9 +21,17 @@ Row = TypeVar("Row")
 _JSON_LINES = ".jsonl", ".ndjson"
 _LONGEST_LINE = 2**26  # bytes
 
+_CALL = pa.struct(
+    [
+        ("id", pa.string()),
+        ("type", pa.string()),
+        ("function", pa.struct([("name", pa.string()), ("arguments", pa.string())])),
+    ]
+)
 _MESSAGE = [(name, pa.string()) for name in ("role", "content", "name", "tool_call_id")]
-CONVERSATION = pa.list_(pa.struct(_MESSAGE))
-"""The type of a column that holds conversations; the last two of a message are null but for those of tools."""
+CONVERSATION = pa.list_(pa.struct([*_MESSAGE, ("tool_calls", pa.list_(_CALL))]))
+"""The type of a column that holds conversations; the last three of a message are null but for tools and calls of them,
+whose arguments are JSON."""
 
 
 def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> tuple[pa.Table, dict[str, Any]]:
@@ -186,9 +196,40 @@ def check_prompt(messages: Sequence[Message], where: str) -> None:
         raise DataError(f"{where}: expected messages of which the last is the user's or a tool's, got {_list(roles)}.")
 
 
-def as_rows(messages: Sequence[Message]) -> list[dict[str, str]]:
+def tools_in(table: pa.Table) -> Reader[Schemas]:
+    """Return what reads the column ``tools``: JSON schemas, as they are or as JSON; none if there is no such column.
+
+    Raises:
+        DataError: Reading one raises it if it is something else.
+    """
+    if "tools" not in table.column_names:
+        return lambda row: ()
+    values = table["tools"].to_pylist()
+
+    def read(row: int) -> Schemas:
+        listed = _read(values[row] or [])
+        tools = tuple(map(_read, listed)) if isinstance(listed, list) else (None,)
+        if not all(isinstance(tool, dict) and isinstance(tool.get("function"), dict) for tool in tools):
+            raise DataError(
+                f"Column 'tools', row {row}: expected a list of {{type, function: {{name, description, parameters}}}}, "
+                f"got {values[row]!r:.80}."
+            )
+        return tools
+
+    return read
+
+
+def as_rows(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Return messages as a row of a column of type `CONVERSATION` holds them."""
-    return [message.chat for message in messages]
+    return [
+        message.chat | ({"tool_calls": [_call_row(call) for call in message.calls]} if message.calls else {})
+        for message in messages
+    ]
+
+
+def _call_row(call: ToolCall) -> dict[str, Any]:
+    arguments = json.dumps(dict(call.arguments), ensure_ascii=False)
+    return call.chat | {"function": {"name": call.name, "arguments": arguments}}
 
 
 class _JsonLines:
@@ -233,19 +274,59 @@ def _as_messages(value: pa.Scalar, role: Role, where: str) -> tuple[Message, ...
         if message is None or message["role"] not in known:
             got = None if message is None else message["role"]
             raise DataError(f"{where}: expected a role of {', '.join(known)}, got {got!r}.")
-        if message.get("tool_calls"):
-            raise DataError(f"{where}: a message calls tools (tool_calls), which is not read: expected text alone.")
-        if message["content"] is None:
+        calls = message.get("tool_calls")
+        if calls and message["role"] != "assistant":
+            raise DataError(f"{where}: a message of role {message['role']!r} calls tools, which an assistant does.")
+        if message["content"] is None and not calls:
             raise DataError(f"{where}: a message of role {message['role']!r} has no content.")
         for name in ("name", "tool_call_id"):
             if not isinstance(text := message.get(name), str | None):
                 raise DataError(f"{where}: expected a string as {name} of a message, got {text!r:.80}.")
-    return tuple(map(message_in, content))
+    try:
+        return tuple(map(message_in, content))
+    except (KeyError, TypeError, AttributeError):
+        raise DataError(
+            f"{where}: expected tool_calls as a list of {{function: {{name, arguments}}}}, arguments being an object "
+            "or JSON of one."
+        ) from None
 
 
 def message_in(row: Mapping[str, Any]) -> Message:
     """Return a message of a file."""
-    return Message(row["role"], row["content"], row.get("name"), row.get("tool_call_id"))
+    calls = tuple(map(_call_in, row.get("tool_calls") or ()))
+    return Message(row["role"], row["content"] or "", row.get("name"), row.get("tool_call_id"), calls)
+
+
+def _call_in(row: Mapping[str, Any]) -> ToolCall:
+    """Return a call of a file.
+
+    Raises:
+        KeyError, TypeError, AttributeError: It is none.
+    """
+    function = row.get("function") or row
+    arguments = _read(function["arguments"] or {})
+    if not isinstance(function["name"], str) or not isinstance(arguments, dict):
+        raise TypeError(f"not a call: {row!r:.80}")
+    return ToolCall(function["name"], arguments, row.get("id"))
+
+
+def _read(value: Any) -> Any:
+    """Return what a value stands for that may be JSON in a text; None if that is none."""
+    if not isinstance(value, str):
+        return _full(value)
+    try:
+        return json.loads(value)
+    except ValueError:
+        return None
+
+
+def _full(value: Any) -> Any:
+    """Return a value without what Arrow fills in where objects of one column have different keys."""
+    if isinstance(value, list):
+        return [_full(one) for one in value]
+    if isinstance(value, dict):
+        return {key: _full(one) for key, one in value.items() if one is not None}
+    return value
 
 
 def _is_text(kind: pa.DataType) -> bool:

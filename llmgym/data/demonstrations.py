@@ -12,7 +12,9 @@ from llmgym.data.conversations import (
     read_rows,
     read_table,
     reading,
+    tools_in,
 )
+from llmgym.envs.tools import Schemas
 from llmgym.errors import DataError
 from llmgym.types import Message
 
@@ -24,11 +26,13 @@ class Conversation:
     Attributes:
         prompt: The messages before the assistant's first reply to learn; the last message is the user's.
         completion: What follows: the assistant's reply, or several turns of which it has the last.
+        tools: The JSON schemas of the tools that the assistant can call.
         row: Its row in the file that it was read from, counted from 0; None if it was made.
     """
 
     prompt: tuple[Message, ...]
     completion: tuple[Message, ...]
+    tools: Schemas = ()
     row: int | None = field(default=None, compare=False)
 
 
@@ -38,7 +42,7 @@ def read_conversations(path: Path, skipped: list[str] | None = None) -> list[Con
     Columns are ``messages`` (all replies of the assistant are learnt), or ``prompt`` and
     ``completion``, or ``prompt`` and ``chosen``, as in preference data (what follows the
     prompt is learnt). Conversations are lists of ``{role, content}``; a plain string is a
-    user's prompt or an assistant's reply.
+    user's prompt or an assistant's reply. ``tools`` is read where it is there: what the assistant can call.
 
     Args:
         path: The file.
@@ -49,19 +53,21 @@ def read_conversations(path: Path, skipped: list[str] | None = None) -> list[Con
             conversation. The message names column and row.
     """
     columns = choose_columns(path, ("messages",), ("prompt", "completion"), ("prompt", "chosen"))
-    table, _ = read_table(path, columns, optional=("label",))
+    table, _ = read_table(path, columns, optional=("label", "tools"))
     if "label" in table.column_names:
         raise DataError(
             f"{str(path)!r}: expected demonstrations, got answers marked good and bad (column 'label'): the agent kto "
             "learns from both; for imitation leave the bad ones and the column out."
         )
     with reading(path):
+        tools = tools_in(table)
         if columns == ("messages",):
             whole = conversations_in(table, "messages", "user")
-            return read_rows(table, lambda row: _checked(*_divide(whole(row)), ("messages", "messages"), row), skipped)
+            both = ("messages", "messages")
+            return read_rows(table, lambda row: _checked(*_divide(whole(row)), tools(row), both, row), skipped)
         prompt = conversations_in(table, "prompt", "user")
         completion = conversations_in(table, columns[1], "assistant")
-        return read_rows(table, lambda row: _checked(prompt(row), completion(row), columns, row), skipped)
+        return read_rows(table, lambda row: _checked(prompt(row), completion(row), tools(row), columns, row), skipped)
 
 
 def _divide(messages: tuple[Message, ...]) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
@@ -71,8 +77,8 @@ def _divide(messages: tuple[Message, ...]) -> tuple[tuple[Message, ...], tuple[M
 
 
 def _checked(
-    prompt: tuple[Message, ...], completion: tuple[Message, ...], columns: tuple[str, ...], row: int
+    prompt: tuple[Message, ...], completion: tuple[Message, ...], tools: Schemas, columns: tuple[str, ...], row: int
 ) -> Conversation:
     check_prompt(prompt, f"Column {columns[0]!r}, row {row}")
     check_reply(completion, f"Column {columns[1]!r}, row {row}")
-    return Conversation(prompt, completion, row)
+    return Conversation(prompt, completion, tools, row)

@@ -11,7 +11,7 @@ import itertools
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
+from llmgym.calls import ActionLike
 from llmgym.config import Config, parse_command_line
 from llmgym.config.sections import Environment
 from llmgym.data.conversations import (
@@ -32,9 +33,11 @@ from llmgym.data.conversations import (
     read_rows,
     read_table,
     reading,
+    tools_in,
 )
 from llmgym.envs.experts import expert_env, has_mistakes, play, play_expert
 from llmgym.envs.seeds import training_seeds
+from llmgym.envs.tools import Schemas
 from llmgym.errors import DataError, LLMGymError
 from llmgym.files import whole_or_absent
 from llmgym.registry import make_env
@@ -57,6 +60,7 @@ class Preference:
         score_chosen: What `chosen` is worth, where that is known.
         score_rejected: What `rejected` is worth.
         margin: By how much the reward of `chosen` should be larger, where that is known.
+        tools: The JSON schemas of the tools that the assistant can call.
         row: Its row in the file that it was read from, counted from 0; None if it was made.
     """
 
@@ -66,24 +70,31 @@ class Preference:
     score_chosen: float | None = None
     score_rejected: float | None = None
     margin: float | None = None
+    tools: Schemas = ()
     row: int | None = field(default=None, compare=False)
 
 
 def write_preferences(path: Path, preferences: Sequence[Preference]) -> None:
     """Write preferences to a Parquet file, with page checksums; it is whole or absent.
 
-    A column of numbers is left out if no pair has one, since TRL takes every column there is to be full.
+    A column of numbers, or of tools, is left out if no pair has one, since TRL takes every column there is to be full.
     """
     conversations = ("prompt", "chosen", "rejected")
     numbers = [name for name in _NUMBERS if any(getattr(pair, name) is not None for pair in preferences)]
+    texts = ["tools"] if any(pair.tools for pair in preferences) else []
     schema = pa.schema(
-        [*((name, CONVERSATION) for name in conversations), *((name, pa.float64()) for name in numbers)],
+        [
+            *((name, CONVERSATION) for name in conversations),
+            *((name, pa.float64()) for name in numbers),
+            *((name, pa.string()) for name in texts),
+        ],
         metadata={"llmgym": json.dumps({"kind": "preferences", "version": SCHEMA_VERSION})},
     )
     rows = [
         {
             **{name: as_rows(getattr(pair, name)) for name in conversations},
             **{name: getattr(pair, name) for name in numbers},
+            **{name: json.dumps(getattr(pair, name), ensure_ascii=False) for name in texts},
         }
         for pair in preferences
     ]
@@ -98,7 +109,7 @@ def read_preferences(path: Path, skipped: list[str] | None = None) -> list[Prefe
 
     Columns are ``prompt``, ``chosen``, ``rejected``: lists of ``{role, content}``, or plain
     strings, which are a message of the user and replies of the assistant. ``score_chosen``,
-    ``score_rejected`` and ``margin`` are read where they are there, other columns never.
+    ``score_rejected``, ``margin`` and ``tools`` are read where they are there, other columns never.
 
     Args:
         path: The file.
@@ -108,7 +119,7 @@ def read_preferences(path: Path, skipped: list[str] | None = None) -> list[Prefe
         DataError: The file cannot be read, lacks a column, holds no pair or another kind of
             conversation, or a later llmgym wrote it. The message names column and row.
     """
-    table, label = read_table(path, ("prompt", "chosen", "rejected"), optional=_NUMBERS)
+    table, label = read_table(path, ("prompt", "chosen", "rejected"), optional=(*_NUMBERS, "tools"))
     if label and (label.get("kind") != "preferences" or label["version"] > SCHEMA_VERSION):
         raise DataError(
             f"{str(path)!r}: expected preferences of version {SCHEMA_VERSION} or earlier, "
@@ -118,10 +129,11 @@ def read_preferences(path: Path, skipped: list[str] | None = None) -> list[Prefe
         prompt = conversations_in(table, "prompt", "user")
         chosen, rejected = (conversations_in(table, name, "assistant") for name in ("chosen", "rejected"))
         numbers = [numbers_in(table, name) for name in _NUMBERS]
+        tools = tools_in(table)
 
         def read(row: int) -> Preference:
             high, low, margin = (number(row) for number in numbers)
-            pair = Preference(prompt(row), chosen(row), rejected(row), high, low, margin, row)
+            pair = Preference(prompt(row), chosen(row), rejected(row), high, low, margin, tools(row), row)
             check_prompt(pair.prompt, f"Column 'prompt', row {row}")
             check_reply(pair.chosen, f"Column 'chosen', row {row}")
             check_reply(pair.rejected, f"Column 'rejected', row {row}")
@@ -150,7 +162,7 @@ def generate_preferences(env: str, n: int, seed: int = 0, **env_kwargs: Any) -> 
     """
     playing = make_env(env, **env_kwargs)
     inner = expert_env(playing)
-    replies: Callable[[], Iterable[str]] = inner.mistake if has_mistakes(inner) else lambda: elsewhere
+    replies: Callable[[], Iterable[ActionLike]] = inner.mistake if has_mistakes(inner) else lambda: elsewhere
     preferences: list[Preference] = []
     elsewhere: list[str] = []  # the expert's replies to the task before
     futile = 0
@@ -162,7 +174,7 @@ def generate_preferences(env: str, n: int, seed: int = 0, **env_kwargs: Any) -> 
         elsewhere = expert.actions
         pair = _pair(expert, other, high, low)
         if pair is not None:
-            preferences.append(pair)
+            preferences.append(replace(pair, tools=inner.toolbox.schemas))
             futile = 0
         elif (futile := futile + 1) == _FUTILE:
             raise DataError(f"{env}: {_FUTILE} tasks in a row, {task} the last, gave no pair with a worse side.")

@@ -9,13 +9,14 @@ from typing import Any
 import gymnasium
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 
+from llmgym.calls import ActionLike, as_action
 from llmgym.envs.experts import has_expert, has_mistakes
 from llmgym.envs.text_env import TextEnv
 from llmgym.errors import EnvironmentContractError
 from llmgym.spaces import UnicodeText
 
 Transcript = list[tuple[Any, ...]]
-Replies = Callable[[], Iterator[str]]
+Replies = Callable[[], Iterator[ActionLike]]
 
 _MOST_TURNS = 100  # of an episode with random replies
 
@@ -77,7 +78,7 @@ def _play(env: gymnasium.Env[str, str], seed: int, replies: Replies) -> Transcri
     transcript: Transcript = [(observation, 0.0, False, False, {})]
     limited = env.spec is not None and env.spec.max_episode_steps is not None  # Gymnasium's TimeLimit may say both
     for action in replies():
-        transcript.append(env.step(action))
+        transcript.append(env.step(as_action(action)))
         _, _, terminated, truncated, _ = transcript[-1]
         if terminated and truncated and not limited:
             raise EnvironmentContractError(f"Seed {seed} ended terminated and truncated; an episode is one of them.")

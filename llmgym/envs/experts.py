@@ -5,6 +5,7 @@ from typing import Any, TypeGuard
 
 import gymnasium
 
+from llmgym.calls import ActionLike, as_action
 from llmgym.envs.text_env import TextEnv
 from llmgym.errors import ConfigError, EnvironmentContractError
 from llmgym.types import Episode
@@ -36,7 +37,7 @@ def expert_env(env: gymnasium.Env[Any, Any]) -> TextEnv:
 
 
 def play(
-    env: gymnasium.Env[str, str], seed: int, replies: Callable[[], Iterable[str]]
+    env: gymnasium.Env[str, str], seed: int, replies: Callable[[], Iterable[ActionLike]]
 ) -> tuple[Episode, float | None] | None:
     """Play one episode of a `TextEnv`, through its wrappers.
 
@@ -47,7 +48,7 @@ def play(
     env.reset(seed=seed)
     total = 0.0
     for reply in replies():
-        _, reward, terminated, truncated, info = env.step(reply)
+        _, reward, terminated, truncated, info = env.step(as_action(reply))
         total += float(reward)
         if terminated or truncated:
             return inner.episode, None if "score_missing" in info else total

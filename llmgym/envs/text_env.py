@@ -2,13 +2,15 @@
 
 import functools
 import math
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import gymnasium
 
-from llmgym.envs.waiting import settled
+from llmgym.calls import Action, ActionLike, read_calls
+from llmgym.envs.tools import Tool, Toolbox
+from llmgym.envs.waiting import settled, waits
 from llmgym.errors import ConfigError, EnvironmentContractError
 from llmgym.scorers.asking import is_waiting, judges_alone
 from llmgym.scorers.names import resolve_scorer
@@ -34,6 +36,9 @@ class TextEnv(gymnasium.Env[str, str]):
             coroutines. Environments that wait do so side by side, each in a thread.
         step_timeout: Seconds that a reset or a step may take in a rollout, scoring included; an episode that takes
             longer ends without a score. None for no limit.
+        tools: Functions that the agent can call, see `llmgym.Tool`; functions of the class are methods. Replies that
+            call some are answered by them, all others by `respond`.
+        tool_timeout: Seconds that a call may take; then its answer says so. None for no limit.
 
     Args:
         render_mode: ``"ansi"`` to let `render` return the conversation so far.
@@ -50,6 +55,8 @@ class TextEnv(gymnasium.Env[str, str]):
     top_score: float | None = 1.0
     blocking: bool = False
     step_timeout: float | None = None
+    tools: Sequence[Callable[..., Any] | Tool] = ()
+    tool_timeout: float | None = None
 
     def __init__(self, *, render_mode: str | None = None, scorer: Scorer | ScoreFunction | str | None = None) -> None:
         self.observation_space = UnicodeText()
@@ -63,6 +70,7 @@ class TextEnv(gymnasium.Env[str, str]):
             self.blocking = True
         self.heard: tuple[Message, ...] = ()
         """The newest observation as messages: what the next action answers, or the last words of an episode."""
+        self._called: int | None = None  # calls of the episode so far, if there are tools
         self.under_way = False
         """Whether an episode has begun and is not over."""
         self.options: dict[str, Any] = {}
@@ -83,7 +91,8 @@ class TextEnv(gymnasium.Env[str, str]):
     def respond(self, action: str) -> Said | Outcome | Awaitable[Said | Outcome | None] | None:
         """Return the answer to the agent's newest reply, or None when the episode is over; may be a coroutine.
 
-        An `Outcome` also says what the reply earns at once, and may end the episode with a last message.
+        An `Outcome` also says what the reply earns at once, and may end the episode with a last message. Replies that
+        call `tools` do not come here.
         """
         return None
 
@@ -101,11 +110,14 @@ class TextEnv(gymnasium.Env[str, str]):
         """
         return self.top_score is not None and score.value is not None and score.value >= self.top_score - 1e-6
 
-    def expert(self) -> Iterator[str]:
-        """Yield, after `reset`, a reply per turn that earns the top score; `check_env` tries it."""
+    def expert(self) -> Iterator[ActionLike]:
+        """Yield, after `reset`, a reply per turn that earns the top score; `check_env` tries it.
+
+        A reply is a text, or a call of a tool, or several.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no expert().")
 
-    def mistake(self) -> Iterator[str]:
+    def mistake(self) -> Iterator[ActionLike]:
         """Yield, after `reset`, a reply per turn: as the expert does, but for something plausible that is wrong.
 
         Preference data has it as the rejected side (`llmgym.data.preferences`); `check_env` makes
@@ -121,6 +133,7 @@ class TextEnv(gymnasium.Env[str, str]):
         self.options = options or {}
         self.episode = Episode()
         self.scored = None
+        self._called = 0 if self.toolbox else None
         said = self._messages("begin", settled(self.begin()), ("user", "tool", "assistant", "system"))
         if said[0].role == "system":
             self.episode.system_prompt, said = said[0].content, said[1:]
@@ -151,7 +164,7 @@ class TextEnv(gymnasium.Env[str, str]):
             )
         turn = Turn(as_text(self.heard), action, self.heard)
         self.episode.turns.append(turn)
-        outcome = self._outcome(settled(self.respond(action)))
+        outcome = self._outcome(settled(self._answer(action)))
         self.episode.turns[-1] = replace(turn, reward=outcome.reward, parts=outcome.parts)
         truncated = not outcome.over and len(self.episode.turns) >= self.turn_limit
         self.heard = () if outcome.over and not outcome.said else self._messages("respond", outcome.said)
@@ -171,11 +184,22 @@ class TextEnv(gymnasium.Env[str, str]):
         self.scored = score = self._score_episode()
         if score.value is None:
             return 0.0, {"score_missing": 1.0}
-        parts = dict(score.parts)
+        parts = {} if self._called is None else {"tools/calls": 0.0, "tools/failures": 0.0}
+        parts |= score.parts
         for turn in self.episode.turns:
             for name, part in turn.parts.items():
                 parts[name] = parts.get(name, 0.0) + part
         return score.value, {"success": float(self.succeeded(score)), **parts}
+
+    @functools.cached_property
+    def toolbox(self) -> Toolbox:
+        """The tools, ready to be called."""
+        return Toolbox(self.tools, self, self.tool_timeout)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a reset or a step may wait for something."""
+        return waits(self, "begin", "respond", "score") or self.toolbox.waits
 
     @functools.cached_property
     def registered_limit(self) -> int | None:
@@ -195,6 +219,14 @@ class TextEnv(gymnasium.Env[str, str]):
         lines = [f"--- {message.role} ---\n{message.content}" for message in self.episode.messages]
         lines += [f"--- {message.role} ---\n{message.content}" for message in self.heard]
         return "\n".join(lines)
+
+    def _answer(self, action: str) -> Said | Outcome | Awaitable[Said | Outcome | None] | None:
+        """Return what tools answer to a reply that calls some, and what `respond` does to any other."""
+        if self._called is None:
+            return self.respond(action)
+        calls = (action if isinstance(action, Action) else read_calls(action)).calls
+        before, self._called = self._called, self._called + len(calls)
+        return self.toolbox.answer(calls, before) if calls else self.respond(action)
 
     def _messages(self, method: str, value: object, roles: Sequence[Role] = ("user", "tool")) -> tuple[Message, ...]:
         """Return what a method says as messages."""

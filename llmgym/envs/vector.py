@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from llmgym.envs.faults import EpisodeLostError, caught
 from llmgym.envs.text_env import TextEnv
+from llmgym.envs.tools import Schemas
 from llmgym.envs.waiting import WaitingRoom, waits
 from llmgym.errors import EnvironmentContractError
 from llmgym.scorers.pointwise import finite
@@ -77,6 +78,11 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
         # A wrapper may have changed the text.
         return messages if as_text(messages) == observation and messages else (Message("user", observation),)
 
+    def tools(self, index: int) -> Schemas:
+        """Return what the agent is told of the tools of environment `index`."""
+        env = self.envs[index].unwrapped
+        return env.toolbox.schemas if isinstance(env, TextEnv) else ()
+
     @property
     def turn_limit(self) -> int | None:
         """Replies of an episode at most; None if the environments do not say."""
@@ -106,7 +112,7 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
         """
         env = self.envs[index].unwrapped
         limit = getattr(env, "step_timeout", None)
-        if limit is None and not waits(env, "begin", "respond", "score"):
+        if limit is None and not (env.waits if isinstance(env, TextEnv) else waits(env)):
             outcome = caught(method, index, *arguments)
         else:
             try:

@@ -15,8 +15,6 @@ Other = TypeVar("Other")
 
 _MOST_THREADS = 64  # that blocking calls wait in
 
-_PATIENCE = 2.0  # seconds for threads whose calls were given up
-
 _thread = threading.local()  # of a thread of a room: its call
 
 
@@ -92,10 +90,12 @@ class WaitingRoom:
 
     Args:
         size: How many may wait at once.
+        patience: Seconds to wait at the end for threads whose calls were given up.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, patience: float = 2.0) -> None:
         self._places = asyncio.Semaphore(size)
+        self._patience = patience
         self._calls: set[_Call] = set()
 
     async def __aenter__(self) -> Self:
@@ -108,8 +108,8 @@ class WaitingRoom:
         calls = list(self._calls)
         for call in calls:
             call.give_up()
-        patience = time.monotonic() + _PATIENCE
-        while any(call.is_alive() for call in calls) and time.monotonic() < patience:
+        until = time.monotonic() + self._patience
+        while any(call.is_alive() for call in calls) and time.monotonic() < until:
             await asyncio.sleep(0.01)
 
     async def call(self, function: Callable[..., Value], *arguments: Any) -> Value:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from llmgym.config.choices import History
+from llmgym.envs.tools import Schemas
 from llmgym.errors import ModelError
 from llmgym.rollout.template import ChatTemplate
 from llmgym.types import Message
@@ -62,9 +63,14 @@ class ChatCodec:
         self.notice = self._notice()
         """What a user has to know of the template and its tokens; None if conversations grow as they are rendered."""
 
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """Return the tokens up to where the agent's first reply begins."""
-        return self._encode(self.template.render(messages))
+    def prompt(self, messages: Sequence[Message], tools: Schemas = ()) -> list[int]:
+        """Return the tokens up to where the agent's first reply begins.
+
+        Args:
+            messages: What was said before it.
+            tools: The JSON schemas of the tools that it can call.
+        """
+        return self._encode(self.template.render(messages, tools))
 
     def bridge(self, answer: Sequence[Message], last_token: int) -> list[int]:
         """Return the tokens between a reply and the next one.
@@ -85,33 +91,43 @@ class ChatCodec:
         ends_reply = (closing and after.startswith(closing)) or not self.spell(tokens[: end - 1]).strip()
         return tokens[end:] if ends_reply else tokens
 
-    def reply(self, content: str, answer: Sequence[Message] = ()) -> list[int]:
+    def reply(self, said: str | Message, answer: Sequence[Message] = ()) -> list[int]:
         """Return the tokens of a reply that was not sampled, the end token included.
 
         They are those that a whole conversation which ends with this reply has there. Where a turn
         ends with the token that begins the next one, as GLM's do, it is that of `answer`, if there is one.
         """
-        said, closing = self.template.reply(content), self.template.closing
-        tokens = self._encode_after(self.template.opening, said + closing)
+        closing = self.template.closing
+        tokens = self._encode_after(self.template.opening, self.template.reply(said) + closing)
         if closing:
             return tokens
         begun = self._encode_after(*self.template.around_reply(answer))[:1] if answer else []
         return [*tokens, *(begun if self.template.control.ids & {*begun} else [self.end_token])]
 
-    def rewritten(self, messages: Sequence[Message], reply: Sequence[int] | None = None) -> list[int] | None:
+    def rewritten(
+        self, messages: Sequence[Message], reply: Sequence[int] | None = None, tools: Schemas = ()
+    ) -> list[int] | None:
         """Return the tokens of the whole conversation if the next reply has to be sampled after them.
 
         Args:
             messages: The conversation; a reply and what the environment answered, in one message or several, come last.
             reply: The tokens of that reply; None if it is as it would be written.
+            tools: What can be called.
 
         Returns:
             None if the conversation goes on with a `bridge`, as it always does with
             ``history="append"``.
         """
-        if self.history == "append" or self.template.only_grows(messages, self._said(reply) if reply else None):
+        if self.history == "append":
             return None
-        return self._encode(self.template.render(messages))
+        if self.template.only_grows(messages, self._said(reply) if reply else None, tools):
+            return None
+        return self._encode(self.template.render(messages, tools))
+
+    def action(self, reply: Sequence[int], tools: Schemas = ()) -> str:
+        """Return what a reply says, as `text` does; where there are tools, with the calls that are in it."""
+        left, text, _ = self._parts(reply)
+        return self.template.tool_format.read(text, tools, thought=bool(left.strip())) if tools else text
 
     def text(self, tokens: Sequence[int]) -> str:
         """Return what a reply says, special tokens spelled out, but none that ends a reply.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from llmgym.config.sections import Sampling
 from llmgym.engines.base import Engine
 from llmgym.envs.faults import EpisodeLostError
+from llmgym.envs.tools import Schemas
 from llmgym.envs.vector import StepResult, TextVectorEnv
 from llmgym.envs.waiting import WaitingRoom, run
 from llmgym.errors import ContextOverflowError, EnvironmentContractError, EnvironmentFailedError
@@ -193,6 +194,11 @@ class _Stage:
                 "an environment has to be a function of its seed, with self.np_random as its only source of chance."
             )
         return messages
+
+    @property
+    def tools(self) -> Schemas:
+        """See `Stage`."""
+        return self._envs.tools(self._index)
 
     async def step(self, action: str) -> StepResult:
         """See `Stage`."""

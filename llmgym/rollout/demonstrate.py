@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import gymnasium
 
-from llmgym.envs.experts import play_expert
+from llmgym.envs.experts import expert_env, play_expert
+from llmgym.envs.tools import Schemas
 from llmgym.types import Episode, Message
 
 
@@ -19,12 +20,14 @@ class Demonstration:
         completion: The expert's replies with what the environment answered between them; the first and
             the last message are the expert's.
         score: The episode's reward; None if it could not be scored.
+        tools: The JSON schemas of the tools that the expert could call.
     """
 
     seed: int
     prompt: tuple[Message, ...]
     completion: tuple[Message, ...]
     score: float | None
+    tools: Schemas = ()
 
 
 def demonstrate(env: gymnasium.Env[str, str], seeds: Iterable[int]) -> list[Demonstration]:
@@ -34,10 +37,11 @@ def demonstrate(env: gymnasium.Env[str, str], seeds: Iterable[int]) -> list[Demo
         ConfigError: The environment has no expert.
         EnvironmentContractError: The expert has no more replies, but the episode goes on.
     """
-    return [_demonstration(seed, *play_expert(env, seed)) for seed in seeds]
+    tools = expert_env(env).toolbox.schemas
+    return [_demonstration(seed, *play_expert(env, seed), tools) for seed in seeds]
 
 
-def _demonstration(seed: int, episode: Episode, score: float | None) -> Demonstration:
+def _demonstration(seed: int, episode: Episode, score: float | None, tools: Schemas) -> Demonstration:
     messages = tuple(episode.messages)
     first = next(i for i, message in enumerate(messages) if message.role == "assistant")
-    return Demonstration(seed, messages[:first], messages[first:], score)
+    return Demonstration(seed, messages[:first], messages[first:], score, tools)

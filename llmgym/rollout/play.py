@@ -6,6 +6,7 @@ from typing import Protocol
 
 from llmgym.config.sections import Sampling
 from llmgym.engines.base import Completion, GenerationRequest
+from llmgym.envs.tools import Schemas
 from llmgym.envs.vector import StepResult
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.trajectory import Trajectory
@@ -15,6 +16,11 @@ from llmgym.types import Message, Score, well_formed
 
 class Stage(Protocol):
     """One environment, as an episode sees it."""
+
+    @property
+    def tools(self) -> Schemas:
+        """The JSON schemas of the tools that the agent can call."""
+        ...
 
     async def reset(self, seed: int) -> list[Message]:
         """Begin the task of a seed; return what the agent is told first, the system prompt if there is one."""
@@ -51,17 +57,17 @@ class Play:
             trajectory: Empty but for its task.
             stage: Where it plays.
         """
-        self.begin(trajectory, await stage.reset(trajectory.seed))
+        self.begin(trajectory, await stage.reset(trajectory.seed), stage.tools)
         while trajectory.ending is None:
             trajectory.act(await self.generate(self.request(number, trajectory)))
-            action = self.codec.text(trajectory.newest_reply)
-            trajectory.messages.append(Message("assistant", action))
+            action = self.codec.action(trajectory.newest_reply, trajectory.tools)
+            trajectory.messages.append(Message("assistant", str(action)))
             self.answer(trajectory, await stage.step(action))
 
-    def begin(self, trajectory: Trajectory, messages: list[Message]) -> None:
-        """Take the first observation; it may leave no room for a reply."""
-        trajectory.messages = messages
-        trajectory.observe(self.codec.prompt(messages))
+    def begin(self, trajectory: Trajectory, messages: list[Message], tools: Schemas = ()) -> None:
+        """Take the first observation, and what can be called; it may leave no room for a reply."""
+        trajectory.messages, trajectory.tools = messages, tools
+        trajectory.observe(self.codec.prompt(messages, tools))
         if len(trajectory.tokens) >= self.context_length:
             trajectory.ending = "context"
             trajectory.score_error = (
@@ -93,7 +99,7 @@ class Play:
             return
         trajectory.messages += result.messages
         bridge = self.codec.bridge(result.messages, trajectory.tokens[-1])
-        rewritten = self.codec.rewritten(trajectory.messages, trajectory.newest_reply)
+        rewritten = self.codec.rewritten(trajectory.messages, trajectory.newest_reply, trajectory.tools)
         length = trajectory.context_length + len(bridge) if rewritten is None else len(rewritten)
         if length >= self.context_length:
             trajectory.ending = "context"

@@ -40,7 +40,8 @@ class Renderer:
         roles: Sequence[Role],
         said: Sequence[str],
         generate: bool = True,
-        names: Sequence[Mapping[str, str]] | None = None,
+        names: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> str:
         """Return a conversation as text, up to where the next reply begins if `generate`.
 
@@ -49,6 +50,7 @@ class Renderer:
             said: What it says.
             generate: Whether the next reply is begun.
             names: What else the template is told of each message, such as the ``name`` of a tool.
+            tools: The JSON schemas of the tools that can be called.
         """
         chat = [
             (_ToolMessage if role == "tool" else dict)(role=role, content=content, **name)
@@ -56,7 +58,11 @@ class Renderer:
         ]
         try:
             text = self.tokenizer.apply_chat_template(
-                chat, tokenize=False, add_generation_prompt=generate, strftime_now=self.now.strftime
+                chat,
+                tools=[dict(tool) for tool in tools] or None,
+                tokenize=False,
+                add_generation_prompt=generate,
+                strftime_now=self.now.strftime,
             )
         except Exception as error:  # a template is a program that can raise anything
             what = "" if isinstance(error, TemplateError) else f"{type(error).__name__}: "
@@ -91,7 +97,7 @@ class Renderer:
             raise ModelError(f"The tokenizer of {self.name!r} has no chat template that fits: {error}") from error
 
 
-class _ToolMessage(dict[str, str]):
+class _ToolMessage(dict[str, Any]):
     """A tool's message, which refuses to show what it lacks; a template may still ask whether it is there."""
 
     def __missing__(self, key: str) -> Undefined:

@@ -1,17 +1,20 @@
 """`ChatTemplate`: messages to text through a tokenizer's chat template, and where in it a reply stands."""
 
 import itertools
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from llmgym.envs.tools import Schemas
 from llmgym.errors import ModelError
 from llmgym.rollout.control_tokens import ControlTokens
 from llmgym.rollout.rendering import Renderer, is_mark, mark, marks
 from llmgym.rollout.rewrites import alike, find_rewrites
-from llmgym.types import Message, Role, as_text
+from llmgym.rollout.tool_format import ToolFormat, called_by, numbered
+from llmgym.types import Message, Role
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,7 +47,7 @@ class ChatTemplate:
         self.name, self.now = self._renderer.name, self._renderer.now
         self.control = ControlTokens(tokenizer, self._renderer.source)
         self._turn_tokens: Collection[int] = self.control.ids
-        self._template_counts: dict[tuple[tuple[Role, ...], bool, tuple[frozenset[str], ...]], Counter[int]] = {}
+        self._template_counts: dict[tuple[tuple[Role, ...], bool, tuple[frozenset[str], ...], str], Counter[int]] = {}
         self._takes: dict[tuple[Role, ...], bool] = {}
         self._takes_system = self._shows_system()
         self._check_replies()
@@ -57,23 +60,33 @@ class ChatTemplate:
         self.rewrites = find_rewrites(self)
         """What it does to earlier messages, in words; empty if a conversation only ever grows."""
 
-    def render(self, messages: Sequence[Message], *, generate: bool = True) -> str:
-        """Return a conversation as text, up to where the next reply begins if `generate`."""
+    def render(self, messages: Sequence[Message], tools: Schemas = (), *, generate: bool = True) -> str:
+        """Return a conversation as text, up to where the next reply begins if `generate`.
+
+        Args:
+            messages: What was said.
+            tools: What can be called.
+            generate: Whether the next reply is begun.
+        """
+        if tools and not self.tool_format.native:
+            messages, tools = self.tool_format.declare(messages, tools), ()
+        tools = self._harmless_values(tools)
+        messages = self._written(messages)
         if messages[0].role == "system" and not self._takes_system:
             messages = self._told_by_the_user(messages)
         messages = self._as_it_takes_them(messages)
         roles = tuple(message.role for message in messages)
         said = [self.harmless(message.content, message.role) for message in messages]
-        names = [_named(message, self.harmless) for message in messages]
-        text = self._renderer.render(roles, said, generate, names)
+        names = [_named(message, self._harmless_values) for message in messages]
+        text = self._renderer.render(roles, said, generate, names, tools)
         # By itself nothing that was said is a control token. What the template makes of it and puts beside it may be.
         replies = [content for role, content in zip(roles, said, strict=True) if role == "assistant"]
         spoken = {found.token for content in replies for found in self.control.find(content)}
         shown = self._count(text, spoken)
-        if shown == self._template_count(roles, generate, spoken, names):
+        if shown == self._template_count(roles, generate, spoken, names, tools):
             return text
         kept_apart = [content if is_mark(content) else self.control.keep_apart(content) for content in said]
-        guarded = self._renderer.render(roles, kept_apart, generate, names)
+        guarded = self._renderer.render(roles, kept_apart, generate, names, tools)
         return text if shown == self._count(guarded, spoken) else guarded
 
     def _told_by_the_user(self, messages: Sequence[Message]) -> list[Message]:
@@ -92,10 +105,16 @@ class ChatTemplate:
         found: list[Message] = []
         for asking, run in itertools.groupby(messages, key=lambda message: message.role in ("user", "tool")):
             said = list(run)
-            before: tuple[Role, ...] = ("user", "assistant") if any(one.role == "assistant" for one in found) else ()
+            replies = [one for one in found if one.role == "assistant"]
+            before: tuple[Role, ...] = ("user", "assistant") if replies else ()
             roles = (*before, *(message.role for message in said), "assistant", "user")  # a reply has to follow, too
-            found += said if not asking or self._shows(roles) else [Message("user", as_text(said))]
+            as_it_is = not asking or self._shows(roles) or (replies and replies[-1].calls and self._answers(said))
+            found += said if as_it_is else [Message("user", _told(said))]
         return found
+
+    def _answers(self, said: Sequence[Message]) -> bool:
+        """Whether the template shows messages as they are after a reply that calls tools."""
+        return self.tool_format.native and all(message.role == "tool" for message in said)
 
     def _shows(self, roles: tuple[Role, ...]) -> bool:
         """Whether messages of such roles are all shown."""
@@ -108,6 +127,36 @@ class ChatTemplate:
             self._takes[roles] = all(said in text for said in marks(roles))
         return self._takes[roles]
 
+    def written(self, message: Message) -> Message:
+        """Return a message whose calls are part of its content, as a model writes them."""
+        if not message.calls:
+            return message
+        return Message("assistant", self.tool_format.content(message.content, message.calls))
+
+    @cached_property
+    def tool_format(self) -> ToolFormat:
+        """How tools are shown, and calls of them written and read."""
+        plain = ToolFormat(self._renderer, self._around_last_reply, self.opening, thinking=self._thinking is not None)
+        return plain.find()
+
+    def _written(self, messages: Sequence[Message]) -> list[Message]:
+        """Write calls out, but for those that the template itself shows before their answers."""
+        if not any(message.calls for message in messages):
+            return list(messages)
+        follows = [*(message.role for message in messages[1:]), "tool"]
+        return [
+            message if self.tool_format.native and after == "tool" and not message.content else self.written(message)
+            for message, after in zip(messages, follows, strict=True)
+        ]
+
+    def _harmless_values(self, value: Any) -> Any:
+        """Break up the control tokens in all texts of what a template is told of tools and calls."""
+        if isinstance(value, str):
+            return self.harmless(value)
+        if isinstance(value, Mapping):
+            return {self.harmless(str(key)): self._harmless_values(one) for key, one in value.items()}
+        return [self._harmless_values(one) for one in value] if isinstance(value, list | tuple) else value
+
     def harmless(self, content: str, role: Role = "user") -> str:
         """Break up the control tokens spelled out in a message: in a reply only those that end or begin a turn."""
         return self.control.break_up(content, self._turn_tokens if role == "assistant" else None)
@@ -118,18 +167,27 @@ class ChatTemplate:
 
     def around_reply(self, answer: Sequence[Message]) -> tuple[str, str]:
         """Return the text up to where a reply has said all, and after that, if the environment answers so."""
+        answer = numbered(answer)
+        called = called_by(answer)
+        if called is not None and self.tool_format.native:
+            asked = [Message("user", "."), called]
+            said = self.render(asked, generate=False).removesuffix(self._around_last_reply[1])
+            if (shown := self.render([*asked, *answer])).startswith(said):
+                return said, shown.removeprefix(said)
         chat = [Message("user", "."), Message("assistant", mark(1)), *answer]
         before, found, after = self.render(chat).partition(mark(1))
         return before + found, after
 
-    def reply(self, content: str) -> str:
+    def reply(self, said: str | Message) -> str:
         """Return a written reply as text, from where the generation prompt ends to where the reply has said all.
 
         It is what the template shows of a reply that ends the conversation. Where that leaves
         something of it out, such as its thinking, it is what was written; where the generation
         prompt opens the thinking, it is closed, and not opened again.
         """
-        content = self.harmless(content, "assistant")
+        if not isinstance(said, str) and said.calls and self.tool_format.native:
+            return self.harmless(self.tool_format.write(said.content, said.calls), "assistant")
+        content = self.harmless(said if isinstance(said, str) else self.written(said).content, "assistant")
         if (shown := self._shown_reply(content)) is not None:
             return shown
         if self._thinking is None:
@@ -140,32 +198,39 @@ class ChatTemplate:
             return text.removeprefix(opened.strip()).removeprefix(opened[len(opened.rstrip()) :])
         return content if closing.strip() in content else closing + content
 
-    def only_grows(self, messages: Sequence[Message], said: str | None = None) -> bool:
+    def only_grows(self, messages: Sequence[Message], said: str | None = None, tools: Schemas = ()) -> bool:
         """Whether the newest reply and its answer stand, as they are, after what stood before the reply.
 
         Args:
             messages: The conversation; a reply and what the environment answered come last.
+            tools: What can be called.
             said: The reply as it is written in the conversation, up to the token that ends it; None
                 if it is as it would be written.
         """
         at = max(i for i, message in enumerate(messages) if message.role == "assistant")
         before, reply, answer = messages[:at], messages[at], messages[at + 1 :]
         padding = self.padding[1]
-        newest = self.reply(reply.content) + padding if said is None else self.harmless(said, "assistant")
-        grown = self.render(before) + newest + self.bridge(answer).removeprefix(padding)
-        return self.render(messages) == grown
+        newest = self.reply(reply) + padding if said is None else self.harmless(said, "assistant")
+        grown = self.render(before, tools) + newest + self.bridge(answer).removeprefix(padding)
+        return self.render(messages, tools) == grown
 
     def _count(self, text: str, spoken: Collection[int]) -> Counter[int]:
         """Count a conversation's control tokens, without those that its replies may hold and do."""
         return Counter(found.token for found in self.control.find(text) if found.token not in spoken)
 
     def _template_count(
-        self, roles: tuple[Role, ...], generate: bool, spoken: Collection[int], names: Sequence[Mapping[str, str]]
+        self,
+        roles: tuple[Role, ...],
+        generate: bool,
+        spoken: Collection[int],
+        names: Sequence[Mapping[str, Any]],
+        tools: Schemas,
     ) -> Counter[int]:
         """Count the control tokens that the template puts around such messages by itself."""
-        key = (roles, generate, tuple(frozenset(name) for name in names))
+        called = [len(name.get("tool_calls", ())) for name in names]
+        key = (roles, generate, tuple(frozenset(name) for name in names), json.dumps([called, tools]))
         if key not in self._template_counts:
-            text = self._renderer.render(roles, ["."] * len(roles), generate, names)
+            text = self._renderer.render(roles, ["."] * len(roles), generate, names, tools)
             self._template_counts[key] = self._count(text, ())
         return Counter({token: n for token, n in self._template_counts[key].items() if token not in spoken})
 
@@ -292,9 +357,17 @@ class ChatTemplate:
         return self.control.ids & (tokens | named | {*stop_token_ids, self.end_token, self.end_before_tools})
 
 
-def _named(message: Message, harmless: Callable[[str], str]) -> dict[str, str]:
+def _told(messages: Sequence[Message]) -> str:
+    """Return what users and tools say as one text, in which a tool's answers are marked."""
+    texts = [
+        f"<tool_response>\n{one.content}\n</tool_response>" if one.role == "tool" else one.content for one in messages
+    ]
+    return "\n\n".join(texts)
+
+
+def _named(message: Message, harmless: Callable[[Any], Any]) -> dict[str, Any]:
     """Return what a template is told of a message besides its role and content."""
-    return {key: harmless(text) for key, text in message.chat.items() if key not in ("role", "content")}
+    return {key: harmless(value) for key, value in message.chat.items() if key not in ("role", "content")}
 
 
 def _new(text: str, before: str) -> str:

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from llmgym.engines.base import Completion, FinishReason
 from llmgym.envs.faults import EpisodeLostError, FaultKind
+from llmgym.envs.tools import Schemas
 from llmgym.types import Message, Score, ScoreKind
 
 Ending = Literal["terminated", "truncated", "context", "max_tokens", FaultKind]
@@ -54,6 +55,7 @@ class Trajectory:
         log_probs: Log-probability under the sampling distribution; 0 where not sampled.  [T]
         replies: The agent's turns, oldest first.
         messages: The conversation as text.
+        tools: The JSON schemas of the tools that the agent could call.
         parts: The named parts of the score.
         score: The total reward, or None if it is missing.
         score_error: Why it is missing; None if it is not.
@@ -80,6 +82,7 @@ class Trajectory:
     log_probs: list[float] = field(default_factory=list)
     replies: list[Reply] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
+    tools: Schemas = ()
     parts: dict[str, float] = field(default_factory=dict)
     score: float | None = None
     score_error: str | None = None

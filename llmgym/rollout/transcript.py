@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llmgym.engines.base import Completion
+from llmgym.envs.tools import Schemas
 from llmgym.errors import DataError
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.trajectory import Trajectory
@@ -17,6 +18,7 @@ def transcribe(
     prompt: Sequence[Message],
     completion: Sequence[Message],
     *,
+    tools: Schemas = (),
     seed: int = 0,
     group: int = 0,
     score: float = 0.0,
@@ -27,6 +29,7 @@ def transcribe(
         codec: Turns messages into tokens.
         prompt: The messages before the first reply to learn from; it ends with a message to the agent.
         completion: The agent's replies, and between them what it was answered.
+        tools: The JSON schemas of the tools that the agent could call.
         seed: Of the trajectory.
         group: Of the trajectory.
         score: Of the trajectory; without one it would be left out of losses.
@@ -39,17 +42,17 @@ def transcribe(
         DataError: The messages do not take turns.
     """
     _check_turns(prompt, completion)
-    trajectory = Trajectory(seed, group, messages=[*prompt], score=score, ending="terminated")
-    trajectory.observe(codec.prompt(prompt))
+    trajectory = Trajectory(seed, group, messages=[*prompt], tools=tools, score=score, ending="terminated")
+    trajectory.observe(codec.prompt(prompt, tools))
     groups = itertools.groupby(completion, key=lambda message: message.role == "assistant")
     spoken = [list(group) for _, group in groups]  # a reply, what it was answered, a reply and so on
     for messages, answer in zip(spoken, [*spoken[1:], []], strict=True):
         trajectory.messages += messages
         if messages[0].role == "assistant":
-            tokens = codec.reply(messages[0].content, answer)
+            tokens = codec.reply(messages[0], answer)
             log_probs = [math.nan] * len(tokens)
             trajectory.act(Completion(0, tokens, log_probs, finish_reason="stop", weight_version=0))
-        elif (rewritten := codec.rewritten(trajectory.messages, trajectory.newest_reply)) is not None:
+        elif (rewritten := codec.rewritten(trajectory.messages, trajectory.newest_reply, tools)) is not None:
             trajectory.start_row(rewritten)
         else:
             trajectory.observe(codec.bridge(messages, trajectory.tokens[-1]))
@@ -68,13 +71,15 @@ class Scribe:
     codec: ChatCodec
     context_length: int
 
-    def write(self, prompt: Sequence[Message], completion: Sequence[Message], score: float = 0.0) -> Trajectory:
+    def write(
+        self, prompt: Sequence[Message], completion: Sequence[Message], score: float = 0.0, tools: Schemas = ()
+    ) -> Trajectory:
         """Return a conversation as a trajectory with a score; see `transcribe`.
 
         Raises:
             DataError: It is longer than the context, or its messages do not take turns.
         """
-        trajectory = transcribe(self.codec, prompt, completion, score=score)
+        trajectory = transcribe(self.codec, prompt, completion, tools=tools, score=score)
         longest = max(row.stop - row.start for row in trajectory.rows)
         if longest > self.context_length:
             raise DataError(

@@ -141,7 +141,7 @@ class OnlineSteps:
         lengths = []
         for seed in training_seeds(self._tasks(step=1), min(_PROMPTS_TRIED, self.config.rollout.prompts_per_step)):
             observation, _ = self.envs.reset_one(0, seed=seed)
-            lengths.append(len(self.actor.codec.prompt(self.envs.opening(0, observation))))
+            lengths.append(len(self.actor.codec.prompt(self.envs.opening(0, observation), self.envs.tools(0))))
         return sum(lengths) // len(lengths)
 
     def _roll_out(self, step: int) -> tuple[list[Trajectory], list[Trajectory]]:
@@ -206,7 +206,10 @@ class OnlineSteps:
         with contextlib.closing(self.actor.make_envs(1)) as envs:
             shown = {one.seed: one for one in demonstrate(envs.envs[0], dict.fromkeys(seeds.values()))}
         codec = self.actor.codec
-        written = {seed: transcribe(codec, one.prompt, one.completion, seed=seed) for seed, one in shown.items()}
+        written = {
+            seed: transcribe(codec, one.prompt, one.completion, tools=one.tools, seed=seed)
+            for seed, one in shown.items()
+        }
         return [replace(written[seed], group=group) for group, seed in seeds.items()]
 
     # Learning.

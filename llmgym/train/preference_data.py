@@ -32,8 +32,8 @@ class PreferenceAgent(OfflineAgent):
                 chosen, rejected = 1.0, 0.0
             pairs.append(
                 (
-                    writer.write(pair.prompt, pair.chosen, chosen),
-                    writer.write(pair.prompt, pair.rejected, rejected),
+                    writer.write(pair.prompt, pair.chosen, chosen, pair.tools),
+                    writer.write(pair.prompt, pair.rejected, rejected, pair.tools),
                 )
             )
         return learn.collate_pairs(pairs)

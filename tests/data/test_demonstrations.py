@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from llmgym.calls import ToolCall
 from llmgym.data.demonstrations import Conversation, read_conversations
 from llmgym.errors import DataError
 from llmgym.types import Message
@@ -78,10 +79,46 @@ def test_answers_marked_good_and_bad_are_no_demonstrations(tmp_path: Path) -> No
         read_conversations(path)
 
 
-def test_a_message_that_calls_tools_is_refused_and_not_learnt_as_an_empty_reply(tmp_path: Path) -> None:
-    call = {"role": "assistant", "content": "", "tool_calls": [{"id": "c1", "function": {"name": "disk"}}]}
-    row = {"messages": [{"role": "user", "content": "x"}, call, {"role": "assistant", "content": "done"}]}
+TOOL = {"type": "function", "function": {"name": "disk", "description": "Look.", "parameters": {"type": "object"}}}
+
+
+@pytest.mark.parametrize("arguments", [{"service": "auth"}, '{"service": "auth"}'])
+@pytest.mark.parametrize("tools", [[TOOL], json.dumps([TOOL]), [json.dumps(TOOL)]])
+def test_calls_of_tools_are_read_as_trl_and_openai_write_them(tmp_path: Path, arguments: object, tools: object) -> None:
+    calls = [{"id": "c1", "type": "function", "function": {"name": "disk", "arguments": arguments}}]
+    answer = {"role": "tool", "content": "40 %", "name": "disk", "tool_call_id": "c1"}
+    messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": None, "tool_calls": calls}, answer]
     file = tmp_path / "calls.jsonl"
-    file.write_text(json.dumps(row) + "\n")
-    with pytest.raises(DataError, match=r"row 0: a message calls tools \(tool_calls\), which is not read"):
+    file.write_text(
+        json.dumps({"messages": [*messages, {"role": "assistant", "content": "done"}], "tools": tools}) + "\n"
+    )
+    (read,) = read_conversations(file)
+    assert read.completion[0] == Message("assistant", "", calls=(ToolCall("disk", {"service": "auth"}, "c1"),))
+    assert read.completion[1].call_id == "c1"
+    assert read.tools == (TOOL,)
+
+
+def test_what_arrow_fills_in_between_two_calls_is_no_argument(tmp_path: Path) -> None:
+    calls = [{"function": {"name": "one", "arguments": {"a": 1}}}, {"function": {"name": "two", "arguments": {"b": 2}}}]
+    messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "", "tool_calls": calls}]
+    pq.write_table(pa.Table.from_pylist([{"messages": messages}]), tmp_path / "calls.parquet")
+    (read,) = read_conversations(tmp_path / "calls.parquet")
+    assert read.completion[0].calls == (ToolCall("one", {"a": 1}), ToolCall("two", {"b": 2}))
+
+
+@pytest.mark.parametrize(
+    ("call", "tools", "expected"),
+    [
+        ({"function": {"name": "disk"}}, None, "row 0: expected tool_calls as a list of"),
+        ({"function": {"name": "disk", "arguments": "no JSON"}}, None, "row 0: expected tool_calls as a list of"),
+        ({"function": {"name": "disk", "arguments": {}}}, [{"name": "disk"}], "Column 'tools', row 0: expected a list"),
+    ],
+)
+def test_calls_and_tools_that_cannot_be_read_are_refused(
+    tmp_path: Path, call: object, tools: object, expected: str
+) -> None:
+    messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "", "tool_calls": [call]}]
+    file = tmp_path / "calls.jsonl"
+    file.write_text(json.dumps({"messages": messages, "tools": tools} if tools else {"messages": messages}) + "\n")
+    with pytest.raises(DataError, match=expected):
         read_conversations(file)

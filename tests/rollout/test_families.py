@@ -116,7 +116,8 @@ def test_a_reply_that_stops_where_a_tools_message_begins_is_followed_by_it(name:
 
 @pytest.mark.parametrize("name", [name for name in GROW if name not in TOOLS])
 def test_where_a_template_shows_no_tools_the_user_says_what_they_said(name: str) -> None:
-    prompt, said = [Message("user", "first")], "disk: 40 %\n\né: ok\n\nGo on."
+    prompt, answers = [Message("user", "first")], ["disk: 40 %", "é: ok"]
+    said = "\n\n".join([*(f"<tool_response>\n{answer}\n</tool_response>" for answer in answers), "Go on."])
     replies = [Message("assistant", "one"), Message("assistant", "two")]
     trajectory = transcribe(CODECS[name], prompt, [replies[0], *ANSWERS, Message("user", "Go on."), replies[1]])
     assert trajectory.tokens == transcribe(CODECS[name], prompt, [replies[0], Message("user", said), replies[1]]).tokens
@@ -141,8 +142,9 @@ def test_users_in_a_row_are_joined_only_where_a_template_refuses_them(name: str)
 @pytest.mark.parametrize("name", ALTERNATE)
 def test_where_users_and_replies_alternate_a_user_and_a_tool_are_one(name: str) -> None:
     answer = [Message("user", "Go on."), Message("tool", "disk: 40 %", name="metrics")]
-    joined = [Message("user", "Go on.\n\ndisk: 40 %")]
-    assert CODECS[name].bridge(answer, 300) == CODECS[name].bridge(joined, 300)
+    joined = [Message("user", "Go on.\n\n<tool_response>\ndisk: 40 %\n</tool_response>")]
+    taken = name == "Mistral"  # whose template does not count what tools say
+    assert (CODECS[name].bridge(answer, 300) == CODECS[name].bridge(joined, 300)) is not taken
 
 
 @pytest.mark.parametrize("name", NAMES)

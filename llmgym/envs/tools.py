@@ -1,0 +1,235 @@
+"""Tools: typed functions with a docstring that an agent can call."""
+
+import asyncio
+import inspect
+import re
+import typing
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import pydantic
+from pydantic_core import to_json
+
+from llmgym.calls import BadCall, Call
+from llmgym.envs.waiting import WaitingRoom, then, together
+from llmgym.errors import EnvironmentContractError, did_you_mean
+from llmgym.types import Message, Outcome
+
+Schema = Mapping[str, Any]
+"""What a model is told of a tool, as OpenAI's protocol and chat templates have it."""
+
+Schemas = tuple[Schema, ...]
+
+
+class Tool:
+    """A function that an agent can call, with what the agent is told of it.
+
+    Args:
+        function: A plain function, method or coroutine function. Every argument has a type, and the docstring says
+            what it does; an ``Args:`` section, as Google writes it, describes the arguments. What it returns is the
+            tool's answer: a text as it is, anything else as JSON, an `Outcome` for more.
+
+    Raises:
+        EnvironmentContractError: It lacks types or a docstring, or takes arguments without a name.
+
+    Example:
+        >>> def add(a: int, b: int = 1) -> int:
+        ...     '''Add two numbers.
+        ...
+        ...     Args:
+        ...         a: The first one.
+        ...         b: The second one.
+        ...     '''
+        ...     return a + b
+        >>> Tool(add).schema["function"]["parameters"]["properties"]["a"]
+        {'type': 'integer', 'description': 'The first one.'}
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        if not inspect.isroutine(function):
+            raise EnvironmentContractError(f"A tool is a function or a method, got {function!r:.80}.")
+        self.function = function
+        self.name = function.__name__
+        self.waits = inspect.iscoroutinefunction(function)
+        self._takes = _arguments(function, self.name)
+        about, _ = _documented(function)
+        parameters = self._takes.model_json_schema()
+        del parameters["additionalProperties"]
+        self.schema: Schema = {
+            "type": "function",
+            "function": {"name": self.name, "description": about, "parameters": _plain(parameters)},
+        }
+        """Name, description and the JSON schema of the arguments."""
+
+    def __call__(self, arguments: Mapping[str, Any]) -> Any:
+        """Call it.
+
+        Raises:
+            ToolError: The arguments do not fit.
+        """
+        try:
+            taken = self._takes.model_validate(dict(arguments))
+        except pydantic.ValidationError as error:
+            raise ToolError(f"{self.name}: {_what_is_wrong(error)}") from None
+        fields = type(taken).model_fields
+        return self.function(**{str(fields[key].alias): getattr(taken, key) for key in taken.model_fields_set})
+
+
+class ToolError(Exception):
+    """A call that a tool cannot answer; its agent is told why."""
+
+
+class Toolbox:
+    """The tools of an environment, and how calls of them are answered.
+
+    No call raises an exception: what is wrong with one is its answer.
+
+    Args:
+        functions: The tools, see `Tool`.
+        owner: Whose they are; functions of its class become its methods.
+        timeout: Seconds that a call may take; None for no limit.
+    """
+
+    def __init__(self, functions: Iterable[Callable[..., Any] | Tool], owner: object, timeout: float | None) -> None:
+        made = [one if isinstance(one, Tool) else Tool(_bound(one, owner)) for one in functions]
+        self._tools = {tool.name: tool for tool in made}
+        self._timeout = timeout
+        if len(self._tools) < len(made):
+            names = [tool.name for tool in made]
+            raise EnvironmentContractError(f"Two tools of {type(owner).__name__} have the same name: {names}.")
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._tools)
+
+    @property
+    def schemas(self) -> Schemas:
+        """What the agent is told of them."""
+        return tuple(tool.schema for tool in self._tools.values())
+
+    @property
+    def waits(self) -> bool:
+        """Whether one of them is a coroutine, or may not take as long as it likes."""
+        return self._timeout is not None or any(tool.waits for tool in self._tools.values())
+
+    def answer(self, calls: Sequence[Call], first: int) -> Outcome | Awaitable[Outcome]:
+        """Answer calls, one message each; coroutines wait side by side, all others are called in order.
+
+        Args:
+            calls: What the agent asked for.
+            first: Calls that the episode had before: those without an id are numbered on from there.
+        """
+        named = [_named(call, first + i) for i, call in enumerate(calls)]
+        return then(together([self._result(call) for call in calls]), lambda results: _outcome(named, results))
+
+    def _result(self, call: Call) -> Any:
+        """Return what a call gives, an awaitable or an error."""
+        if isinstance(call, BadCall):
+            return ToolError(f"this call cannot be read: {call.error}")
+        tool = self._tools.get(call.name)
+        if tool is None:
+            hint = did_you_mean(call.name, self._tools)
+            return ToolError(f"there is no tool {call.name!r:.80}.{hint} Tools: {', '.join(self._tools)}")
+        if tool.waits or self._timeout is not None:
+            return self._waited_for(tool, call.arguments)
+        try:
+            return tool(call.arguments)
+        except Exception as error:  # noqa: BLE001  # whatever a tool raises is its answer
+            return error
+
+    async def _waited_for(self, tool: Tool, arguments: Mapping[str, Any]) -> Any:
+        try:
+            async with asyncio.timeout(self._timeout) as clock:
+                if tool.waits:
+                    return await tool(arguments)
+                async with WaitingRoom(1, patience=0) as room:
+                    return await room.call(tool, arguments)
+        except TimeoutError as error:
+            return ToolError(f"{tool.name} took longer than {self._timeout:g} s") if clock.expired() else error
+        except Exception as error:  # noqa: BLE001  # whatever a tool raises is its answer
+            return error
+
+
+def _bound(function: Callable[..., Any], owner: object) -> Callable[..., Any]:
+    """Return a function of an object's class as its method, any other as it is."""
+    name = getattr(function, "__name__", "")
+    if inspect.getattr_static(type(owner), name, None) is function:
+        return typing.cast(Callable[..., Any], getattr(owner, name))
+    return function
+
+
+def _named(call: Call, number: int) -> tuple[str, str]:
+    """Return the name and the id that the answer to a call refers to."""
+    made = f"call{number:05d}"  # nine letters and digits, as Mistral wants them
+    if isinstance(call, BadCall):
+        return "tool", made
+    return call.name, call.id if call.id and re.fullmatch("[A-Za-z0-9]{9}", call.id) else made
+
+
+def _outcome(named: Sequence[tuple[str, str]], results: Sequence[Any]) -> Outcome:
+    """Make what tools gave into messages, what they earned, and how many calls failed."""
+    outcomes = [one for one in results if isinstance(one, Outcome)]
+    parts: dict[str, float] = {"tools/calls": len(results)}
+    parts["tools/failures"] = sum(isinstance(one, Exception) for one in results)
+    for outcome in outcomes:
+        for name, part in outcome.parts.items():
+            parts[name] = parts.get(name, 0.0) + part
+    said = [Message("tool", _text(one), name, id) for (name, id), one in zip(named, results, strict=True)]
+    return Outcome(said, sum(one.reward for one in outcomes), parts, any(one.over for one in outcomes))
+
+
+def _text(result: Any) -> str:
+    """Return what a tool gave as the text of its answer."""
+    if isinstance(result, Exception):
+        what = "" if isinstance(result, ToolError) else f"{type(result).__name__}: "
+        result = {"error": f"{what}{result}"}
+    if isinstance(result, Outcome):
+        result = result.said if result.said != () else ""
+    return result if isinstance(result, str) else to_json(result, fallback=str, inf_nan_mode="constants").decode()
+
+
+def _arguments(function: Callable[..., Any], name: str) -> type[pydantic.BaseModel]:
+    """Return what checks the arguments of a function and describes them; its fields have their names as aliases."""
+    hints = typing.get_type_hints(function, include_extras=True)
+    about, described = _documented(function)
+    fields: dict[str, Any] = {}
+    for number, one in enumerate(inspect.signature(function).parameters.values()):
+        if one.kind not in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) or one.name not in hints:
+            raise EnvironmentContractError(f"Tool {name}: expected arguments with a name and a type, got {one}.")
+        default = ... if one.default is one.empty else one.default
+        field = pydantic.Field(default, alias=one.name, description=described.get(one.name))
+        fields[f"argument_{number}"] = (hints[one.name], field)
+    if not about:
+        raise EnvironmentContractError(f"Tool {name}: expected a docstring that says what it does, got none.")
+    return pydantic.create_model(name, __config__=pydantic.ConfigDict(extra="forbid"), **fields)
+
+
+def _documented(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
+    """Return what a docstring in Google's style says of a function, and of each of its arguments."""
+    about, *sections = re.split(r"\n\s*\n(?=\w+:\n)", inspect.getdoc(function) or "")
+    described = {}
+    for section in sections:
+        if section.startswith("Args:\n"):
+            for item in re.split(r"\n(?=\S)", inspect.cleandoc(section.removeprefix("Args:\n"))):
+                name, _, text = item.partition(":")
+                described[name.partition("(")[0].strip()] = " ".join(text.split())
+    return " ".join(about.split()), described
+
+
+def _plain(schema: Any) -> Any:
+    """Return a JSON schema without the titles that pydantic gives everything."""
+    if isinstance(schema, list):
+        return [_plain(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    titled = isinstance(schema.get("title"), str)
+    return {key: _plain(one) for key, one in schema.items() if not (key == "title" and titled)}
+
+
+def _what_is_wrong(error: pydantic.ValidationError) -> str:
+    found = []
+    for one in error.errors(include_url=False):
+        place = ".".join(map(str, one["loc"]))
+        got = "" if one["type"] in ("missing", "extra_forbidden") else f", got {one['input']!r:.80}"
+        found.append(f"{place}: {one['msg']}{got}")
+    return "; ".join(found)

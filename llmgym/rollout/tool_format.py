@@ -1,0 +1,206 @@
+"""`ToolFormat`: how a chat template shows tools, and how its model writes calls of them."""
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from llmgym.calls import CLOSING, OPENING, Action, Call, ToolCall, action_of, calling, without_thought
+from llmgym.envs.tools import Schemas
+from llmgym.errors import ModelError
+from llmgym.rollout.call_syntax import SYNTAXES, Reader, as_json_lines, types_of
+from llmgym.rollout.rendering import Renderer, mark
+from llmgym.types import Message, Role, well_formed
+
+_TEXT = {"type": "string", "description": "Which one."}
+_PROBE: Schemas = (
+    {
+        "type": "function",
+        "function": {
+            "name": "look_up",
+            "description": "Looks something up.",
+            "parameters": {"type": "object", "properties": {"place": _TEXT, "count": {"type": "integer"}}},
+        },
+    },
+)
+_PROBE_CALLS = (ToolCall("look_up", {"place": 'Zürich "A"\n1 < 2', "count": 3}), ToolCall("look_up", {"place": ""}))
+
+_PLAIN = (
+    "You can call these tools:\n{tools}\n"
+    f'To call one, write:\n{OPENING}\n{{{{"name": "<its name>", "arguments": {{{{<its arguments>}}}}}}}}\n{CLOSING}\n'
+    "You can call several, one after another. What they answer comes next."
+)
+
+
+@dataclass(frozen=True)
+class ToolFormat:
+    """How tools are shown to a model, and its calls written and read.
+
+    Where a chat template shows tools, calls and answers, and the calls can be read back, it is the template's own
+    way. Anywhere else it is plain text: the tools are in the system prompt, and calls between tags, as in
+    `llmgym.calls`.
+
+    Attributes:
+        renderer: Of the template.
+        around: What the template puts before and after the reply that ends a conversation.
+        opening: What it puts before a reply that is to be sampled.
+        reader: Reads calls; None for plain text.
+        as_text: Whether the template wants the arguments of calls as JSON, not as mappings.
+        thinking: Whether the generation prompt begins a thought.
+    """
+
+    renderer: Renderer
+    around: tuple[str, str]
+    opening: str
+    reader: Reader | None = None
+    as_text: bool = False
+    thinking: bool = False
+
+    @property
+    def native(self) -> bool:
+        """Whether it is the template's own."""
+        return self.reader is not None
+
+    def find(self) -> "ToolFormat":
+        """Return the template's own format if it has one that holds, else this one."""
+        if not (self._shows_tools() and self._shows_answers()):
+            return self
+        for reader, as_text in itertools.product(SYNTAXES, (False, True)):
+            found = ToolFormat(self.renderer, self.around, self.opening, reader, as_text, self.thinking)
+            if all(found._reads_back([call]) for call in _PROBE_CALLS):  # one of its own kind
+                return found
+        return self
+
+    def declare(self, messages: Sequence[Message], tools: Schemas) -> list[Message]:
+        """Put tools into the system prompt, as text."""
+        told = _PLAIN.format(tools=as_json_lines(tools))
+        first = messages[0]
+        if first.role != "system":
+            return [Message("system", told), *messages]
+        return [Message("system", f"{first.content}\n\n{told}"), *messages[1:]]
+
+    def content(self, said: str, calls: Sequence[ToolCall]) -> str:
+        """Return the content of a reply that says something and calls tools; see `write`."""
+        written, before = self.write(said, calls), self.around[0].removeprefix(self.opening)
+        return written.removeprefix(before) if self.native else written
+
+    def write(self, said: str, calls: Sequence[ToolCall]) -> str:
+        """Return a reply that says something and calls tools, from where the generation prompt ends.
+
+        Raises:
+            ModelError: The template shows some of it only.
+        """
+        if self.reader is None:
+            return calling(*calls, said=said)
+        for written in (self._written(said, calls), self._one_by_one(said, calls)):
+            if written is not None and self._holds(written, said, calls):
+                return well_formed(written)
+        raise ModelError(
+            f"The chat template of {self.renderer.name!r} does not show all of a reply that says {said!r:.60} and "
+            f"calls {', '.join(call.name for call in calls)}: expected calls without a text, or one call alone."
+        )
+
+    def read(self, text: str, tools: Schemas, *, thought: bool = False) -> Action:
+        """Return a reply with its calls; those that it only thinks of are none.
+
+        Args:
+            text: What the reply says.
+            tools: What can be called.
+            thought: Whether a thought has ended before the text.
+        """
+        thoughts, rest = without_thought(text, opened=self.thinking and not thought)
+        reader = self.reader or SYNTAXES[0]
+        action = action_of(rest, reader(rest, types_of(tools)))
+        return Action(text, (thoughts + action.said).strip(), action.calls)
+
+    def _shows_tools(self) -> bool:
+        """Whether the template shows a tool, and a system prompt beside it."""
+        roles: tuple[Role, ...] = ("system", "user")
+        try:
+            shown = self.renderer.render(roles, [mark(0), mark(1)], tools=_PROBE)
+        except ModelError:
+            return False
+        return all(said in shown for said in (mark(0), mark(1), "look_up", "place", "count"))
+
+    def _shows_answers(self) -> bool:
+        """Whether the template shows what tools answer to calls."""
+        answers = [Message("tool", mark(i), call.name, call.id) for i, call in enumerate(_numbered(_PROBE_CALLS))]
+        roles: tuple[Role, ...] = ("user", "assistant", "tool", "tool")
+        extra = [{}, {"tool_calls": [call.chat for call in _numbered(_PROBE_CALLS[:1])]}, *map(_named, answers)]
+        try:
+            texts = [self.renderer.render(roles[:n], [".", "", mark(0), mark(1)][:n], names=extra[:n]) for n in (3, 4)]
+        except ModelError:
+            return False
+        return mark(0) in texts[0] and mark(0) in texts[1] and mark(1) in texts[1]
+
+    def _reads_back(self, calls: Sequence[ToolCall]) -> bool:
+        written = self._written("", calls)
+        return written is not None and self._holds(written, "", calls)
+
+    def _holds(self, written: str, said: str, calls: Sequence[ToolCall]) -> bool:
+        """Whether what was written is read as what it was written of."""
+        assert self.reader is not None
+        written = written.removeprefix(self.around[0].removeprefix(self.opening))
+        pieces = action_of(written, self.reader(written, types_of(_types_like(calls))))
+        return _without_ids(pieces.calls) == _without_ids(calls) and pieces.said == said.strip()
+
+    def _written(self, said: str, calls: Sequence[ToolCall]) -> str | None:
+        """Return what the template makes of a reply with calls; None if it refuses them."""
+        chat = [call.chat for call in _numbered(calls)]
+        if self.as_text:
+            for call in chat:
+                call["function"]["arguments"] = json.dumps(call["function"]["arguments"], ensure_ascii=False)
+        extra: list[Mapping[str, Any]] = [{}, {"tool_calls": chat}]
+        try:
+            text = self.renderer.render(("user", "assistant"), [".", said], generate=False, names=extra)
+        except ModelError:
+            return None
+        after = self.around[1]
+        if not (text.startswith(self.opening) and text.endswith(after)):
+            return None
+        return text[len(self.opening) : len(text) - len(after)]
+
+    def _one_by_one(self, said: str, calls: Sequence[ToolCall]) -> str | None:
+        """Return calls that the template shows one at a time, as models of such templates write several."""
+        each = [self._written(said if i == 0 else "", [call]) for i, call in enumerate(calls)]
+        return None if None in each else "; ".join(one for one in each if one is not None)
+
+
+def called_by(answer: Sequence[Message]) -> Message | None:
+    """Return a reply that calls the tool which answers first, so that a template shows answers; None if none does."""
+    if not answer or answer[0].role != "tool":
+        return None
+    calls = _numbered([ToolCall(answer[0].name or "tool", {}, answer[0].call_id)])
+    return Message("assistant", "", calls=tuple(calls))
+
+
+def numbered(answer: Sequence[Message]) -> list[Message]:
+    """Give an id to the answers of tools that have none, for templates that show it."""
+    ids = (f"call{i:05d}" for i in range(len(answer)))
+    lack = [message.role == "tool" and message.call_id is None for message in answer]
+    return [replace(one, call_id=id) if lacks else one for one, lacks, id in zip(answer, lack, ids, strict=True)]
+
+
+def _numbered(calls: Sequence[ToolCall]) -> list[ToolCall]:
+    """Give an id to calls without one: nine letters and digits, as Mistral wants them."""
+    return [ToolCall(call.name, call.arguments, call.id or f"call{i:05d}") for i, call in enumerate(calls)]
+
+
+def _named(message: Message) -> Mapping[str, Any]:
+    return {key: value for key, value in message.chat.items() if key not in ("role", "content")}
+
+
+def _without_ids(calls: Sequence[Call]) -> list[object]:
+    return [(call.name, dict(call.arguments)) if isinstance(call, ToolCall) else call for call in calls]
+
+
+def _types_like(calls: Sequence[ToolCall]) -> Schemas:
+    """Return tools that take the arguments of calls, by which a reply that is known is read back."""
+    texts = {
+        call.name: {key: _TEXT for key, value in call.arguments.items() if isinstance(value, str)} for call in calls
+    }
+    return tuple(
+        {"type": "function", "function": {"name": name, "parameters": {"properties": properties}}}
+        for name, properties in texts.items()
+    )
