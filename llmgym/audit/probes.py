@@ -36,10 +36,10 @@ _MALFORMED = (
 )
 _LONG = tuple(
     (text * LONG)[:LONG] + end
-    for text, end in (("The service is slow. ", ""), ("a", "!"), (" ", "x"), ("[", ""), ("9", ""), ("a, b; ", "."))
+    for text, end in (("The service is slow. ", ""), ("a", "!"), (" ", "x"), ("[", ""), ("9", "x"), ("a, b; ", "."))
 )
 
-Knows = Literal["nothing", "another answer", "the answer"]
+Knows = Literal["nothing", "the question", "another answer", "the answer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def _own(change: Callable[[str], str]) -> Callable[[Known, int], tuple[str, ...]
 
 _PADDING = "Let me think about this step by step, and consider every possibility with great care. " * 20
 
-ECHO = _Echo("an echo", "nothing", lambda known, seed: None)
+ECHO = _Echo("an echo", "the question", lambda known, seed: None)
 
 PROBES: tuple[Probe, ...] = (
     Probe("nothing", "nothing", _rotating(("",))),

@@ -78,7 +78,7 @@ def audit(
     if not known.answers.replies:
         notes.append("It has no expert whose replies are known, so probes that know an answer are left out.")
     for probe in PROBES:
-        if known.answers.replies or probe.knows == "nothing":
+        if known.answers.replies or probe.knows in ("nothing", "the question"):
             plays.play(probe.name, partial(probe.speaking, known))
     watch("replays")
     impure = [finding for name in (EXPERT, ECHO.name) for finding in impurities(stage, plays.fresh.get(name, ()))]

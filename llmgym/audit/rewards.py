@@ -122,13 +122,12 @@ def _of_the_expert(rows: Mapping[str, Row], bar: Bar) -> Iterator[Finding]:
 
 def _undeserved(row: Row, bar: Bar, answers: Answers) -> Iterator[Finding]:
     """Replies made without the task may earn the top only where they happen to be its answer, or on few other tasks."""
-    knows = _KNOWS.get(row.probe)
-    if knows not in ("nothing", "another answer"):
+    if _KNOWS.get(row.probe) not in ("nothing", "the question", "another answer"):
         return
     reached = [one for one in row.episodes if bar.counts(one)]
     unearned = [one for one in reached if not answers.lucky(one.seed, one.replies)]
     if len(unearned) > LUCK * len(row.episodes):
-        yield _finding("undeserved", row, unearned, f"earns the top and knows {knows}")
+        yield _finding("undeserved", row, unearned, "earns the top without the answer")
     elif row.probe == "the commonest answer" and len(reached) >= NEARLY_ALL * len(row.episodes):
         yield _finding("constant", row, reached, "earns the top, so the task need not be read")
 
@@ -145,9 +144,10 @@ def _repetitions(rows: Mapping[str, Row], bar: Bar) -> Iterator[Finding]:
 
 
 def _hedging(rows: Mapping[str, Row]) -> Iterator[Finding]:
-    """A list may not earn more than the best single answer that is given without a look at the task."""
+    """A list may not earn more than the best single answer that is given without a look at the task, or than silence."""
     row = rows.get("a list of all answers")
-    single = max((row.mean or 0.0 for name, row in rows.items() if _KNOWS.get(name) == "another answer"), default=0.0)
+    blind = ("nothing", "another task's answer", "the commonest answer")
+    single = max((rows[name].mean or 0.0 for name in blind if name in rows), default=0.0)
     if row is not None and row.mean is not None and row.mean > single + _margin(rows):
         best = max(row.episodes, key=lambda one: one.reward or 0.0)
         sentence = f"earns {row.mean:.2f} on average, and one answer for all tasks {single:.2f}"
