@@ -137,14 +137,12 @@ def _repetitions(rows: Mapping[str, Row], bar: Bar) -> Iterator[Finding]:
         if name in rows:
             more = [one for one in rows[name].episodes if (one.reward or 0.0) > _expert_earned(one, bar) + TOLERANCE]
             if more:
-                earned = (
-                    f"earns {more[0].reward:.4g}, more than the answer itself with {_expert_earned(more[0], bar):.4g}"
-                )
-                yield _finding("repetition", rows[name], more, earned)
+                twice, once = more[0].reward, _expert_earned(more[0], bar)
+                yield _finding("repetition", rows[name], more, f"earns {twice:.4g} and the answer itself {once:.4g}")
 
 
 def _hedging(rows: Mapping[str, Row]) -> Iterator[Finding]:
-    """A list may not earn more than the best single answer that is given without a look at the task, or than silence."""
+    """A list may not earn more than silence, or than a single answer that is given for all tasks."""
     row = rows.get("a list of all answers")
     blind = ("nothing", "another task's answer", "the commonest answer")
     single = max((rows[name].mean or 0.0 for name in blind if name in rows), default=0.0)

@@ -3,20 +3,16 @@
 import json
 import random
 import re
-import runpy
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import gymnasium
 import numpy as np
 import pytest
 
 import llmgym
 from llmgym.audit import AuditReport, audit
-from llmgym.errors import ConfigError
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 OWN = [name for name in llmgym.registered_envs() if name.startswith("llmgym/")]
