@@ -69,10 +69,17 @@ class Stage:
     def __init__(self, make: Callable[[], Env], step_timeout: float) -> None:
         self._make, self._step_timeout = make, step_timeout
         self._kept: Env | None = None
+        self._made: list[Env] = []
 
     def fresh(self) -> Env:
         """Return a new environment."""
-        return self._make()
+        self._made.append(self._make())
+        return self._made[-1]
+
+    def close(self) -> None:
+        """Close all environments."""
+        for env in self._made:
+            env.close()
 
     def play(self, seed: int, speaking: Speaking, *, env: Env | None = None) -> Played:
         """Play an episode.
@@ -82,7 +89,7 @@ class Stage:
             speaking: Returns who replies; called after the reset.
             env: Where; None for an environment that earlier episodes were played in. One that failed is not used again.
         """
-        stepping = Stepping(env or self._kept or self._make(), seed, self._step_timeout)
+        stepping = Stepping(env or self._kept or self.fresh(), seed, self._step_timeout)
         stepping.begin(speaking)
         while not stepping.over:
             stepping.step()
@@ -93,7 +100,7 @@ class Stage:
 
     def alternate(self, seeds: Sequence[int], speaking: Sequence[Speaking]) -> list[Played]:
         """Play an episode of each seed, a step of each in turn, in environments of their own."""
-        all_steps = [Stepping(self._make(), seed, self._step_timeout) for seed in seeds]
+        all_steps = [Stepping(self.fresh(), seed, self._step_timeout) for seed in seeds]
         for stepping, who in zip(all_steps, speaking, strict=True):
             stepping.begin(who)
         while not all(stepping.over for stepping in all_steps):

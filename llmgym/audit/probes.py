@@ -131,11 +131,11 @@ _PADDING = "Let me think about this step by step, and consider every possibility
 ECHO = _Echo("an echo", "the question", lambda known, seed: None)
 
 PROBES: tuple[Probe, ...] = (
-    Probe("nothing", "nothing", _rotating(("",))),
+    Probe("an empty reply", "nothing", _rotating(("",))),
     Probe("one word", "nothing", _rotating(_WORD)),
     ECHO,
     Probe("a prompt injection", "nothing", _rotating(_INJECTIONS)),
-    Probe("malformed calls", "nothing", _rotating(_MALFORMED)),
+    Probe("a malformed call", "nothing", _rotating(_MALFORMED)),
     Probe("100 KB of text", "nothing", _rotating(_LONG)),
     Probe("another task's answer", "another answer", lambda known, seed: known.elsewhere(seed)),
     Probe("the commonest answer", "another answer", lambda known, seed: known.most_common()),

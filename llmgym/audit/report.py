@@ -1,5 +1,6 @@
 """`audit`: play every probe, and say what earns more than it should."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -63,10 +64,14 @@ def audit(
     """
     if seeds < 2:
         raise ConfigError(f"seeds: expected at least 2, got {seeds}.")
-    stage = Stage(_maker(env, dict(env_kwargs or {}), scorer), step_timeout)
+    with contextlib.closing(Stage(_maker(env, dict(env_kwargs or {}), scorer), step_timeout)) as stage:
+        return _audited(stage, scorer is None, range(seeds), watch)
+
+
+def _audited(stage: Stage, own_score: bool, seeds: Sequence[int], watch: Callable[[str], None]) -> AuditReport:
     inner = stage.fresh().unwrapped
-    top = inner.top_score if isinstance(inner, TextEnv) and scorer is None else None
-    plays = _Plays(stage, range(seeds), watch)
+    top = inner.top_score if isinstance(inner, TextEnv) and own_score else None
+    plays = _Plays(stage, seeds, watch)
     notes = []
     if has_expert(inner):
         plays.play(EXPERT, lambda seed: expert)

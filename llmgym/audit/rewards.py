@@ -144,7 +144,7 @@ def _repetitions(rows: Mapping[str, Row], bar: Bar) -> Iterator[Finding]:
 def _hedging(rows: Mapping[str, Row]) -> Iterator[Finding]:
     """A list may not earn more than silence, or than a single answer that is given for all tasks."""
     row = rows.get("a list of all answers")
-    blind = ("nothing", "another task's answer", "the commonest answer")
+    blind = ("an empty reply", "another task's answer", "the commonest answer")
     single = max((rows[name].mean or 0.0 for name in blind if name in rows), default=0.0)
     if row is not None and row.mean is not None and row.mean > single + _margin(rows):
         best = max(row.episodes, key=lambda one: one.reward or 0.0)

@@ -49,14 +49,14 @@ def describe(env_id: str) -> dict[str, Any]:
         sentence = f"cannot be imported ({type(error).__name__}: {error})"
         return {"id": env_id, "description": sentence, "required": [], "defaults": {}}
     parameters, _ = parameters_of(env_id)
-    own = {name: one for name, one in parameters.items() if name not in _OF_EVERY_ENV}
-    defaults = {name: one.default for name, one in own.items() if one.default is not one.empty}
-    defaults |= gymnasium.spec(env_id).kwargs
+    own = {name: one.default for name, one in parameters.items() if name not in _OF_EVERY_ENV}
+    own |= gymnasium.spec(env_id).kwargs
+    required = [name for name, default in own.items() if default is inspect.Parameter.empty]
     return {
         "id": env_id,
         "description": first_sentence(creator),
-        "required": [name for name in own if name not in defaults],
-        "defaults": defaults,
+        "required": required,
+        "defaults": {name: default for name, default in own.items() if name not in required},
     }
 
 

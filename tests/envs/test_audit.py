@@ -1,20 +1,22 @@
 """The audit finds faults that people really ship, each by its own finding, and nothing where they are repaired."""
 
+import concurrent.futures
 import json
 import random
 import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import gymnasium
 import numpy as np
 import pytest
 
 import llmgym
 from llmgym.audit import AuditReport, audit
+from llmgym.errors import ConfigError
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 OWN = [name for name in llmgym.registered_envs() if name.startswith("llmgym/")]
 
 
@@ -460,3 +462,109 @@ def test_a_sound_environment_has_no_finding(env: type[Sum]) -> None:
 @pytest.mark.parametrize("env_id", OWN)
 def test_no_environment_of_the_package_has_a_finding(env_id: str) -> None:
     assert audit(env_id).findings == []
+
+
+# The example of the README, with a score that one writes first.
+
+SERVICES = ("gateway", "checkout", "catalog", "payments", "database", "auth")
+
+
+class SlowestService(llmgym.TextEnv):
+    def begin(self) -> str:
+        names = self.np_random.permutation(SERVICES)[:3]
+        times = self.np_random.permutation([30, 90, 2400])
+        self.episode.task = names[times.argmax()]
+        shown = "\n".join(f"{name} {time} ms" for name, time in zip(names, times, strict=True))
+        return f"{shown}\nWhich service is the slowest? Answer with its name alone."
+
+    def respond(self, action: str) -> str | None:
+        over = self.episode.task in action or len(self.episode.turns) == 2
+        return None if over else "No. Which is it?"
+
+    def score(self, episode: llmgym.Episode) -> dict[str, float]:
+        last, attempts = episode.actions[-1].strip(), len(episode.turns)
+        return {"named": 0.5 * (episode.task in last) / attempts, "alone": 0.5 * (episode.task == last) / attempts}
+
+
+def test_half_a_reward_for_a_list_of_all_names_is_found_without_an_expert_and_nothing_else_is() -> None:
+    report = audit(SlowestService)
+    (finding,) = report.findings
+    assert finding.kind == "hedging"
+    assert finding.replies == ("auth\ncatalog\ngateway\ncheckout\npayments\ndatabase",)
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert f"1. hedging: {finding.sentence}\n   {finding.shown}\n" in readme
+
+
+def test_what_a_finding_shows_shows_the_fault_again() -> None:
+    (finding,) = audit(SaysTheAnswer, seeds=20).findings[:1]
+    env = SaysTheAnswer()
+    env.reset(seed=finding.seed)
+    assert env.step(finding.replies[0])[1] == 1.0
+    assert finding.probe is not None
+    assert finding.shown.startswith(f"seed {finding.seed}, replies: '")
+
+
+def test_a_scorer_is_audited_by_what_it_pays_the_expert() -> None:
+    def brief(episode: llmgym.Episode) -> float:
+        return 1.0 / (1 + len(episode.actions[-1]))
+
+    report = audit("AIOpsTriage", scorer=brief, seeds=10)
+    assert ("undeserved", "an empty reply") in {(finding.kind, finding.probe) for finding in report.findings}
+    assert audit("AIOpsTriage", scorer=lambda episode: 0.0, seeds=10).findings
+
+
+def test_environments_that_are_no_text_env_can_be_audited() -> None:
+    class Plain(gymnasium.Env[str, str]):
+        observation_space = action_space = llmgym.UnicodeText()
+
+        def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[str, dict[str, Any]]:
+            super().reset(seed=seed)
+            return f"Say anything. {self.np_random.integers(1000)}", {}
+
+        def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+            return "", float("nan") if len(action) > 1000 else 0.0, True, False, {}
+
+    report = audit(Plain, seeds=12)
+    assert [(finding.kind, finding.probe) for finding in report.findings] == [
+        ("raises", "a malformed call"),
+        ("raises", "100 KB of text"),
+    ]
+    assert "a finite number" in report.findings[0].sentence
+    assert any("no expert" in note for note in report.notes)
+
+
+def test_an_episode_that_never_ends_is_scored_as_it_is() -> None:
+    class Endless(Sum):
+        def respond(self, action: str) -> str | None:
+            return None if action == self.episode.task else "No."
+
+        mistake = llmgym.TextEnv.mistake
+
+    report = audit(Endless, seeds=5)
+    assert report.findings == []
+    assert all(len(played.replies) == 100 for row in report.rows for played in row.episodes if row.probe == "one word")
+
+
+def test_the_generators_of_the_process_go_on_as_if_there_had_been_no_audit() -> None:
+    random.seed(3)
+    np.random.seed(3)
+    expected = random.random(), np.random.random()
+    random.seed(3)
+    np.random.seed(3)
+    audit(Sum, seeds=3)
+    assert (random.random(), np.random.random()) == expected
+
+
+def test_outside_of_the_main_thread_there_is_no_time_limit_and_the_rest_is_the_same() -> None:
+    with concurrent.futures.ThreadPoolExecutor(1) as other:
+        assert other.submit(audit, Sum, seeds=3).result().findings == []
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [({"env": Sum()}, "expected an id or what makes an environment"), ({"env": Sum, "seeds": 1}, "at least 2, got 1")],
+    ids=["an instance", "one seed"],
+)
+def test_what_cannot_be_audited_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        audit(**given)
