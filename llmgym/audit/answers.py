@@ -42,17 +42,22 @@ class Answers:
         said = self.replies[seed]
         return said[-min(self._from_the_end, len(said))]
 
-    def lucky(self, seed: int, said: Sequence[str]) -> bool:
-        """Tell whether some reply is the answer to a task, or ends in the same word.
+    def lucky(self, seed: int, said: Sequence[str], *, by_last_word: bool) -> bool:
+        """Tell whether some reply is the answer to a task.
 
         Wherever few answers are possible, that of one task is often right for another.
+
+        Args:
+            seed: The task.
+            said: The replies.
+            by_last_word: Whether a reply that ends in the same word is the answer, too.
         """
         if seed not in self.replies:
             return False
         answer = self.answer(seed)
         if any(normal(reply) == normal(answer) for reply in said):
             return True
-        return self._words_differ and any(last_word(reply) == last_word(answer) for reply in said)
+        return by_last_word and self._words_differ and any(last_word(reply) == last_word(answer) for reply in said)
 
     @cached_property
     def _from_the_end(self) -> int:

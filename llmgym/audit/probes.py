@@ -1,5 +1,6 @@
 """The probes: small policies that should earn little, and what each is expected to earn."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -73,14 +74,37 @@ class Known:
         """Return, for each turn, the reply to this task followed by all others that some task has."""
         if self.elsewhere(seed) is None:
             return None
-        lists = []
-        for turn, own in enumerate(self.answers.replies[seed]):
-            others = {normal(own): own}
-            for said in self.answers.replies.values():
-                reply = said[min(turn, len(said) - 1)]
-                others.setdefault(normal(reply), reply)
-            lists.append("\n".join(others.values()))
-        return tuple(lists)
+        return tuple("\n".join(self._all_of(seed, turn)) for turn in range(len(self.answers.replies[seed])))
+
+    def merged(self, seed: int) -> tuple[str, ...] | None:
+        """Return replies that are JSON objects, with all values that some task has: as a list, or in one string."""
+        if self.elsewhere(seed) is None:
+            return None
+        replies = list(self.answers.replies[seed])
+        merged = [_merged(self._all_of(seed, turn), in_one_string=seed % 2 == 0) for turn in range(len(replies))]
+        if not any(merged):
+            return None
+        return tuple(one or reply for one, reply in zip(merged, replies, strict=True))
+
+    def _all_of(self, seed: int, turn: int) -> list[str]:
+        """Return what experts say in a turn, each once, and first what they say to the task of a seed."""
+        found: dict[str, str] = {}
+        for said in (self.answers.replies[seed], *self.answers.replies.values()):
+            reply = said[min(turn, len(said) - 1)]
+            found.setdefault(normal(reply), reply)
+        return list(found.values())
+
+
+def _merged(replies: list[str], *, in_one_string: bool) -> str | None:
+    """Return one JSON object for several; None if they are something else, or differ in their keys."""
+    try:
+        objects = [json.loads(reply) for reply in replies]
+    except ValueError:
+        return None
+    if not all(isinstance(one, dict) and one.keys() == objects[0].keys() for one in objects):
+        return None
+    values = {key: list({str(one[key]): one[key] for one in objects}.values()) for key in objects[0]}
+    return json.dumps({key: ", ".join(map(str, each)) for key, each in values.items()} if in_one_string else values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +166,7 @@ PROBES: tuple[Probe, ...] = (
     Probe("the answer twice", "the answer", _own(lambda reply: f"{reply}\n{reply}")),
     Probe("the answer padded", "the answer", _own(lambda reply: f"{_PADDING}\n{reply}\n{_PADDING}")),
     Probe("a list of all answers", "the answer", lambda known, seed: known.listed(seed)),
+    Probe("an object of all answers", "the answer", lambda known, seed: known.merged(seed)),
 )
 """Every probe. One that knows some answer is left out where no answers are known."""
 

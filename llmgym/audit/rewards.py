@@ -122,10 +122,12 @@ def _of_the_expert(rows: Mapping[str, Row], bar: Bar) -> Iterator[Finding]:
 
 def _undeserved(row: Row, bar: Bar, answers: Answers) -> Iterator[Finding]:
     """Replies made without the task may earn the top only where they happen to be its answer, or on few other tasks."""
-    if _KNOWS.get(row.probe) not in ("nothing", "the question", "another answer"):
+    knows = _KNOWS.get(row.probe)
+    if knows not in ("nothing", "the question", "another answer"):
         return
+    by_last_word = knows != "the question"  # an echo ends as the observation does, which is no luck
     reached = [one for one in row.episodes if bar.counts(one)]
-    unearned = [one for one in reached if not answers.lucky(one.seed, one.replies)]
+    unearned = [one for one in reached if not answers.lucky(one.seed, one.replies, by_last_word=by_last_word)]
     if len(unearned) > LUCK * len(row.episodes):
         yield _finding("undeserved", row, unearned, "earns the top without the answer")
     elif row.probe == "the commonest answer" and len(reached) >= NEARLY_ALL * len(row.episodes):
@@ -143,13 +145,14 @@ def _repetitions(rows: Mapping[str, Row], bar: Bar) -> Iterator[Finding]:
 
 def _hedging(rows: Mapping[str, Row]) -> Iterator[Finding]:
     """A list may not earn more than silence, or than a single answer that is given for all tasks."""
-    row = rows.get("a list of all answers")
     blind = ("an empty reply", "another task's answer", "the commonest answer")
     single = max((rows[name].mean or 0.0 for name in blind if name in rows), default=0.0)
-    if row is not None and row.mean is not None and row.mean > single + _margin(rows):
-        best = max(row.episodes, key=lambda one: one.reward or 0.0)
-        sentence = f"earns {row.mean:.2f} on average, and one answer for all tasks {single:.2f}"
-        yield Finding("hedging", _capital(f"{row.probe} {sentence}."), row.probe, best.seed, best.replies)
+    for name in ("a list of all answers", "an object of all answers"):
+        row = rows.get(name)
+        if row is not None and row.mean is not None and row.mean > single + _margin(rows):
+            best = max(row.episodes, key=lambda one: one.reward or 0.0)
+            sentence = f"earns {row.mean:.2f} on average, and one answer for all tasks {single:.2f}"
+            yield Finding("hedging", _capital(f"{row.probe} {sentence}."), row.probe, best.seed, best.replies)
 
 
 def _beats_mistake(candidates: Sequence[Row], rows: Mapping[str, Row]) -> Iterator[Finding]:

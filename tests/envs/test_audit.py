@@ -107,6 +107,10 @@ def test_the_score_that_pays_for_the_sum_has_no_finding() -> None:
     assert audit(lambda: Sum(exactly)).findings == []
 
 
+def hash_of(text: str) -> int:
+    return sum(map(ord, text))
+
+
 # Environments with something wrong besides their score; the argument repairs it.
 
 
@@ -183,6 +187,47 @@ class TrustsJson(Repairable):
 
     def mistake(self) -> Iterator[str]:
         yield json.dumps({"sum": self.a})
+
+
+class LooksIntoTheObject(Repairable):
+    """A value of the right key that has the answer somewhere in it is right."""
+
+    def begin(self) -> str:
+        self.episode.task = str(self.np_random.choice(["plum", "fig", "pear", "quince"]))
+        return f"Which fruit is {hash_of(self.episode.task)}?"
+
+    def score(self, episode: llmgym.Episode) -> float:
+        try:
+            said = json.loads(episode.actions[-1])["fruit"]
+        except (ValueError, RecursionError, KeyError, TypeError):
+            return 0.0
+        return float(said == episode.task or (not self.repaired and episode.task in said))
+
+    def expert(self) -> Iterator[str]:
+        yield json.dumps({"fruit": self.episode.task})
+
+    def mistake(self) -> Iterator[str]:
+        yield json.dumps({"fruit": "grape"})
+
+
+class TellsAndThenPays(Repairable):
+    """Feedback has the answer, and saying it then pays as if it had been known."""
+
+    def respond(self, action: str) -> str | None:
+        over = action.strip() == self.episode.task or len(self.episode.turns) == 2
+        return None if over else f"No, it is {self.episode.task}"
+
+    def score(self, episode: llmgym.Episode) -> float:
+        right = re.findall(r"\d+", episode.actions[-1])[-1:] == [episode.task]
+        return float(right and (len(episode.turns) == 1 or not self.repaired))
+
+    def mistake(self) -> Iterator[str]:
+        yield from ("0", "0")
+
+
+class CallsEverythingASuccess(Repairable):
+    def succeeded(self, score: llmgym.Score) -> bool:
+        return not self.repaired or super().succeeded(score)
 
 
 class OnlyNewAnswers(Repairable):
@@ -298,6 +343,9 @@ ENVIRONMENTS: list[tuple[type[Repairable], str]] = [
     (SaysTheAnswer, "undeserved"),
     (NothingIsRight, "undeserved"),
     (AnyJson, "undeserved"),
+    (LooksIntoTheObject, "hedging"),
+    (TellsAndThenPays, "undeserved"),
+    (CallsEverythingASuccess, "undeserved"),
     (TrustsJson, "raises"),
     (OnlyNewAnswers, "leak"),
     (KeepsItsAttempts, "leak"),
