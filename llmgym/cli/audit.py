@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from llmgym.audit import AuditReport, audit
-from llmgym.cli.options import Commands, add_environment, env_kwargs
+from llmgym.cli.options import Commands, add_environment, env_kwargs, printable
 from llmgym.report.console import make_console
 
 
@@ -43,8 +43,9 @@ def show(report: AuditReport, title: str, console: Console) -> None:
         table.add_row(row.probe, mean, highest, tops, f"{row.success:.0%}", found.get(row.probe, ""))
     console.print(table)
     for note in report.notes:
-        console.print(note, markup=False)
+        console.print(note, markup=False, soft_wrap=True)
     for number, finding in enumerate(report.findings, start=1):
-        console.print(f"{number}. {finding.kind}: {finding.sentence}\n   {finding.shown}", markup=False, soft_wrap=True)
+        sentence = printable(f"{number}. {finding.kind}: {finding.sentence}")
+        console.print(f"{sentence}\n   {finding.shown}", markup=False, soft_wrap=True)
     if not report.findings:
         console.print("No findings.")

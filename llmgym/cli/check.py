@@ -5,7 +5,7 @@ import time
 
 from rich.table import Table
 
-from llmgym.cli.options import Commands, add_environment, env_kwargs
+from llmgym.cli.options import Commands, add_environment, env_kwargs, printable
 from llmgym.envs.checker import CHECKS
 from llmgym.errors import EnvironmentContractError
 from llmgym.registry import make_env
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
             break
     console.print(table)
     if failure:
-        console.print(str(failure), style="red", markup=False, soft_wrap=True)
+        console.print(printable(str(failure)), style="red", markup=False, soft_wrap=True)
         return 1
     console.print(f"{options.env}: all checks passed.", markup=False, soft_wrap=True)
     return 0
