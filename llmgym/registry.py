@@ -11,6 +11,7 @@ from gymnasium.envs.registration import VectorEnvCreator
 from llmgym.envs.text_env import TextEnv
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import ConfigError, LLMGymError, UnknownNameError, did_you_mean, import_user_module
+from llmgym.plugins import load_plugins
 
 AnyEnv = TypeVar("AnyEnv", bound=type[TextEnv])
 
@@ -61,7 +62,8 @@ def register_entry_point(
 
 
 def registered_envs() -> list[str]:
-    """Return the ids of all text environments, in the order in which they were registered."""
+    """Return the ids of all text environments, those of installed plugins too, in the order of their registration."""
+    load_plugins()
     return list(_IDS)
 
 
@@ -70,7 +72,8 @@ def resolve_env(name: str) -> str:
 
     Args:
         name: A full id, one without its namespace ``llmgym/`` or its version (the highest
-            is taken), or any of these after ``package.module:``, which is imported first.
+            is taken), or any of these after ``package.module:``, which is imported first. Without a module, it
+            may also be that of an environment in an installed plugin.
 
     Raises:
         UnknownNameError: Nothing of that name is registered, or the module is not found.
@@ -78,6 +81,8 @@ def resolve_env(name: str) -> str:
     module, _, short = name.rpartition(":")
     if module:
         import_user_module(module, name)
+    elif short not in gymnasium.registry:
+        load_plugins()
     if short in gymnasium.registry:
         return short
     known = [*_IDS, *(id for id in gymnasium.registry if id not in _IDS)]
@@ -96,26 +101,34 @@ def check_arguments(env_id: str, options: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: One is unknown.
     """
-    known = _arguments_of(load_env_creator(env_id))
+    parameters, takes_any = parameters_of(env_id)
+    known = {*parameters, "max_episode_steps"}  # the last is Gymnasium's
     for name in options:
-        if known is not None and name not in known:
+        if not takes_any and name not in known:
             raise ConfigError(
                 f"{env_id} has no argument {name!r}.{did_you_mean(name, known)} Arguments: {', '.join(sorted(known))}."
             )
 
 
-def _arguments_of(creator: Callable[..., Any]) -> set[str] | None:
-    """Return the names of all arguments, those that a class hands on to its bases too; None if any name will do."""
+def parameters_of(env_id: str) -> tuple[dict[str, inspect.Parameter], bool]:
+    """Return the arguments of an environment, those that a class hands on to its bases too.
+
+    Returns:
+        The parameters by their names, and whether it takes arguments of any other name as well.
+    """
+    creator = load_env_creator(env_id)
     functions = [creator]
     if isinstance(creator, type):
         functions = [vars(base)["__init__"] for base in creator.__mro__ if "__init__" in vars(base)]
-    names = {"max_episode_steps"}  # which Gymnasium takes
+    found: dict[str, inspect.Parameter] = {}
     for function in functions:
         parameters = inspect.signature(function).parameters.values()
-        names |= {one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
+        for one in parameters:
+            if one.name != "self" and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY):
+                found.setdefault(one.name, one)
         if all(one.kind != one.VAR_KEYWORD for one in parameters):
-            return names - {"self"}
-    return None
+            return found, False
+    return found, True
 
 
 def make_env(name: str, **options: Any) -> gymnasium.Env[str, str]:

@@ -1,20 +1,125 @@
-"""The console script lists, checks and trains."""
+"""The console script lists, checks, audits and trains."""
 
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import gymnasium
 import pytest
 
+import llmgym
 import llmgym.agents
 from llmgym import cli
 from llmgym.cli import agents
 
 
-def test_it_lists_the_environments(capsys: pytest.CaptureFixture[str]) -> None:
+class Coin(llmgym.TextEnv):
+    """Call a coin. It shows what it will be.
+
+    Args:
+        sides: How many there are.
+    """
+
+    def __init__(self, weight: float, sides: int = 2, **options: object) -> None:
+        super().__init__(**options)  # type: ignore[arg-type]
+        self.weight, self.sides = weight, sides
+
+    def begin(self) -> str:
+        self.episode.task = str(self.np_random.integers(self.sides))
+        return f"It will be {self.episode.task}."
+
+    def score(self, episode: llmgym.Episode) -> float:
+        return self.weight * (episode.task in episode.actions[-1])
+
+    def expert(self) -> Iterator[str]:
+        yield self.episode.task
+
+
+@pytest.fixture(autouse=True)
+def coin() -> Iterator[None]:
+    llmgym.register_env("acme/Coin-v0")(Coin)
+    yield
+    del gymnasium.registry["acme/Coin-v0"]
+    llmgym.registry._IDS.remove("acme/Coin-v0")
+
+
+def test_it_lists_the_environments_with_a_sentence_and_their_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["envs"]) == 0
-    assert "llmgym/AIOpsTriage-v0" in capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()
+    assert "llmgym/AIOpsTriage-v0" in lines
+    assert "    --env-kwargs difficulty=1 language=en split=train weights=null" in lines
+    assert lines[-3:] == ["acme/Coin-v0", "    Call a coin.", "    --env-kwargs weight=... sides=2"]
 
 
-def test_it_checks_an_environment(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["check", "AIOpsTriage"]) == 0
-    assert "all checks passed" in capsys.readouterr().out
+def test_the_list_can_be_read_by_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["envs", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[-1] == {
+        "id": "acme/Coin-v0",
+        "description": "Call a coin.",
+        "required": ["weight"],
+        "defaults": {"sides": 2},
+    }
+
+
+def test_an_environment_that_cannot_be_imported_is_listed_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    llmgym.register_entry_point("acme/Lost-v0", "no_such_module:Lost")
+    try:
+        assert cli.main(["envs"]) == 0
+        assert "acme/Lost-v0\n    cannot be imported (ModuleNotFoundError: No module" in capsys.readouterr().out
+    finally:
+        del gymnasium.registry["acme/Lost-v0"]
+        llmgym.registry._IDS.remove("acme/Lost-v0")
+
+
+def test_it_checks_an_environment_with_its_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["check", "AIOpsTriage", "--env-kwargs", "difficulty=2", "--env-kwargs", "language=zh", "--seeds", "3"]
+    assert cli.main(words) == 0
+    output = capsys.readouterr().out
+    assert "all checks passed" in output
+    assert "1 on 3 seeds" in output
+
+
+def test_a_check_that_fails_says_so_and_gives_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", "acme/Coin", "--env-kwargs", "weight=0.5"]) == 1
+    output = capsys.readouterr().out
+    assert "failed" in output
+    assert "The expert earned 0.5 on seed 0, expected 1.0." in output
+    assert "a mistake earns less" not in output
+
+
+def test_an_environment_of_numbers_fails_the_first_check(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", "CartPole-v1"]) == 1
+    assert "has to contain texts, as llmgym.UnicodeText does, got Box" in capsys.readouterr().out
+
+
+def test_an_audit_with_findings_gives_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["audit", "acme/Coin", "--env-kwargs", "weight=1", "sides=9", "--seeds", "20"]) == 1
+    output = capsys.readouterr().out
+    assert "hedging: A list of all answers earns 1.00 on average" in output
+    assert "seed 0, replies: '" in output
+    assert cli.main(["audit", "AIOpsTriage", "--seeds", "5"]) == 0
+    assert "No findings." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["check", "audit"])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["AIOpsTrige"], "No environment is registered as 'AIOpsTrige'. Did you mean"),
+        (["AIOpsTriage", "--env-kwargs", "dificulty=1"], "no argument 'dificulty'. Did you mean 'difficulty'?"),
+        (["AIOpsTriage", "--env-kwargs", "difficulty"], "--env-kwargs: expected KEY=VALUE, got 'difficulty'"),
+        (["AIOpsTriage", "--env-kwargs", "difficulty=9"], "difficulty has to be one of"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(
+    command: str, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([command, *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"llmgym {command}: ")
+    assert message in error
+    assert error.count("\n") == 1
 
 
 def test_it_hands_an_agents_options_on(capsys: pytest.CaptureFixture[str]) -> None:
@@ -22,10 +127,20 @@ def test_it_hands_an_agents_options_on(capsys: pytest.CaptureFixture[str]) -> No
     assert "steps: 3" in capsys.readouterr().out
 
 
-def test_a_mistake_is_one_message_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["check", "AIOpsTrige"]) == 2
-    assert capsys.readouterr().err.startswith("llmgym: No environment is registered as 'AIOpsTrige'. Did you mean")
-
-
 def test_every_algorithm_can_be_imported_from_the_package() -> None:
     assert {getattr(llmgym.agents, name).name for name in llmgym.agents.__all__} == set(agents())
+
+
+def test_a_module_in_the_current_directory_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = "import llmgym\n@llmgym.register_env('Here-v0')\nclass Here(llmgym.TextEnv):\n    def begin(self):\n"
+    (tmp_path / "here_module.py").write_text(f"{source}        return str(self.np_random.random())\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    try:
+        assert cli.main(["check", "here_module:Here"]) == 1
+        assert "None of 20 episodes has a score" in capsys.readouterr().out
+    finally:
+        del gymnasium.registry["Here-v0"]
+        llmgym.registry._IDS.remove("Here-v0")

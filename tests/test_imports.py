@@ -16,9 +16,10 @@ PACKAGE = Path(__file__).parent.parent / "llmgym"
 # Floors from the bottom up: a file imports from its own floor and those below it. No file is excepted.
 LAYERS = [
     {"llmgym.version", "llmgym.errors", "llmgym.calls", "llmgym.types", "llmgym.spaces"},
-    {"llmgym.files", "llmgym.config"},
+    {"llmgym.files", "llmgym.plugins", "llmgym.config"},
     {"llmgym.scorers", "llmgym.envs"},
     {"llmgym.registry", "llmgym"},
+    {"llmgym.audit"},
     {"llmgym.models"},
     {"llmgym.engines"},
     {"llmgym.rollout"},

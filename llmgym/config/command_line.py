@@ -17,7 +17,16 @@ from tyro.constructors import PrimitiveConstructorSpec
 from llmgym.config.base import Config, Option, read_yaml
 
 
-def _parse_pairs(arguments: list[str]) -> dict[str, Any]:
+def parse_pairs(arguments: list[str]) -> dict[str, Any]:
+    """Read ``key=value`` words, whose values are YAML.
+
+    Raises:
+        ValueError: A word is something else.
+
+    Examples:
+        >>> parse_pairs(["difficulty=2", "language=zh", "weights={evidence: 0.2}"])
+        {'difficulty': 2, 'language': 'zh', 'weights': {'evidence': 0.2}}
+    """
     pairs = {}
     for argument in arguments:
         key, equals, value = argument.partition("=")
@@ -30,7 +39,8 @@ def _parse_pairs(arguments: list[str]) -> dict[str, Any]:
     return pairs
 
 
-def _print_pairs(pairs: Mapping[str, Any]) -> list[str]:
+def print_pairs(pairs: Mapping[str, Any]) -> list[str]:
+    """Return the words that `parse_pairs` reads."""
     return [f"{key}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}" for key, value in pairs.items()]
 
 
@@ -39,9 +49,9 @@ Kwargs = Annotated[
     PrimitiveConstructorSpec(
         nargs="*",
         metavar="KEY=VALUE",
-        instance_from_str=_parse_pairs,
+        instance_from_str=parse_pairs,
         is_instance=lambda value: isinstance(value, dict),
-        str_from_instance=_print_pairs,
+        str_from_instance=print_pairs,
     ),
 ]
 """Keyword arguments for something else, as ``key=value`` words on the command line."""

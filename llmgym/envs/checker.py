@@ -3,6 +3,7 @@
 import itertools
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,19 @@ Replies = Callable[[], Iterator[ActionLike]]
 _MOST_TURNS = 100  # of an episode with random replies
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One of the promises that `check_env` and ``llmgym check`` look into.
+
+    Attributes:
+        name: What it looks into.
+        run: Looks into it, given an environment and a number of seeds; returns what it saw.
+    """
+
+    name: str
+    run: Callable[[gymnasium.Env[str, str], int], str]
+
+
 def check_env(env: gymnasium.Env[str, str], *, seeds: int = 20) -> None:
     """Check a text environment: Gymnasium's contract, purity, its scoring, and that its expert is one.
 
@@ -32,27 +46,70 @@ def check_env(env: gymnasium.Env[str, str], *, seeds: int = 20) -> None:
     Raises:
         EnvironmentContractError: What is wrong, in a sentence.
     """
+    for check in CHECKS:
+        check.run(env, seeds)
+
+
+def _keeps_gymnasiums_contract(env: gymnasium.Env[str, str], seeds: int) -> str:
+    for name in ("observation", "action"):
+        space: object = getattr(env.unwrapped, f"{name}_space", None)
+        if isinstance(space, gymnasium.Space) and not isinstance(space.sample(), str):
+            raise EnvironmentContractError(
+                f"The {name} space of {env.unwrapped} has to contain texts, as llmgym.UnicodeText does, got {space}."
+            )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
             gymnasium_check_env(env.unwrapped, skip_render_check=env.render_mode is None)
         except (AssertionError, ValueError, Warning) as error:
             raise EnvironmentContractError(f"Gymnasium's check_env: {error}") from error
+    return "kept"
+
+
+def _is_pure_and_scores(env: gymnasium.Env[str, str], seeds: int) -> str:
     ends = [_play_twice(env, seed, partial(_random_replies, seed))[-1] for seed in range(seeds)]
-    inner = env.unwrapped
-    if ends and all("score_missing" in info for *_, info in ends):
-        reason = getattr(getattr(inner, "scored", None), "error", None) or "it does not say why"
+    missing = sum("score_missing" in info for *_, info in ends)
+    if ends and missing == len(ends):
+        reason = getattr(getattr(env.unwrapped, "scored", None), "error", None) or "it does not say why"
         raise EnvironmentContractError(f"None of {seeds} episodes has a score, the last since {reason}.")
+    return f"equal episodes for equal replies on {seeds} seeds" + (f", {missing} without a score" if missing else "")
+
+
+def _expert_is_one(env: gymnasium.Env[str, str], seeds: int) -> str:
+    inner = env.unwrapped
     if not has_expert(inner):
-        return
-    for seed in range(seeds):
-        total = _total(inner, seed, "expert")
-        if inner.top_score is not None and abs(total - inner.top_score) > 1e-6:
+        return "skipped: it has no expert"
+    totals = [_total(inner, seed, "expert") for seed in range(seeds)]
+    if inner.top_score is None:
+        return f"{min(totals):g} to {max(totals):g} on {seeds} seeds" if totals else "no seeds"
+    for seed, total in enumerate(totals):
+        if abs(total - inner.top_score) > 1e-6:
             raise EnvironmentContractError(f"The expert earned {total} on seed {seed}, expected {inner.top_score}.")
-        if has_mistakes(inner) and (wrong := _total(inner, seed, "mistake")) >= total:
+    return f"{inner.top_score:g} on {seeds} seeds"
+
+
+def _mistakes_are_worse(env: gymnasium.Env[str, str], seeds: int) -> str:
+    inner = env.unwrapped
+    if not has_expert(inner) or not has_mistakes(inner):
+        return "skipped: it has no mistake"
+    worse = []
+    for seed in range(seeds):
+        total, wrong = _total(inner, seed, "expert"), _total(inner, seed, "mistake")
+        if wrong >= total:
             raise EnvironmentContractError(
                 f"The mistake earned {wrong} on seed {seed}, expected less than the expert's {total}."
             )
+        worse.append(wrong)
+    return f"{min(worse):g} to {max(worse):g} on {seeds} seeds" if worse else "no seeds"
+
+
+CHECKS = (
+    Check("Gymnasium's contract", _keeps_gymnasiums_contract),
+    Check("random replies", _is_pure_and_scores),
+    Check("the expert earns the top score", _expert_is_one),
+    Check("a mistake earns less", _mistakes_are_worse),
+)
+"""What is checked, in this order."""
 
 
 def _total(env: TextEnv, seed: int, who: str) -> float:

@@ -6,7 +6,9 @@ from llmgym.scorers.names import (
     register_pairwise_scorer,
     register_scorer,
     register_scorer_class,
+    registered_scorers,
     resolve_scorer,
+    scorer_classes,
 )
 from llmgym.scorers.pairwise import CompareFunction, PairwiseFunctionScorer, PairwiseScorer
 from llmgym.scorers.pointwise import FunctionScorer, ScoreFunction, Scorer, as_score
@@ -26,5 +28,7 @@ __all__ = [
     "register_pairwise_scorer",
     "register_scorer",
     "register_scorer_class",
+    "registered_scorers",
     "resolve_scorer",
+    "scorer_classes",
 ]

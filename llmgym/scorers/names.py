@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from llmgym.errors import ConfigError, UnknownNameError, did_you_mean, import_user_module
+from llmgym.plugins import load_plugins
 from llmgym.scorers.asking import AnyScorer
 from llmgym.scorers.pairwise import PairwiseFunctionScorer
 from llmgym.scorers.pointwise import FunctionScorer, ScoreFunction
@@ -79,6 +80,18 @@ def register_scorer_class(name: str, entry_point: str) -> None:
     _CLASSES[name] = entry_point
 
 
+def registered_scorers() -> dict[str, AnyScorer]:
+    """Return all scorers that have a name, those of installed plugins too."""
+    load_plugins()
+    return dict(_SCORERS)
+
+
+def scorer_classes() -> list[str]:
+    """Return the names of scorers that are made from a string, such as ``reward_model``."""
+    load_plugins()
+    return list(_CLASSES)
+
+
 def resolve_scorer(scorer: AnyScorer | ScoreFunction | str) -> AnyScorer:
     """Find a scorer and make it; see `find_scorer`."""
     return find_scorer(scorer)()
@@ -90,7 +103,8 @@ def find_scorer(scorer: AnyScorer | ScoreFunction | str) -> Callable[[], AnyScor
     Args:
         scorer: A function scores an episode, unless it is registered as one that compares
             two. Names are those of registered scorers, ``"module:name"`` to import the module
-            first, and ``"class:argument"`` such as ``"reward_model:PATH"``.
+            first, and ``"class:argument"`` such as ``"reward_model:PATH"``; a name alone may
+            also be that of a scorer in an installed plugin.
 
     Returns:
         What makes it, for it may be a model that has to be loaded.
@@ -109,6 +123,8 @@ def find_scorer(scorer: AnyScorer | ScoreFunction | str) -> Callable[[], AnyScor
     if not isinstance(scorer, str):
         raise ConfigError(f"scorer: expected a scorer, a function or a name, got {scorer!r:.80}")
     kind, _, argument = scorer.partition(":")
+    if scorer not in _SCORERS and kind not in _CLASSES:
+        load_plugins()
     if argument and kind in _CLASSES:
         return functools.partial(_made_of, _CLASSES[kind], argument)
     module, _, name = scorer.rpartition(":")

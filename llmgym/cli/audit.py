@@ -1,0 +1,51 @@
+"""``llmgym audit``: what earns more than it should, as a table and in sentences."""
+
+import argparse
+
+from rich.console import Console
+from rich.table import Table
+
+from llmgym.audit import AuditReport, audit
+from llmgym.cli.options import Commands, add_environment, env_kwargs, printable
+from llmgym.report.console import make_console
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser("audit", help="look for rewards that can be earned without doing the task")
+    add_environment(parser, seeds=50)
+    parser.add_argument("--scorer", help="audit a scorer in place of the environment's own")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Audit, and print what was seen; returns the exit code."""
+    console = make_console()
+    with console.status("audit") as status:  # shown on a terminal only
+        report = audit(
+            options.env,
+            env_kwargs=env_kwargs(options),
+            scorer=options.scorer,
+            seeds=options.seeds,
+            watch=lambda step: status.update(f"{options.env}: {step}"),
+        )
+    show(report, options.env, console)
+    return 1 if report.findings else 0
+
+
+def show(report: AuditReport, title: str, console: Console) -> None:
+    """Print a report."""
+    found = {finding.probe: finding.kind for finding in reversed(report.findings)}
+    table = Table("probe", "mean reward", "highest", "top", "success", "finding", title=title)
+    for row in report.rows:
+        mean, highest = ("-", "-") if row.mean is None else (f"{row.mean:.3f}", f"{max(row.rewards):.3f}")
+        tops = f"{row.tops}/{len(row.episodes)}"
+        table.add_row(row.probe, mean, highest, tops, f"{row.success:.0%}", found.get(row.probe, ""))
+    console.print(table)
+    for note in report.notes:
+        console.print(note, markup=False, soft_wrap=True)
+    for number, finding in enumerate(report.findings, start=1):
+        sentence = printable(f"{number}. {finding.kind}: {finding.sentence}")
+        console.print(f"{sentence}\n   {finding.shown}", markup=False, soft_wrap=True)
+    if not report.findings:
+        console.print("No findings.")

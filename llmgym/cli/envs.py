@@ -1,0 +1,66 @@
+"""``llmgym envs``: every registered environment, what it is about, and its arguments."""
+
+import argparse
+import inspect
+import json
+from typing import Any
+
+import gymnasium
+
+from llmgym.cli.options import Commands, first_sentence
+from llmgym.config.command_line import print_pairs
+from llmgym.envs.text_env import TextEnv
+from llmgym.registry import load_env_creator, parameters_of, registered_envs
+
+_OF_EVERY_ENV = inspect.signature(TextEnv.__init__).parameters
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser("envs", help="list the registered text environments and their arguments")
+    parser.add_argument("--json", action="store_true", help="print the list as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the list; returns the exit code."""
+    described = [describe(env_id) for env_id in registered_envs()]
+    if options.json:
+        print(json.dumps(described, indent=2, default=repr))
+        return 0
+    for one in described:
+        print(one["id"])
+        if one["description"]:
+            print(f"    {one['description']}")
+        words = [*(f"{name}=..." for name in one["required"]), *print_pairs(_plain(one["defaults"]))]
+        if words:
+            print(f"    --env-kwargs {' '.join(words)}")
+    return 0
+
+
+def describe(env_id: str) -> dict[str, Any]:
+    """Return what a list says of an environment: its id, one sentence, and its arguments apart from every `TextEnv`'s.
+
+    An environment that cannot be imported is described by the error.
+    """
+    try:
+        creator = load_env_creator(env_id)
+    except Exception as error:  # noqa: BLE001  # one environment that cannot be imported must not hide the others
+        sentence = f"cannot be imported ({type(error).__name__}: {error})"
+        return {"id": env_id, "description": sentence, "required": [], "defaults": {}}
+    parameters, _ = parameters_of(env_id)
+    own = {name: one.default for name, one in parameters.items() if name not in _OF_EVERY_ENV}
+    own |= gymnasium.spec(env_id).kwargs
+    required = [name for name, default in own.items() if default is inspect.Parameter.empty]
+    return {
+        "id": env_id,
+        "description": first_sentence(creator),
+        "required": required,
+        "defaults": {name: default for name, default in own.items() if name not in required},
+    }
+
+
+def _plain(defaults: dict[str, Any]) -> dict[str, Any]:
+    """Return defaults with the ``repr`` of whatever YAML has no plain form for."""
+    plain: dict[str, Any] = json.loads(json.dumps(defaults, default=repr))
+    return plain

@@ -1,0 +1,66 @@
+"""The options that several commands have."""
+
+import argparse
+from typing import Any, TypeAlias
+
+from llmgym.config.command_line import parse_pairs
+from llmgym.errors import ConfigError
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # which argparse has no public name for
+
+
+def add_environment(parser: argparse.ArgumentParser, *, seeds: int) -> None:
+    """Add what says which environment is meant, and how many of its tasks are played."""
+    parser.add_argument("env", help="a registered id such as MyEnv-v0, or package.module:MyEnv-v0")
+    parser.add_argument(
+        "--env-kwargs",
+        nargs="*",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="arguments of the environment, as training takes them",
+    )
+    parser.add_argument("--seeds", type=_count, default=seeds, help=f"tasks to play (default: {seeds})")
+
+
+def env_kwargs(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of the environment.
+
+    Raises:
+        ConfigError: A word is not ``key=value``.
+    """
+    try:
+        return parse_pairs(options.env_kwargs)
+    except ValueError as error:
+        raise ConfigError(f"--env-kwargs: {error}") from error
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def first_sentence(documented: object) -> str:
+    """Return the first sentence of a docstring of its own, on one line; empty if it has none.
+
+    Examples:
+        >>> def brief(episode):
+        ...     '''Pay for short
+        ...     replies. Long ones earn less.'''
+        >>> first_sentence(brief)
+        'Pay for short replies.'
+    """
+    text = " ".join((getattr(documented, "__doc__", None) or "").split("\n\n")[0].split())
+    sentence, stop, _ = text.partition(". ")
+    return sentence + stop.rstrip()
+
+
+def printable(text: str) -> str:
+    r"""Return a text in which nothing can move a terminal's cursor: what environments say and raise is data.
+
+    Examples:
+        >>> printable("ESC \x1b[2J clears")
+        'ESC \\x1b[2J clears'
+    """
+    return "".join(one if one.isprintable() or one == "\n" else repr(one)[1:-1] for one in text)

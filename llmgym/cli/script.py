@@ -1,0 +1,63 @@
+"""`main`: which command is meant."""
+
+import argparse
+import ast
+import importlib
+import pkgutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import llmgym.agents
+from llmgym.cli import audit, check, envs, init, scorers, train
+from llmgym.errors import LLMGymError
+from llmgym.version import __version__
+
+_COMMANDS = (init, envs, scorers, check, audit)
+
+
+def agents() -> list[str]:
+    """Return every algorithm's module in `llmgym.agents`."""
+    return [module.name for module in pkgutil.iter_modules(llmgym.agents.__path__)]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``llmgym``.
+
+    Returns:
+        The exit code: 0, 1 if something was looked into and is not as it should be, 2 for a mistake that the message
+        explains.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    sys.path.insert(0, "")  # so that `my_module:MyEnv-v0` is found in the current directory
+    if words and words[0] in agents():
+        return int(importlib.import_module(f"llmgym.agents.{words[0]}").main(words[1:]))
+    if words[:1] == ["train"] and len(words) > 1 and not words[1].startswith("-"):
+        return train.run(words[1], words[2:])
+    options = _parser().parse_args(words)
+    try:
+        return int(options.run(options))
+    except LLMGymError as error:
+        print(f"llmgym {options.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"llmgym {options.command}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _title(agent: str) -> str:
+    """Return the first line of what an algorithm's module says of itself; importing it would take longer."""
+    source = Path(llmgym.agents.__path__[0], f"{agent}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="llmgym", description="Train language models to act over several turns.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in _COMMANDS:
+        command.add_to(commands)
+    for name in agents():
+        commands.add_parser(name, help=_title(name).replace("%", "%%"), add_help=False)
+    train.add_to(commands)
+    return parser
