@@ -53,12 +53,6 @@ def _train(name: str, words: Sequence[str]) -> int:
     try:
         if not place:
             raise ConfigError(f"{name!r}: expected {_ALGORITHM}.")
-        if place.endswith(".py"):
-            file = Path(place)
-            if not file.is_file():
-                raise ConfigError(f"{name!r}: no such file; expected {_ALGORITHM}.")
-            sys.path.insert(0, str(file.parent))
-            place = file.stem
         agent_class = getattr(import_user_module(place, name), attribute, None)
         if not (isinstance(agent_class, type) and issubclass(agent_class, Agent)):
             raise ConfigError(

@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "llmgym"
 # Floors from the bottom up: a file imports from its own floor and those below it. No file is excepted.
 LAYERS = [
     {"llmgym.version", "llmgym.errors", "llmgym.types", "llmgym.spaces", "llmgym.files", "llmgym.config"},
+    {"llmgym.data.conversations", "llmgym.data.tasks", "llmgym.data.order"},
     {"llmgym.scorers", "llmgym.envs"},
     {"llmgym.registry", "llmgym"},
     {"llmgym.models"},

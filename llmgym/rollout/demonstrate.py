@@ -1,5 +1,6 @@
 """`demonstrate`: what the expert of an environment does, as conversations."""
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -27,14 +28,17 @@ class Demonstration:
     score: float | None
 
 
-def demonstrate(env: gymnasium.Env[str, str], seeds: Iterable[int]) -> list[Demonstration]:
-    """Play the expert of an environment, one episode per seed.
+def demonstrate(
+    env: gymnasium.Env[str, str], seeds: Iterable[int], rows: Iterable[int | None] | None = None
+) -> list[Demonstration]:
+    """Play the expert of an environment, one episode per seed, and per row of a data set where there are some.
 
     Raises:
         ConfigError: The environment has no expert.
         EnvironmentContractError: The expert has no more replies, but the episode goes on.
     """
-    return [_demonstration(seed, *play_expert(env, seed)) for seed in seeds]
+    tasks = zip(seeds, itertools.repeat(None) if rows is None else rows, strict=rows is not None)
+    return [_demonstration(seed, *play_expert(env, seed, row)) for seed, row in tasks]
 
 
 def _demonstration(seed: int, episode: Episode, score: float | None) -> Demonstration:

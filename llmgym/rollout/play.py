@@ -65,7 +65,7 @@ class Play:
         if len(trajectory.tokens) >= self.context_length:
             trajectory.ending = "context"
             trajectory.score_error = (
-                f"the first observation of seed {trajectory.seed} takes {len(trajectory.tokens)} tokens and leaves no "
+                f"the first observation of {trajectory.subject} takes {len(trajectory.tokens)} tokens and leaves no "
                 f"room for a reply in a context of {self.context_length}"
             )
 
