@@ -362,6 +362,12 @@ class AgentConfig(LearningConfig):
             raise ValueError("temperature: 0 takes the likeliest token, which nothing is learnt from; expected more")
         return sampling
 
+    @model_validator(mode="after")
+    def _plays_rows_that_are_held_out(self) -> Self:
+        if self.evaluation.data is not None and self.evaluation.episodes == 0:
+            raise ValueError("eval_data: its rows are played to evaluate; expected eval_episodes above 0 or left out")
+        return self
+
     @property
     def held_out_episodes(self) -> int:
         """The number of held-out episodes, its default filled in."""

@@ -258,9 +258,9 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile | _Table]:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield file
     except (pa.ArrowException, OSError) as error:  # OSError: a checksum that does not match
-        kind = {_csv: "CSV", _json_lines: "JSON lines"}.get(
-            whole, f"Parquet, as any file that does not end in {', '.join(_JSON_LINES)} or {_CSV}"
-        )
+        kind = f"Parquet, as any file that does not end in {', '.join(_JSON_LINES)} or {_CSV}"
+        if whole is not None:
+            kind = "CSV" if path.suffix == _CSV else "JSON lines"
         raise DataError(f"{str(path)!r} cannot be read as {kind}: {error}") from error
 
 

@@ -3,6 +3,7 @@
 A table is read once and shared by everybody who plays its rows.
 """
 
+import copy
 import threading
 import weakref
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -67,15 +68,13 @@ class TaskTable:
         answer_column: str | None = None,
         skip_bad_rows: bool = False,
     ) -> None:
-        if isinstance(rows, str | Path):
-            self.name, self._source = repr(str(rows)), _FileRows(Path(rows))
-        elif isinstance(rows, Rows) and not isinstance(rows, Mapping | set | bytes):
-            self.name, self._source = f"rows of a {type(rows).__name__}", rows
-        else:
+        if not isinstance(rows, str | Path) and (not isinstance(rows, Rows) or isinstance(rows, Mapping | bytes)):
             raise DataError(
                 f"rows: expected a path, a list of mappings or an object with rows by number, got "
                 f"{type(rows).__name__}: {rows!r:.80}"
             )
+        self.name = repr(str(rows)) if isinstance(rows, str | Path) else f"rows of a {type(rows).__name__}"
+        self._source: Rows = _FileRows(Path(rows)) if isinstance(rows, str | Path) else rows
         self._prompt_column, self._answer_column = prompt_column, answer_column
         self.skipped: list[str] = []
         kept, keys = [], []
@@ -110,6 +109,8 @@ class TaskTable:
     def task(self, row: int) -> dict[str, Any]:
         """Return all columns of a row, with its prompt and its answer under these names too."""
         content = self._source[self._known(row)]
+        if not isinstance(self._source, _FileRows):
+            content = copy.deepcopy(dict(content))  # whoever is given it may change it
         task = {**content, "prompt": content[self._prompt_column]}
         answer = self._answer(content, row)
         return task if answer is None else {**task, "answer": answer}
@@ -130,10 +131,11 @@ class TaskTable:
         return part
 
     def _known(self, row: int) -> int:
-        place = int(np.searchsorted(self.rows, row))
-        if place == len(self.rows) or self.rows[place] != row:
+        number = row if isinstance(row, int | np.integer) and not isinstance(row, bool) else -1
+        place = int(np.searchsorted(self.rows, number))
+        if place == len(self.rows) or self.rows[place] != number:
             raise DataError(f"{self.name}: expected the number of one of {len(self)} rows, got {row!r:.80}.")
-        return row
+        return int(number)
 
     def _checked(self, content: Any, row: int) -> tuple[Message, ...]:
         """Return the prompt of a row, if it is one."""

@@ -1,13 +1,12 @@
 """`TaskEnv`: the rows of a data set as an environment."""
 
 from pathlib import Path
-from typing import Any
 
 from llmgym.data.tasks import Rows, TaskTable, shared_table
 from llmgym.envs.text_env import TextEnv
 from llmgym.errors import ConfigError
 from llmgym.scorers.pointwise import ScoreFunction, Scorer
-from llmgym.types import Message, Said
+from llmgym.types import Said
 
 
 class TaskEnv(TextEnv):
@@ -69,9 +68,8 @@ class TaskEnv(TextEnv):
 
     def begin(self) -> Said:
         """Ask what the row asks."""
-        row: Any = self.options.get("row")
+        row = self.options.get("row")
         if row is None:
             row = self.table.rows[self.np_random.integers(len(self.table))]
-        self.episode.task = self.table.task(int(row))
-        messages: tuple[Message, ...] = self.table.prompt(int(row))
-        return messages
+        self.episode.task = self.table.task(row)
+        return self.table.prompt(row)

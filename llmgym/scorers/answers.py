@@ -3,6 +3,7 @@ r"""Scorers that compare the last reply with the answer of the task, ``episode.t
 An answer is a text, a number, or a list of several of which any will do.
 """
 
+import math
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -145,4 +146,8 @@ def _answers(task: Any) -> list[str]:
             raise DataError(
                 f"An answer is a text or a number, or a list of these, got {type(one).__name__}: {one!r:.80}"
             )
-    return [text for one in answers if one is not None and (text := str(one)).strip() not in ("", "nan")]
+    return [str(one) for one in answers if not _is_missing(one)]
+
+
+def _is_missing(answer: object) -> bool:
+    return answer is None or (isinstance(answer, float) and math.isnan(answer)) or not str(answer).strip()

@@ -70,9 +70,9 @@ def _batch(episodes: Sequence[Episode]) -> dict[str, Any]:
     names = list(rows[0]) if rows else []
     for row in rows:
         if set(row) != set(names):
-            odd = sorted(map(str, set(row) ^ set(names)))[0]
+            odd = min(map(str, set(row) ^ set(names)))
             raise DataError(
-                f"A reward function that takes batches expects every row to have every column, and {odd!r} is missing."
+                f"A reward function that takes batches expects each column in every row; some rows lack {odd!r}."
             )
     pairs = [divided(episode) for episode in episodes]
     plain = [isinstance(row.get("prompt"), str) for row in rows]

@@ -55,7 +55,7 @@ class RunRows:
         assert self.training is not None
         start = (step - 1) * size
         key = (self.seed, rollout) if rollout else (self.seed,)
-        return self.training.rows[in_epochs(start, start + count, len(self.training), *key)].tolist()
+        return [int(self.training.rows[i]) for i in in_epochs(start, start + count, len(self.training), *key)]
 
     def evaluated(self, count: int) -> list[int]:
         """Return held-out rows to play, each once: all, or a choice of `count` that is the same in every run."""
@@ -85,8 +85,8 @@ def run_rows(config: AgentConfig, env_id: str | None, given: Mapping[str, Given 
     if env_id is None or not takes_rows(env_id):
         if named:
             raise ConfigError(
-                f"{', '.join(named)}: {env_id or 'a run without an environment'} takes no rows; expected an environment "
-                "that does, such as qa or a TaskEnv of your own."
+                f"{', '.join(named)}: {env_id or 'a run without an environment'} takes no rows; expected an "
+                "environment that does, such as qa or a TaskEnv of your own."
             )
         return None
     tasks = config.tasks if isinstance(config, OnlineConfig) else Tasks()
@@ -103,6 +103,8 @@ def run_rows(config: AgentConfig, env_id: str | None, given: Mapping[str, Given 
         held_out = _share(training, tasks.eval_share, config.run.seed)
     if training is not None and held_out is not None:
         training = _apart(training, held_out, tell=not tasks.eval_share)
+    if training is not None and held_out is None and named:
+        notify("No rows are held out, so nothing is evaluated: eval_data or eval_share holds some out.", warning=False)
     wanted = config.evaluation.episodes
     if wanted and held_out is None:
         raise ConfigError(f"eval_episodes: no row is held out; expected eval_data, or none to evaluate, got {wanted}")
