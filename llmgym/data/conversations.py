@@ -285,6 +285,8 @@ def as_messages(content: object, role: Role, where: str) -> tuple[Message, ...]:
     """
     if isinstance(content, str):
         return (Message(role, content),)
+    if hasattr(content, "tolist"):  # an array, as pandas reads lists
+        content = content.tolist()
     if content is None or (isinstance(content, Sequence) and not content):
         raise DataError(f"{where}: expected a string or messages, got {'nothing' if content is None else 'none'}.")
     if not isinstance(content, Sequence):

@@ -6,7 +6,7 @@ A table is read once and shared by everybody who plays its rows.
 import copy
 import threading
 import weakref
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -195,11 +195,25 @@ class _FileRows:
         return found
 
 
-def _each(source: Rows) -> Iterable[Any]:
-    if not isinstance(source, _FileRows):
-        return (source[row] for row in range(len(source)))
-    starts = range(0, len(source), _AT_ONCE)
-    return (row for start in starts for row in source.some(start, _AT_ONCE))
+def _each(source: Rows) -> Iterator[Any]:
+    """Yield all rows.
+
+    Raises:
+        DataError: They cannot be read by number.
+    """
+    if isinstance(source, _FileRows):
+        for start in range(0, len(source), _AT_ONCE):
+            yield from source.some(start, _AT_ONCE)
+        return
+    for number in range(len(source)):
+        try:
+            row = source[number]
+        except (LookupError, TypeError, ValueError) as error:
+            raise DataError(
+                f"rows of a {type(source).__name__}: row {number} cannot be read by its number "
+                f"({type(error).__name__}: {error}). Of a DataFrame, give frame.to_dict('records')."
+            ) from error
+        yield row
 
 
 _tables: weakref.WeakValueDictionary[Hashable, TaskTable] = weakref.WeakValueDictionary()

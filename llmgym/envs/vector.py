@@ -88,10 +88,16 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
         env = self.envs[index].unwrapped
         return env.episode if isinstance(env, TextEnv) else None
 
+    @property
+    def has_score(self) -> bool:
+        """Whether the environments score their episodes, or may do so, for all that is known."""
+        env = self.envs[0].unwrapped
+        return not isinstance(env, TextEnv) or env.has_score
+
     def judge_of_success(self, index: int) -> Callable[[Score], bool] | None:
         """Return what tells a success of environment `index` from a score, if it has no score of its own."""
         env = self.envs[index].unwrapped
-        return env.succeeded if isinstance(env, TextEnv) and not env.scores else None
+        return env.succeeded if isinstance(env, TextEnv) and not env.has_score else None
 
     def reset_one(self, index: int, seed: int | None = None, options: Infos | None = None) -> tuple[str, Infos]:
         """Reset environment `index`."""

@@ -140,6 +140,8 @@ def _answers(task: Any) -> list[str]:
             "The column of answers is given by answer_column."
         )
     answer = task["answer"]
+    if hasattr(answer, "tolist"):  # of NumPy
+        answer = answer.tolist()
     answers = answer if isinstance(answer, list | tuple) else [answer]
     for one in answers:
         if not isinstance(one, str | int | float | None):

@@ -15,7 +15,7 @@ from llmgym.config.sections import PolicyGradientConfig
 from llmgym.engines.base import LendsMemory, require_log_probs
 from llmgym.envs.experts import expert_env
 from llmgym.envs.seeds import training_seeds
-from llmgym.errors import TrainingError
+from llmgym.errors import ConfigError, TrainingError
 from llmgym.evaluate import summarise
 from llmgym.learn import mismatch
 from llmgym.learn.batch import as_batch, split_by_group
@@ -75,6 +75,8 @@ class OnlineSteps:
         self._unscored = 0  # steps in a row without a score
         if algorithm.learns_from_expert:
             expert_env(self.envs.envs[0])  # refused before anything is played
+        elif algorithm.scorer is None and not self.envs.has_score:
+            raise ConfigError(f"scorer: {algorithm.env_id} has no score of its own; expected a scorer, such as exact.")
 
     def begin(self) -> None:
         """Refuse an engine that returns no log-probabilities."""
@@ -92,6 +94,8 @@ class OnlineSteps:
             "groups_replaced": (len(trajectories) - len(kept)) / self.config.rollout.group_size,
             "rollout_seconds": time.perf_counter() - begun,
         }
+        if (rows := self.actor.rows) is not None and rows.training is not None:
+            summary["epoch"] = step * self.config.rollout.prompts_per_step / len(rows.training)
         if self.algorithm.learns_from_expert:
             kept = [*kept, *self._demonstrations(kept)]
         batch = as_batch(self.algorithm.prepare(kept), self.algorithm.name) if kept else None

@@ -256,6 +256,29 @@ def test_a_number_that_is_missing_in_parquet_is_refused(tmp_path: Path) -> None:
         make(str(path))
 
 
+def test_rows_that_are_not_read_by_number_are_refused() -> None:
+    columns: dict[Any, list[str]] = {"prompt": ["a", "b"]}
+    frame = type("DataFrame", (), {"__len__": lambda self: 2, "__getitem__": lambda self, name: columns[name]})
+    with pytest.raises(DataError, match=r"row 0 cannot be read by its number \(KeyError: 0\).*to_dict\('records'\)"):
+        make(frame())
+
+
+def test_rows_as_pandas_reads_them_are_read() -> None:
+    row = {"prompt": np.array([USER], dtype=object), "answer": np.int64(5)}
+    env = make([row], scorer="exact")
+    assert env.reset(seed=0)[0] == "Hi"
+    assert env.step("5")[1] == 1.0
+
+
+def test_gymnasiums_own_vector_of_them_plays() -> None:
+    envs = gymnasium.make_vec("llmgym/qa-v0", num_envs=3, rows=ROWS, scorer="exact")
+    asked, _ = envs.reset(seed=0)
+    right = {row["prompt"]: row["answer"] for row in ROWS}
+    _, rewards, over, _, infos = envs.step([right[one] for one in asked])
+    assert (rewards.tolist(), over.tolist()) == ([1.0] * 3, [True] * 3)
+    assert len(infos["final_obs"]) == 3
+
+
 @pytest.mark.parametrize("rows", [7, {"prompt": "Hi"}, b"rows.parquet", iter(ROWS)])
 def test_what_is_no_rows_is_refused(rows: Any) -> None:
     with pytest.raises(DataError, match="rows: expected a path, a list of mappings"):

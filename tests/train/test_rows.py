@@ -99,6 +99,7 @@ def test_training_plays_every_row_once_per_epoch_with_its_siblings_and_evaluates
     assert f"data: {train}" in config
     assert f"eval_data: {val}" in config
     assert "eval_episodes: 5" in config
+    assert [metrics["epoch"] for metrics in result.metrics] == [0.5, 1.0]
 
 
 def test_a_run_that_begins_later_goes_on_in_the_same_order(tmp_path: Path) -> None:
