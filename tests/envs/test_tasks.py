@@ -4,6 +4,7 @@ import copy
 import gc
 import json
 import os
+import re
 import weakref
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,21 @@ def test_a_subclass_answers_and_scores() -> None:
     assert env.step("1")[:4] == ("No. Once more?", 0.0, False, False)
     assert env.step("2")[1:4] == (0.5, True, False)
     llmgym.check_env(env, seeds=5)
+
+
+def test_the_environment_of_the_docs_plays(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "environments" / "qa.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n([^`]*class Retry[^`]*)```", page)
+    monkeypatch.setattr("llmgym.registry._IDS", list(llmgym.registered_envs()))
+    exec(block, {})
+    try:
+        env = gymnasium.make("Retry-v0", rows=ROWS)
+        env.reset(seed=0)
+        (right,) = (row["answer"] for row in ROWS if row["prompt"] == env.unwrapped.episode.task["prompt"])  # type: ignore[attr-defined]
+        assert env.step("I do not know")[:3] == ("No. Try again.", 0.0, False)
+        assert env.step(right)[1:3] == (0.5, True)
+    finally:
+        del gymnasium.registry["Retry-v0"]
 
 
 def test_a_scorer_that_changes_its_row_changes_no_later_episode() -> None:
