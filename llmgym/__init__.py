@@ -8,7 +8,9 @@ from pathlib import Path
 
 from llmgym.calls import ToolCall, calling
 from llmgym.config.presets import register_model
+from llmgym.data.tasks import TaskTable
 from llmgym.envs.checker import check_env
+from llmgym.envs.tasks import TaskEnv
 from llmgym.envs.text_env import TextEnv
 from llmgym.envs.tools import Tool
 from llmgym.envs.vector import TextVectorEnv
@@ -35,6 +37,8 @@ __all__ = [
     "PairwiseScorer",
     "Score",
     "Scorer",
+    "TaskEnv",
+    "TaskTable",
     "TextEnv",
     "TextVectorEnv",
     "Tool",
@@ -53,5 +57,6 @@ __all__ = [
 ]
 
 register_entry_point("llmgym/AIOpsTriage-v0", "llmgym.envs.aiops:AIOpsTriage")
+register_entry_point("llmgym/qa-v0", "llmgym.envs.tasks:TaskEnv")
 register_model("tiny", Path(__file__).parent / "demo" / "tiny.yaml")
 register_scorer_class("reward_model", "llmgym.learn.reward_model:RewardModelScorer")

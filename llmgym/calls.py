@@ -20,6 +20,12 @@ OPENING, CLOSING = "<tool_call>", "</tool_call>"
 _END_OF_THOUGHT = "</think>"
 
 
+Schema = Mapping[str, Any]
+"""What a model is told of a tool, as OpenAI's protocol and chat templates have it."""
+
+Schemas = tuple[Schema, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class ToolCall:
     """One call of a tool.

@@ -6,7 +6,11 @@ is printed without a traceback and ends the program with exit code 2.
 
 import difflib
 import importlib
+import importlib.util
+import sys
+import zlib
 from collections.abc import Iterable
+from pathlib import Path
 from types import ModuleType
 
 
@@ -63,18 +67,37 @@ class RunDirectoryError(LLMGymError, OSError):
 
 
 def import_user_module(module: str, wanted: str) -> ModuleType:
-    """Import and return the module that a name like ``"module:Name"`` speaks of.
+    """Import and return the module that a name like ``"module:Name"`` or ``"path/to/file.py:Name"`` speaks of.
 
     Raises:
         UnknownNameError: It cannot be imported.
     """
     try:
-        return importlib.import_module(module)
-    except (ImportError, SyntaxError, TypeError, ValueError) as error:
-        hint = f" A module has no ending: write {module.removesuffix('.py')!r}." if module.endswith(".py") else ""
-        raise UnknownNameError(
-            f"{wanted!r}: cannot import {module!r} ({type(error).__name__}: {error}).{hint}"
-        ) from error
+        return _import_file(Path(module)) if module.endswith(".py") else importlib.import_module(module)
+    except (ImportError, SyntaxError, TypeError, ValueError, OSError) as error:
+        raise UnknownNameError(f"{wanted!r}: cannot import {module!r} ({type(error).__name__}: {error}).") from error
+
+
+def _import_file(file: Path) -> ModuleType:
+    """Import a file once, under a name that no other file has; it finds what is beside it."""
+    file = file.resolve()
+    name = f"{file.stem}_{zlib.crc32(str(file).encode()):08x}"
+    if name in sys.modules:
+        return sys.modules[name]
+    if not file.is_file():
+        raise FileNotFoundError("no such file")
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    if str(file.parent) not in sys.path:
+        sys.path.append(str(file.parent))
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -37,9 +37,9 @@ class Evaluation:
     measure: str = "success"
 
 
-def evaluate(collector: Collector, seeds: Sequence[int], sampling: Sampling, seed: int) -> Evaluation:
-    """Play one episode per task, whose seeds these are, and sum up; `seed` is that of sampling."""
-    return summarise(collector.collect([Task(task, group) for group, task in enumerate(seeds)], sampling, seed))
+def evaluate(collector: Collector, tasks: Sequence[Task], sampling: Sampling, seed: int) -> Evaluation:
+    """Play one episode per task, and sum up; `seed` is that of sampling."""
+    return summarise(collector.collect(tasks, sampling, seed))
 
 
 def summarise(trajectories: Sequence[Trajectory]) -> Evaluation:

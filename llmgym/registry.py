@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 import gymnasium
 from gymnasium.envs.registration import VectorEnvCreator
 
+from llmgym.envs.tasks import TaskEnv
 from llmgym.envs.text_env import TextEnv
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import ConfigError, LLMGymError, UnknownNameError, did_you_mean, import_user_module
@@ -108,6 +109,17 @@ def check_arguments(env_id: str, options: Mapping[str, Any]) -> None:
             raise ConfigError(
                 f"{env_id} has no argument {name!r}.{did_you_mean(name, known)} Arguments: {', '.join(sorted(known))}."
             )
+
+
+def takes_rows(env_id: str) -> bool:
+    """Tell whether an environment plays the rows of a data set: it is a `TaskEnv`."""
+    creator = load_env_creator(env_id)
+    return isinstance(creator, type) and issubclass(creator, TaskEnv)
+
+
+def takes_split(env_id: str) -> bool:
+    """Tell whether an environment has tasks for training and others for evaluation: the argument `split`."""
+    return "split" in inspect.signature(load_env_creator(env_id)).parameters
 
 
 def parameters_of(env_id: str) -> tuple[dict[str, inspect.Parameter], bool]:

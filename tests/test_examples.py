@@ -1,5 +1,6 @@
 """The examples do what they say, at a size that a test can wait for."""
 
+import json
 import runpy
 from pathlib import Path
 from typing import Any
@@ -102,3 +103,29 @@ def test_the_example_of_turn_rewards_credits_each_reply_and_trains(
     small = {"prompts_per_step": 2, "group_size": 2, "max_tokens": 8, "eval_episodes": 2}
     (metrics,) = example["PPO"](env="CallChain-v0", output_dir=tmp_path, **small).train(steps=1).metrics
     assert "part/right" in metrics
+
+
+@pytest.mark.parametrize("name", ["verl_reward", "trl_reward"])
+def test_rows_and_reward_functions_of_other_libraries_train_as_they_are(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+    (run,) = (tmp_path / "runs").iterdir()
+    evaluations = json.loads((run / "evaluations.json").read_text())
+    assert [one["episodes"] for one in evaluations.values()] == [8, 8]
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    assert [0 < json.loads(line)["reward"] < 1 for line in lines] == [True, True]
+
+
+def test_a_data_set_is_trained_on_from_the_command_line_with_a_function_of_a_file(tmp_path: Path) -> None:
+    runpy.run_path(str(EXAMPLES / "verl_reward.py"))["write_rows"](tmp_path / "train.parquet", 8)
+    rows = "".join(f'{{"prompt": "{n}?", "reward_model": {{"ground_truth": "{n}"}}}}\n' for n in range(3))
+    (tmp_path / "val.jsonl").write_text(rows)
+    files = ["--data", f"{tmp_path}/train.parquet", "--eval-data", f"{tmp_path}/val.jsonl"]
+    small = ["--steps", "1", "--prompts-per-step", "2", "--group-size", "2", "--max-tokens", "8"]
+    scorer = ["--scorer", f"{EXAMPLES / 'verl_reward.py'}:compute_score"]
+    assert main(["grpo", "--env", "qa", *files, *scorer, *small, "--output-dir", str(tmp_path / "runs")]) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    assert f"data: {tmp_path}/train.parquet" in (run / "config.yaml").read_text()
+    assert "part/characters" in (run / "metrics.jsonl").read_text()

@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).parent.parent / "llmgym"
 LAYERS = [
     {"llmgym.version", "llmgym.errors", "llmgym.calls", "llmgym.types", "llmgym.spaces"},
     {"llmgym.files", "llmgym.plugins", "llmgym.config"},
+    {"llmgym.data.conversations", "llmgym.data.tasks", "llmgym.data.order"},
     {"llmgym.scorers", "llmgym.envs"},
     {"llmgym.registry", "llmgym"},
     {"llmgym.audit"},

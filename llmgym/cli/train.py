@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from llmgym.cli.options import Commands
 from llmgym.errors import ConfigError, LLMGymError, import_user_module
@@ -23,12 +22,6 @@ def run(name: str, words: Sequence[str]) -> int:
     try:
         if not place:
             raise ConfigError(f"{name!r}: expected {_ALGORITHM}.")
-        if place.endswith(".py"):
-            file = Path(place)
-            if not file.is_file():
-                raise ConfigError(f"{name!r}: no such file; expected {_ALGORITHM}.")
-            sys.path.insert(0, str(file.parent))
-            place = file.stem
         agent_class = getattr(import_user_module(place, name), attribute, None)
         if not (isinstance(agent_class, type) and issubclass(agent_class, Agent)):
             raise ConfigError(

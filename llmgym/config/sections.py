@@ -214,10 +214,30 @@ class Evaluation(Config):
     """How progress is measured and shown."""
 
     episodes: Annotated[int, Field(ge=0)] | None = Field(default=None, alias="eval_episodes")
-    """Held-out episodes to play before and after training; 0 plays none. None: 500, or none if `data` is given."""
+    """Held-out episodes to play before and after training; 0 plays none. None: 500, or each row of `eval_data` once if
+    it has fewer. If `data` is given and nothing is held out, none."""
+
+    data: Path | None = Field(default=None, alias="eval_data")
+    """File of rows that are held out, for an environment that takes rows, such as qa. Rows of `data` with the same
+    prompt are left out of training."""
 
     sample_every: Annotated[int, Field(ge=0)] = 20
     """Training steps between two conversations that are printed; 0 prints none."""
+
+
+class Tasks(Config):
+    """The rows of a data set, as tasks of an environment that takes rows, such as qa."""
+
+    path: Path | None = Field(default=None, alias="data")
+    """File of rows: Parquet, JSON lines (`.jsonl`) or CSV, with a column `prompt`. Every row is played once per epoch,
+    in an order that `seed` chooses."""
+
+    eval_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the prompts of `data` that are held out for evaluation, if there is no `eval_data`; `seed` chooses
+    them."""
+
+    skip_bad_rows: bool = False
+    """Leave out rows that are not a task, such as those without a prompt."""
 
 
 class Rollout(Config):
@@ -342,6 +362,12 @@ class AgentConfig(LearningConfig):
             raise ValueError("temperature: 0 takes the likeliest token, which nothing is learnt from; expected more")
         return sampling
 
+    @model_validator(mode="after")
+    def _plays_rows_that_are_held_out(self) -> Self:
+        if self.evaluation.data is not None and self.evaluation.episodes == 0:
+            raise ValueError("eval_data: its rows are played to evaluate; expected eval_episodes above 0 or left out")
+        return self
+
     @property
     def held_out_episodes(self) -> int:
         """The number of held-out episodes, its default filled in."""
@@ -354,8 +380,36 @@ class OnlineConfig(AgentConfig):
     least_group: ClassVar[int] = 2
     """Fewest episodes per group: a single one has nothing to be compared with."""
 
+    tasks: Tasks = Tasks()
     rollout: Rollout = Rollout()
     updates: Updates = Updates()
+
+    @model_validator(mode="after")
+    def _holds_rows_out_in_one_way(self) -> Self:
+        if self.tasks.path is None:
+            for name, given in (("eval_share", self.tasks.eval_share), ("skip_bad_rows", self.tasks.skip_bad_rows)):
+                if given:
+                    raise ValueError(f"{name}: is about the rows of data, and none is given; expected data too")
+        if self.tasks.path is None and self.evaluation.data is not None:
+            raise ValueError("eval_data: expected data too, the rows to train on")
+        if self.tasks.eval_share and self.evaluation.data is not None:
+            raise ValueError("eval_share: expected none beside eval_data, which holds rows out already")
+        if self.evaluation.episodes and not self.holds_out:
+            raise ValueError(
+                "eval_episodes: data is given and none of its rows is held out; expected eval_data, or eval_share "
+                "above 0"
+            )
+        return self
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether there are tasks that training never sees: any seeds, or rows that are held out."""
+        return self.tasks.path is None or self.evaluation.data is not None or self.tasks.eval_share > 0
+
+    @property
+    def held_out_episodes(self) -> int:
+        """The number of held-out episodes; by default none where no row is held out."""
+        return super().held_out_episodes if self.holds_out else 0
 
     @field_validator("rollout")
     @classmethod
@@ -416,7 +470,8 @@ class OfflineConfig(AgentConfig):
     @property
     def held_out_episodes(self) -> int:
         """The number of held-out episodes: by default none with `data`, which may belong to no environment."""
-        return 0 if self.data.path is not None and self.evaluation.episodes is None else super().held_out_episodes
+        asked = self.evaluation.episodes is not None or self.evaluation.data is not None
+        return super().held_out_episodes if asked or self.data.path is None else 0
 
     @property
     def needs_env(self) -> bool:

@@ -1,4 +1,4 @@
-"""Conversations in Parquet or JSON lines: lists of ``{role, content}``, or a plain string for one message."""
+"""Files of rows: Parquet, JSON lines or CSV; conversations in them are lists of ``{role, content}``, or a string."""
 
 import contextlib
 import json
@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.json as json_lines
 import pyarrow.parquet as pq
 
-from llmgym.calls import ToolCall
-from llmgym.envs.tools import Schemas
+from llmgym.calls import Schemas, ToolCall
 from llmgym.errors import DataError, did_you_mean
 from llmgym.types import Message, Role, answers, asks
 
 Row = TypeVar("Row")
 
 _JSON_LINES = ".jsonl", ".ndjson"
+_CSV = ".csv"
 _LONGEST_LINE = 2**26  # bytes
 
 _CALL = pa.struct(
@@ -35,7 +36,7 @@ whose arguments are JSON."""
 
 
 def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> tuple[pa.Table, dict[str, Any]]:
-    """Read columns of Parquet, whoever wrote it, or of JSON lines; page checksums are verified where there are some.
+    """Read columns of a file, whoever wrote it; page checksums of Parquet are verified where there are some.
 
     Args:
         path: The file.
@@ -54,6 +55,16 @@ def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ())
         if not len(table):
             raise DataError(f"{str(path)!r}: expected rows, got a table without rows.")
         return table, json.loads((file.schema_arrow.metadata or {}).get(b"llmgym", b"{}"))
+
+
+def read_whole(path: Path) -> pa.Table:
+    """Read all columns of a file.
+
+    Raises:
+        DataError: There is no such file, it is damaged or of another kind, or has no row.
+    """
+    with _opened(path) as file:
+        return read_table(path, file.schema_arrow.names)[0]
 
 
 def choose_columns(path: Path, *layouts: tuple[str, ...]) -> tuple[str, ...]:
@@ -232,31 +243,64 @@ def _call_row(call: ToolCall) -> dict[str, Any]:
     return call.chat | {"function": {"name": call.name, "arguments": arguments}}
 
 
-class _JsonLines:
-    """A file of JSON objects, one per line, with what is read of a Parquet file."""
+class _Table:
+    """A file that is read as a whole, with what is read of a Parquet file."""
 
-    def __init__(self, path: Path) -> None:
-        self._table = json_lines.read_json(path, read_options=json_lines.ReadOptions(block_size=_LONGEST_LINE))
-        self.schema_arrow = self._table.schema
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+        self.schema_arrow = table.schema
 
     def read(self, columns: Sequence[str]) -> pa.Table:
         return self._table.select(columns)
 
 
+def _json_lines(path: Path) -> pa.Table:
+    """Read JSON objects, one per line."""
+    options = json_lines.ReadOptions(block_size=_LONGEST_LINE)
+    table = json_lines.read_json(path, read_options=options)
+    schema = pa.schema([field.with_type(_as_written(field.type)) for field in table.schema])
+    if schema == table.schema:
+        return table
+    return json_lines.read_json(
+        path, read_options=options, parse_options=json_lines.ParseOptions(explicit_schema=schema)
+    )
+
+
+def _as_written(kind: pa.DataType) -> pa.DataType:
+    """Return a type of JSON with text where Arrow took text for a time."""
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_as_written(field.type)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(_as_written(kind.value_type))
+    return pa.string() if pa.types.is_temporal(kind) else kind
+
+
+def _csv(path: Path) -> pa.Table:
+    """Read CSV with a header; every column is text, as it is in the file."""
+    options = pyarrow.csv.ReadOptions(block_size=_LONGEST_LINE)
+    parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    with pyarrow.csv.open_csv(path, read_options=options, parse_options=parsing) as file:
+        kinds = dict.fromkeys(file.schema.names, pa.string())
+    converting = pyarrow.csv.ConvertOptions(column_types=kinds)
+    return pyarrow.csv.read_csv(path, read_options=options, parse_options=parsing, convert_options=converting)
+
+
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[pq.ParquetFile | _JsonLines]:
+def _opened(path: Path) -> Iterator[pq.ParquetFile | _Table]:
     if not path.is_file():
         what = "expected a file, got a directory" if path.is_dir() else "no such file"
         raise DataError(f"{str(path)!r}: {what}.")
-    as_lines = path.suffix in _JSON_LINES
+    whole = {_CSV: _csv, **dict.fromkeys(_JSON_LINES, _json_lines)}.get(path.suffix)
     try:
-        if as_lines:
-            yield _JsonLines(path)
+        if whole is not None:
+            yield _Table(whole(path))
             return
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield file
     except (pa.ArrowException, OSError) as error:  # OSError: a checksum that does not match
-        kind = "JSON lines" if as_lines else f"Parquet, as any file that does not end in {' or '.join(_JSON_LINES)}"
+        kind = f"Parquet, as any file that does not end in {', '.join(_JSON_LINES)} or {_CSV}"
+        if whole is not None:
+            kind = "CSV" if path.suffix == _CSV else "JSON lines"
         raise DataError(f"{str(path)!r} cannot be read as {kind}: {error}") from error
 
 
@@ -265,21 +309,39 @@ def _as_messages(value: pa.Scalar, role: Role, where: str) -> tuple[Message, ...
         content = value.as_py()
     except UnicodeDecodeError as error:
         raise DataError(f"{where}: expected text in UTF-8, got something else ({error.reason}).") from None
+    return as_messages(content, role, where)
+
+
+def as_messages(content: object, role: Role, where: str) -> tuple[Message, ...]:
+    """Return what a row holds as messages.
+
+    Args:
+        content: A text, which is a message of `role`, or a list of ``{role, content}``.
+        role: See `content`.
+        where: Column and row, for the error message.
+
+    Raises:
+        DataError: It is empty or something else.
+    """
     if isinstance(content, str):
         return (Message(role, content),)
-    if not content:
+    if hasattr(content, "tolist"):  # an array, as pandas reads lists
+        content = content.tolist()
+    if content is None or (isinstance(content, Sequence) and not content):
         raise DataError(f"{where}: expected a string or messages, got {'nothing' if content is None else 'none'}.")
+    if not isinstance(content, Sequence):
+        raise DataError(f"{where}: expected a string or messages, got {type(content).__name__}: {content!r:.80}.")
     for message in content:
         known = get_args(Role)
-        if message is None or message["role"] not in known:
-            got = None if message is None else message["role"]
-            raise DataError(f"{where}: expected a role of {', '.join(known)}, got {got!r}.")
+        got = message.get("role") if isinstance(message, Mapping) else message
+        if not isinstance(message, Mapping) or got not in known:
+            raise DataError(f"{where}: expected a role of {', '.join(known)}, got {got!r:.80}.")
         calls = message.get("tool_calls")
-        if calls and message["role"] != "assistant":
-            raise DataError(f"{where}: a message of role {message['role']!r} calls tools, which an assistant does.")
-        if message["content"] is None and not calls:
-            raise DataError(f"{where}: a message of role {message['role']!r} has no content.")
-        for name in ("name", "tool_call_id"):
+        if calls and got != "assistant":
+            raise DataError(f"{where}: a message of role {got!r} calls tools, which an assistant does.")
+        if message.get("content") is None and not calls:
+            raise DataError(f"{where}: a message of role {got!r} has no content.")
+        for name in ("content", "name", "tool_call_id"):
             if not isinstance(text := message.get(name), str | None):
                 raise DataError(f"{where}: expected a string as {name} of a message, got {text!r:.80}.")
     try:

@@ -4,6 +4,7 @@ import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from llmgym.calls import Schemas
 from llmgym.data.conversations import (
     check_prompt,
     check_reply,
@@ -14,7 +15,6 @@ from llmgym.data.conversations import (
     reading,
     tools_in,
 )
-from llmgym.envs.tools import Schemas
 from llmgym.errors import DataError
 from llmgym.types import Message
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from llmgym.calls import Schemas
 from llmgym.data.conversations import (
     booleans_in,
     check_prompt,
@@ -16,7 +17,6 @@ from llmgym.data.conversations import (
     tools_in,
 )
 from llmgym.data.preferences import Preference, read_preferences
-from llmgym.envs.tools import Schemas
 from llmgym.types import Message
 
 

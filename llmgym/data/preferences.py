@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from llmgym.calls import ActionLike
+from llmgym.calls import ActionLike, Schemas
 from llmgym.config import Config, parse_command_line
 from llmgym.config.sections import Environment
 from llmgym.data.conversations import (
@@ -37,7 +37,6 @@ from llmgym.data.conversations import (
 )
 from llmgym.envs.experts import expert_env, has_mistakes, play, play_expert
 from llmgym.envs.seeds import training_seeds
-from llmgym.envs.tools import Schemas
 from llmgym.errors import DataError, LLMGymError
 from llmgym.files import whole_or_absent
 from llmgym.registry import make_env

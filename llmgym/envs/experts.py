@@ -37,7 +37,7 @@ def expert_env(env: gymnasium.Env[Any, Any]) -> TextEnv:
 
 
 def play(
-    env: gymnasium.Env[str, str], seed: int, replies: Callable[[], Iterable[ActionLike]]
+    env: gymnasium.Env[str, str], seed: int, replies: Callable[[], Iterable[ActionLike]], row: int | None = None
 ) -> tuple[Episode, float | None] | None:
     """Play one episode of a `TextEnv`, through its wrappers.
 
@@ -45,7 +45,7 @@ def play(
         The episode and its score, which may be missing; None if the replies ran out before its end.
     """
     inner: Any = env.unwrapped
-    env.reset(seed=seed)
+    env.reset(seed=seed, options=None if row is None else {"row": row})
     total = 0.0
     for reply in replies():
         _, reward, terminated, truncated, info = env.step(as_action(reply))
@@ -55,14 +55,14 @@ def play(
     return None
 
 
-def play_expert(env: gymnasium.Env[str, str], seed: int) -> tuple[Episode, float | None]:
+def play_expert(env: gymnasium.Env[str, str], seed: int, row: int | None = None) -> tuple[Episode, float | None]:
     """Play the expert; return its episode and the score.
 
     Raises:
         ConfigError: There is none.
         EnvironmentContractError: It has no more replies, but the episode goes on.
     """
-    played = play(env, seed, expert_env(env).expert)
+    played = play(env, seed, expert_env(env).expert, row)
     if played is None:
         raise EnvironmentContractError(f"The expert ran out of replies on seed {seed} before the episode was over.")
     return played

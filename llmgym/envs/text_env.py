@@ -125,6 +125,11 @@ class TextEnv(gymnasium.Env[str, str]):
         """
         raise NotImplementedError(f"{type(self).__name__} has no mistake().")
 
+    @property
+    def has_score(self) -> bool:
+        """Whether it scores its episodes: it has a score of its own, or was given a scorer."""
+        return self._scorer is not None or type(self).score is not TextEnv.score
+
     # The Gymnasium API.
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:

@@ -10,15 +10,10 @@ from typing import Any
 import pydantic
 from pydantic_core import to_json
 
-from llmgym.calls import BadCall, Call
+from llmgym.calls import BadCall, Call, Schema, Schemas
 from llmgym.envs.waiting import WaitingRoom, then, together
 from llmgym.errors import EnvironmentContractError, did_you_mean
 from llmgym.types import Message, Outcome
-
-Schema = Mapping[str, Any]
-"""What a model is told of a tool, as OpenAI's protocol and chat templates have it."""
-
-Schemas = tuple[Schema, ...]
 
 
 class Tool:

@@ -11,9 +11,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from llmgym.calls import Schemas
 from llmgym.envs.faults import EpisodeLostError, caught
 from llmgym.envs.text_env import TextEnv
-from llmgym.envs.tools import Schemas
 from llmgym.envs.waiting import WaitingRoom, waits
 from llmgym.errors import EnvironmentContractError
 from llmgym.scorers.pointwise import finite
@@ -93,6 +93,17 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
         """Return the newest episode of environment `index`; None if it is no `TextEnv`."""
         env = self.envs[index].unwrapped
         return env.episode if isinstance(env, TextEnv) else None
+
+    @property
+    def has_score(self) -> bool:
+        """Whether the environments score their episodes, or may do so, for all that is known."""
+        env = self.envs[0].unwrapped
+        return not isinstance(env, TextEnv) or env.has_score
+
+    def judge_of_success(self, index: int) -> Callable[[Score], bool] | None:
+        """Return what tells a success of environment `index` from a score, if it has no score of its own."""
+        env = self.envs[index].unwrapped
+        return env.succeeded if isinstance(env, TextEnv) and not env.has_score else None
 
     def reset_one(self, index: int, seed: int | None = None, options: Infos | None = None) -> tuple[str, Infos]:
         """Reset environment `index`."""

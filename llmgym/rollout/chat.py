@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from llmgym.calls import Schemas
 from llmgym.config.choices import History
-from llmgym.envs.tools import Schemas
 from llmgym.errors import ModelError
 from llmgym.rollout.template import ChatTemplate
 from llmgym.types import Message

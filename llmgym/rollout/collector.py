@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from llmgym.calls import Schemas
 from llmgym.config.sections import Sampling
 from llmgym.engines.base import Engine
 from llmgym.envs.faults import EpisodeLostError
-from llmgym.envs.tools import Schemas
 from llmgym.envs.vector import StepResult, TextVectorEnv
 from llmgym.envs.waiting import WaitingRoom, run
 from llmgym.errors import ContextOverflowError, EnvironmentContractError, EnvironmentFailedError
@@ -26,11 +26,14 @@ class Task:
 
     Attributes:
         seed: The seed of its environment.
-        group: Episodes of one group have the same seed and have to see the same first observation.
+        group: Episodes of one group have the same seed and row, and have to see the same first observation.
+        row: The row of a data set that it is about; its environment is given it as ``options["row"]``. None where the
+            environment draws the task from the seed.
     """
 
     seed: int
     group: int
+    row: int | None = None
 
 
 _FEW = 20  # a share of fewer says little
@@ -91,7 +94,7 @@ class Collector:
             EnvironmentContractError: Siblings of a group differ in their first observation.
             StaleCompletionError: A reply was sampled by other weights than the engine's current ones.
         """
-        trajectories = [Trajectory(task.seed, task.group) for task in tasks]
+        trajectories = [Trajectory(task.seed, task.group, data_row=task.row) for task in tasks]
         scoring = None if self.scorer is None else Scoring(self.scorer, trajectories)
         try:
             run(self._play(trajectories, sampling, seed, scoring))
@@ -110,7 +113,7 @@ class Collector:
             example = next(iter(overlong.values()))
             raise ContextOverflowError(
                 f"The first observations of {self._overlong} tasks leave no room for a reply in a "
-                f"context of {self.engine.context_length} tokens, that of seed {example.seed} takes "
+                f"context of {self.engine.context_length} tokens, that of {example.subject} takes "
                 f"{len(example.tokens)}: expected a share of at most {self._overlong.share:g} (max_overlong). "
                 "Raise context_length, if the model can take more, or shorten the task."
             )
@@ -139,15 +142,16 @@ class Collector:
             except EpisodeLostError as fault:
                 trajectory.fail(fault)
                 self.envs.replace(env, hangs=fault.kind == "env_timeout")
-            episode = None
+            episode, succeeded = None, None
             if trajectory.ending in _CUT_OFF:
                 trajectory.score_error = trajectory.score_error or _CUT_OFF[trajectory.ending]
             elif not trajectory.failed:
                 episode = self.envs.episode(env) or episode_of(trajectory.messages)
+                succeeded = self.envs.judge_of_success(env)
             dispatcher.release(index)
             free.put_nowait(env)
             if scoring is not None:
-                await scoring.over(index, episode)
+                await scoring.over(index, episode, succeeded)
 
         async with WaitingRoom(min(self.envs.num_envs, len(trajectories))) as room:
             serving = asyncio.create_task(dispatcher.serve())
@@ -184,7 +188,9 @@ class _Stage:
 
     async def reset(self, seed: int) -> list[Message]:
         """See `Stage`."""
-        observation, _ = await self._envs.in_turn(self._room, self._envs.reset_one, self._index, seed)
+        row = self._trajectory.data_row
+        options = None if row is None else {"row": row}
+        observation, _ = await self._envs.in_turn(self._room, self._envs.reset_one, self._index, seed, options)
         messages = self._envs.opening(self._index, observation)
         expected = self._first_of.setdefault(self._trajectory.group, list(messages))
         if messages != expected:

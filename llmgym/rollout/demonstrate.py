@@ -1,12 +1,13 @@
 """`demonstrate`: what the expert of an environment does, as conversations."""
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import gymnasium
 
+from llmgym.calls import Schemas
 from llmgym.envs.experts import expert_env, play_expert
-from llmgym.envs.tools import Schemas
 from llmgym.types import Episode, Message
 
 
@@ -30,15 +31,18 @@ class Demonstration:
     tools: Schemas = ()
 
 
-def demonstrate(env: gymnasium.Env[str, str], seeds: Iterable[int]) -> list[Demonstration]:
-    """Play the expert of an environment, one episode per seed.
+def demonstrate(
+    env: gymnasium.Env[str, str], seeds: Iterable[int], rows: Iterable[int | None] | None = None
+) -> list[Demonstration]:
+    """Play the expert of an environment, one episode per seed, and per row of a data set where there are some.
 
     Raises:
         ConfigError: The environment has no expert.
         EnvironmentContractError: The expert has no more replies, but the episode goes on.
     """
     tools = expert_env(env).toolbox.schemas
-    return [_demonstration(seed, *play_expert(env, seed), tools) for seed in seeds]
+    tasks = zip(seeds, itertools.repeat(None) if rows is None else rows, strict=rows is not None)
+    return [_demonstration(seed, *play_expert(env, seed, row), tools) for seed, row in tasks]
 
 
 def _demonstration(seed: int, episode: Episode, score: float | None, tools: Schemas) -> Demonstration:

@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from llmgym.calls import Schemas
 from llmgym.config.sections import Sampling
 from llmgym.engines.base import Completion, GenerationRequest
-from llmgym.envs.tools import Schemas
 from llmgym.envs.vector import StepResult
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.trajectory import Trajectory
@@ -71,7 +71,7 @@ class Play:
         if len(trajectory.tokens) >= self.context_length:
             trajectory.ending = "context"
             trajectory.score_error = (
-                f"the first observation of seed {trajectory.seed} takes {len(trajectory.tokens)} tokens and leaves no "
+                f"the first observation of {trajectory.subject} takes {len(trajectory.tokens)} tokens and leaves no "
                 f"room for a reply in a context of {self.context_length}"
             )
 

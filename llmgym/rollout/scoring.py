@@ -7,7 +7,7 @@ or the whole rollout. One that does not wait is asked when the rollout is over, 
 the tasks. In which order episodes end changes no score.
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -30,16 +30,25 @@ class Scoring:
         self._scorer, self._trajectories = scorer, trajectories
         self._early, per = is_waiting(scorer), asked_per(scorer)
         self._episodes: dict[int, Episode] = {}  # that have ended, by index
+        self._succeeded: dict[int, Callable[[Score], bool]] = {}  # of environments without a score, by index
         self._batches: dict[int, list[int]] = {}  # what is asked of at once, in order
         for index, trajectory in enumerate(trajectories):
             self._batches.setdefault({"episode": index, "group": trajectory.group, "rollout": 0}[per], []).append(index)
         self._batch_of = {index: batch for batch, members in self._batches.items() for index in members}
         self._playing = {batch: len(members) for batch, members in self._batches.items()}
 
-    async def over(self, index: int, episode: Episode | None) -> None:
-        """Take what was said in an episode; None if its environment did not end it, so that it has no score."""
+    async def over(self, index: int, episode: Episode | None, succeeded: Callable[[Score], bool] | None = None) -> None:
+        """Take what was said in an episode.
+
+        Args:
+            index: Which.
+            episode: None if its environment did not end it, so that it has no score.
+            succeeded: Tells a success from a score; None if its environment said already whether it was one.
+        """
         if episode is not None:
             self._episodes[index] = episode
+        if succeeded is not None:
+            self._succeeded[index] = succeeded
         batch = self._batch_of[index]
         self._playing[batch] -= 1
         if self._early and not self._playing[batch] and (asked := self._ask(batch)):
@@ -57,7 +66,11 @@ class Scoring:
 
     def _take(self, members: Sequence[int], scores: Sequence[Score]) -> None:
         for index, score in zip(members, scores, strict=True):
-            self._trajectories[index].take(_on_top(score, [turn.reward for turn in self._episodes[index].turns]))
+            total = _on_top(score, [turn.reward for turn in self._episodes[index].turns])
+            if index in self._succeeded and total.value is not None and total.kind == "reward":
+                success = float(self._succeeded[index](total))
+                total = replace(total, parts={"success": success, **total.parts})
+            self._trajectories[index].take(total)
 
 
 def _on_top(score: Score, earned: Sequence[float]) -> Score:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from llmgym.envs.tools import Schemas
+from llmgym.calls import Schemas
 from llmgym.errors import ModelError
 from llmgym.rollout.control_tokens import ControlTokens
 from llmgym.rollout.rendering import Renderer, is_mark, mark, marks

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llmgym.calls import CLOSING, OPENING, Action, Call, ToolCall, action_of, calling, without_thought
-from llmgym.envs.tools import Schemas
+from llmgym.calls import CLOSING, OPENING, Action, Call, Schemas, ToolCall, action_of, calling, without_thought
 from llmgym.errors import ModelError
 from llmgym.rollout.call_syntax import SYNTAXES, Reader, as_json_lines, types_of
 from llmgym.rollout.rendering import Renderer, mark

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from llmgym.calls import Schemas
 from llmgym.engines.base import Completion, FinishReason
 from llmgym.envs.faults import EpisodeLostError, FaultKind
-from llmgym.envs.tools import Schemas
 from llmgym.types import Message, Score, ScoreKind
 
 Ending = Literal["terminated", "truncated", "context", "max_tokens", FaultKind]
@@ -62,6 +62,7 @@ class Trajectory:
         score_kind: What the score is: a reward, log-odds, or a win rate.
         ending: How the episode ended; None while it goes on.
         row_starts: Where each row begins in `tokens`; the first one at 0.
+        data_row: The row of a data set that it is about, see `Task`; None if it is about none.
 
     Example:
         A prompt of three tokens, a reply of two, of which the last is the stop token:
@@ -89,6 +90,7 @@ class Trajectory:
     score_kind: ScoreKind = "reward"
     ending: Ending | None = None
     row_starts: list[int] = field(default_factory=lambda: [0])
+    data_row: int | None = None
 
     def observe(self, tokens: Sequence[int]) -> None:
         """Append what the environment said, and the template around it."""
@@ -121,7 +123,12 @@ class Trajectory:
         """End without a score, because the environment failed."""
         turn = len(self.replies)
         when = f"turn {turn}" if turn else "its reset"
-        self.ending, self.score_error = fault.kind, f"the environment of seed {self.seed} failed in {when}: {fault}"
+        self.ending, self.score_error = fault.kind, f"the environment of {self.subject} failed in {when}: {fault}"
+
+    @property
+    def subject(self) -> str:
+        """The task in words, for messages."""
+        return f"seed {self.seed}" if self.data_row is None else f"row {self.data_row}"
 
     @property
     def newest_reply(self) -> list[int]:

@@ -5,8 +5,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from llmgym.calls import Schemas
 from llmgym.engines.base import Completion
-from llmgym.envs.tools import Schemas
 from llmgym.errors import DataError
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.trajectory import Trajectory

@@ -1,6 +1,8 @@
 """Scorers turn finished episodes into rewards; they see text and nothing else."""
 
+from llmgym.scorers import answers
 from llmgym.scorers.asking import AnyScorer, ask, judges_alone
+from llmgym.scorers.functions import function_scorer
 from llmgym.scorers.names import (
     find_scorer,
     register_pairwise_scorer,
@@ -24,6 +26,7 @@ __all__ = [
     "as_score",
     "ask",
     "find_scorer",
+    "function_scorer",
     "judges_alone",
     "register_pairwise_scorer",
     "register_scorer",
@@ -32,3 +35,6 @@ __all__ = [
     "resolve_scorer",
     "scorer_classes",
 ]
+
+for _scorer in (answers.exact, answers.contains, answers.number, answers.boxed):
+    register_scorer(_scorer.__name__)(_scorer)

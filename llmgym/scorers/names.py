@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 from llmgym.errors import ConfigError, UnknownNameError, did_you_mean, import_user_module
 from llmgym.plugins import load_plugins
 from llmgym.scorers.asking import AnyScorer
+from llmgym.scorers.functions import function_scorer
 from llmgym.scorers.pairwise import PairwiseFunctionScorer
-from llmgym.scorers.pointwise import FunctionScorer, ScoreFunction
+from llmgym.scorers.pointwise import ScoreFunction
 
 Decorated = TypeVar("Decorated")
 
@@ -20,10 +21,12 @@ _CLASSES: dict[str, str] = {}
 def register_scorer(name: str) -> Callable[[Decorated], Decorated]:
     """Register the decorated function of an episode, or class with a method `score`, as a scorer under `name`.
 
+    A reward function written for verl or TRL will do too; see `llmgym.scorers.functions`.
+
     Raises:
         ConfigError: It is neither, or the class cannot be made without arguments.
     """
-    return _registering(name, FunctionScorer)
+    return _registering(name, function_scorer)
 
 
 def register_pairwise_scorer(name: str) -> Callable[[Decorated], Decorated]:
@@ -102,9 +105,10 @@ def find_scorer(scorer: AnyScorer | ScoreFunction | str) -> Callable[[], AnyScor
 
     Args:
         scorer: A function scores an episode, unless it is registered as one that compares
-            two. Names are those of registered scorers, ``"module:name"`` to import the module
-            first, and ``"class:argument"`` such as ``"reward_model:PATH"``; a name alone may
-            also be that of a scorer in an installed plugin.
+            two, or takes what verl or TRL hand to reward functions. Names are those of registered scorers,
+            ``"module:name"`` or ``"path/to/file.py:name"`` for one of a module, registered or not, and
+            ``"class:argument"`` such as ``"reward_model:PATH"``; a name alone may also be that of a scorer in an
+            installed plugin.
 
     Returns:
         What makes it, for it may be a model that has to be loaded.
@@ -118,7 +122,7 @@ def find_scorer(scorer: AnyScorer | ScoreFunction | str) -> Callable[[], AnyScor
         return lambda: made
     if callable(scorer) and not isinstance(scorer, type):
         registered = (one for one in _SCORERS.values() if getattr(one, "function", None) is scorer)
-        found = next(registered, None) or FunctionScorer(scorer)
+        found = next(registered, None) or function_scorer(scorer)
         return lambda: found
     if not isinstance(scorer, str):
         raise ConfigError(f"scorer: expected a scorer, a function or a name, got {scorer!r:.80}")
@@ -129,11 +133,13 @@ def find_scorer(scorer: AnyScorer | ScoreFunction | str) -> Callable[[], AnyScor
         return functools.partial(_made_of, _CLASSES[kind], argument)
     module, _, name = scorer.rpartition(":")
     if module:
-        import_user_module(module, scorer)
+        there = getattr(import_user_module(module, scorer), name, None)
+        if callable(there) or isinstance(there, AnyScorer):
+            return find_scorer(there)
     if name not in _SCORERS:
         known = ", ".join([*sorted(_SCORERS), *(f"{kind}:..." for kind in _CLASSES)]) or "none"
         raise UnknownNameError(
             f"No scorer is registered as {name!r}.{did_you_mean(name, _SCORERS)} Registered: {known}. "
-            "One of a module of yours is 'my_module:name'."
+            "One of yours is 'my_module:name' or 'path/to/file.py:name'."
         )
     return lambda: _SCORERS[name]

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import inspect
 from pathlib import Path
 
 import torch
@@ -21,13 +20,14 @@ from llmgym.learn.policy import Policy
 from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
 from llmgym.models.context import context_notice, longest_context
 from llmgym.models.lora import merged_weights, plain_copy
-from llmgym.registry import load_env_creator, make_env, resolve_env
+from llmgym.registry import make_env, resolve_env, takes_split
 from llmgym.report.console import notify
 from llmgym.rollout.chat import ChatCodec
-from llmgym.rollout.collector import Collector
+from llmgym.rollout.collector import Collector, Task
 from llmgym.rollout.transcript import Scribe
 from llmgym.scorers import AnyScorer, judges_alone
 from llmgym.train.setting import put, source_of
+from llmgym.train.tasks import RunRows
 
 
 class Actor:
@@ -37,9 +37,11 @@ class Actor:
         config: Its model, and how it samples.
         keeps_reference: Whether a frozen copy of what is trained is kept.
         plays: Whether it plays at all; otherwise no weights are handed to an engine.
+        rows: What its environments play, if they take rows.
     """
 
-    def __init__(self, config: AgentConfig, *, keeps_reference: bool, plays: bool) -> None:
+    def __init__(self, config: AgentConfig, *, keeps_reference: bool, plays: bool, rows: RunRows | None = None) -> None:
+        self.rows = rows
         self.config, self._keeps_reference, self._plays = config, keeps_reference, plays
         self._model_path, dtype = source_of(config)
         self.model, self.tokenizer = load_causal_lm(self._model_path, dtype)
@@ -81,9 +83,18 @@ class Actor:
     def make_envs(self, count: int, *, split: str | None = None) -> TextVectorEnv:
         """Make environments; of a split, if they have splits."""
         env_id, options = resolve_env(self.config.environment.required), dict(self.config.environment.env_kwargs)
-        if split is not None and _takes_split(env_id):
+        if split is not None and takes_split(env_id):
             options["split"] = split
+        if self.rows is not None:
+            options |= self.rows.arguments(held_out=split == "eval")
         return TextVectorEnv([lambda: make_env(env_id, **options)] * count)
+
+    @functools.cached_property
+    def held_out_tasks(self) -> list[Task]:
+        """The tasks of an evaluation: seeds from 0 on, or each row that is held out, once."""
+        count = self.config.held_out_episodes
+        rows = range(count) if self.rows is None else self.rows.evaluated(count)
+        return [Task(i, i, None if self.rows is None else row) for i, row in enumerate(rows)]
 
     def make_player(self, envs: TextVectorEnv, scorer: AnyScorer | None) -> Collector:
         """Return what plays environments with the policy."""
@@ -130,7 +141,7 @@ class Actor:
         return {
             "context_length": self.context_length,
             "date": self.codec.template.now,
-            "eval_episodes": self.config.held_out_episodes,
+            "eval_episodes": len(self.held_out_tasks),
             "engine": engine_kind(self.config.engine),
         }
 
@@ -161,17 +172,13 @@ class HeldOutEpisodes:
 
     def __init__(self, actor: Actor, scorer: AnyScorer | None = None) -> None:
         self._actor, self._scorer = actor, judges_alone(scorer)
-        self.size = actor.config.held_out_episodes
+        self.size = len(actor.held_out_tasks)
 
     def evaluate(self) -> Evaluation:
         """Play all of them."""
         if not self.size:
-            raise ConfigError("evaluate needs eval_episodes of at least 1, got 0.")
+            raise ConfigError("evaluate needs eval_episodes of at least 1, or rows that are held out, got 0.")
         actor = self._actor
         with contextlib.closing(actor.make_envs(min(256, self.size), split="eval")) as envs:
             player = actor.make_player(envs, self._scorer)
-            return evaluate(player, range(self.size), actor.config.sampling, seed=0)
-
-
-def _takes_split(env_id: str) -> bool:
-    return "split" in inspect.signature(load_env_creator(env_id)).parameters
+            return evaluate(player, actor.held_out_tasks, actor.config.sampling, seed=0)

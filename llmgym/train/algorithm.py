@@ -3,18 +3,20 @@
 from __future__ import annotations  # torch is not imported here: `--help` of an algorithm is instant
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from llmgym import learn
 from llmgym.config.presets import preset_of
 from llmgym.config.sections import LearningConfig, OnlineConfig
+from llmgym.data.tasks import Rows, TaskTable
 from llmgym.errors import AlgorithmError, ConfigError
 from llmgym.learn.signal import differ
 from llmgym.registry import check_arguments, resolve_env
 from llmgym.rollout.trajectory import Trajectory
-from llmgym.scorers import AnyScorer, ScoreFunction, find_scorer
+from llmgym.scorers import AnyScorer, find_scorer
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
@@ -120,8 +122,10 @@ class OnlineAlgorithm(Algorithm):
 
     Args:
         env: See the configuration, which names every option.
-        scorer: Replaces the environment's own: a name, a function of an episode, a `Scorer` or a
-            `PairwiseScorer`.
+        scorer: Replaces the environment's own: a name, a function of an episode, a reward function written for verl or
+            TRL, a `Scorer` or a `PairwiseScorer`.
+        data: The rows to play, for an environment that takes rows: a path, or rows as `TaskTable` takes them.
+        eval_data: Rows that are held out.
         options: The other options.
 
     Raises:
@@ -137,10 +141,23 @@ class OnlineAlgorithm(Algorithm):
     """Whether each group has an episode of the environment's expert beside those of the policy."""
 
     def __init__(
-        self, env: str | None = None, *, scorer: str | ScoreFunction | AnyScorer | None = None, **options: Any
+        self,
+        env: str | None = None,
+        *,
+        scorer: str | Callable[..., Any] | AnyScorer | None = None,
+        data: str | Path | Rows | TaskTable | None = None,
+        eval_data: str | Path | Rows | TaskTable | None = None,
+        **options: Any,
     ) -> None:
         name = scorer if isinstance(scorer, str | None) else getattr(scorer, "__name__", type(scorer).__name__)
-        super().__init__(env, scorer=name, **options)
+        kwargs = options.get("env_kwargs")
+        if isinstance(kwargs, Mapping) and "rows" in kwargs:  # the same as data, so that nothing held out is trained on
+            if data is not None:
+                raise ConfigError("data: expected none beside env_kwargs rows, which says the same")
+            options["env_kwargs"], data = {k: v for k, v in kwargs.items() if k != "rows"}, kwargs["rows"]
+        super().__init__(env, scorer=name, data=_named(data), eval_data=_named(eval_data), **options)
+        self.rows = {"data": data, "eval_data": eval_data}
+        """The rows of a data set that it is given, if any."""
         self._make_scorer = None if scorer is None else find_scorer(scorer)
         if self.config.updates.reference_every and not (self.needs_reference or self.measures_kl):
             raise ConfigError(
@@ -202,3 +219,8 @@ class OfflineAlgorithm(Algorithm):
         Returns:
             The batch, or None if there is nothing to learn from.
         """
+
+
+def _named(rows: str | Path | Rows | TaskTable | None) -> str | Path | None:
+    """Return what a configuration says of rows: their path, or how many there are of what."""
+    return rows if isinstance(rows, str | Path | None) else f"{len(rows)} rows of a {type(rows).__name__}"

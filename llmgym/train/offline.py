@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from tensordict import TensorDict
 
 from llmgym.config.sections import Data, OfflineConfig
+from llmgym.data.order import in_epochs
 from llmgym.errors import DataError
 from llmgym.learn.batch import as_batch
 from llmgym.learn.learner import Learner
@@ -15,6 +15,7 @@ from llmgym.train.actor import Actor, HeldOutEpisodes
 from llmgym.train.algorithm import OfflineAlgorithm
 from llmgym.train.rows import conversations_of, tell_of_skipped, usable
 from llmgym.train.setting import set_up
+from llmgym.train.tasks import run_rows
 from llmgym.train.trainer import Experience, Trainer, make_learner
 
 
@@ -27,7 +28,10 @@ def offline_trainer(algorithm: OfflineAlgorithm) -> Trainer:
     config = algorithm.config
     assert isinstance(config, OfflineConfig)
     set_up(config)
-    actor = Actor(config, keeps_reference=algorithm.needs_reference, plays=config.held_out_episodes > 0)
+    plays = config.held_out_episodes > 0
+    held_out = config.evaluation.data or config.environment.env_kwargs.get("rows")
+    rows = run_rows(config, algorithm.env_id, {"eval_data": held_out}) if plays else None
+    actor = Actor(config, keeps_reference=algorithm.needs_reference, plays=plays, rows=rows)
     examples = _examples(algorithm, config.data, actor)
     learner = make_learner(algorithm, algorithm.loss(actor.policy))
     path = config.data.path
@@ -65,7 +69,9 @@ class OfflineSteps:
 
     def experience(self, step: int) -> Experience:
         """Draw a step's examples, and let the algorithm make a batch of them."""
-        indices = drawn(step, self._size, len(self.examples), self.algorithm.config.run.seed)
+        size = min(self._size, len(self.examples))
+        seed = self.algorithm.config.run.seed
+        indices = in_epochs((step - 1) * size, step * size, len(self.examples), seed)
         made = self.algorithm.prepare([self.examples[i] for i in indices], self._writer)
         batch = as_batch(made, self.algorithm.name)
         return Experience(batch, measured={"epoch": step * self._size / len(self.examples)})
@@ -88,26 +94,6 @@ class OfflineSteps:
     def time_in_words(self, needs: Needs, steps: int) -> str:
         """Return nothing: the length of examples is known only when they are drawn."""
         return ""
-
-
-def drawn(step: int, size: int, count: int, seed: int) -> list[int]:
-    """Return the examples of a step: consecutive ones of the epochs' permutations, one after another.
-
-    Args:
-        step: Counted from 1.
-        size: Examples per step; no more than there are.
-        count: Examples there are.
-        seed: Of the permutations.
-    """
-    size = min(size, count)
-    permutations: dict[int, list[int]] = {}
-    found = []
-    for position in range((step - 1) * size, step * size):
-        epoch, index = divmod(position, count)
-        if epoch not in permutations:
-            permutations[epoch] = np.random.default_rng([seed, epoch]).permutation(count).tolist()
-        found.append(permutations[epoch][index])
-    return found
 
 
 def _examples(algorithm: OfflineAlgorithm, data: Data, actor: Actor) -> list[Any]:

@@ -15,7 +15,7 @@ from llmgym.config.sections import PolicyGradientConfig
 from llmgym.engines.base import LendsMemory, require_log_probs
 from llmgym.envs.experts import expert_env
 from llmgym.envs.seeds import training_seeds
-from llmgym.errors import TrainingError
+from llmgym.errors import ConfigError, TrainingError
 from llmgym.evaluate import summarise
 from llmgym.learn import mismatch
 from llmgym.learn.batch import as_batch, split_by_group
@@ -31,6 +31,7 @@ from llmgym.rollout.transcript import transcribe
 from llmgym.train.actor import Actor, HeldOutEpisodes
 from llmgym.train.algorithm import OnlineAlgorithm
 from llmgym.train.setting import set_up
+from llmgym.train.tasks import run_rows
 from llmgym.train.trainer import Experience, Trainer, make_learner
 
 _LEAST_ROWS = 16  # that decode in about the time that fewer take
@@ -44,7 +45,8 @@ def online_trainer(algorithm: OnlineAlgorithm) -> Trainer:
     config = algorithm.config
     set_up(config)
     scorer = algorithm.scorer  # it may be a model, and not load
-    actor = Actor(config, keeps_reference=algorithm.keeps_reference, plays=True)
+    rows = run_rows(config, algorithm.env_id, algorithm.rows)
+    actor = Actor(config, keeps_reference=algorithm.keeps_reference, plays=True, rows=rows)
     learner = make_learner(algorithm, algorithm.loss(actor.policy))
     return Trainer(
         algorithm,
@@ -73,6 +75,8 @@ class OnlineSteps:
         self._unscored = 0  # steps in a row without a score
         if algorithm.learns_from_expert:
             expert_env(self.envs.envs[0])  # refused before anything is played
+        elif algorithm.scorer is None and not self.envs.has_score:
+            raise ConfigError(f"scorer: {algorithm.env_id} has no score of its own; expected a scorer, such as exact.")
 
     def begin(self) -> None:
         """Refuse an engine that returns no log-probabilities."""
@@ -90,6 +94,8 @@ class OnlineSteps:
             "groups_replaced": (len(trajectories) - len(kept)) / self.config.rollout.group_size,
             "rollout_seconds": time.perf_counter() - begun,
         }
+        if (rows := self.actor.rows) is not None and rows.training is not None:
+            summary["epoch"] = step * self.config.rollout.prompts_per_step / len(rows.training)
         if self.algorithm.learns_from_expert:
             kept = [*kept, *self._demonstrations(kept)]
         batch = as_batch(self.algorithm.prepare(kept), self.algorithm.name) if kept else None
@@ -124,7 +130,7 @@ class OnlineSteps:
         learnt = read + episodes * sampled
         step = needs.forward * (read + max(episodes, _LEAST_ROWS) * sampled)
         step += config.updates.epochs * (needs.forward + needs.backward) * learnt
-        held_out = config.held_out_episodes
+        held_out = len(self.actor.held_out_tasks)
         judged = seconds_of(needs.forward * held_out * (prompt + sampled))
         return (
             ("" if limit else ". The environment names no limit of turns (max_turns): 1 is assumed")
@@ -139,8 +145,8 @@ class OnlineSteps:
     def _prompt_tokens(self) -> int:
         """Tokens of a first prompt, on average over some of the first step."""
         lengths = []
-        for seed in training_seeds(self._tasks(step=1), min(_PROMPTS_TRIED, self.config.rollout.prompts_per_step)):
-            observation, _ = self.envs.reset_one(0, seed=seed)
+        for task in self._tasks(1, self._rng(1), 0, min(_PROMPTS_TRIED, self.config.rollout.prompts_per_step)):
+            observation, _ = self.envs.reset_one(0, task.seed, None if task.row is None else {"row": task.row})
             lengths.append(len(self.actor.codec.prompt(self.envs.opening(0, observation), self.envs.tools(0))))
         return sum(lengths) // len(lengths)
 
@@ -151,13 +157,13 @@ class OnlineSteps:
         played in their place (dynamic sampling, DAPO, arXiv:2503.14476, section 3.2).
         """
         config, size = self.config.rollout, self.config.rollout.group_size
-        rng = self._tasks(step)
+        rng = self._rng(step)
         played: list[Trajectory] = []
         kept: list[Trajectory] = []
         for rollout in range(config.rollouts_per_step):
-            seeds = training_seeds(rng, config.prompts_per_step - len(kept) // size)
+            drawn = self._tasks(step, rng, rollout, config.prompts_per_step - len(kept) // size)
             first = len(played) // size
-            tasks = [Task(seed, first + group) for group, seed in enumerate(seeds) for _ in range(size)]
+            tasks = [replace(task, group=first + task.group) for task in drawn for _ in range(size)]
             seed = self.config.run.seed * 10**6 + step + (rollout << 40)
             episodes = self.player.collect(tasks, self.config.sampling, seed)
             played += episodes
@@ -168,9 +174,17 @@ class OnlineSteps:
                 break
         return played, kept
 
-    def _tasks(self, step: int) -> np.random.Generator:
-        """Return what draws the tasks of a step."""
+    def _rng(self, step: int) -> np.random.Generator:
+        """Return what draws the seeds of a step."""
         return np.random.default_rng([self.config.run.seed, step])
+
+    def _tasks(self, step: int, rng: np.random.Generator, rollout: int, count: int) -> list[Task]:
+        """Return the next tasks of a step: their seeds, and their rows where there are some."""
+        seeds, rows = training_seeds(rng, count), self.actor.rows
+        if rows is None:
+            return [Task(seed, group) for group, seed in enumerate(seeds)]
+        order = rows.order(step, rollout, self.config.rollout.prompts_per_step, count)
+        return [Task(seed, group, row) for group, (seed, row) in enumerate(zip(seeds, order, strict=True))]
 
     def _tell_of_missing(self, step: int, trajectories: Sequence[Trajectory]) -> None:
         """Say once in a run why scores are missing; `scores_missing` counts them in every step.
@@ -202,15 +216,13 @@ class OnlineSteps:
 
     def _demonstrations(self, trajectories: Sequence[Trajectory]) -> list[Trajectory]:
         """Return an episode of the expert for each group in which something was said."""
-        seeds = {own.group: own.seed for own in trajectories if own.replies}
+        tasks = {own.group: own for own in trajectories if own.replies}
+        seeds, rows = [own.seed for own in tasks.values()], [own.data_row for own in tasks.values()]
         with contextlib.closing(self.actor.make_envs(1)) as envs:
-            shown = {one.seed: one for one in demonstrate(envs.envs[0], dict.fromkeys(seeds.values()))}
+            shown = demonstrate(envs.envs[0], seeds, rows)
         codec = self.actor.codec
-        written = {
-            seed: transcribe(codec, one.prompt, one.completion, tools=one.tools, seed=seed)
-            for seed, one in shown.items()
-        }
-        return [replace(written[seed], group=group) for group, seed in seeds.items()]
+        written = [transcribe(codec, one.prompt, one.completion, tools=one.tools, seed=one.seed) for one in shown]
+        return [replace(one, group=group) for group, one in zip(tasks, written, strict=True)]
 
     # Learning.
 

@@ -62,5 +62,5 @@ def test_what_is_wrong_with_a_file_is_named(tmp_path: Path, content: bytes, expe
 
 def test_json_lines_with_another_suffix_are_taken_for_parquet(tmp_path: Path) -> None:
     path = lines(tmp_path / "pairs.json", {"prompt": "a"})
-    with pytest.raises(DataError, match=r"as Parquet, as any file that does not end in \.jsonl or \.ndjson"):
+    with pytest.raises(DataError, match=r"as Parquet, as any file that does not end in \.jsonl, \.ndjson or \.csv"):
         read_conversations(path)

@@ -13,12 +13,17 @@ import llmgym
 from llmgym.envs.text_env import TextEnv
 
 SEEDS = 200
+ARGUMENTS = {
+    "llmgym/qa-v0": {"rows": [{"prompt": f"{n} + {n}?", "answer": str(2 * n)} for n in range(9)], "scorer": "number"}
+}
+"""What an environment is made with that needs something."""
 IDS = [name for name in llmgym.registered_envs() if name.startswith("llmgym/")]  # those of the package
 TRIAGE_OPTIONS = [{"difficulty": d, "language": lang} for d in range(4) for lang in ("en", "zh")]
 
 
 def make(env_id: str, **options: object) -> TextEnv:
-    env = gymnasium.make(env_id, disable_env_checker=True, **options).unwrapped
+    arguments = ARGUMENTS.get(env_id, {}) | options
+    env = gymnasium.make(env_id, disable_env_checker=True, **arguments).unwrapped
     assert isinstance(env, TextEnv)
     return env
 
@@ -28,12 +33,12 @@ def test_gymnasiums_own_checker_has_no_warning(env_id: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         gymnasium_check_env(make(env_id, render_mode="ansi"))
-        gymnasium.make(env_id).reset(seed=0)
+        gymnasium.make(env_id, **ARGUMENTS.get(env_id, {})).reset(seed=0)
 
 
 @pytest.mark.parametrize("env_id", IDS)
 def test_it_passes_llmgyms_checker(env_id: str) -> None:
-    llmgym.check_env(gymnasium.make(env_id, render_mode="ansi"))
+    llmgym.check_env(gymnasium.make(env_id, render_mode="ansi", **ARGUMENTS.get(env_id, {})))
 
 
 def total_reward(env: TextEnv, seed: int, policy: str) -> float:
@@ -67,7 +72,7 @@ def test_no_lazy_policy_comes_near_the_top_score(policy: str, options: dict[str,
 
 PLAY = """
 import json, sys, gymnasium, llmgym
-env = gymnasium.make(sys.argv[1], disable_env_checker=True)
+env = gymnasium.make(sys.argv[1], disable_env_checker=True, **json.loads(sys.argv[2]))
 episodes = []
 for seed in range(20):
     observation, info = env.reset(seed=seed)
@@ -85,7 +90,7 @@ print(json.dumps(episodes))
 def test_equal_seeds_and_actions_give_equal_episodes_in_any_process(env_id: str) -> None:
     runs = [
         subprocess.run(
-            [sys.executable, "-c", PLAY, env_id],
+            [sys.executable, "-c", PLAY, env_id, json.dumps(ARGUMENTS.get(env_id, {}))],
             capture_output=True,
             text=True,
             check=True,

@@ -1,0 +1,155 @@
+r"""Scorers that compare the last reply with the answer of the task, ``episode.task["answer"]``; each is 1 or 0.
+
+An answer is a text, a number, or a list of several of which any will do.
+"""
+
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Any
+
+from llmgym.errors import DataError
+from llmgym.types import Episode, Score
+
+_NUMBER = re.compile(
+    r"(?P<sign>(?<![\w)])[-\u2212])?(?P<number>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
+    r"(?:\s?/\s?(?P<divisor>\d+)(?!\d|[./]\d))?",
+    re.ASCII,
+)
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_MOST_DIGITS = 1000  # of a number; Python refuses to read much longer ones
+
+
+def exact(episode: Episode) -> Score:
+    """Compare the whole reply with the answer, apart from case, white space and a full stop at the end."""
+    return _judged(episode, lambda reply, answer: normal(reply) == normal(answer))
+
+
+def contains(episode: Episode) -> Score:
+    """Find the answer in the reply, apart from case and white space, and not within a word or a number."""
+    return _judged(episode, lambda reply, answer: _within(normal(answer), normal(reply)))
+
+
+def number(episode: Episode) -> Score:
+    """Compare the last number of the reply with the last one of the answer, as numbers: 1,000.0 equals 1000."""
+    return _judged(episode, lambda reply, answer: _equal(last_number(reply), last_number(answer)))
+
+
+def boxed(episode: Episode) -> Score:
+    r"""Compare the last ``\boxed{...}`` of the reply with the answer, or with the last box of the answer."""
+
+    def same(reply: str, answer: str) -> bool:
+        box, truth = last_box(reply), last_box(answer)
+        wanted = answer if truth is None else truth
+        return box is not None and (_plain(box) == _plain(wanted) or _equal(_whole(box), _whole(wanted)))
+
+    return _judged(episode, same)
+
+
+def normal(text: str) -> str:
+    """Return a text without what `exact` does not look at.
+
+    Examples:
+        >>> normal("  The  Database. ")
+        'the database'
+    """
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).removesuffix(".")
+
+
+def last_number(text: str) -> Fraction | None:
+    """Return the last number of a text, a fraction such as 3/4 too; None if there is none.
+
+    Examples:
+        >>> last_number("15 - 3 = 12, so she pays $1,200.50."), last_number("none")
+        (Fraction(2401, 2), None)
+    """
+    found = None
+    for found in _NUMBER.finditer(text):  # noqa: B007  # the last one is wanted
+        pass
+    return None if found is None else _value(found)
+
+
+def last_box(text: str) -> str | None:
+    r"""Return the content of the last ``\boxed{...}`` whose braces are closed; None if there is none.
+
+    Examples:
+        >>> last_box(r"so \boxed{1}, no, \boxed{\frac{1}{2}}.")
+        '\\frac{1}{2}'
+    """
+    starts = {match.end() for match in _BOX.finditer(text)}
+    opened: list[int] = []
+    last, content = -1, None
+    for brace in re.finditer("[{}]", text):
+        if brace[0] == "{":
+            opened.append(brace.end())
+        elif opened and (start := opened.pop()) in starts and start > last:
+            last, content = start, text[start : brace.start()]
+    return content
+
+
+def _value(match: re.Match[str]) -> Fraction | None:
+    """Return the number that was found; None if it has too many digits or divides by 0."""
+    if len(match[0]) > _MOST_DIGITS or (match["divisor"] and not int(match["divisor"])):
+        return None
+    value = Fraction(match["number"].replace(",", "")) / int(match["divisor"] or 1)
+    return -value if match["sign"] else value
+
+
+def _whole(text: str) -> Fraction | None:
+    """Return the number that a text is; None if it is something else."""
+    match = _NUMBER.fullmatch(text.strip().strip("$"))
+    return None if match is None else _value(match)
+
+
+def _equal(first: Fraction | None, second: Fraction | None) -> bool:
+    return first is not None and first == second
+
+
+def _plain(text: str) -> str:
+    """Return LaTeX without what does not change its meaning."""
+    text = re.sub(r"\\(?:left|right|,|!|;)|\s|\$", "", text)
+    return re.sub(r"\\[dt]frac", r"\\frac", text).removesuffix(".")
+
+
+def _within(answer: str, reply: str) -> bool:
+    before = r"(?<![0-9a-z])" if answer[:1].isascii() and answer[:1].isalnum() else ""
+    after = r"(?![0-9a-z])" if answer[-1:].isascii() and answer[-1:].isalnum() else ""
+    return re.search(before + re.escape(answer) + after, reply) is not None
+
+
+def _judged(episode: Episode, right: Callable[[str, str], bool]) -> Score:
+    answers = _answers(episode.task)
+    if not answers:
+        return Score(None, error="its row has no answer to compare with")
+    reply = episode.actions[-1] if episode.actions else ""
+    return Score(float(any(right(reply, answer) for answer in answers)))
+
+
+def _answers(task: Any) -> list[str]:
+    """Return the answers of a task, of which any will do.
+
+    Raises:
+        DataError: The task has no place for one, or it is of another kind.
+    """
+    if not isinstance(task, Mapping) or "answer" not in task:
+        columns = f"the columns {', '.join(map(str, task))}" if isinstance(task, Mapping) else type(task).__name__
+        raise DataError(
+            f"A scorer that compares with the answer expects episode.task['answer'], got {columns}. "
+            "The column of answers is given by answer_column."
+        )
+    answer = task["answer"]
+    if hasattr(answer, "tolist"):  # of NumPy
+        answer = answer.tolist()
+    answers = answer if isinstance(answer, list | tuple) else [answer]
+    for one in answers:
+        if not isinstance(one, str | int | float | None):
+            raise DataError(
+                f"An answer is a text or a number, or a list of these, got {type(one).__name__}: {one!r:.80}"
+            )
+    return [str(one) for one in answers if not _is_missing(one)]
+
+
+def _is_missing(answer: object) -> bool:
+    return answer is None or (isinstance(answer, float) and math.isnan(answer)) or not str(answer).strip()

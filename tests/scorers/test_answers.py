@@ -1,0 +1,100 @@
+"""Scorers that compare a reply with the answer of its row."""
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+import llmgym
+from llmgym.errors import DataError
+from llmgym.scorers import resolve_scorer
+from llmgym.scorers.answers import last_box, last_number
+from llmgym.types import Episode, Turn
+
+
+def score(name: str, reply: str, answer: Any) -> float | None:
+    episode = Episode(turns=[Turn("What?", "wrong"), Turn("Sure?", reply)], task={"answer": answer})
+    (found,) = resolve_scorer(name).score([episode])  # type: ignore[union-attr,misc]
+    assert found.value is None or found.value in (0.0, 1.0)
+    return found.value
+
+
+@pytest.mark.parametrize(
+    ("name", "reply", "answer", "right"),
+    [
+        ("exact", " Database.\n", "database", True),
+        ("exact", "the  database", "The database.", True),
+        ("exact", "database!", "database", False),
+        ("exact", "１２", "12", True),  # in the width of Chinese
+        ("exact", "STRASSE", "straße", True),
+        ("exact", "5", 5, True),
+        ("exact", "b", ["a", "B"], True),
+        ("exact", "c", ["a", "b"], False),
+        ("exact", "", "a", False),
+        ("contains", "It is the Database, surely.", "database", True),
+        ("contains", "databases", "database", False),
+        ("contains", "172", "72", False),
+        ("contains", "72%", "72", True),
+        ("contains", "a.c", "abc", False),
+        ("contains", "abc", "a.c", False),  # it is no pattern
+        ("contains", "答案是北京。", "北京", True),
+        ("contains", "f(x) = (x+1)^2 holds", "(x+1)^2", True),
+        ("number", "15 - 3 = 12, so 12.", "12", True),
+        ("number", "$1,234.50", "1234.5", True),
+        ("number", "Answer: 72", "48 / 2 = 24 and so on\n#### 72", True),
+        ("number", "It is 3/4.", "0.75", True),
+        ("number", "It is 3/4", 4, False),
+        ("number", "It is -3", "3", False),
+        ("number", "It is \u22123", "-3", True),
+        ("number", "10-3", "3", True),
+        ("number", "no number", "3", False),
+        ("number", "0.1", 0.1, True),
+        ("number", "1/0", "0", False),
+        ("number", "1,00", "100", False),
+        ("boxed", r"so \boxed{12}", "12", True),
+        ("boxed", r"so \boxed{12.0}", r"The end: \boxed{12}", True),
+        ("boxed", r"\boxed{\dfrac{1}{2}}", r"\frac{1}{2}", True),
+        ("boxed", r"\boxed{\left( 1, 2 \right)}", "(1,2)", True),
+        ("boxed", r"\boxed{1} no, \boxed{2}", "1", False),
+        ("boxed", r"\boxed{12", "12", False),
+        ("boxed", "12", "12", False),
+    ],
+)
+def test_a_reply_is_right_or_wrong(name: str, reply: str, answer: Any, right: bool) -> None:
+    assert score(name, reply, answer) == float(right)
+
+
+@pytest.mark.parametrize("name", ["exact", "contains", "number", "boxed"])
+@pytest.mark.parametrize("answer", [None, "", " ", [], math.nan])
+def test_a_row_without_an_answer_has_no_score(name: str, answer: Any) -> None:
+    assert score(name, "5", answer) is None
+
+
+@pytest.mark.parametrize("task", [None, {"solution": "5"}, "5"])
+def test_rows_that_have_no_place_for_an_answer_are_refused(task: Any) -> None:
+    with pytest.raises(DataError, match=r"expects episode\.task\['answer'\], got .*answer_column"):
+        resolve_scorer("exact").score([Episode(turns=[Turn("a", "b")], task=task)])  # type: ignore[union-attr]
+
+
+def test_an_answer_of_another_kind_is_refused() -> None:
+    with pytest.raises(DataError, match="a text or a number, or a list of these, got dict"):
+        score("exact", "5", {"value": 5})
+
+
+@pytest.mark.parametrize("text", ["9" * 100_000, "1/" * 50_000, r"\boxed{" * 30_000, "," * 50_000, "1," * 50_000])
+def test_hostile_replies_take_no_time(text: str) -> None:
+    for name in ("exact", "contains", "number", "boxed"):
+        assert score(name, text, "12") == 0.0
+    assert last_box(text) is None
+
+
+def test_numbers_are_exact() -> None:
+    assert last_number("0.1") == Fraction(1, 10)
+    assert last_number("123456789012345678901") != last_number("123456789012345678902")
+
+
+def test_they_score_an_environment_by_name() -> None:
+    env = llmgym.TaskEnv([{"prompt": "2 + 3?", "answer": "5"}], scorer="number")
+    env.reset(seed=0)
+    assert env.step("It is 5.")[1:] == (1.0, True, False, {"success": 1.0})
