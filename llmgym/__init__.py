@@ -50,6 +50,7 @@ __all__ = [
 register_entry_point("llmgym/AIOpsTriage-v0", "llmgym.envs.aiops:AIOpsTriage")
 register_entry_point("llmgym/Countdown-v0", "llmgym.envs.arithmetic:Countdown")
 register_entry_point("llmgym/Sums-v0", "llmgym.envs.arithmetic:Sums")
+register_entry_point("llmgym/Instructions-v0", "llmgym.envs.instructions:Instructions")
 register_entry_point("llmgym/CodeWord-v0", "llmgym.envs.codeword:CodeWord")
 register_entry_point("llmgym/GridWorld-v0", "llmgym.envs.gridworld:GridWorld")
 register_model("tiny", Path(__file__).parent / "demo" / "tiny.yaml")

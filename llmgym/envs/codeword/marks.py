@@ -13,7 +13,7 @@ def marks(guess: str, word: str) -> str:
         >>> marks("eerie", "crane")
         '--?-+'
         >>> marks("nanny", "crane")
-        '??---'
+        '-?-+-'
     """
     left = [letter for letter, own in zip(word, guess, strict=True) if letter != own]
     told = []
