@@ -9,6 +9,7 @@ from pathlib import Path
 from llmgym.config.presets import register_model
 from llmgym.envs.checker import check_env
 from llmgym.envs.text_env import TextEnv
+from llmgym.envs.text_wrapper import TextWrapper
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import LLMGymError
 from llmgym.registry import register_entry_point, register_env, registered_envs, resolve_env
@@ -35,6 +36,7 @@ __all__ = [
     "Scorer",
     "TextEnv",
     "TextVectorEnv",
+    "TextWrapper",
     "Turn",
     "UnicodeText",
     "__version__",
