@@ -134,7 +134,7 @@ def test_the_expert_keeps_all_at_every_seed_and_a_mistake_not(difficulty: int) -
         kinds = [one.kind for one in env.episode.task.constraints]
         assert len(set(kinds)) == len(kinds) <= env.most
         assert "words" in kinds
-        assert len(kinds) >= 2
+        assert set(kinds) - {"words", "avoids", "no_commas", "case", "repeats"}
         total, info = told(env, seed, "mistake")
         assert total <= 0.3
         assert info["success"] == 0
@@ -178,9 +178,11 @@ def test_only_the_kinds_that_are_named_are_in_play() -> None:
     for seed in range(30):
         env.reset(seed=seed)
         assert {one.kind for one in env.episode.task.constraints} <= {"words", "json_keys", "order"}
-    env = make("Instructions", kinds=["words"])
-    env.reset(seed=0)
-    assert [one.kind for one in env.episode.task.constraints] == ["words"]
+    for kinds in (["words"], ["avoids"], ["case", "no_commas"]):
+        env = make("Instructions", kinds=kinds)
+        for seed in range(10):
+            env.reset(seed=seed)
+            assert {"words"} <= {one.kind for one in env.episode.task.constraints} <= {"words", *kinds}
 
 
 @pytest.mark.parametrize(

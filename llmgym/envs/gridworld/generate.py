@@ -8,6 +8,7 @@ import numpy as np
 
 from llmgym.envs.gridworld.board import FLOOR, GOAL, HOLE, MOVES, WALL, Board, Cell, State
 from llmgym.envs.gridworld.search import states_by_distance
+from llmgym.envs.splits import Split, split_of
 
 Kind = Literal["lake", "maze", "sokoban"]
 
@@ -41,18 +42,20 @@ class Grid:
 
     @property
     def content(self) -> str:
-        """The board as it is first drawn."""
-        return self.board.drawn(self.start)
+        """The board, wherever the agent and boxes are at first."""
+        return "\n".join(self.board.rows)
 
 
-def generate_grid(rng: np.random.Generator, kind: Kind, level: Level) -> Grid:
-    """Draw a board of a kind, and a start as far from its solution as the level asks for.
+def generate_grid(rng: np.random.Generator, kind: Kind, level: Level, split: Split) -> Grid:
+    """Draw a board of a kind and a split, and a start as far from its solution as the level asks for.
 
     A search backwards from all solved states finds the starts, so every board can be solved.
     """
     low, high = level.moves
     while True:
         board = _BOARDS[kind](rng, level)
+        if split_of("\n".join(board.rows)) != split:  # asked before the search, which takes longest
+            continue
         rings = states_by_distance(board, _solved(board), high)
         distances = [distance for distance in range(low, len(rings)) if rings[distance]]
         if distances:

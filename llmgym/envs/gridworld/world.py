@@ -3,13 +3,11 @@
 from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
-import numpy as np
-
 from llmgym.envs.gridworld.board import MOVES
-from llmgym.envs.gridworld.generate import LEVELS, Grid, Kind, generate_grid
+from llmgym.envs.gridworld.generate import LEVELS, Kind, generate_grid
 from llmgym.envs.gridworld.search import shortest_solution
 from llmgym.envs.reading import last_named
-from llmgym.envs.splits import Split, check_difficulty_and_split, draw_in_split, one_of
+from llmgym.envs.splits import Split, check_difficulty_and_split, one_of
 from llmgym.envs.text_env import TextEnv
 from llmgym.types import Episode, Outcome, Score
 
@@ -54,7 +52,7 @@ class GridWorld(TextEnv):
     Args:
         difficulty: 0 to 3.
         kind: ``"lake"``, ``"maze"``, ``"sokoban"``, or ``"any"`` to draw one per episode.
-        split: ``"train"`` or ``"eval"``; no map belongs to both.
+        split: ``"train"`` or ``"eval"``; no map belongs to both, wherever one begins.
         options: What every `TextEnv` takes: `render_mode`, `scorer`.
     """
 
@@ -71,14 +69,11 @@ class GridWorld(TextEnv):
 
     def begin(self) -> str:
         """Draw a map and show it."""
-        grid = draw_in_split(self._draw, self.np_random, self.split)
+        kind = _KINDS[self.np_random.integers(len(_KINDS))] if self.kind == "any" else self.kind
+        grid = generate_grid(self.np_random, kind, self.level, self.split)
         self.episode.task = grid
         self.state = grid.start
         return f"{_RULES[grid.kind]} You have {self.level.turns} turns. {_ASK}\n{self._map}"
-
-    def _draw(self, rng: np.random.Generator) -> Grid:
-        kind = _KINDS[rng.integers(len(_KINDS))] if self.kind == "any" else self.kind
-        return generate_grid(rng, kind, self.level)
 
     @property
     def _map(self) -> str:

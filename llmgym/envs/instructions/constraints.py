@@ -50,6 +50,10 @@ CONSTRAINTS: dict[str, type[Constraint]] = {}
 """The kinds of constraints by name."""
 
 
+ABSENCES = frozenset({"avoids", "no_commas", "case", "repeats"})
+"""The kinds that many a text keeps that was not written for them."""
+
+
 def constraint_kind(name: str) -> Callable[[Kind], Kind]:
     """Add the decorated class to `CONSTRAINTS`."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from llmgym.envs.instructions.constraints import CONSTRAINTS, Constraint, Words, kinds_named
+from llmgym.envs.instructions.constraints import ABSENCES, CONSTRAINTS, Constraint, Words, kinds_named
 from llmgym.envs.instructions.writer import TOPICS, write
 from llmgym.envs.splits import Split, check_difficulty_and_split, draw_in_split
 from llmgym.envs.text_env import TextEnv
@@ -63,7 +63,8 @@ class Instructions(TextEnv):
 
     The reward is 1 if all constraints are kept, and else 0.3 times the share of them that is. The last ``info`` says
     for each kind whether it was kept. A reply keeps none of them if it is blank, longer than 2,000 characters, or
-    repeats a line of the task. Every task has ``words``, so nothing is gained by leaving most of a text out.
+    repeats a line of the task. Every task has ``words``, and at least one kind other than
+    ``avoids``, ``no_commas``, ``case`` and ``repeats`` if any is in play: many a text keeps those four by chance.
 
     Checked is the form and not the sense: a list of words in the right form earns as much as a good text.
 
@@ -97,12 +98,13 @@ class Instructions(TextEnv):
         return told
 
     def _draw(self, rng: np.random.Generator) -> Brief:
+        asking = [kind for kind in self.others if kind.kind not in ABSENCES]
         while True:
             topic = TOPICS[rng.integers(len(TOPICS))]
             text = write(rng, topic)
             others = [self.others[i] for i in rng.permutation(len(self.others))]
             fit = [found for kind in others if (found := kind.read_off(rng, text)) is not None][: self.most - 1]
-            if fit or not others:
+            if any(one.kind not in ABSENCES for one in fit) or not asking:
                 constraints = [Words.read_off(rng, text), *fit]
                 return Brief(topic, tuple(constraints[i] for i in rng.permutation(len(constraints))), text)
 
