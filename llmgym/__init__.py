@@ -12,6 +12,7 @@ from llmgym.data.tasks import TaskTable
 from llmgym.envs.checker import check_env
 from llmgym.envs.tasks import TaskEnv
 from llmgym.envs.text_env import TextEnv
+from llmgym.envs.text_wrapper import TextWrapper
 from llmgym.envs.tools import Tool
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import LLMGymError
@@ -41,6 +42,7 @@ __all__ = [
     "TaskTable",
     "TextEnv",
     "TextVectorEnv",
+    "TextWrapper",
     "Tool",
     "ToolCall",
     "Turn",
@@ -58,5 +60,10 @@ __all__ = [
 
 register_entry_point("llmgym/AIOpsTriage-v0", "llmgym.envs.aiops:AIOpsTriage")
 register_entry_point("llmgym/qa-v0", "llmgym.envs.tasks:TaskEnv")
+register_entry_point("llmgym/Countdown-v0", "llmgym.envs.arithmetic:Countdown")
+register_entry_point("llmgym/Sums-v0", "llmgym.envs.arithmetic:Sums")
+register_entry_point("llmgym/Instructions-v0", "llmgym.envs.instructions:Instructions")
+register_entry_point("llmgym/CodeWord-v0", "llmgym.envs.codeword:CodeWord")
+register_entry_point("llmgym/GridWorld-v0", "llmgym.envs.gridworld:GridWorld")
 register_model("tiny", Path(__file__).parent / "demo" / "tiny.yaml")
 register_scorer_class("reward_model", "llmgym.learn.reward_model:RewardModelScorer")

@@ -109,6 +109,7 @@ class Outcome:
         reward: What the reply earns at once. The score of the episode comes on top of it.
         parts: The named parts of that, for reports. Those of several turns are summed.
         over: Whether the episode is over.
+        truncated: Whether a limit of the environment's own cuts the episode off here; then it is not over.
 
     Example:
         >>> Outcome("Right. Which service calls it?", reward=0.5, parts={"service": 0.5}).over
@@ -119,6 +120,7 @@ class Outcome:
     reward: float = 0.0
     parts: Mapping[str, float] = field(default_factory=dict)
     over: bool = False
+    truncated: bool = False
 
 
 @dataclass(slots=True)

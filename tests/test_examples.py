@@ -9,6 +9,7 @@ import gymnasium
 import pytest
 
 from llmgym.cli import main
+from llmgym.envs.checker import check_env
 from llmgym.rollout.trajectory import Reply, Trajectory
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -129,3 +130,16 @@ def test_a_data_set_is_trained_on_from_the_command_line_with_a_function_of_a_fil
     (run,) = (tmp_path / "runs").iterdir()
     assert f"data: {tmp_path}/train.parquet" in (run / "config.yaml").read_text()
     assert "part/characters" in (run / "metrics.jsonl").read_text()
+
+
+def test_the_example_of_a_gymnasium_environment_in_words_is_solved_by_its_expert_and_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(gymnasium.registry, "FrozenLakeText-v0", raising=False)
+    path = EXAMPLES / "gymnasium_text.py"
+    example = runpy.run_path(str(path))
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 40
+    check_env(gymnasium.make("FrozenLakeText-v0"), seeds=5)
+    small = {"prompts_per_step": 2, "group_size": 2, "max_tokens": 8, "eval_episodes": 2}
+    (metrics,) = example["GRPO"](env="FrozenLakeText-v0", output_dir=tmp_path, **small).train(steps=1).metrics
+    assert "part/invalid" in metrics

@@ -91,8 +91,8 @@ class TextEnv(gymnasium.Env[str, str]):
     def respond(self, action: str) -> Said | Outcome | Awaitable[Said | Outcome | None] | None:
         """Return the answer to the agent's newest reply, or None when the episode is over; may be a coroutine.
 
-        An `Outcome` also says what the reply earns at once, and may end the episode with a last message. Replies that
-        call `tools` do not come here.
+        An `Outcome` also says what the reply earns at once, and may end the episode or cut it off with a last message.
+        Replies that call `tools` do not come here.
         """
         return None
 
@@ -171,8 +171,9 @@ class TextEnv(gymnasium.Env[str, str]):
         self.episode.turns.append(turn)
         outcome = self._outcome(settled(self._answer(action)))
         self.episode.turns[-1] = replace(turn, reward=outcome.reward, parts=outcome.parts)
-        truncated = not outcome.over and len(self.episode.turns) >= self.turn_limit
-        self.heard = () if outcome.over and not outcome.said else self._messages("respond", outcome.said)
+        truncated = outcome.truncated or (not outcome.over and len(self.episode.turns) >= self.turn_limit)
+        ended = outcome.over or outcome.truncated
+        self.heard = () if ended and not outcome.said else self._messages("respond", outcome.said)
         said = as_text(self.heard)
         if not (outcome.over or truncated):
             return said, outcome.reward, False, False, dict(outcome.parts)
@@ -250,6 +251,8 @@ class TextEnv(gymnasium.Env[str, str]):
         if not isinstance(value, Outcome):
             return Outcome((), over=True) if value is None else Outcome(value)
         name = f"{type(self).__name__}.respond"
+        if value.over and value.truncated:
+            raise EnvironmentContractError(f"{name} returned an Outcome that is over and truncated; it is one of them.")
         return replace(value, reward=finite(value.reward, name, what="reward"), parts=named(value.parts, name))
 
     def _score_episode(self) -> Score:

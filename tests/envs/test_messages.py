@@ -205,9 +205,27 @@ def test_an_episode_that_is_cut_off_keeps_what_its_turns_earned() -> None:
     assert [(result.reward, result.truncated) for result in results] == [(0.25, False), (1.25, True)]
 
 
+@pytest.mark.parametrize("said", ["Time is up.", ()])
+def test_an_outcome_can_say_that_a_limit_cut_the_episode_off(said: Any, tokenizer: PreTrainedTokenizerFast) -> None:
+    class Timed(Quiz):
+        def respond(self, action: str) -> llmgym.Outcome:
+            return llmgym.Outcome(said, reward=0.25, truncated=True)
+
+        def score(self, episode: llmgym.Episode) -> float:
+            return 1.0
+
+    env = Timed()
+    env.reset(seed=0)
+    assert env.step("1") == ("Time is up." if said else "", 1.25, False, True, {"success": 1.0})
+    assert not env.under_way
+    trajectory = played(Timed, ChatCodec(tokenizer))
+    assert (trajectory.ending, trajectory.score) == ("truncated", 1.25)
+
+
 @pytest.mark.parametrize(
     ("outcome", "message"),
     [
+        (llmgym.Outcome("x", over=True, truncated=True), "Quiz.respond returned an Outcome that is over and truncated"),
         (llmgym.Outcome("x", reward=float("nan")), "Quiz.respond has to return a finite number as reward"),
         (llmgym.Outcome("x", parts={"a": None}), r"Quiz.respond\['a'\]"),  # type: ignore[dict-item]
         (llmgym.Outcome(reward=1.0), "Quiz.respond has to return a string, or messages"),
