@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parent.parent / "llmgym"
 LAYERS = [
     {"llmgym.version", "llmgym.errors", "llmgym.types", "llmgym.spaces", "llmgym.files", "llmgym.config"},
     {"llmgym.scorers", "llmgym.envs"},
-    {"llmgym.registry", "llmgym"},
+    {"llmgym.entry_points", "llmgym.registry", "llmgym"},
     {"llmgym.models"},
     {"llmgym.engines"},
     {"llmgym.rollout"},
