@@ -170,10 +170,8 @@ def main() -> None:
     if unknown := [side for side in sides if side not in SIDES]:
         parser.error(f"unknown side {unknown[0]!r}; the sides are {', '.join(SIDES)}")
     found = measure(sides, arguments.repeats, arguments.steps)
-    print(
-        f"{processor()}, one process on one thread; {WIDTH} environments; medians of {arguments.repeats} interleaved "
-    )
-    print(f"repeats of {arguments.steps} steps, in processor time; gymnasium {gymnasium.__version__}.\n")
+    repeats = f"medians of {arguments.repeats} interleaved repeats of {arguments.steps} steps, in processor time"
+    print(f"{processor()}, one thread; {WIDTH} environments; {repeats}; gymnasium {gymnasium.__version__}.\n")
     print(table(found), claim_table(claims(found)), sep="\n\n")
 
 

@@ -1,8 +1,8 @@
 """Entry points that are text, under which Gymnasium finds what makes an environment.
 
 `gymnasium.register` takes a class as it is, but `EnvSpec.to_json` then refuses to write the registration. The name of
-a class does not say for sure which one was meant: it may be defined in a function, or once per turn of a loop. So what
-makes an environment is kept here, under a name that nothing else has.
+a class does not say for sure which one was meant, for a module may define several of one name. So what makes an
+environment is kept here, under a name that nothing else has.
 """
 
 import importlib
@@ -12,23 +12,28 @@ from typing import Any
 _MAKERS: dict[str, Callable[..., Any]] = {}
 
 
-def keep(name: str, maker: Callable[..., Any], module: str) -> str:
-    """Keep what makes an environment, and return its entry point, such as ``"llmgym.entry_points:rhymes/Rhyme-v0"``.
+def keep(name: str, maker: Callable[..., Any], module: str, attribute: str = "") -> str:
+    """Keep what makes an environment, and return its entry point.
 
-    Args:
-        name: What it is found by.
-        maker: The class, or a function.
-        module: Registers it, and is imported by a process that knows the entry point and not yet the environment.
+    A process that knows the entry point and not yet the environment imports the module, which most often registers it;
+    where it does not, an attribute of the module is taken.
+
+    Example:
+        >>> keep("Fraction-v0", __import__("fractions").Fraction, "fractions", "Fraction")
+        'llmgym.entry_points:fractions/Fraction/Fraction-v0'
     """
     _MAKERS[name] = maker
-    return f"{__name__}:{module}/{name}"
+    return f"{__name__}:{module}/{attribute}/{name}"
 
 
 def __getattr__(path: str) -> Callable[..., Any]:
-    """Return what is kept under the name in ``"module/name"``, as an attribute, which is how Gymnasium asks for it."""
-    module, _, name = path.partition("/")
-    if name and name not in _MAKERS and module != "__main__":
-        importlib.import_module(module)
+    """Return what an entry point stands for, as an attribute, which is how Gymnasium asks for it."""
+    module, _, rest = path.partition("/")
+    attribute, _, name = rest.partition("/")
+    if name and name not in _MAKERS:
+        imported = importlib.import_module(module)
+        if name not in _MAKERS and hasattr(imported, attribute):
+            _MAKERS[name] = getattr(imported, attribute)
     if name not in _MAKERS:
-        raise AttributeError(f"{module} has registered no environment as {name!r} in this process.")
+        raise AttributeError(f"{module} has registered no environment as {name!r}.")
     return _MAKERS[name]

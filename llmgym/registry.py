@@ -49,8 +49,9 @@ def register_entry_point(
     if isinstance(entry_point, str):
         module = entry_point.partition(":")[0]
     else:
-        module = entry_point.__module__
-        entry_point = entry_points.keep(name, entry_point, module)
+        module, attribute = entry_point.__module__, getattr(entry_point, "__qualname__", "<none>")
+        if module != "__main__" and attribute.isidentifier():  # others cannot be imported: processes get a copy
+            entry_point = entry_points.keep(name, entry_point, module, attribute)
     gymnasium.register(
         id=name,
         entry_point=entry_point,
