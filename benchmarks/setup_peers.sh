@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the peers' environments in benchmarks/.peers, a few minutes and 5 GB: setup_peers.sh [trl] [sglang]
+# Makes the peers' environments in benchmarks/.peers, a few minutes and 5 GB: setup_peers.sh [trl] [sglang] [gem]
 # Each holds a Python of its own and environment.json, the variables that its processes need.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -29,5 +29,12 @@ sglang() { # on a CPU, as the tests run it
     echo "{\"PYTHONPATH\": \"$PWD/tests/sglang_cpu\", \"SGLANG_USE_CPU_ENGINE\": \"1\"}" > "$PEERS/sglang/environment.json"
 }
 
-[ $# -gt 0 ] || set -- trl sglang
+gem() { # which has llmgym beside it: both step their environments in one process, without torch
+    "$PYTHON" -m venv --clear "$PEERS/gem"
+    install gem -c constraints.txt gem-llm==0.1.0 gymnasium lazy-loader pydantic PyYAML rich tyro
+    install gem --no-deps -e .
+    echo '{}' > "$PEERS/gem/environment.json"
+}
+
+[ $# -gt 0 ] || set -- trl sglang gem
 for peer; do "$peer"; done

@@ -1,13 +1,15 @@
 """How environments get their names, and how a name on the command line finds them."""
 
+import functools
 import inspect
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self, TypeVar, cast
 
 import gymnasium
-from gymnasium.envs.registration import VectorEnvCreator
+from gymnasium.envs.registration import VectorizeMode
 
+from llmgym import entry_points
 from llmgym.envs.tasks import TaskEnv
 from llmgym.envs.text_env import TextEnv
 from llmgym.envs.vector import TextVectorEnv
@@ -46,20 +48,59 @@ def register_entry_point(
     name: str, entry_point: str | Callable[..., TextEnv], *, max_episode_steps: int | None = None, **kwargs: Any
 ) -> None:
     """Register an environment by its class, or by ``"module:Class"`` to import it when it is made."""
-
-    def vector(num_envs: int, **options: Any) -> TextVectorEnv:
-        return TextVectorEnv([lambda: gymnasium.make(name, **options)] * num_envs)
-
-    make_vector = cast(VectorEnvCreator, vector)
+    if isinstance(entry_point, str):
+        module = entry_point.partition(":")[0]
+    else:
+        module, attribute = entry_point.__module__, getattr(entry_point, "__qualname__", "<none>")
+        if module != "__main__" and attribute.isidentifier():  # others cannot be imported: processes get a copy
+            entry_point = entry_points.keep(name, entry_point, module, attribute)
     gymnasium.register(
         id=name,
         entry_point=entry_point,
-        vector_entry_point=make_vector,
+        vector_entry_point=entry_points.keep(f"{name}/vector", functools.partial(_make_vector, name), module),
         max_episode_steps=max_episode_steps,
-        kwargs=kwargs,
+        kwargs=_Arguments(kwargs),
     )
     if name not in _IDS:
         _IDS.append(name)
+
+
+class _Arguments(dict[str, Any]):
+    """The arguments of a registration; `gymnasium.make_vec` leaves `wrappers` and `vector_kwargs` among them.
+
+    It takes both out with `pop`, to wrap what it makes itself, and refuses them for an environment that comes with a
+    vector environment. `TextVectorEnv` has a use for both, so here it gets them, as it gets all other arguments.
+    """
+
+    def pop(self, key: str, /, *default: Any) -> Any:
+        """Remove an argument, unless it is one for `TextVectorEnv`."""
+        value = super().pop(key, *default)
+        if key == "vectorization_mode":
+            self._ours = value in (None, VectorizeMode.VECTOR_ENTRY_POINT, VectorizeMode.VECTOR_ENTRY_POINT.value)
+        if key in ("wrappers", "vector_kwargs") and value and self._ours:
+            self[key] = value
+            return type(value)()
+        return value
+
+    def copy(self) -> Self:
+        """Return a copy that does the same, for the `spec` of a vector environment."""
+        return type(self)(self)
+
+
+def _make_vector(
+    name: str,
+    *,
+    num_envs: int,
+    wrappers: Sequence[Callable[[Any], Any]] = (),
+    vector_kwargs: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> TextVectorEnv:
+    """Make environments side by side, as `gymnasium.make_vec` makes its own, each in the same wrappers."""
+
+    def make() -> gymnasium.Env[str, str]:
+        return functools.reduce(lambda env, wrapper: wrapper(env), wrappers, gymnasium.make(name, **options))
+
+    return TextVectorEnv([make] * num_envs, **(vector_kwargs or {}))
 
 
 def registered_envs() -> list[str]:

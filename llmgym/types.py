@@ -10,10 +10,14 @@ from llmgym.errors import EnvironmentContractError
 
 Role = Literal["system", "user", "assistant", "tool"]
 
+_ROLES = get_args(Role)
+
 ScoreKind = Literal["reward", "log_odds", "win_rate"]
 """What the value of a score is. ``reward``: whatever its environment pays. ``log_odds``: its difference from that of
 another episode of the task gives, through sigma, the probability of being the better one (Bradley and Terry 1952), as
 a reward model has it. ``win_rate``: the probability of beating a sibling, between 0 and 1."""
+
+_SCORE_KINDS = get_args(ScoreKind)
 
 
 def well_formed(text: str) -> str:
@@ -52,8 +56,10 @@ class Message:
     calls: tuple[ToolCall, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.role not in get_args(Role):
+        if self.role not in _ROLES:
             raise EnvironmentContractError(f"A Message has one of the roles {get_args(Role)}, got {self.role!r:.80}.")
+        if type(self.content) is str and self.content.isascii() and self.name is None and self.call_id is None:
+            return  # nothing is left to check in the usual one
         for name in ("content", "name", "call_id"):
             text = getattr(self, name)
             if not (isinstance(text, str) or (text is None and name != "content")):
@@ -172,7 +178,7 @@ class Score:
     kind: ScoreKind = "reward"
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(ScoreKind):
+        if self.kind not in _SCORE_KINDS:
             raise ValueError(f"A Score is of one of the kinds {get_args(ScoreKind)}, got {self.kind!r:.80}.")
         if (self.value is None) != (self.error is not None):
             raise ValueError(f"A Score has either a value or an error, got value={self.value!r}, error={self.error!r}.")
@@ -196,6 +202,8 @@ def as_text(messages: Sequence[Message]) -> str:
         >>> as_text([Message("tool", "disk: 40 %"), Message("user", "Go on.")])
         'disk: 40 %\n\nGo on.'
     """
+    if len(messages) == 1:
+        return messages[0].content
     return "\n\n".join(message.content for message in messages)
 
 

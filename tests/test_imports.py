@@ -19,7 +19,7 @@ LAYERS = [
     {"llmgym.files", "llmgym.plugins", "llmgym.config"},
     {"llmgym.data.conversations", "llmgym.data.tasks", "llmgym.data.order"},
     {"llmgym.scorers", "llmgym.envs"},
-    {"llmgym.registry", "llmgym"},
+    {"llmgym.entry_points", "llmgym.registry", "llmgym"},
     {"llmgym.audit"},
     {"llmgym.models"},
     {"llmgym.engines"},

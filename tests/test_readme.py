@@ -1,6 +1,8 @@
 """What the README shows is what runs."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import llmgym
@@ -26,6 +28,14 @@ def test_the_custom_scorer_scores() -> None:
     env.reset(seed=0)
     env.step("a")
     assert env.step("b" * 100)[1] == 0.5
+
+
+def test_what_the_page_on_environments_shows_runs() -> None:
+    page = (ROOT / "docs" / "environments" / "libraries.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    program = "\n".join(blocks)
+    assert all(word in program for word in ("make_vec", "wrappers", "reset_mask", "step_some", '"async"', "GymEnv"))
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True)
 
 
 def test_the_links_lead_somewhere() -> None:

@@ -14,7 +14,7 @@ from llmgym.envs.waiting import settled, waits
 from llmgym.errors import ConfigError, EnvironmentContractError
 from llmgym.scorers.asking import is_waiting, judges_alone
 from llmgym.scorers.names import resolve_scorer
-from llmgym.scorers.pointwise import FunctionScorer, ScoreFunction, ScoreLike, Scorer, finite, named, score_all
+from llmgym.scorers.pointwise import ScoreFunction, ScoreLike, Scorer, as_score, finite, named, score_all
 from llmgym.spaces import UnicodeText
 from llmgym.types import Episode, Message, Outcome, Role, Said, Score, Turn, as_text, asks
 
@@ -170,7 +170,8 @@ class TextEnv(gymnasium.Env[str, str]):
         turn = Turn(as_text(self.heard), action, self.heard)
         self.episode.turns.append(turn)
         outcome = self._outcome(settled(self._answer(action)))
-        self.episode.turns[-1] = replace(turn, reward=outcome.reward, parts=outcome.parts)
+        if outcome.reward or outcome.parts:
+            self.episode.turns[-1] = replace(turn, reward=outcome.reward, parts=outcome.parts)
         truncated = outcome.truncated or (not outcome.over and len(self.episode.turns) >= self.turn_limit)
         ended = outcome.over or outcome.truncated
         self.heard = () if ended and not outcome.said else self._messages("respond", outcome.said)
@@ -216,7 +217,8 @@ class TextEnv(gymnasium.Env[str, str]):
     @property
     def turn_limit(self) -> float:
         """Replies of an episode at most, by the class and by its registration; infinity for no limit."""
-        return min(limit for limit in (self.max_turns, self.registered_limit, math.inf) if limit is not None)
+        own, registered = self.max_turns, self.registered_limit
+        return min(math.inf if own is None else own, math.inf if registered is None else registered)
 
     def render(self) -> str | None:
         """Return the conversation so far as text, in render mode ``"ansi"``."""
@@ -236,8 +238,9 @@ class TextEnv(gymnasium.Env[str, str]):
 
     def _messages(self, method: str, value: object, roles: Sequence[Role] = ("user", "tool")) -> tuple[Message, ...]:
         """Return what a method says as messages."""
-        said = Message("user", value) if isinstance(value, str) else value
-        messages = said if isinstance(said, list | tuple) else [said]
+        if isinstance(value, str):
+            return (Message("user", value),)
+        messages = value if isinstance(value, list | tuple) else [value]
         if not messages or not all(isinstance(one, Message) and one.role in roles for one in messages):
             end = "" if method == "begin" else ", an Outcome, or None at the end"
             raise EnvironmentContractError(
@@ -256,8 +259,10 @@ class TextEnv(gymnasium.Env[str, str]):
         return replace(value, reward=finite(value.reward, name, what="reward"), parts=named(value.parts, name))
 
     def _score_episode(self) -> Score:
-        scorer = self._scorer or FunctionScorer(self.score, f"{type(self).__name__}.score")
-        scores: list[Score] = settled(score_all(scorer, [self.episode]))
+        if self._scorer is None:
+            value = settled(self.score(self.episode))
+            return as_score(value, len(self.episode.turns), name=f"{type(self).__name__}.score")
+        scores: list[Score] = settled(score_all(self._scorer, [self.episode]))
         return scores[0]
 
 

@@ -1,14 +1,15 @@
 """`TextVectorEnv`: many text environments, of which any subset can be stepped."""
 
 import asyncio
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
+from gymnasium.error import ResetNeeded
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
 from llmgym.calls import Schemas
@@ -36,45 +37,52 @@ class StepResult(NamedTuple):
     messages: Sequence[Message] = ()
 
 
-class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
-    """Text environments side by side, behind Gymnasium's vector API and `step_some`.
+class TextVectorEnv(SyncVectorEnv[tuple[str, ...], Sequence[str]]):
+    """Text environments side by side: Gymnasium's `SyncVectorEnv`, but faster, with checks and `step_some`.
 
-    `reset` and `step` follow Gymnasium, with the autoreset mode SAME_STEP: no generation is
-    spent on an observation that only says that an episode is over. `reset_one` and
-    `step_some` leave resetting to the caller, who can step whichever environments have a
-    reply ready.
+    `reset` and `step` follow Gymnasium in every autoreset mode. `reset_one` and `step_some` leave resetting to the
+    caller, who can step whichever environments have a reply ready.
 
     Every observation is checked to be a string and every reward to be a finite number.
 
     Args:
         env_fns: One function per environment that makes it.
+        autoreset_mode: What `step` does about an ended episode. SAME_STEP resets at once: no generation is spent on an
+            observation that only says that an episode is over. NEXT_STEP resets in the next step, whose action is
+            ignored. DISABLED leaves it to ``reset(options={"reset_mask": ...})``.
+
+    Example:
+        >>> envs = TextVectorEnv([lambda: gymnasium.make("llmgym/AIOpsTriage-v0")] * 3, AutoresetMode.DISABLED)
+        >>> seen, _ = envs.reset(seed=0)
+        >>> sorted(envs.step_some({0: "[M1]", 2: "[L1]"}))
+        [0, 2]
     """
 
-    def __init__(self, env_fns: Iterable[Callable[[], gymnasium.Env[str, str]]]) -> None:
-        self._env_fns = list(env_fns)
-        self.envs = [_made(make) for make in self._env_fns]
-        self.num_envs = len(self.envs)
-        if not self.envs:
+    def __init__(
+        self,
+        env_fns: Iterable[Callable[[], gymnasium.Env[str, str]]],
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+    ) -> None:
+        makers = [functools.partial(_made, make) for make in env_fns]
+        if not makers:
             raise ValueError("TextVectorEnv expects at least one environment, got none.")
-        first = self.envs[0]
-        self.metadata = {**first.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
-        self.spec = first.spec
-        self.render_mode = first.render_mode
-        self.single_observation_space = first.observation_space
-        self.single_action_space = first.action_space
-        self.observation_space = batch_space(first.observation_space, self.num_envs)
-        self.action_space = batch_space(first.action_space, self.num_envs)
+        super().__init__(makers, autoreset_mode=autoreset_mode)
+        self.spec = self.envs[0].spec
+        self._texts = [_text_env(env) for env in self.envs]
+        self._seen = [""] * self.num_envs
+        self._over = [False] * self.num_envs
 
     def opening(self, index: int, observation: str) -> list[Message]:
         """Return what the agent is told first in environment `index`: the system prompt, if any, and an observation."""
+        inner = self._texts[index]
         env = self.envs[index].unwrapped
-        system = env.episode.system_prompt if isinstance(env, TextEnv) else getattr(env, "system_prompt", None)
+        system = getattr(env, "system_prompt", None) if inner is None else inner.episode.system_prompt
         return [*([Message("system", system)] if system else []), *self.heard(index, observation)]
 
     def heard(self, index: int, observation: str) -> Sequence[Message]:
         """Return an observation of environment `index` as messages: a user's, unless a `TextEnv` said otherwise."""
-        env = self.envs[index].unwrapped
-        messages = env.heard if isinstance(env, TextEnv) else ()
+        inner = self._texts[index]
+        messages = () if inner is None else inner.heard
         # A wrapper may have changed the text.
         return messages if as_text(messages) == observation and messages else (Message("user", observation),)
 
@@ -91,8 +99,8 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
 
     def episode(self, index: int) -> Episode | None:
         """Return the newest episode of environment `index`; None if it is no `TextEnv`."""
-        env = self.envs[index].unwrapped
-        return env.episode if isinstance(env, TextEnv) else None
+        inner = self._texts[index]
+        return None if inner is None else inner.episode
 
     @property
     def has_score(self) -> bool:
@@ -107,9 +115,16 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
 
     def reset_one(self, index: int, seed: int | None = None, options: Infos | None = None) -> tuple[str, Infos]:
         """Reset environment `index`."""
-        name = f"{self._name(index)}.reset"
-        observation, info = _unpacked(self.envs[index].reset(seed=seed, options=options), 2, name)
-        return _text(observation, name), _info(info, name)
+        returned = self.envs[index].reset(seed=seed, options=options)
+        if not (isinstance(returned, tuple) and len(returned) == 2):
+            raise self._fault(index, "reset", "observation and info", returned)
+        observation, info = returned
+        if not isinstance(observation, str):
+            raise self._fault(index, "reset", "a string as observation", observation)
+        if not isinstance(info, dict):
+            raise self._fault(index, "reset", "a dict as info", info)
+        self._seen[index], self._over[index] = observation, False
+        return observation, info
 
     def step_some(self, actions: Mapping[int, str]) -> dict[int, StepResult]:
         """Step the environments whose indices are given, each with its action."""
@@ -138,77 +153,103 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
         """Make environment `index` anew after a fault; the old one is closed unless it hangs."""
         if not hangs:
             caught(self.envs[index].close)
-        self.envs[index] = _made(self._env_fns[index])
+        self.envs[index] = self.env_fns[index]()
+        self._texts[index] = _text_env(self.envs[index])
 
     def step_one(self, index: int, action: str) -> StepResult:
         """Step environment `index`."""
-        name = f"{self._name(index)}.step"
-        inner = self.envs[index].unwrapped
-        turns = len(inner.episode.turns) if isinstance(inner, TextEnv) else 0
-        observation, reward, terminated, truncated, info = _unpacked(self.envs[index].step(action), 5, name)
-        if truncated and isinstance(inner, TextEnv) and inner.under_way:  # a wrapper cut it off
-            earned = inner.episode.turns[-1].reward if len(inner.episode.turns) > turns else 0.0
-            score, reported = inner.finish()
-            reward = reward + score if reward == earned else reward  # what the wrapper gives goes first
-            info = {**reported, **_info(info, name)}
-        observation = _text(observation, name)
-        return StepResult(
-            observation,
-            finite(reward, name, what="reward"),
-            bool(terminated),
-            bool(truncated) and not terminated,  # Gymnasium's TimeLimit says both of an end at the limit
-            _info(info, name),
-            inner.scored if isinstance(inner, TextEnv) else None,
-            self.heard(index, observation),
-        )
+        observation, reward, terminated, truncated, info = self._stepped(index, action)
+        inner = self._texts[index]
+        score = None if inner is None else inner.scored
+        return StepResult(observation, reward, terminated, truncated, info, score, self.heard(index, observation))
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: Infos | None = None
     ) -> tuple[tuple[str, ...], Infos]:
-        """Reset all environments; a single seed gives environment `i` the seed ``seed + i``."""
-        if options and "reset_mask" in options:
-            raise ValueError("reset_mask has no use here: ended episodes are reset by step, single ones by reset_one.")
-        seeds = (
-            [None if seed is None else seed + i for i in range(self.num_envs)] if isinstance(seed, int | None) else seed
-        )
-        observations: list[str] = []
+        """Reset all environments, or those of ``options["reset_mask"]``, and return the newest observation of each.
+
+        Args:
+            seed: One seed per environment; a single one gives environment `i` the seed ``seed + i``.
+            options: A Boolean array ``reset_mask`` says which environments are reset; the rest is for these.
+        """
+        mask, options = self._reset_mask(options)
+        if seed is None or isinstance(seed, int):
+            seed = [None if seed is None else seed + i for i in range(self.num_envs)]
         infos: Infos = {}
-        for index, one in zip(range(self.num_envs), seeds, strict=True):
-            observation, info = self.reset_one(index, one, options)
-            observations.append(observation)
-            infos = self._add_info(infos, info, index)
-        return tuple(observations), infos
+        for index, one, chosen in zip(range(self.num_envs), seed, mask, strict=True):
+            if chosen:
+                infos = self._add_info(infos, self.reset_one(index, one, options)[1], index)
+        return tuple(self._seen), infos
 
     def step(
         self, actions: Sequence[str]
     ) -> tuple[tuple[str, ...], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], Infos]:
-        """Step all environments; one whose episode ended is reset, its last step in ``final_obs``, ``final_info``."""
-        results = self.step_some(dict(zip(range(self.num_envs), actions, strict=True)))
-        observations: list[str] = []
+        """Step all environments; what becomes of an ended episode is up to the autoreset mode.
+
+        With SAME_STEP its last observation and info are in ``final_obs`` and ``final_info``.
+
+        Raises:
+            ResetNeeded: An episode has ended, and nobody has reset its environment.
+        """
+        rewards: list[float] = []
+        terminations, truncations = np.zeros((2, self.num_envs), dtype=np.bool_)
         infos: Infos = {}
-        for index, result in results.items():
-            observation, info = result.observation, result.info
-            if result.terminated or result.truncated:
-                observation, info = self.reset_one(index)
-                infos = self._add_info(infos, {"final_obs": result.observation, "final_info": result.info}, index)
-            observations.append(observation)
-            infos = self._add_info(infos, info, index)
-        return (
-            tuple(observations),
-            np.array([result.reward for result in results.values()], dtype=np.float64),
-            np.array([result.terminated for result in results.values()], dtype=np.bool_),
-            np.array([result.truncated for result in results.values()], dtype=np.bool_),
-            infos,
-        )
+        for index, action in zip(range(self.num_envs), actions, strict=True):
+            if self._over[index]:
+                if self.autoreset_mode != AutoresetMode.NEXT_STEP:
+                    raise ResetNeeded(f"The episode of environment {index} is over: reset it before the next step.")
+                reward, info = 0.0, self.reset_one(index)[1]
+            else:
+                observation, reward, terminated, truncated, info = self._stepped(index, action)
+                if terminated or truncated:
+                    terminations[index], truncations[index] = terminated, truncated
+                    if self.autoreset_mode == AutoresetMode.SAME_STEP:
+                        infos = self._add_info(infos, {"final_obs": observation, "final_info": info}, index)
+                        info = self.reset_one(index)[1]
+            rewards.append(reward)
+            if info:
+                infos = self._add_info(infos, info, index)
+        return tuple(self._seen), np.array(rewards), terminations, truncations, infos
 
-    def render(self) -> tuple[Any, ...]:
-        """Render every environment."""
-        return tuple(env.render() for env in self.envs)
+    def _stepped(self, index: int, action: str) -> tuple[str, float, bool, bool, Infos]:
+        """Step environment `index` and check what it returns: all in one place, for it is called a million times."""
+        inner = self._texts[index]
+        turns = 0 if inner is None else len(inner.episode.turns)
+        returned = self.envs[index].step(action)
+        if not (isinstance(returned, tuple) and len(returned) == 5):
+            raise self._fault(index, "step", "observation, reward, terminated, truncated and info", returned)
+        observation, reward, terminated, truncated, info = returned
+        if not isinstance(observation, str):
+            raise self._fault(index, "step", "a string as observation", observation)
+        if not isinstance(info, dict):
+            raise self._fault(index, "step", "a dict as info", info)
+        if truncated and inner is not None and inner.under_way:  # a wrapper cut it off
+            earned = inner.episode.turns[-1].reward if len(inner.episode.turns) > turns else 0.0
+            score, reported = inner.finish()
+            reward = reward + score if reward == earned else reward  # what the wrapper gives goes first
+            info = {**reported, **info}
+        if type(reward) is not float or not math.isfinite(reward):
+            reward = finite(reward, f"{self._name(index)}.step", what="reward")
+        self._seen[index] = observation
+        if not terminated and not truncated:
+            return observation, reward, False, False, info
+        self._over[index] = True
+        return observation, reward, bool(terminated), not terminated, info  # Gymnasium's TimeLimit may say both
 
-    def close_extras(self, **kwargs: Any) -> None:
-        """Close every environment."""
-        for env in self.envs:
-            env.close()
+    def _reset_mask(self, options: Infos | None) -> tuple[NDArray[np.bool_], Infos | None]:
+        """Return which environments are to be reset, and the other options."""
+        if options is None or "reset_mask" not in options:
+            return np.ones(self.num_envs, dtype=np.bool_), options
+        mask = options["reset_mask"]
+        if not (isinstance(mask, np.ndarray) and mask.dtype == np.bool_ and mask.shape == (self.num_envs,)):
+            raise ValueError(f"reset_mask is a Boolean array of shape ({self.num_envs},), got {mask!r:.80}")
+        if not mask.any():
+            raise ValueError("reset_mask chooses no environment.")
+        return mask, {name: option for name, option in options.items() if name != "reset_mask"}
+
+    def _fault(self, index: int, method: str, expected: str, got: object) -> EnvironmentContractError:
+        shown = f"{len(got)} values" if isinstance(got, tuple) else f"{type(got).__name__}: {got!r:.80}"
+        return EnvironmentContractError(f"{self._name(index)}.{method} has to return {expected}, got {shown}")
 
     def _name(self, index: int) -> str:
         return type(self.envs[index].unwrapped).__name__
@@ -216,30 +257,12 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
 
 def _made(make: Callable[[], gymnasium.Env[str, str]]) -> gymnasium.Env[str, str]:
     env = make()
-    if isinstance(inner := env.unwrapped, TextEnv) and env.spec is not None:
+    inner = _text_env(env)
+    if inner is not None and env.spec is not None:
         inner.registered_limit = env.spec.max_episode_steps  # which who made it may have changed
     return env
 
 
-def _unpacked(returned: object, count: int, name: str) -> tuple[Any, ...]:
-    if not isinstance(returned, tuple) or len(returned) != count:
-        expected = "observation and info" if count == 2 else "observation, reward, terminated, truncated and info"
-        got = (
-            f"{len(returned)} values" if isinstance(returned, tuple) else f"{type(returned).__name__}: {returned!r:.80}"
-        )
-        raise EnvironmentContractError(f"{name} has to return {expected}, got {got}.")
-    return returned
-
-
-def _text(observation: object, name: str) -> str:
-    if not isinstance(observation, str):
-        raise EnvironmentContractError(
-            f"{name} has to return a string as observation, got {type(observation).__name__}: {observation!r:.80}"
-        )
-    return observation
-
-
-def _info(info: object, name: str) -> Infos:
-    if not isinstance(info, dict):
-        raise EnvironmentContractError(f"{name} has to return a dict as info, got {type(info).__name__}: {info!r:.80}")
-    return info
+def _text_env(env: gymnasium.Env[str, str]) -> TextEnv | None:
+    inner = env.unwrapped
+    return inner if isinstance(inner, TextEnv) else None

@@ -66,7 +66,7 @@ def settled(value: Any) -> Any:
     In a thread of a `WaitingRoom` it runs in the loop that the room belongs to, beside all others; elsewhere in a loop
     of its own.
     """
-    if not inspect.isawaitable(value):
+    if isinstance(value, str) or not inspect.isawaitable(value):  # most are text, and the question takes its time
         return value
     call: _Call | None = getattr(_thread, "call", None)
     return run(_awaited(value)) if call is None else call.await_in_loop(_awaited(value))
