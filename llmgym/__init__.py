@@ -55,5 +55,6 @@ __all__ = [
 register_entry_point("llmgym/AIOpsTriage-v0", "llmgym.envs.aiops:AIOpsTriage")
 register_entry_point("llmgym/SQL-v0", "llmgym.envs.sql:SQL")
 register_entry_point("llmgym/Orders-v0", "llmgym.envs.orders:Orders")
+register_entry_point("llmgym/Search-v0", "llmgym.envs.search:Search")
 register_model("tiny", Path(__file__).parent / "demo" / "tiny.yaml")
 register_scorer_class("reward_model", "llmgym.learn.reward_model:RewardModelScorer")
