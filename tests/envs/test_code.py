@@ -23,7 +23,7 @@ from llmgym.errors import ConfigError
 @pytest.mark.parametrize("difficulty", range(4))
 def test_the_expert_earns_it_all_and_a_mistake_nothing(difficulty: int, split: str) -> None:
     env = make("Code", difficulty=difficulty, split=split)
-    for seed in range(3):
+    for seed in range(2):
         assert told(env, seed, "expert") == (1.0, {"success": 1.0, "solved": 1.0})
         assert len(env.episode.turns) == 1
         assert told(env, seed, "mistake") == (0.0, {"success": 0.0, "solved": 0.0})
@@ -240,9 +240,9 @@ def test_where_nothing_can_be_run_there_is_no_score(executable: str, monkeypatch
 
 def test_no_task_is_in_both_splits() -> None:
     for difficulty in range(4):
-        seen = {split: contents("Code", split, range(40), difficulty=difficulty) for split in ("train", "eval")}
+        seen = {split: contents("Code", split, range(30), difficulty=difficulty) for split in ("train", "eval")}
         assert not seen["train"] & seen["eval"]
-        assert min(map(len, seen.values())) > 20
+        assert min(map(len, seen.values())) > 15
 
 
 def test_it_keeps_its_promises() -> None:

@@ -193,7 +193,22 @@ def test_a_tool_refuses_what_there_is_not(name: str, arguments: dict[str, str], 
     with pytest.raises(ValueError, match=re.escape(expected)) as error:
         call(env, name, **arguments)
     assert len(str(error.value)) < 300
-    assert env.episode.task.shop.facts == before
+    changed = env.episode.task.shop.facts.items() - before.items()
+    assert {kind for (kind, _), _ in changed} <= {"guessed"}
+
+
+def test_guessing_ids_costs_and_asking_for_customers_that_there_are_not_does_not() -> None:
+    for guess, worth in (
+        (ToolCall("list_orders", {"customer_id": "C-99"}), 1.0),
+        (ToolCall("refund", {"order_id": "O-1"}), 0.5),
+        (ToolCall("decline", {"about": "O-1", "rule": "too_late"}), 0.5),
+        ([ToolCall("cancel", {"order_id": f"O-{number}"}) for number in range(500)], 0.0),
+    ):
+        env = make("Orders", difficulty=1)
+        env.reset(seed=3)
+        env.step(as_action(guess))
+        rewards = [env.step(as_action(action))[1] for action in env.expert()]
+        assert rewards[-1] == worth
 
 
 def test_an_appointment_moves_only_to_a_time_that_there_is_and_is_free() -> None:

@@ -1,7 +1,7 @@
 """The environment: a customer, a desk with tools, and rules to keep."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import Any, NamedTuple
@@ -93,7 +93,8 @@ class Orders(TextEnv):
 
     - ``done``: the share of the objects to change (orders, appointments, files, requests to decline) that are as they
       should be.
-    - ``harm``: minus as large a share for every other object that has changed, at most as much as was earned.
+    - ``harm``: minus as large a share for every other object that has changed, and for every id that was guessed:
+      that a tool was to change and there is not. At most as much is lost as was earned.
 
     Every task has something to change, so doing nothing earns nothing. What the agent says is not scored.
 
@@ -209,7 +210,7 @@ class Orders(TextEnv):
             name: Of the file, such as invoice-O-1234.pdf.
             folder: Such as inbox, archive, or customers/C-01.
         """
-        self._shop.files[_known(name, self._shop.files, "file")] = _short(folder.strip(" /"), "folder")
+        self._shop.files[self._to_change(name, self._shop.files, "file")] = _short(folder.strip(" /"), "folder")
         return "moved"
 
     def decline(self, about: str, rule: Rule) -> str:
@@ -219,7 +220,8 @@ class Orders(TextEnv):
             about: The id of the order or the appointment.
             rule: The rule that forbids it.
         """
-        self._shop.declined[_known(about, {**self._shop.orders, **self._shop.appointments}, "id")] = rule
+        known = {**self._shop.orders, **self._shop.appointments}
+        self._shop.declined[self._to_change(about, known, "id")] = rule
         return "recorded"
 
     tools: Sequence[Callable[..., Any] | Tool] = (
@@ -260,10 +262,16 @@ class Orders(TextEnv):
         return task.shop
 
     def _order(self, id: str) -> Order:
-        return self._shop.orders[_known(id, self._shop.orders, "order")]
+        return self._shop.orders[self._to_change(id, self._shop.orders, "order")]
 
     def _appointment(self, id: str) -> Appointment:
-        return self._shop.appointments[_known(id, self._shop.appointments, "appointment")]
+        return self._shop.appointments[self._to_change(id, self._shop.appointments, "appointment")]
+
+    def _to_change(self, id: str, among: Mapping[str, object], what: str) -> str:
+        """Return the id of something to change; one of which there is nothing was guessed, which counts."""
+        if id not in among:
+            self._shop.guessed.add(id[:_LONGEST])
+        return _known(id, among, what)
 
     def _draw(self, rng: np.random.Generator) -> Desk:
         shop = draw_shop(rng, self.level.size)
@@ -317,7 +325,7 @@ class Orders(TextEnv):
 def _rules(today: date) -> str:
     return (
         f"You serve customers at the desk of a shop. Today is {today:%A}, {today}. Look things up with your tools, "
-        "change only what the customer asks for, and keep these rules:\n"
+        "never guess an id, change only what the customer asks for, and keep these rules:\n"
         f"- An order is refunded once (already_refunded), after it was delivered (not_delivered), and at most "
         f"{REFUND_DAYS} days after that (too_late).\n"
         "- An order is cancelled or sent to another address only while it is processing (already_shipped).\n"
@@ -329,7 +337,7 @@ def _rules(today: date) -> str:
     )
 
 
-def _known(id: str, among: Any, what: str) -> str:
+def _known(id: str, among: Mapping[str, object], what: str) -> str:
     if id not in among:
         raise ToolError(f"there is no {what} {id!r:.80}.{did_you_mean(id[:80], among)}")
     return id

@@ -62,6 +62,7 @@ class Shop:
         appointments: By id; no two at the same time.
         files: The folder of each file, by its name.
         declined: Why a request was declined, by what it was about.
+        guessed: Ids of which there is nothing, and which somebody tried to change.
     """
 
     today: date
@@ -70,10 +71,11 @@ class Shop:
     appointments: dict[str, Appointment] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     declined: dict[str, Rule] = field(default_factory=dict)
+    guessed: set[str] = field(default_factory=set)
 
     @property
     def facts(self) -> Facts:
-        """All that can change, object by object."""
+        """All that can change, object by object; an id that was guessed is one, too."""
         return dict(self._facts())
 
     def _facts(self) -> Iterator[tuple[tuple[str, str], object]]:
@@ -85,6 +87,8 @@ class Shop:
             yield ("file", name), folder
         for about, rule in self.declined.items():
             yield ("declined", about), rule
+        for id in self.guessed:
+            yield ("guessed", id), True
 
     def at(self, day: date) -> dict[str, Appointment]:
         """Return the appointments of a day, by their times."""
