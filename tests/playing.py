@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import gymnasium
 
+from llmgym.calls import ActionLike, as_action
 from llmgym.envs.text_env import TextEnv
 
 Policy = Callable[[TextEnv, str], str]
@@ -39,12 +40,12 @@ def played(env: TextEnv, seed: int, policy: Policy) -> tuple[float, dict[str, fl
 
 def told(env: TextEnv, seed: int, who: str) -> tuple[float, dict[str, float]]:
     """Play the environment's own expert or mistake."""
-    replies: Iterator[str] | None = None
+    replies: Iterator[ActionLike] | None = None
 
     def policy(env: TextEnv, seen: str) -> str:
         nonlocal replies
         replies = replies or getattr(env, who)()
-        return next(replies)
+        return as_action(next(replies))
 
     return played(env, seed, policy)
 

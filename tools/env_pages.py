@@ -9,22 +9,26 @@ import argparse
 import inspect
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import gymnasium
 import numpy as np
 
+from llmgym.calls import ActionLike, ToolCall, as_action, calling
 from llmgym.envs.arithmetic import Countdown, Sums
+from llmgym.envs.code import Code
 from llmgym.envs.codeword import CodeWord
 from llmgym.envs.experts import play_expert
 from llmgym.envs.gridworld import GridWorld
 from llmgym.envs.instructions import Instructions
+from llmgym.envs.orders import Orders
+from llmgym.envs.search import Search
+from llmgym.envs.sql import SQL
 from llmgym.envs.text_env import TextEnv
 
 FOLDER = Path(__file__).parent.parent / "docs" / "environments"
-SEEDS = 30  # episodes of a figure
 DIFFICULTIES = range(4)
 Policy = Callable[[np.random.Generator, TextEnv, str], str]
 """What is replied, given a source of chance, the environment and its newest observation."""
@@ -38,6 +42,7 @@ class Page(NamedTuple):
     seed: int
     constant: str
     chance: Policy
+    episodes: int = 30  # of a figure
 
 
 class Measured(NamedTuple):
@@ -60,6 +65,24 @@ def _letters(rng: np.random.Generator, env: TextEnv, seen: str) -> str:
     return f"<guess>{''.join(rng.choice(list('etaoinshrdlu'), len(env.episode.task.word)))}</guess>"
 
 
+def _call_by_chance(rng: np.random.Generator, env: TextEnv, seen: str) -> str:
+    if env.episode.turns:
+        return "That is done."
+    tools = [schema["function"] for schema in env.toolbox.schemas]
+    tool = tools[rng.integers(len(tools))]
+    return calling(ToolCall(tool["name"], {name: str(rng.integers(20)) for name in tool["parameters"]["properties"]}))
+
+
+def _function(returned: str) -> str:
+    return f"```python\ndef solve(values):\n    return {returned}\n```"
+
+
+def _function_by_chance(rng: np.random.Generator, env: TextEnv, seen: str) -> str:
+    return _function(str(rng.choice(["values", "sorted(values)", "len(values)", "values[::-1]", "[]"])))
+
+
+_CITED = '<answer>{{"answer": "Rome", "documents": ["D{:03d}"]}}</answer>'
+
 PAGES = (
     Page(Countdown, "countdown.md", 3, "<answer>5 * 5</answer>", _expression),
     Page(Sums, "sums.md", 3, "<answer>0</answer>", lambda rng, env, seen: f"<answer>{rng.integers(-99, 200)}</answer>"),
@@ -74,6 +97,10 @@ PAGES = (
     Page(
         GridWorld, "grid_world.md", 1, "right", lambda rng, env, seen: str(rng.choice(["up", "down", "left", "right"]))
     ),
+    Page(SQL, "sql.md", 1, "<answer>1</answer>", lambda rng, env, seen: f"<answer>{rng.integers(100)}</answer>"),
+    Page(Orders, "orders.md", 1, "That is done.", _call_by_chance),
+    Page(Search, "search.md", 1, _CITED.format(1), lambda rng, env, seen: _CITED.format(rng.integers(1, 30))),
+    Page(Code, "code.md", 1, _function("values"), _function_by_chance, episodes=10),
 )
 
 
@@ -108,7 +135,7 @@ def page(about: Page) -> str:
             "",
             "## Baselines",
             "",
-            f"Mean reward and, in parentheses, the share of successes over {SEEDS} episodes of the split `eval`.",
+            f"Mean reward and, in parentheses, the share of successes over {about.episodes} episodes of the split `eval`.",
             "",
             f"| policy | {' | '.join(f'difficulty {d}' for d in DIFFICULTIES)} |",
             f"|---|{'---|' * len(DIFFICULTIES)}",
@@ -150,7 +177,8 @@ def _rows(about: Page) -> list[str]:
     }
     name = about.cls.__name__
     figures = {
-        policy: [_figures(name, difficulty, make) for difficulty in DIFFICULTIES] for policy, make in policies.items()
+        policy: [_figures(name, difficulty, make, about.episodes) for difficulty in DIFFICULTIES]
+        for policy, make in policies.items()
     }
     rows = [_row(policy, dict(enumerate(found))) for policy, found in figures.items()]
     return rows + [_row(one.model, one.figures) for one in MODELS if one.environment == name]
@@ -162,28 +190,28 @@ def _row(policy: str, figures: dict[int, tuple[float, float]]) -> str:
 
 
 def _cell(text: str) -> str:
-    return f"`{text}`" if len(text) <= 30 else "the same sentence"
+    return f"`{text}`" if len(text) <= 30 else "the same reply"
 
 
 def _of(who: str) -> Policy:
     """Return the policy that replies as an environment's own expert or mistake; for one episode."""
-    replies = iter(())
+    replies: Iterator[ActionLike] = iter(())
 
     def policy(rng: np.random.Generator, env: TextEnv, seen: str) -> str:
         nonlocal replies
         if not env.episode.turns:
             replies = getattr(env, who)()
-        return next(replies)
+        return as_action(next(replies))
 
     return policy
 
 
-def _figures(name: str, difficulty: int, make: Callable[[], Policy]) -> tuple[float, float]:
+def _figures(name: str, difficulty: int, make: Callable[[], Policy], episodes: int) -> tuple[float, float]:
     """Return mean reward and share of successes."""
     env = gymnasium.make(f"llmgym/{name}-v0", difficulty=difficulty, split="eval", disable_env_checker=True).unwrapped
     assert isinstance(env, TextEnv)
     policy, rewards, successes = make(), [], 0.0
-    for seed in range(SEEDS):
+    for seed in range(episodes):
         rng = np.random.default_rng(seed)
         (seen, _), total, over = env.reset(seed=seed), 0.0, False
         while not over:
@@ -191,7 +219,7 @@ def _figures(name: str, difficulty: int, make: Callable[[], Policy]) -> tuple[fl
             total, over = total + reward, terminated or truncated
         rewards.append(total)
         successes += info["success"]
-    return round(float(np.mean(rewards)), 2) + 0.0, successes / SEEDS  # + 0.0 makes 0 of -0
+    return round(float(np.mean(rewards)), 2) + 0.0, successes / episodes  # + 0.0 makes 0 of -0
 
 
 def main(arguments: list[str] | None = None) -> int:

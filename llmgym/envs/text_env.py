@@ -224,9 +224,11 @@ class TextEnv(gymnasium.Env[str, str]):
         """Return the conversation so far as text, in render mode ``"ansi"``."""
         if self.render_mode != "ansi":
             return None
-        lines = [f"--- {message.role} ---\n{message.content}" for message in self.episode.messages]
-        lines += [f"--- {message.role} ---\n{message.content}" for message in self.heard]
-        return "\n".join(lines)
+        said = [("system", self.episode.system_prompt)] if self.episode.system_prompt else []
+        for turn in self.episode.turns:
+            said += [*((message.role, message.content) for message in turn.heard), ("assistant", str(turn.action))]
+        said += [(message.role, message.content) for message in self.heard]
+        return "\n".join(f"--- {role} ---\n{content}" for role, content in said)
 
     def _answer(self, action: str) -> Said | Outcome | Awaitable[Said | Outcome | None] | None:
         """Return what tools answer to a reply that calls some, and what `respond` does to any other."""
