@@ -53,5 +53,8 @@ __all__ = [
 ]
 
 register_entry_point("llmgym/AIOpsTriage-v0", "llmgym.envs.aiops:AIOpsTriage")
+register_entry_point("llmgym/KuhnPoker-v0", "llmgym.envs.games:KuhnPoker")
+register_entry_point("llmgym/TicTacToe-v0", "llmgym.envs.games:TicTacToe")
+register_entry_point("llmgym/Negotiation-v0", "llmgym.envs.games:Negotiation")
 register_model("tiny", Path(__file__).parent / "demo" / "tiny.yaml")
 register_scorer_class("reward_model", "llmgym.learn.reward_model:RewardModelScorer")
