@@ -20,7 +20,7 @@ def lines(size: int) -> tuple[int, ...]:
 
 def wins(side: int, size: int) -> bool:
     """Tell whether a side fills a line."""
-    return any([side & line == line for line in lines(size)])
+    return any(side & line == line for line in lines(size))
 
 
 def free(position: Position, size: int) -> list[int]:
@@ -38,12 +38,24 @@ def after(position: Position, cell: int) -> Position:
 def worth(position: Position, size: int) -> int:
     """Return 1 if the side to move wins with perfect play of both, -1 if it loses, 0 for a draw."""
     own, other = position
-    if wins(other, size):
-        return -1
-    if all([own & line and other & line for line in lines(size)]):
-        return 0  # nobody can fill a line any more; so it is on a full board
+    can_win, must_take, open_lines = False, 0, False
+    for line in lines(size):
+        mine, theirs = line & own, line & other
+        if theirs == line:
+            return -1
+        if mine and theirs:
+            continue
+        open_lines = True
+        missing = line ^ (mine | theirs)
+        if missing & (missing - 1) == 0:  # a single cell
+            can_win = can_win or not theirs
+            must_take |= missing if theirs else 0
+    if can_win or not open_lines:
+        return int(can_win)
+    if must_take & (must_take - 1):
+        return -1  # two cells at once
     best = -1
-    for cell in decisive_cells(position, size) or free(position, size):
+    for cell in [must_take.bit_length() - 1] if must_take else free(position, size):
         best = max(best, -worth(after(position, cell), size))
         if best == 1:
             break
