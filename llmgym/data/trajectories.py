@@ -12,9 +12,9 @@ from llmgym.errors import DataError
 from llmgym.files import whole_or_absent
 from llmgym.rollout.trajectory import Reply, Trajectory
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Version 2 added ``row_starts``; an episode of version 1 is one row. Version 3 added ``score_error``, version 4
-``score_kind``, version 5 what messages of tools have besides."""
+``score_kind``, version 5 what messages of tools have besides, version 6 ``seat``."""
 
 _REPLY = pa.struct(
     [
@@ -40,6 +40,7 @@ SCHEMA = pa.schema(
         ("mask", pa.list_(pa.bool_())),
         ("log_probs", pa.list_(pa.float32())),
         ("row_starts", pa.list_(pa.int32())),
+        ("seat", pa.int32()),
     ],
     metadata={"llmgym": json.dumps({"kind": "trajectories", "version": SCHEMA_VERSION})},
 )
@@ -72,6 +73,7 @@ def write_trajectories(path: Path, trajectories: Sequence[Trajectory]) -> None:
             "mask": trajectory.mask,
             "log_probs": trajectory.log_probs,
             "row_starts": trajectory.row_starts,
+            "seat": trajectory.seat,
         }
         for trajectory in trajectories
     ]
@@ -104,6 +106,7 @@ def read_trajectories(path: Path) -> list[Trajectory]:
             score_kind=row.get("score_kind", "reward"),
             ending=row["ending"],
             row_starts=row.get("row_starts", [0]),
+            seat=row.get("seat", 0),
         )
         for row in table.to_pylist()
     ]

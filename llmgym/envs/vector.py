@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import gymnasium
@@ -17,7 +18,7 @@ from llmgym.envs.tools import Schemas
 from llmgym.envs.waiting import WaitingRoom, waits
 from llmgym.errors import EnvironmentContractError
 from llmgym.scorers.pointwise import finite
-from llmgym.types import Episode, Message, Score, as_text
+from llmgym.types import Episode, Message, Player, Score, as_text
 
 Infos = dict[str, Any]
 
@@ -25,7 +26,10 @@ Value = TypeVar("Value")
 
 
 class StepResult(NamedTuple):
-    """What one environment returned from `step`, its observation as messages, and at the end a `TextEnv`'s score."""
+    """What one environment returned from `step`, its observation as messages, and at the end a `TextEnv`'s score.
+
+    At the end of an episode of several seats, `others` has what it came to for each of those that did not reply.
+    """
 
     observation: str
     reward: float
@@ -34,6 +38,7 @@ class StepResult(NamedTuple):
     info: Infos
     score: Score | None = None
     messages: Sequence[Message] = ()
+    others: "Mapping[int, StepResult]" = MappingProxyType({})
 
 
 class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
@@ -84,15 +89,26 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
         return env.toolbox.schemas if isinstance(env, TextEnv) else ()
 
     @property
+    def seats(self) -> Sequence[Player]:
+        """Who plays each seat of an episode."""
+        env = self.envs[0].unwrapped
+        return env.seats if isinstance(env, TextEnv) else TextEnv.seats
+
+    def seat(self, index: int) -> int:
+        """Return the seat of environment `index` whose turn it is."""
+        env = self.envs[index].unwrapped
+        return env.seat if isinstance(env, TextEnv) else 0
+
+    @property
     def turn_limit(self) -> int | None:
         """Replies of an episode at most; None if the environments do not say."""
         limit = getattr(self.envs[0].unwrapped, "turn_limit", math.inf)
         return None if limit == math.inf else int(limit)
 
-    def episode(self, index: int) -> Episode | None:
-        """Return the newest episode of environment `index`; None if it is no `TextEnv`."""
+    def episode(self, index: int, seat: int = 0) -> Episode | None:
+        """Return the newest episode of a seat of environment `index`; None if it is no `TextEnv`."""
         env = self.envs[index].unwrapped
-        return env.episode if isinstance(env, TextEnv) else None
+        return env.episodes[seat] if isinstance(env, TextEnv) else None
 
     def reset_one(self, index: int, seed: int | None = None, options: Infos | None = None) -> tuple[str, Infos]:
         """Reset environment `index`."""
@@ -133,22 +149,24 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
         """Step environment `index`."""
         name = f"{self._name(index)}.step"
         inner = self.envs[index].unwrapped
-        turns = len(inner.episode.turns) if isinstance(inner, TextEnv) else 0
+        before = inner.episode.turns if isinstance(inner, TextEnv) else []  # of the seat that replies
+        turns = len(before)
         observation, reward, terminated, truncated, info = _unpacked(self.envs[index].step(action), 5, name)
         if truncated and isinstance(inner, TextEnv) and inner.under_way:  # a wrapper cut it off
-            earned = inner.episode.turns[-1].reward if len(inner.episode.turns) > turns else 0.0
+            earned = before[-1].reward if len(before) > turns else 0.0
             score, reported = inner.finish()
             reward = reward + score if reward == earned else reward  # what the wrapper gives goes first
             info = {**reported, **_info(info, name)}
         observation = _text(observation, name)
+        ends = bool(terminated), bool(truncated) and not terminated  # Gymnasium's TimeLimit says both at the limit
         return StepResult(
             observation,
             finite(reward, name, what="reward"),
-            bool(terminated),
-            bool(truncated) and not terminated,  # Gymnasium's TimeLimit says both of an end at the limit
+            *ends,
             _info(info, name),
             inner.scored if isinstance(inner, TextEnv) else None,
             self.heard(index, observation),
+            _others(inner, *ends) if any(ends) and isinstance(inner, TextEnv) else {},
         )
 
     def reset(
@@ -201,6 +219,16 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
 
     def _name(self, index: int) -> str:
         return type(self.envs[index].unwrapped).__name__
+
+
+def _others(env: TextEnv, terminated: bool, truncated: bool) -> dict[int, StepResult]:
+    """Return what the end of an episode came to for each seat that did not reply."""
+    found = {}
+    for seat, score in enumerate(env.scores):
+        if seat != env.seat:
+            reward, info = env.earned(seat)
+            found[seat] = StepResult("", reward, terminated, truncated, info, score)
+    return found
 
 
 def _made(make: Callable[[], gymnasium.Env[str, str]]) -> gymnasium.Env[str, str]:

@@ -130,6 +130,9 @@ class KuhnPoker(TwoPlayerGame):
     loses less than that as the first. The expert plays the best of all strategies against the opponent, without
     knowing its card.
 
+    With ``"self"``, the policy that learns plays both sides, and each gives a trajectory of its own. With ``"frozen"``,
+    it plays one side, and the other is played with the weights that it had at the start.
+
     | difficulty | hands |
     |---|---|
     | 0 | 2 |
@@ -140,7 +143,7 @@ class KuhnPoker(TwoPlayerGame):
     Args:
         difficulty: 0 to 3.
         split: ``"train"`` or ``"eval"``; no match belongs to both: deals, and the opponent's luck.
-        opponent: ``"random"``, ``"scripted"`` or ``"optimal"``.
+        opponent: ``"random"``, ``"scripted"`` or ``"optimal"``; or ``"self"`` or ``"frozen"``, in training.
         options: What every `TextEnv` takes: `render_mode`, `scorer`.
     """
 

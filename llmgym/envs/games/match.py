@@ -6,6 +6,9 @@ from typing import Literal
 Computed = Literal["random", "scripted", "optimal"]
 """Who plays the other side inside an environment: any legal move, a plain rule, or the best strategy there is."""
 
+Opponent = Literal[Computed, "frozen", "self"]
+"""Who plays the other side: the environment, a policy whose weights stay as they are, or the policy that learns."""
+
 
 class Match(ABC):
     """A game under way between player 0 and player 1.

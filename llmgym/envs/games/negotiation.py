@@ -264,6 +264,9 @@ class Negotiation(TwoPlayerGame):
     move backwards. The expert earns the most that can be earned from the opponent on average; against the scripted
     one and the optimal one it knows what the things are worth to both.
 
+    With ``"self"``, the policy that learns plays both sides, and each gives a trajectory of its own. With ``"frozen"``,
+    it plays one side, and the other is played with the weights that it had at the start.
+
     | difficulty | kinds of things | of a kind, at most | moves |
     |---|---|---|---|
     | 0 | 2 | 5 | 4 |
@@ -274,7 +277,7 @@ class Negotiation(TwoPlayerGame):
     Args:
         difficulty: 0 to 3.
         split: ``"train"`` or ``"eval"``; no things with their values belong to both.
-        opponent: ``"random"``, ``"scripted"`` or ``"optimal"``.
+        opponent: ``"random"``, ``"scripted"`` or ``"optimal"``; or ``"self"`` or ``"frozen"``, in training.
         options: What every `TextEnv` takes: `render_mode`, `scorer`.
     """
 

@@ -130,6 +130,9 @@ class TicTacToe(TwoPlayerGame):
     Opponents: ``"random"`` takes any free cell. ``"scripted"`` wins if it can at once, else keeps the agent from doing
     so, else takes any. ``"optimal"`` never loses. The expert never loses either, so it draws with the optimal one.
 
+    With ``"self"``, the policy that learns plays both sides, and each gives a trajectory of its own. With ``"frozen"``,
+    it plays one side, and the other is played with the weights that it had at the start.
+
     | difficulty | board and line | marks in the opening |
     |---|---|---|
     | 0 | 3 | 3 or 4 |
@@ -140,7 +143,7 @@ class TicTacToe(TwoPlayerGame):
     Args:
         difficulty: 0 to 3.
         split: ``"train"`` or ``"eval"``; no opening belongs to both, however the board is turned or mirrored.
-        opponent: ``"random"``, ``"scripted"`` or ``"optimal"``.
+        opponent: ``"random"``, ``"scripted"`` or ``"optimal"``; or ``"self"`` or ``"frozen"``, in training.
         options: What every `TextEnv` takes: `render_mode`, `scorer`.
     """
 
