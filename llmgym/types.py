@@ -20,6 +20,10 @@ a reward model has it. ``win_rate``: the probability of beating a sibling, betwe
 _SCORE_KINDS = get_args(ScoreKind)
 
 
+Player = Literal["learner", "frozen"]
+"""Who plays a seat of an environment: the policy that learns, or one whose weights stay as they are."""
+
+
 def well_formed(text: str) -> str:
     """Return a text with question marks for its lone surrogates, which UTF-8 has no bytes for."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
@@ -137,11 +141,13 @@ class Episode:
         system_prompt: What the agent is told before the first observation, if anything.
         turns: The finished exchanges, oldest first.
         task: What only the environment and its scorer know, such as the right answer.
+        seat: Whose conversation it is, in an environment of several seats.
     """
 
     system_prompt: str | None = None
     turns: list[Turn] = field(default_factory=list)
     task: Any = None
+    seat: int = 0
 
     @property
     def messages(self) -> list[Message]:

@@ -143,3 +143,14 @@ def test_the_example_of_a_gymnasium_environment_in_words_is_solved_by_its_expert
     small = {"prompts_per_step": 2, "group_size": 2, "max_tokens": 8, "eval_episodes": 2}
     (metrics,) = example["GRPO"](env="FrozenLakeText-v0", output_dir=tmp_path, **small).train(steps=1).metrics
     assert "part/invalid" in metrics
+
+
+def test_the_example_of_two_players_trains_on_both_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(gymnasium.registry, "Duel-v0", raising=False)
+    text = (EXAMPLES / "two_players.py").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 40
+    example = runpy.run_path(str(EXAMPLES / "two_players.py"))
+    small = {"prompts_per_step": 4, "group_size": 8, "max_tokens": 8, "eval_episodes": 2}
+    (metrics,) = example["GRPO"](env="Duel-v0", output_dir=tmp_path, **small).train(steps=1).metrics
+    assert metrics["part/strength"] > 0
+    assert metrics["grad_norm"] > 0

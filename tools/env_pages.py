@@ -135,7 +135,8 @@ def page(about: Page) -> str:
             "",
             "## Baselines",
             "",
-            f"Mean reward and, in parentheses, the share of successes over {about.episodes} episodes of the split `eval`.",
+            f"Mean reward and, in parentheses, the share of successes over {about.episodes} episodes of the split "
+            "`eval`.",
             "",
             f"| policy | {' | '.join(f'difficulty {d}' for d in DIFFICULTIES)} |",
             f"|---|{'---|' * len(DIFFICULTIES)}",

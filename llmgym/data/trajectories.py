@@ -14,7 +14,7 @@ from llmgym.rollout.trajectory import Reply, Trajectory
 
 SCHEMA_VERSION = 6
 """Version 2 added ``row_starts``; an episode of version 1 is one row. Version 3 added ``score_error``, version 4
-``score_kind``, version 5 what messages of tools have besides, version 6 ``data_row``."""
+``score_kind``, version 5 what messages of tools have besides, version 6 ``data_row`` and ``seat``."""
 
 _REPLY = pa.struct(
     [
@@ -41,6 +41,7 @@ SCHEMA = pa.schema(
         ("log_probs", pa.list_(pa.float32())),
         ("row_starts", pa.list_(pa.int32())),
         ("data_row", pa.int64()),
+        ("seat", pa.int32()),
     ],
     metadata={"llmgym": json.dumps({"kind": "trajectories", "version": SCHEMA_VERSION})},
 )
@@ -74,6 +75,7 @@ def write_trajectories(path: Path, trajectories: Sequence[Trajectory]) -> None:
             "log_probs": trajectory.log_probs,
             "row_starts": trajectory.row_starts,
             "data_row": trajectory.data_row,
+            "seat": trajectory.seat,
         }
         for trajectory in trajectories
     ]
@@ -107,6 +109,7 @@ def read_trajectories(path: Path) -> list[Trajectory]:
             ending=row["ending"],
             row_starts=row.get("row_starts", [0]),
             data_row=row.get("data_row"),
+            seat=row.get("seat", 0),
         )
         for row in table.to_pylist()
     ]

@@ -41,7 +41,7 @@ def check_env(env: gymnasium.Env[str, str], *, seeds: int = 20) -> None:
     Args:
         env: The environment.
         seeds: How many episodes are played with random replies, and how many by the expert
-            if there is one; as many with its mistakes if it has some.
+            if there is one; as many with its mistakes if it has some. Not where several seats play.
 
     Raises:
         EnvironmentContractError: What is wrong, in a sentence.
@@ -79,6 +79,8 @@ def _expert_is_one(env: gymnasium.Env[str, str], seeds: int) -> str:
     inner = env.unwrapped
     if not has_expert(inner):
         return "skipped: it has no expert"
+    if len(inner.seats) > 1:
+        return "skipped: with several seats, nobody's reward is that of the episode"
     totals = [_total(inner, seed, "expert") for seed in range(seeds)]
     if inner.top_score is None:
         return f"{min(totals):g} to {max(totals):g} on {seeds} seeds" if totals else "no seeds"

@@ -28,6 +28,11 @@ def expert_env(env: gymnasium.Env[Any, Any]) -> TextEnv:
         ConfigError: It has none.
     """
     inner: object = env.unwrapped
+    if isinstance(inner, TextEnv) and len(inner.seats) > 1:
+        raise ConfigError(
+            f"{type(inner).__name__} has {len(inner.seats)} seats, and an expert shows how to play one: expected an "
+            "environment that plays the others itself, such as with opponent='optimal'."
+        )
     if not has_expert(inner):
         raise ConfigError(
             f"{type(inner).__name__} has no expert to learn from: expected a TextEnv with an expert() that yields a "

@@ -16,7 +16,7 @@ from llmgym.scorers.asking import is_waiting, judges_alone
 from llmgym.scorers.names import resolve_scorer
 from llmgym.scorers.pointwise import ScoreFunction, ScoreLike, Scorer, as_score, finite, named, score_all
 from llmgym.spaces import UnicodeText
-from llmgym.types import Episode, Message, Outcome, Role, Said, Score, Turn, as_text, asks
+from llmgym.types import Episode, Message, Outcome, Player, Role, Said, Score, Turn, as_text, asks
 
 
 class TextEnv(gymnasium.Env[str, str]):
@@ -39,6 +39,9 @@ class TextEnv(gymnasium.Env[str, str]):
         tools: Functions that the agent can call, see `llmgym.Tool`; functions of the class are methods. Replies that
             call some are answered by them, all others by `respond`.
         tool_timeout: Seconds that a call may take; then its answer says so. None for no limit.
+        seats: Who plays each seat. Where there are several, each has an `Episode` of its own, with its own conversation
+            and score. Before `begin` and `respond` return, they set `self.seat` to whose turn it is, who is told what
+            they return. The reward of a step is that of the seat which replied.
 
     Args:
         render_mode: ``"ansi"`` to let `render` return the conversation so far.
@@ -57,14 +60,21 @@ class TextEnv(gymnasium.Env[str, str]):
     step_timeout: float | None = None
     tools: Sequence[Callable[..., Any] | Tool] = ()
     tool_timeout: float | None = None
+    seats: Sequence[Player] = ("learner",)
 
     def __init__(self, *, render_mode: str | None = None, scorer: Scorer | ScoreFunction | str | None = None) -> None:
         self.observation_space = UnicodeText()
         self.action_space = UnicodeText()
         self.render_mode = render_mode
         self.episode = Episode()
-        self.scored: Score | None = None
-        """What the newest episode was scored, once it is over."""
+        """The episode of the seat whose turn it is; once it is over, of the seat that replied last."""
+        self.episodes = [self.episode]
+        """The episode of each seat."""
+        self.seat = 0
+        """The seat whose turn it is."""
+        self._replied = 0  # the seat that replied last
+        self.scores: list[Score] = []
+        """What the newest episode of each seat was scored, once it is over."""
         self._scorer = None if scorer is None else _alone(scorer)
         if self._scorer is not None and is_waiting(self._scorer):
             self.blocking = True
@@ -136,8 +146,8 @@ class TextEnv(gymnasium.Env[str, str]):
         """Start a new episode and return its first observation."""
         super().reset(seed=seed)
         self.options = options or {}
-        self.episode = Episode()
-        self.scored = None
+        self.episodes = [Episode(seat=seat) for seat in range(len(self.seats))]
+        self.episode, self.seat, self.scores = self.episodes[0], 0, []
         self._called = 0 if self.toolbox else None
         said = self._messages("begin", settled(self.begin()), ("user", "tool", "assistant", "system"))
         if said[0].role == "system":
@@ -149,6 +159,10 @@ class TextEnv(gymnasium.Env[str, str]):
                 f"{type(self).__name__}.begin has to return messages of which only the first is the system's and the "
                 f"last a user's or a tool's, got the roles {', '.join(message.role for message in said) or 'system'}."
             )
+        for episode in self.episodes[1:]:
+            episode.task, episode.system_prompt = self.episode.task, self.episode.system_prompt
+        self._seat_next()
+        self._replied = self.seat
         self.heard, self.under_way = said, True
         return as_text(said), {}
 
@@ -168,6 +182,7 @@ class TextEnv(gymnasium.Env[str, str]):
                 f"Call reset() before step(): this {type(self).__name__} has no episode under way."
             )
         turn = Turn(as_text(self.heard), action, self.heard)
+        self._replied = self.seat
         self.episode.turns.append(turn)
         outcome = self._outcome(settled(self._answer(action)))
         if outcome.reward or outcome.parts:
@@ -177,6 +192,7 @@ class TextEnv(gymnasium.Env[str, str]):
         self.heard = () if ended and not outcome.said else self._messages("respond", outcome.said)
         said = as_text(self.heard)
         if not (outcome.over or truncated):
+            self._seat_next()
             return said, outcome.reward, False, False, dict(outcome.parts)
         reward, info = self.finish()
         return said, outcome.reward + reward, outcome.over, truncated, info
@@ -188,15 +204,27 @@ class TextEnv(gymnasium.Env[str, str]):
             The score, apart from what turns earned, and the info of the last step.
         """
         self.under_way = False
-        self.scored = score = self._score_episode()
+        self.seat = self._replied
+        self.episode = self.episodes[self.seat]
+        self.scores = self._score_episodes()
+        return self.earned(self.seat)
+
+    def earned(self, seat: int) -> tuple[float, dict[str, Any]]:
+        """Return the score of a seat whose episode is over, apart from what turns earned, and the info of its end."""
+        score = self.scores[seat]
         if score.value is None:
             return 0.0, {"score_missing": 1.0}
         parts = {} if self._called is None else {"tools/calls": 0.0, "tools/failures": 0.0}
         parts |= score.parts
-        for turn in self.episode.turns:
+        for turn in self.episodes[seat].turns:
             for name, part in turn.parts.items():
                 parts[name] = parts.get(name, 0.0) + part
         return score.value, {"success": float(self.succeeded(score)), **parts}
+
+    @property
+    def scored(self) -> Score | None:
+        """What the newest episode was scored, once it is over; of several seats, the one that replied last."""
+        return self.scores[self.seat] if self.scores else None
 
     @functools.cached_property
     def toolbox(self) -> Toolbox:
@@ -260,12 +288,21 @@ class TextEnv(gymnasium.Env[str, str]):
             raise EnvironmentContractError(f"{name} returned an Outcome that is over and truncated; it is one of them.")
         return replace(value, reward=finite(value.reward, name, what="reward"), parts=named(value.parts, name))
 
-    def _score_episode(self) -> Score:
+    def _seat_next(self) -> None:
+        """Give the turn to the seat that the environment named."""
+        if not 0 <= self.seat < len(self.seats):
+            raise EnvironmentContractError(
+                f"{type(self).__name__} gave the turn to seat {self.seat!r:.80}, expected a number from 0 to "
+                f"{len(self.seats) - 1}."
+            )
+        self.episode = self.episodes[self.seat]
+
+    def _score_episodes(self) -> list[Score]:
         if self._scorer is None:
-            value = settled(self.score(self.episode))
-            return as_score(value, len(self.episode.turns), name=f"{type(self).__name__}.score")
-        scores: list[Score] = settled(score_all(self._scorer, [self.episode]))
-        return scores[0]
+            name = f"{type(self).__name__}.score"
+            return [as_score(settled(self.score(one)), len(one.turns), name=name) for one in self.episodes]
+        scores: list[Score] = settled(score_all(self._scorer, self.episodes))
+        return scores
 
 
 def _alone(scorer: Scorer | ScoreFunction | str) -> Scorer:

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import gymnasium
@@ -18,7 +19,7 @@ from llmgym.envs.text_env import TextEnv
 from llmgym.envs.waiting import WaitingRoom, waits
 from llmgym.errors import EnvironmentContractError
 from llmgym.scorers.pointwise import finite
-from llmgym.types import Episode, Message, Score, as_text
+from llmgym.types import Episode, Message, Player, Score, as_text
 
 Infos = dict[str, Any]
 
@@ -26,7 +27,10 @@ Value = TypeVar("Value")
 
 
 class StepResult(NamedTuple):
-    """What one environment returned from `step`, its observation as messages, and at the end a `TextEnv`'s score."""
+    """What one environment returned from `step`, its observation as messages, and at the end a `TextEnv`'s score.
+
+    At the end of an episode of several seats, `others` has what it came to for each of those that did not reply.
+    """
 
     observation: str
     reward: float
@@ -35,6 +39,7 @@ class StepResult(NamedTuple):
     info: Infos
     score: Score | None = None
     messages: Sequence[Message] = ()
+    others: "Mapping[int, StepResult]" = MappingProxyType({})
 
 
 class TextVectorEnv(SyncVectorEnv[tuple[str, ...], Sequence[str]]):
@@ -92,15 +97,26 @@ class TextVectorEnv(SyncVectorEnv[tuple[str, ...], Sequence[str]]):
         return env.toolbox.schemas if isinstance(env, TextEnv) else ()
 
     @property
+    def seats(self) -> Sequence[Player]:
+        """Who plays each seat of an episode."""
+        env = self.envs[0].unwrapped
+        return env.seats if isinstance(env, TextEnv) else TextEnv.seats
+
+    def seat(self, index: int) -> int:
+        """Return the seat of environment `index` whose turn it is."""
+        env = self.envs[index].unwrapped
+        return env.seat if isinstance(env, TextEnv) else 0
+
+    @property
     def turn_limit(self) -> int | None:
         """Replies of an episode at most; None if the environments do not say."""
         limit = getattr(self.envs[0].unwrapped, "turn_limit", math.inf)
         return None if limit == math.inf else int(limit)
 
-    def episode(self, index: int) -> Episode | None:
-        """Return the newest episode of environment `index`; None if it is no `TextEnv`."""
+    def episode(self, index: int, seat: int = 0) -> Episode | None:
+        """Return the newest episode of a seat of environment `index`; None if it is no `TextEnv`."""
         inner = self._texts[index]
-        return None if inner is None else inner.episode
+        return None if inner is None else inner.episodes[seat]
 
     @property
     def has_score(self) -> bool:
@@ -159,9 +175,11 @@ class TextVectorEnv(SyncVectorEnv[tuple[str, ...], Sequence[str]]):
     def step_one(self, index: int, action: str) -> StepResult:
         """Step environment `index`."""
         observation, reward, terminated, truncated, info = self._stepped(index, action)
-        inner = self._texts[index]
-        score = None if inner is None else inner.scored
-        return StepResult(observation, reward, terminated, truncated, info, score, self.heard(index, observation))
+        inner, messages = self._texts[index], self.heard(index, observation)
+        if inner is None:
+            return StepResult(observation, reward, terminated, truncated, info, messages=messages)
+        others = _others(inner, terminated, truncated) if terminated or truncated else {}
+        return StepResult(observation, reward, terminated, truncated, info, inner.scored, messages, others)
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: Infos | None = None
@@ -214,7 +232,8 @@ class TextVectorEnv(SyncVectorEnv[tuple[str, ...], Sequence[str]]):
     def _stepped(self, index: int, action: str) -> tuple[str, float, bool, bool, Infos]:
         """Step environment `index` and check what it returns: all in one place, for it is called a million times."""
         inner = self._texts[index]
-        turns = 0 if inner is None else len(inner.episode.turns)
+        before = None if inner is None else inner.episode.turns  # of the seat that replies
+        turns = 0 if before is None else len(before)
         returned = self.envs[index].step(action)
         if not (isinstance(returned, tuple) and len(returned) == 5):
             raise self._fault(index, "step", "observation, reward, terminated, truncated and info", returned)
@@ -223,8 +242,8 @@ class TextVectorEnv(SyncVectorEnv[tuple[str, ...], Sequence[str]]):
             raise self._fault(index, "step", "a string as observation", observation)
         if not isinstance(info, dict):
             raise self._fault(index, "step", "a dict as info", info)
-        if truncated and inner is not None and inner.under_way:  # a wrapper cut it off
-            earned = inner.episode.turns[-1].reward if len(inner.episode.turns) > turns else 0.0
+        if truncated and inner is not None and before is not None and inner.under_way:  # a wrapper cut it off
+            earned = before[-1].reward if len(before) > turns else 0.0
             score, reported = inner.finish()
             reward = reward + score if reward == earned else reward  # what the wrapper gives goes first
             info = {**reported, **info}
@@ -253,6 +272,16 @@ class TextVectorEnv(SyncVectorEnv[tuple[str, ...], Sequence[str]]):
 
     def _name(self, index: int) -> str:
         return type(self.envs[index].unwrapped).__name__
+
+
+def _others(env: TextEnv, terminated: bool, truncated: bool) -> dict[int, StepResult]:
+    """Return what the end of an episode came to for each seat that did not reply."""
+    found = {}
+    for seat, score in enumerate(env.scores):
+        if seat != env.seat:
+            reward, info = env.earned(seat)
+            found[seat] = StepResult("", reward, terminated, truncated, info, score)
+    return found
 
 
 def _made(make: Callable[[], gymnasium.Env[str, str]]) -> gymnasium.Env[str, str]:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from llmgym.calls import Schemas
 from llmgym.config.sections import Sampling
@@ -10,14 +11,14 @@ from llmgym.engines.base import Engine
 from llmgym.envs.faults import EpisodeLostError
 from llmgym.envs.vector import StepResult, TextVectorEnv
 from llmgym.envs.waiting import WaitingRoom, run
-from llmgym.errors import ContextOverflowError, EnvironmentContractError, EnvironmentFailedError
+from llmgym.errors import ConfigError, ContextOverflowError, EnvironmentContractError, EnvironmentFailedError
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.dispatcher import Dispatcher
 from llmgym.rollout.play import Play
 from llmgym.rollout.scoring import Scoring, episode_of
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.scorers.asking import AnyScorer
-from llmgym.types import Message
+from llmgym.types import Episode, Message, Player
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,9 @@ class Task:
 
     Attributes:
         seed: The seed of its environment.
-        group: Episodes of one group have the same seed and row, and have to see the same first observation.
+        group: Episodes of one group have the same seed and row, and have to see the same first observation. The
+            trajectories that an episode gives to several learning seats belong to groups of their own, so that seat is
+            compared with seat.
         row: The row of a data set that it is about; its environment is given it as ``options["row"]``. None where the
             environment draws the task from the seed.
     """
@@ -52,6 +55,9 @@ class Collector:
     An environment whose `begin`, `respond` or `score` is a coroutine, or that says that it is
     `blocking`, waits beside the others; all others are stepped at once.
 
+    An environment of several `seats` gives a trajectory for each seat that learns. All of them are played by the
+    engine; those that are frozen, by an engine of their own. A conversation that is cut off ends the others too.
+
     A task whose first observation leaves no room for a reply gives an episode without replies
     and without a score, which ends as one that outgrew the context does.
 
@@ -66,6 +72,10 @@ class Collector:
         max_overlong: Largest share of tasks that may not fit the context, of all so far and at least `_FEW`; but where
             the first `_NONE_OF` do not, none will.
         max_env_errors: Largest share of episodes that their environment may fail, counted in the same way.
+        frozen: Samples the replies of frozen seats.
+
+    Raises:
+        ConfigError: There are frozen seats, and nothing to play them.
     """
 
     def __init__(
@@ -76,12 +86,23 @@ class Collector:
         scorer: AnyScorer | None = None,
         max_overlong: float = 0.25,
         max_env_errors: float = 0.25,
+        frozen: Engine | None = None,
     ) -> None:
         self.envs, self.codec, self.engine, self.scorer = envs, codec, engine, scorer
+        self._learners = [seat for seat, player in enumerate(envs.seats) if player == "learner"]
+        self._engines: dict[Player, Engine] = {"learner": engine}
+        if frozen is not None and "frozen" in envs.seats:
+            self._engines["frozen"] = frozen
+        missing = set(envs.seats) - self._engines.keys()
+        if missing or not self._learners:
+            raise ConfigError(
+                f"The seats of the environment are {', '.join(envs.seats) or 'none'}: expected at least one learner, "
+                "and an engine for those that are frozen."
+            )
         self._overlong, self._failed = _Tally(max_overlong), _Tally(max_env_errors)
 
     def collect(self, tasks: Sequence[Task], sampling: Sampling, seed: int = 0) -> list[Trajectory]:
-        """Play one episode per task; returns them in the order of the tasks.
+        """Play one episode per task; returns them in the order of the tasks, or of the groups if several seats learn.
 
         Args:
             tasks: What to play.
@@ -94,17 +115,27 @@ class Collector:
             EnvironmentContractError: Siblings of a group differ in their first observation.
             StaleCompletionError: A reply was sampled by other weights than the engine's current ones.
         """
-        trajectories = [Trajectory(task.seed, task.group, data_row=task.row) for task in tasks]
+        tables = [self._table(task) for task in tasks]
+        trajectories = [table[seat] for table in tables for seat in self._learners]
+        if len(self._learners) > 1:
+            trajectories.sort(key=lambda trajectory: trajectory.group)  # siblings are adjacent
         scoring = None if self.scorer is None else Scoring(self.scorer, trajectories)
         try:
-            run(self._play(trajectories, sampling, seed, scoring))
+            run(self._play(tables, trajectories, sampling, seed, scoring))
         except BaseException:
-            self.engine.abort()
+            for engine in self._engines.values():
+                engine.abort()
             raise
         self._count(trajectories)
         if scoring is not None:
             scoring.finish()
         return trajectories
+
+    def _table(self, task: Task) -> list[Trajectory]:
+        """Return a trajectory for each seat of an episode; those that learn have a group each, the others none."""
+        groups = {seat: task.group * len(self._learners) + nth for nth, seat in enumerate(self._learners)}
+        seats = range(len(self.envs.seats))
+        return [Trajectory(task.seed, groups.get(seat, -1), data_row=task.row, seat=seat) for seat in seats]
 
     def _count(self, trajectories: Sequence[Trajectory]) -> None:
         """Stop where too many tasks do not fit, or too many environments fail: then something else is wrong."""
@@ -125,43 +156,59 @@ class Collector:
             )
 
     async def _play(
-        self, trajectories: list[Trajectory], sampling: Sampling, seed: int, scoring: Scoring | None
+        self,
+        tables: list[list[Trajectory]],
+        trajectories: list[Trajectory],
+        sampling: Sampling,
+        seed: int,
+        scoring: Scoring | None,
     ) -> None:
-        """Play all episodes."""
-        first_of: dict[int, list[Message]] = {}  # what a group saw first
-        dispatcher = Dispatcher(self.engine)
-        rules = Play(self.codec, dispatcher.generate, sampling, seed, self.engine.context_length)
+        """Play all episodes, which have a table each; `trajectories` are those that learn, as they are scored."""
+        places = {id(trajectory): place for place, trajectory in enumerate(trajectories)}
+        first_of: dict[int, list[Message]] = {}  # what the first seat of a group saw first
+        dispatchers = {player: Dispatcher(engine) for player, engine in self._engines.items()}
+        of_seat = [dispatchers[player] for player in self.envs.seats]
+        context_length = min(engine.context_length for engine in self._engines.values())
+        rules = Play(self.codec, [one.generate for one in of_seat], sampling, seed, context_length)
         free: asyncio.LifoQueue[int] = asyncio.LifoQueue()
         for env in reversed(range(self.envs.num_envs)):
             free.put_nowait(env)
 
         async def play(index: int, room: WaitingRoom) -> None:
-            env, trajectory = await free.get(), trajectories[index]
+            env, table = await free.get(), tables[index]
+            first = index * len(table)  # request number of the first seat
             try:
-                await rules.episode(index, trajectory, _Stage(self.envs, env, room, trajectory, first_of))
+                await rules.episode(first, table, _Stage(self.envs, env, room, table[0], first_of))
             except EpisodeLostError as fault:
-                trajectory.fail(fault)
+                for trajectory in table:
+                    trajectory.fail(fault)
                 self.envs.replace(env, hangs=fault.kind == "env_timeout")
-            episode, succeeded = None, None
-            if trajectory.ending in _CUT_OFF:
-                trajectory.score_error = trajectory.score_error or _CUT_OFF[trajectory.ending]
-            elif not trajectory.failed:
-                episode = self.envs.episode(env) or episode_of(trajectory.messages)
-                succeeded = self.envs.judge_of_success(env)
-            dispatcher.release(index)
+            _cut_off(table)
+            episodes = [self._episode(env, trajectory) for trajectory in table]
+            succeeded = self.envs.judge_of_success(env)
+            for seat, dispatcher in enumerate(of_seat):
+                dispatcher.release(first + seat)
             free.put_nowait(env)
             if scoring is not None:
-                await scoring.over(index, episode, succeeded)
+                for seat in self._learners:
+                    judge = None if episodes[seat] is None else succeeded
+                    await scoring.over(places[id(table[seat])], episodes[seat], judge)
 
-        async with WaitingRoom(min(self.envs.num_envs, len(trajectories))) as room:
-            serving = asyncio.create_task(dispatcher.serve())
-            playing = [asyncio.create_task(play(index, room)) for index in range(len(trajectories))]
+        async with WaitingRoom(min(self.envs.num_envs, len(tables))) as room:
+            serving = [asyncio.create_task(dispatcher.serve()) for dispatcher in dispatchers.values()]
+            playing = [asyncio.create_task(play(index, room)) for index in range(len(tables))]
             try:
                 await _all_of(playing, serving)
             finally:
-                for task in (serving, *playing):
+                for task in (*serving, *playing):
                     task.cancel()
-                await asyncio.gather(serving, *playing, return_exceptions=True)
+                await asyncio.gather(*serving, *playing, return_exceptions=True)
+
+    def _episode(self, env: int, trajectory: Trajectory) -> Episode | None:
+        """Return what was said in a seat of an environment; None if the environment did not end it or nothing was."""
+        if trajectory.failed or trajectory.ending in _CUT_OFF or not trajectory.replies:
+            return None
+        return self.envs.episode(env, trajectory.seat) or episode_of(trajectory.messages)
 
 
 class _Stage:
@@ -202,6 +249,15 @@ class _Stage:
         return messages
 
     @property
+    def seat(self) -> int:
+        """See `Stage`."""
+        return self._envs.seat(self._index)
+
+    def opening(self, observation: str) -> list[Message]:
+        """See `Stage`."""
+        return self._envs.opening(self._index, observation)
+
+    @property
     def tools(self) -> Schemas:
         """See `Stage`."""
         return self._envs.tools(self._index)
@@ -233,12 +289,23 @@ class _Tally:
         return f"{self._wrong} of {self._all}"
 
 
-async def _all_of(playing: Sequence[asyncio.Task[None]], serving: asyncio.Task[None]) -> None:
+def _cut_off(table: Sequence[Trajectory]) -> None:
+    """End all seats of an episode in which one was cut off: none of them has a score."""
+    cut = next((trajectory for trajectory in table if trajectory.ending in _CUT_OFF), None)
+    if cut is not None and cut.ending is not None:
+        reason = _CUT_OFF[cut.ending] if len(table) == 1 else f"{_CUT_OFF[cut.ending]} in seat {cut.seat}"
+        for trajectory in table:
+            trajectory.ending, trajectory.score_error = cut.ending, trajectory.score_error or reason
+
+
+async def _all_of(playing: Sequence[asyncio.Task[None]], serving: Sequence[asyncio.Task[None]]) -> None:
     """Wait for all episodes; raise what the first that failed raises, or whoever serves them."""
     episodes = asyncio.gather(*playing)
     episodes.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may wait for it any more
-    await asyncio.wait((episodes, serving), return_when=asyncio.FIRST_COMPLETED)
-    if serving.done():
-        episodes.cancel()
-        serving.result()
+    waited: list[asyncio.Future[Any]] = [episodes, *serving]
+    await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+    for task in serving:
+        if task.done():
+            episodes.cancel()
+            task.result()
     await episodes

@@ -22,8 +22,17 @@ class Stage(Protocol):
         """The JSON schemas of the tools that the agent can call."""
         ...
 
+    @property
+    def seat(self) -> int:
+        """Whose turn it is."""
+        ...
+
     async def reset(self, seed: int) -> list[Message]:
         """Begin the task of a seed; return what the agent is told first, the system prompt if there is one."""
+        ...
+
+    def opening(self, observation: str) -> list[Message]:
+        """Return a first observation of the seat whose turn it is as what it is told first."""
         ...
 
     async def step(self, action: str) -> StepResult:
@@ -37,32 +46,45 @@ class Play:
 
     Attributes:
         codec: Turns text into tokens.
-        generate: Samples a reply.
+        generate: Samples a reply, for each seat.
         sampling: How.
         seed: Start of every reply's own seed.
         context_length: Tokens of a conversation, at most.
     """
 
     codec: ChatCodec
-    generate: Callable[[GenerationRequest], Awaitable[Completion]]
+    generate: Sequence[Callable[[GenerationRequest], Awaitable[Completion]]]
     sampling: Sampling
     seed: int
     context_length: int
 
-    async def episode(self, number: int, trajectory: Trajectory, stage: Stage) -> None:
-        """Play one episode into its trajectory.
+    async def episode(self, number: int, seats: Sequence[Trajectory], stage: Stage) -> None:
+        """Play one episode into its trajectories, one per seat.
 
         Args:
-            number: Of the episode in its rollout; its requests are told apart by it.
-            trajectory: Empty but for its task.
+            number: Of the first seat's episode in its rollout, from which the others count on; its requests are told
+                apart by it.
+            seats: Empty but for their task.
             stage: Where it plays.
         """
-        self.begin(trajectory, await stage.reset(trajectory.seed), stage.tools)
-        while trajectory.ending is None:
-            trajectory.act(await self.generate(self.request(number, trajectory)))
+        heard = await stage.reset(seats[0].seed)
+        self.begin(seats[stage.seat], heard, stage.tools)
+        while all(trajectory.ending is None for trajectory in seats):
+            seat = stage.seat
+            trajectory = seats[seat]
+            trajectory.act(await self.generate[seat](self.request(number + seat, trajectory)))
             action = self.codec.action(trajectory.newest_reply, trajectory.tools)
             trajectory.messages.append(Message("assistant", str(action)))
-            self.answer(trajectory, await stage.step(action))
+            result = await stage.step(action)
+            if result.terminated or result.truncated:
+                for other, end in {seat: result, **result.others}.items():
+                    self.end(seats[other], end)
+                return
+            trajectory.replies[-1].reward = result.reward
+            if (listener := seats[stage.seat]).messages:
+                self.hear(listener, result.messages)
+            else:
+                self.begin(listener, stage.opening(result.observation), stage.tools)
 
     def begin(self, trajectory: Trajectory, messages: list[Message], tools: Schemas = ()) -> None:
         """Take the first observation, and what can be called; it may leave no room for a reply."""
@@ -88,17 +110,21 @@ class Play:
             seed=(self.seed << 64) + (number << 16) + len(trajectory.replies),
         )
 
-    def answer(self, trajectory: Trajectory, result: StepResult) -> None:
-        """Take what the environment says to the newest reply, or that the episode is over."""
-        trajectory.replies[-1].reward = result.reward
-        if result.terminated or result.truncated:
-            trajectory.ending = "terminated" if result.terminated else "truncated"
-            if result.terminated and result.observation:
-                trajectory.messages += result.messages  # the last words
-            trajectory.take(_own_score(result, [reply.reward for reply in trajectory.replies]))
+    def end(self, trajectory: Trajectory, result: StepResult) -> None:
+        """Take that the episode is over, and its score."""
+        trajectory.ending = "terminated" if result.terminated else "truncated"
+        if not trajectory.replies:
+            trajectory.score_error = f"seat {trajectory.seat} had no turn before the episode was over"
             return
-        trajectory.messages += result.messages
-        bridge = self.codec.bridge(result.messages, trajectory.tokens[-1])
+        trajectory.replies[-1].reward += result.reward
+        if result.terminated and result.observation:
+            trajectory.messages += result.messages  # the last words
+        trajectory.take(_own_score(result, [reply.reward for reply in trajectory.replies]))
+
+    def hear(self, trajectory: Trajectory, messages: Sequence[Message]) -> None:
+        """Take what the environment says next, if there is room for it and for a reply."""
+        trajectory.messages += messages
+        bridge = self.codec.bridge(messages, trajectory.tokens[-1])
         rewritten = self.codec.rewritten(trajectory.messages, trajectory.newest_reply, trajectory.tools)
         length = trajectory.context_length + len(bridge) if rewritten is None else len(rewritten)
         if length >= self.context_length:

@@ -49,7 +49,8 @@ class Trajectory:
 
     Attributes:
         seed: The seed its environment was reset with.
-        group: Trajectories of one group answer the same task.
+        group: Trajectories of one group answer the same task, in the same seat.
+        seat: Which seat of its environment it is.
         tokens: Everything said, in order.  [T]
         mask: True where the agent sampled the token.  [T]
         log_probs: Log-probability under the sampling distribution; 0 where not sampled.  [T]
@@ -91,6 +92,7 @@ class Trajectory:
     ending: Ending | None = None
     row_starts: list[int] = field(default_factory=lambda: [0])
     data_row: int | None = None
+    seat: int = 0
 
     def observe(self, tokens: Sequence[int]) -> None:
         """Append what the environment said, and the template around it."""
@@ -154,7 +156,7 @@ class Trajectory:
     @property
     def overlong(self) -> bool:
         """Whether its first observation left no room for a reply."""
-        return self.ending == "context" and not self.replies
+        return self.ending == "context" and not self.replies and bool(self.tokens)
 
     @property
     def failed(self) -> bool:

@@ -105,6 +105,21 @@ class Actor:
             scorer,
             max_overlong=self.config.conversation.max_overlong,
             max_env_errors=self.config.environment.max_env_errors,
+            frozen=self._frozen_engine if "frozen" in envs.seats else None,
+        )
+
+    @functools.cached_property
+    def _frozen_engine(self) -> Engine:
+        """What samples the replies of frozen seats: a copy of the weights as they are when it is first asked for."""
+        if engine_kind(self.config.engine) != "local":
+            raise ConfigError("Frozen seats are played by the embedded engine: expected --engine local.")
+        return make_engine(
+            self.config.engine,
+            plain_copy(self.model, self.model.dtype),
+            self._model_path,
+            context_length=self.context_length,
+            text_of=self.codec.spell if self.config.sampling.stop else None,
+            notify=notify,
         )
 
     # What a trainer asks for.
@@ -156,8 +171,9 @@ class Actor:
 
     def close(self) -> None:
         """Give back what the engine holds."""
-        if "engine" in self.__dict__:
-            self.engine.close()
+        for name in ("engine", "_frozen_engine"):
+            if name in self.__dict__:
+                getattr(self, name).close()
 
 
 class HeldOutEpisodes:

@@ -98,6 +98,7 @@ class OnlineSteps:
             summary["epoch"] = step * self.config.rollout.prompts_per_step / len(rows.training)
         if self.algorithm.learns_from_expert:
             kept = [*kept, *self._demonstrations(kept)]
+        kept = [trajectory for trajectory in kept if trajectory.tokens]  # a seat may have had no turn
         batch = as_batch(self.algorithm.prepare(kept), self.algorithm.name) if kept else None
         return Experience(batch, trajectories, summary)
 
@@ -123,7 +124,7 @@ class OnlineSteps:
         config, rollout, limit = self.config, self.config.rollout, self.envs.turn_limit
         turns = limit or 1
         longest = config.sampling.max_tokens
-        episodes = rollout.prompts_per_step * rollout.group_size
+        episodes = rollout.prompts_per_step * rollout.group_size * self._learners
         sampled = longest * turns  # of an episode
         prompt = self._prompt_tokens
         read = rollout.prompts_per_step * prompt
@@ -157,12 +158,14 @@ class OnlineSteps:
         played in their place (dynamic sampling, DAPO, arXiv:2503.14476, section 3.2).
         """
         config, size = self.config.rollout, self.config.rollout.group_size
+        wanted = config.prompts_per_step * self._learners  # groups
         rng = self._rng(step)
         played: list[Trajectory] = []
         kept: list[Trajectory] = []
         for rollout in range(config.rollouts_per_step):
-            drawn = self._tasks(step, rng, rollout, config.prompts_per_step - len(kept) // size)
-            first = len(played) // size
+            missing = -((len(kept) // size - wanted) // self._learners)
+            drawn = self._tasks(step, rng, rollout, missing)
+            first = len(played) // (size * self._learners)
             tasks = [replace(task, group=first + task.group) for task in drawn for _ in range(size)]
             seed = self.config.run.seed * 10**6 + step + (rollout << 40)
             episodes = self.player.collect(tasks, self.config.sampling, seed)
@@ -170,9 +173,14 @@ class OnlineSteps:
             if config.rollouts_per_step == 1:
                 return played, played
             kept += [episode for group in _groups(episodes) if self.algorithm.teaches(group) for episode in group]
-            if len(kept) == size * config.prompts_per_step:
+            if len(kept) >= size * wanted:
                 break
-        return played, kept
+        return played, kept[: size * wanted]
+
+    @property
+    def _learners(self) -> int:
+        """How many trajectories an episode gives: one for each seat that learns."""
+        return sum(player == "learner" for player in self.envs.seats)
 
     def _rng(self, step: int) -> np.random.Generator:
         """Return what draws the seeds of a step."""
