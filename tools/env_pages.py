@@ -21,7 +21,9 @@ from llmgym.envs.arithmetic import Countdown, Sums
 from llmgym.envs.code import Code
 from llmgym.envs.codeword import CodeWord
 from llmgym.envs.experts import play_expert
+from llmgym.envs.games import KuhnPoker, Negotiation, TicTacToe
 from llmgym.envs.gridworld import GridWorld
+from llmgym.envs.house import House
 from llmgym.envs.instructions import Instructions
 from llmgym.envs.orders import Orders
 from llmgym.envs.search import Search
@@ -56,6 +58,10 @@ class Measured(NamedTuple):
 MODELS: tuple[Measured, ...] = ()
 
 
+def _one_of(*replies: str) -> Policy:
+    return lambda rng, env, seen: str(rng.choice(replies))
+
+
 def _expression(rng: np.random.Generator, env: TextEnv, seen: str) -> str:
     a, b = (int(number) for number in rng.permutation(env.episode.task.numbers)[:2])
     return f"<answer>{a} {rng.choice(['+', '-', '*', '/'])} {b}</answer>"
@@ -81,6 +87,15 @@ def _function_by_chance(rng: np.random.Generator, env: TextEnv, seen: str) -> st
     return _function(str(rng.choice(["values", "sorted(values)", "len(values)", "values[::-1]", "[]"])))
 
 
+def _offer(rng: np.random.Generator, env: TextEnv, seen: str) -> str:
+    return f'{{"books": {rng.integers(3)}, "hats": {rng.integers(3)}, "balls": {rng.integers(3)}}}'
+
+
+def _command(rng: np.random.Generator, env: TextEnv, seen: str) -> str:
+    places = re.findall(r"(?:Doors: |Here: |, )(?:an? )?([a-z ]+)", seen) or ["kitchen"]
+    return f"{rng.choice(['go to', 'open', 'take'])} {rng.choice(places)}"
+
+
 _CITED = '<answer>{{"answer": "Rome", "documents": ["D{:03d}"]}}</answer>'
 
 PAGES = (
@@ -94,12 +109,18 @@ PAGES = (
         lambda rng, env, seen: " ".join(rng.permutation(seen.split())[:20]),
     ),
     Page(CodeWord, "code_word.md", 7, "<guess>crane</guess>", _letters),
-    Page(
-        GridWorld, "grid_world.md", 1, "right", lambda rng, env, seen: str(rng.choice(["up", "down", "left", "right"]))
-    ),
+    Page(GridWorld, "grid_world.md", 1, "right", _one_of("up", "down", "left", "right")),
     Page(SQL, "sql.md", 1, "<answer>1</answer>", lambda rng, env, seen: f"<answer>{rng.integers(100)}</answer>"),
     Page(Orders, "orders.md", 1, "That is done.", _call_by_chance),
     Page(Search, "search.md", 1, _CITED.format(1), lambda rng, env, seen: _CITED.format(rng.integers(1, 30))),
+    Page(
+        KuhnPoker, "kuhn_poker.md", 1, "check", lambda rng, env, seen: str(rng.choice(["check", "bet", "call", "fold"]))
+    ),
+    Page(
+        TicTacToe, "tic_tac_toe.md", 1, "a1", lambda rng, env, seen: f"{rng.choice(list('abcd'))}{rng.integers(1, 5)}"
+    ),
+    Page(Negotiation, "negotiation.md", 1, "accept", _offer),
+    Page(House, "house.md", 1, "look", _command),
     Page(Code, "code.md", 1, _function("values"), _function_by_chance, episodes=10),
 )
 

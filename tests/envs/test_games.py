@@ -290,6 +290,7 @@ def test_perfect_negotiators_reach_the_equilibrium() -> None:
     [
         ('{"books": 2, "hats": 0}', '{"books": 2, "hats": 0}'),
         ("I keep 1 books and 1 hats.", '{"books": 1, "hats": 1}'),
+        ("I keep 1 book and 1 hat.", '{"books": 1, "hats": 1}'),
         ("hats: 0, Books = 1", '{"books": 1, "hats": 0}'),
         ("Not 3 books and 0 hats. I say 2 books and 1 hats", '{"books": 2, "hats": 1}'),
         ("I accept", "accept"),

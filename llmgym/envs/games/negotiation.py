@@ -101,7 +101,9 @@ class NegotiationMatch(Match):
         for found in _said(self.things).finditer(reply.lower()):
             accepts = found["accept"] is not None
             if not accepts:
-                keep[found["thing"] or found["after"]] = int(found["count"] or found["before"])
+                keep[f"{(found['thing'] or found['after']).removesuffix('s')}s"] = int(
+                    found["count"] or found["before"]
+                )
         if accepts:
             return None if self.offer is None else _ACCEPT
         wanted = tuple(keep.get(thing, -1) for thing in self.things)
@@ -302,11 +304,11 @@ class Negotiation(TwoPlayerGame):
 @functools.cache
 def _said(things: tuple[str, ...]) -> re.Pattern[str]:
     """Return what finds numbers of things and acceptances in a reply, in their order."""
-    plural = "|".join(things)
+    names = "|".join(f"{thing}?" for thing in things)  # with or without the s
     return re.compile(
         rf"(?<!not )(?<!n't )(?<!cannot )(?<!never )\b(?P<accept>accept(?:ed|s)?)\b"
-        rf"|\b(?P<before>\d{{1,2}}) (?P<after>{plural})\b"
-        rf"|\b(?P<thing>{plural})\b[\"']?\s{{0,9}}[:=]?\s{{0,9}}(?P<count>\d{{1,2}})\b"
+        rf"|\b(?P<before>\d{{1,2}}) (?P<after>{names})\b"
+        rf"|\b(?P<thing>{names})\b[\"']?\s{{0,9}}[:=]?\s{{0,9}}(?P<count>\d{{1,2}})\b"
     )
 
 
@@ -315,5 +317,8 @@ def _json(keep: Keep) -> str:
 
 
 def _listed(counts: Keep) -> str:
-    *first, last = (f"{count} {thing}" for thing, count in zip(_THINGS, counts, strict=False))
+    *first, last = (
+        f"{count} {thing.removesuffix('s') if count == 1 else thing}"
+        for thing, count in zip(_THINGS, counts, strict=False)
+    )
     return f"{', '.join(first)} and {last}"
