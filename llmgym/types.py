@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any, Literal, get_args
 
 from llmgym.calls import Action, ToolCall
+from llmgym.calls import well_formed as well_formed
 from llmgym.errors import EnvironmentContractError
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -14,11 +15,6 @@ ScoreKind = Literal["reward", "log_odds", "win_rate"]
 """What the value of a score is. ``reward``: whatever its environment pays. ``log_odds``: its difference from that of
 another episode of the task gives, through sigma, the probability of being the better one (Bradley and Terry 1952), as
 a reward model has it. ``win_rate``: the probability of beating a sibling, between 0 and 1."""
-
-
-def well_formed(text: str) -> str:
-    """Return a text with question marks for its lone surrogates, which UTF-8 has no bytes for."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ class TextEnv(gymnasium.Env[str, str]):
         step_timeout: Seconds that a reset or a step may take in a rollout, scoring included; an episode that takes
             longer ends without a score. None for no limit.
         tools: Functions that the agent can call, see `llmgym.Tool`; functions of the class are methods. Replies that
-            call some are answered by them, all others by `respond`.
+            call some are answered by them, all others by `respond`. `begin` may set others for its episode.
         tool_timeout: Seconds that a call may take; then its answer says so. None for no limit.
 
     Args:
@@ -70,6 +70,7 @@ class TextEnv(gymnasium.Env[str, str]):
             self.blocking = True
         self.heard: tuple[Message, ...] = ()
         """The newest observation as messages: what the next action answers, or the last words of an episode."""
+        self._toolbox: Toolbox | None = None
         self._called: int | None = None  # calls of the episode so far, if there are tools
         self.under_way = False
         """Whether an episode has begun and is not over."""
@@ -133,7 +134,6 @@ class TextEnv(gymnasium.Env[str, str]):
         self.options = options or {}
         self.episode = Episode()
         self.scored = None
-        self._called = 0 if self.toolbox else None
         said = self._messages("begin", settled(self.begin()), ("user", "tool", "assistant", "system"))
         if said[0].role == "system":
             self.episode.system_prompt, said = said[0].content, said[1:]
@@ -144,6 +144,7 @@ class TextEnv(gymnasium.Env[str, str]):
                 f"{type(self).__name__}.begin has to return messages of which only the first is the system's and the "
                 f"last a user's or a tool's, got the roles {', '.join(message.role for message in said) or 'system'}."
             )
+        self._called = 0 if self.toolbox else None
         self.heard, self.under_way = said, True
         return as_text(said), {}
 
@@ -191,10 +192,12 @@ class TextEnv(gymnasium.Env[str, str]):
                 parts[name] = parts.get(name, 0.0) + part
         return score.value, {"success": float(self.succeeded(score)), **parts}
 
-    @functools.cached_property
+    @property
     def toolbox(self) -> Toolbox:
-        """The tools, ready to be called."""
-        return Toolbox(self.tools, self, self.tool_timeout)
+        """The tools, ready to be called; `begin` may have chosen others for its episode."""
+        if self._toolbox is None or self._toolbox.made_of != (tuple(self.tools), self.tool_timeout):
+            self._toolbox = Toolbox(self.tools, self, self.tool_timeout)
+        return self._toolbox
 
     @property
     def waits(self) -> bool:

@@ -37,8 +37,8 @@ def demonstrate(env: gymnasium.Env[str, str], seeds: Iterable[int]) -> list[Demo
         ConfigError: The environment has no expert.
         EnvironmentContractError: The expert has no more replies, but the episode goes on.
     """
-    tools = expert_env(env).toolbox.schemas
-    return [_demonstration(seed, *play_expert(env, seed), tools) for seed in seeds]
+    inner = expert_env(env)
+    return [_demonstration(seed, *play_expert(env, seed), inner.toolbox.schemas) for seed in seeds]
 
 
 def _demonstration(seed: int, episode: Episode, score: float | None, tools: Schemas) -> Demonstration:

@@ -116,7 +116,7 @@ def _examples(algorithm: OfflineAlgorithm, data: Data, actor: Actor) -> list[Any
     scribe = actor.scribe
 
     def check(example: Any) -> None:
-        if not scribe.check(conversations_of(example)):
+        if not scribe.check(conversations_of(example), example.tools):
             algorithm.prepare([example], scribe)  # which says what does not fit
 
     found = algorithm.examples(skipped)

@@ -137,7 +137,7 @@ def test_a_schema_has_no_titles_but_those_of_arguments() -> None:
     parameters = Tool(sell).schema["function"]["parameters"]
     assert parameters["properties"]["title"] == {"type": "string"}
     assert "title" not in parameters
-    assert "title" not in parameters["$defs"]["Till"]
+    assert "title" not in parameters["properties"]["till"]
 
 
 def _untyped(a, b: int) -> None:  # type: ignore[no-untyped-def]  # which is what is refused
