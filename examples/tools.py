@@ -1,4 +1,4 @@
-"""An environment with a calculator: a model that is shown how learns to call it, and then to do so whenever it pays.
+"""An environment with a calculator: a model is shown how to call it, and then learns to do so rightly.
 
 python examples/tools.py
 """
@@ -10,12 +10,7 @@ from llmgym.agents import GRPO, SFT
 
 
 def multiply(a: int, b: int) -> int:
-    """Multiply two numbers.
-
-    Args:
-        a: The first one.
-        b: The second one.
-    """
+    """Multiply two numbers."""
     return a * b
 
 
@@ -40,5 +35,7 @@ class Product(llmgym.TextEnv):
 
 
 if __name__ == "__main__":
-    shown = SFT(env="Product-v0", steps=60, batch_size=16, learning_rate=3e-3, eval_episodes=0).train()
-    GRPO(env="Product-v0", model=shown.path / "checkpoint", steps=20, learning_rate=5e-4, max_tokens=64).train()
+    shown = SFT(env="Product-v0", steps=60, examples=200, batch_size=8, learning_rate=2e-3, eval_episodes=0).train()
+    GRPO(
+        env="Product-v0", model=shown.path / "checkpoint", learning_rate=5e-4, max_tokens=48, eval_episodes=200
+    ).train()

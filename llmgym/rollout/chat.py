@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from llmgym.calls import CLOSING, OPENING
 from llmgym.config.choices import History
 from llmgym.envs.tools import Schemas
 from llmgym.errors import ModelError
@@ -175,6 +176,17 @@ class ChatCodec:
             if whole[: len(start)] == start:
                 return whole[len(start) :]
         return self._encode(text)
+
+    @property
+    def tool_notice(self) -> str | None:
+        """What a user whose environment has tools has to know; None if the template has its own way of showing them."""
+        if self.template.tool_format.native:
+            return None
+        return (
+            f"The chat template of {self.template.name!r} has no way of showing tools and calls that can be read back. "
+            "The tools are described in the system prompt, and the model is asked to write its calls between "
+            f"{OPENING} and {CLOSING}."
+        )
 
     def _notice(self) -> str | None:
         notices = []

@@ -13,7 +13,7 @@ from llmgym.errors import ModelError
 from llmgym.rollout.control_tokens import ControlTokens
 from llmgym.rollout.rendering import Renderer, is_mark, mark, marks
 from llmgym.rollout.rewrites import alike, find_rewrites
-from llmgym.rollout.tool_format import ToolFormat, called_by, numbered
+from llmgym.rollout.tool_format import ToolFormat, called_by, numbered, paired
 from llmgym.types import Message, Role
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class ChatTemplate:
         if tools and not self.tool_format.native:
             messages, tools = self.tool_format.declare(messages, tools), ()
         tools = self._harmless_values(tools)
-        messages = self._written(messages)
+        messages = self._written(paired(messages))
         if messages[0].role == "system" and not self._takes_system:
             messages = self._told_by_the_user(messages)
         messages = self._as_it_takes_them(messages)

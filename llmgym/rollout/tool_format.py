@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +13,8 @@ from llmgym.errors import ModelError
 from llmgym.rollout.call_syntax import SYNTAXES, Reader, as_json_lines, types_of
 from llmgym.rollout.rendering import Renderer, mark
 from llmgym.types import Message, Role, well_formed
+
+_ID = re.compile("[A-Za-z0-9]{9}")
 
 _TEXT = {"type": "string", "description": "Which one."}
 _PROBE: Schemas = (
@@ -180,6 +183,29 @@ def numbered(answer: Sequence[Message]) -> list[Message]:
     ids = (f"call{i:05d}" for i in range(len(answer)))
     lack = [message.role == "tool" and message.call_id is None for message in answer]
     return [replace(one, call_id=id) if lacks else one for one, lacks, id in zip(answer, lack, ids, strict=True)]
+
+
+def paired(messages: Sequence[Message]) -> list[Message]:
+    """Give calls and their answers ids of nine letters and digits, as Mistral wants them, where theirs are not.
+
+    An answer belongs to the call whose id it names, or else to the one in its place.
+    """
+    found, made = list(messages), (f"call{i:05d}" for i in itertools.count())
+    for at, message in enumerate(messages):
+        if not message.calls:
+            continue
+        told = list(itertools.takewhile(lambda one: one.role == "tool", messages[at + 1 :]))
+        named = {one.call_id: i for i, one in enumerate(told) if one.call_id}
+        calls = []
+        for place, call in enumerate(message.calls):
+            answer = place if call.id is None else named.get(call.id, place)
+            known = (told[answer].call_id if answer < len(told) else None, call.id)
+            id = next((one for one in known if one and _ID.fullmatch(one)), None) or next(made)
+            calls.append(replace(call, id=id))
+            if answer < len(told):
+                found[at + 1 + answer] = replace(told[answer], call_id=id)
+        found[at] = replace(message, calls=tuple(calls))
+    return found
 
 
 def _numbered(calls: Sequence[ToolCall]) -> list[ToolCall]:

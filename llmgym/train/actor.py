@@ -11,6 +11,7 @@ from tensordict import TensorDict
 from llmgym.config.sections import AgentConfig
 from llmgym.engines.base import Engine, taking_weights
 from llmgym.engines.make import engine_kind, make_engine
+from llmgym.envs.tools import Schemas
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import ConfigError
 from llmgym.evaluate import Evaluation, evaluate
@@ -50,6 +51,7 @@ class Actor:
         for notice in (self.codec.notice, context_notice(self.model.config, asked)):
             if notice:
                 notify(notice)
+        self._told_of_tools = False
         temperature, checkpointing = config.sampling.temperature, config.policy.gradient_checkpointing
         self.policy = Policy(self.model, temperature, gradient_checkpointing=checkpointing)
 
@@ -83,7 +85,9 @@ class Actor:
         env_id, options = resolve_env(self.config.environment.required), dict(self.config.environment.env_kwargs)
         if split is not None and _takes_split(env_id):
             options["split"] = split
-        return TextVectorEnv([lambda: make_env(env_id, **options)] * count)
+        envs = TextVectorEnv([lambda: make_env(env_id, **options)] * count)
+        self.tell_of(envs.tools(0))
+        return envs
 
     def make_player(self, envs: TextVectorEnv, scorer: AnyScorer | None) -> Collector:
         """Return what plays environments with the policy."""
@@ -95,6 +99,12 @@ class Actor:
             max_overlong=self.config.conversation.max_overlong,
             max_env_errors=self.config.environment.max_env_errors,
         )
+
+    def tell_of(self, tools: Schemas) -> None:
+        """Say, the first time that there are tools, what the chat template makes of them."""
+        if tools and not self._told_of_tools and self.codec.tool_notice:
+            notify(self.codec.tool_notice)
+        self._told_of_tools = self._told_of_tools or bool(tools)
 
     # What a trainer asks for.
 
@@ -136,7 +146,8 @@ class Actor:
 
     def facts(self) -> dict[str, object]:
         """Return what the chat template does to earlier turns, if anything, and what time it is told."""
-        return {"template": self.codec.notice, "date": self.codec.template.now.isoformat()}
+        told = [self.codec.notice, self.codec.tool_notice if self._told_of_tools else None]
+        return {"template": " ".join(filter(None, told)) or None, "date": self.codec.template.now.isoformat()}
 
     def save(self, path: Path, origin: Origin) -> None:
         """Write the model, or its adapters, and its tokenizer to a new directory."""

@@ -122,6 +122,7 @@ def _examples(algorithm: OfflineAlgorithm, data: Data, actor: Actor) -> list[Any
     found = algorithm.examples(skipped)
     if not found:
         raise DataError(f"{algorithm.name} expects at least one example to learn from, got none.")
+    actor.tell_of(next((one.tools for one in found if one.tools), ()))
     examples = usable(found, check, data.path, skipped)
     tell_of_skipped(skipped, len(examples))
     if not examples:

@@ -141,7 +141,9 @@ class OnlineSteps:
         lengths = []
         for seed in training_seeds(self._tasks(step=1), min(_PROMPTS_TRIED, self.config.rollout.prompts_per_step)):
             observation, _ = self.envs.reset_one(0, seed=seed)
-            lengths.append(len(self.actor.codec.prompt(self.envs.opening(0, observation), self.envs.tools(0))))
+            tools = self.envs.tools(0)
+            self.actor.tell_of(tools)  # which an episode may have of its own
+            lengths.append(len(self.actor.codec.prompt(self.envs.opening(0, observation), tools)))
         return sum(lengths) // len(lengths)
 
     def _roll_out(self, step: int) -> tuple[list[Trajectory], list[Trajectory]]:
