@@ -218,7 +218,7 @@ def call_or_what_is_wrong(name: str, arguments: Mapping[str, Any], id: object, t
     Args:
         name: Of the tool.
         arguments: As they were read.
-        id: What stands where an id may stand.
+        id: What it has in place of an id.
         text: The call as it was written.
     """
     try:

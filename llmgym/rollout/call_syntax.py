@@ -20,7 +20,7 @@ def _hermes(text: str, types: Types) -> Iterator[Piece]:
 
 
 def _functions(text: str, types: Types) -> Iterator[Piece]:
-    """Qwen 3 Coder, Qwen 3.5, Nemotron 3: a tag for the function and one for every argument, its value as it is."""
+    """Qwen 3 Coder, Qwen 3.5: a tag for the function and one for every argument, its value as it is."""
     for said, body, closed in _between(text, "<tool_call>", "</tool_call>"):
         yield said
         if body is None:

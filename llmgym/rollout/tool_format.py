@@ -101,7 +101,8 @@ class ToolFormat:
                 return well_formed(written)
         raise ModelError(
             f"The chat template of {self.renderer.name!r} does not show all of a reply that says {said!r:.60} and "
-            f"calls {', '.join(call.name for call in calls)}: expected calls without a text, or one call alone."
+            f"calls {', '.join(call.name for call in calls)} so that it can be read back: expected calls without a text, "
+            "one call alone, or arguments without the marks that the template puts around them."
         )
 
     def read(self, text: str, tools: Schemas, *, thought: bool = False) -> Action:

@@ -137,7 +137,7 @@ def test_ppo_values_the_end_of_each_turn_and_nothing_that_a_tool_says(taught: Pa
         assert mask[row, ends].all()
         assert values[row, ends].all()
         assert set(batch["token_reward"][row].nonzero()[:, 0].tolist()) <= set(ends)
-    elsewhere = torch.where(mask, values, 1e3)  # what stands at the tokens of tools
+    elsewhere = torch.where(mask, values, 1e3)  # at the tokens of tools, too
     advantages = [
         learn.gae(some, batch["token_reward"], mask, 1.0, 0.95, episode=batch["episode"])[0][mask]
         for some in (values, elsewhere)
