@@ -98,6 +98,8 @@ class ChatCodec:
         They are those that a whole conversation which ends with this reply has there. Where a turn
         ends with the token that begins the next one, as GLM's do, it is that of `answer`, if there is one.
         """
+        if not isinstance(said, str) and said.calls:
+            said, *answer = self.template.paired([said, *answer])
         closing = self.template.closing
         tokens = self._encode_after(self.template.opening, self.template.reply(said) + closing)
         if closing:

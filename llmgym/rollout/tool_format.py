@@ -88,6 +88,10 @@ class ToolFormat:
         written, before = self.write(said, calls), self.around[0].removeprefix(self.opening)
         return written.removeprefix(before) if self.native else written
 
+    def shows(self, calls: Sequence[ToolCall]) -> bool:
+        """Tell whether the template shows a reply that makes these calls; some take one at a time."""
+        return self.native and (len(calls) == 1 or self._written("", calls) is not None)
+
     def write(self, said: str, calls: Sequence[ToolCall]) -> str:
         """Return a reply that says something and calls tools, from where the generation prompt ends.
 
@@ -101,8 +105,8 @@ class ToolFormat:
                 return well_formed(written)
         raise ModelError(
             f"The chat template of {self.renderer.name!r} does not show all of a reply that says {said!r:.60} and "
-            f"calls {', '.join(call.name for call in calls)} so that it can be read back: expected calls without a text, "
-            "one call alone, or arguments without the marks that the template puts around them."
+            f"calls {', '.join(call.name for call in calls)} so that it can be read back: expected calls without a "
+            "text, one call alone, or arguments without the marks that the template puts around them."
         )
 
     def read(self, text: str, tools: Schemas, *, thought: bool = False) -> Action:

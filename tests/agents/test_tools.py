@@ -143,3 +143,13 @@ def test_ppo_values_the_end_of_each_turn_and_nothing_that_a_tool_says(taught: Pa
         for some in (values, elsewhere)
     ]
     torch.testing.assert_close(*advantages)
+
+
+def test_a_user_with_tools_is_told_once_how_they_are_shown_if_the_template_does_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options: dict[str, Any] = {"examples": 2, "batch_size": 1, "steps": 1, "eval_episodes": 2, "max_tokens": 8}
+    SFT(env="Look-v0", model="tiny", output_dir=tmp_path, **options).train()
+    assert " ".join(capsys.readouterr().out.split()).count("has no way of showing tools") == 1
+    SFT(env="AIOpsTriage", model="tiny", output_dir=tmp_path, **options).train()
+    assert "showing tools" not in " ".join(capsys.readouterr().out.split())
