@@ -23,7 +23,7 @@ test-fast: $(INSTALLED)
 
 # The real SGLang on a CPU; tests/sglang_cpu/README.md says how.
 test-sglang: $(SGLANG_INSTALLED)
-	SGLANG_USE_CPU_ENGINE=1 $(SGLANG_VENV)/bin/python -m pytest -q tests/engines/test_sglang_engine.py $(ARGS)
+	SGLANG_USE_CPU_ENGINE=1 $(SGLANG_VENV)/bin/python -m pytest -q tests/engines/test_sglang_engine.py tests/engines/test_sglang_calls.py $(ARGS)
 
 # Everything with a real pretrained model, which is made once; the second half samples with the real SGLang.
 test-real: export LLMGYM_REAL_MODEL := $(CURDIR)/$(REAL_MODEL)

@@ -11,13 +11,25 @@ Examples:
 """
 
 import json
+import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from llmgym.errors import EnvironmentContractError
+
 OPENING, CLOSING = "<tool_call>", "</tool_call>"
 
 _END_OF_THOUGHT = "</think>"
+_DEEPEST = 64  # arguments within arguments: whoever walks through them does so by recursion
+_MOST_CALLS = 1000  # in a reply, so that no text takes long to read
+_SPACE = re.compile(r"\s*")
+
+
+def well_formed(text: str) -> str:
+    """Return a text with question marks for its lone surrogates, which UTF-8 has no bytes for."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 Schema = Mapping[str, Any]
@@ -32,8 +44,11 @@ class ToolCall:
 
     Attributes:
         name: Of the tool.
-        arguments: What it is called with, by name.
+        arguments: What it is called with, by name: values that JSON has. Numbers and arrays of NumPy become Python's.
         id: What its answer refers to; None if the model gives its calls no ids.
+
+    Raises:
+        EnvironmentContractError: An argument is no JSON value, or nested too deeply.
 
     Example:
         >>> ToolCall("search", {"query": "disk full"}).chat
@@ -43,6 +58,16 @@ class ToolCall:
     name: str
     arguments: Mapping[str, Any]
     id: str | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            arguments = _json_value(dict(self.arguments))
+        except ValueError as error:
+            raise EnvironmentContractError(
+                f"A call of {self.name!r:.80} has arguments that are no JSON: {error}"
+            ) from None
+        object.__setattr__(self, "name", well_formed(self.name))
+        object.__setattr__(self, "arguments", arguments)
 
     @property
     def chat(self) -> dict[str, Any]:
@@ -126,10 +151,18 @@ def read_calls(text: str) -> Action:
 
 
 def action_of(text: str, pieces: Iterator[Piece]) -> Action:
-    """Return a text as an action whose parts are known."""
-    found = list(pieces)
-    said = "".join(piece for piece in found if isinstance(piece, str)).strip()
-    return Action(text, said, [piece for piece in found if not isinstance(piece, str)])
+    """Return a text as an action whose parts are known; what comes after its first thousand calls is not read."""
+    said: list[str] = []
+    calls: list[Call] = []
+    for piece in pieces:
+        if isinstance(piece, str):
+            said.append(piece)
+        elif len(calls) < _MOST_CALLS:
+            calls.append(piece)
+        else:
+            calls.append(BadCall("", f"expected at most {_MOST_CALLS} calls in one reply; the rest of it was not read"))
+            break
+    return Action(text, "".join(said).strip(), calls)
 
 
 def tagged_calls(text: str) -> Iterator[Piece]:
@@ -142,7 +175,7 @@ def tagged_calls(text: str) -> Iterator[Piece]:
         yield text[at:found]
         start = found + len(OPENING)
         value, stop = read_json(text, start)
-        closed = stop is not None and text[stop:].lstrip().startswith(CLOSING)
+        closed = stop is not None and text.startswith(CLOSING, after_space(text, stop))
         if closed:
             yield from calls_in(value, text[start:stop])
             at = text.index(CLOSING, stop) + len(CLOSING)
@@ -156,11 +189,16 @@ def tagged_calls(text: str) -> Iterator[Piece]:
 
 def read_json(text: str, start: int) -> tuple[Any, int | None]:
     """Return the JSON value that a text has from `start` on, and where it ends; (None, None) if there is none."""
-    start += len(text[start:]) - len(text[start:].lstrip())
     try:
-        return _DECODER.raw_decode(text, start)
+        return _DECODER.raw_decode(text, after_space(text, start))
     except (ValueError, RecursionError):
         return None, None
+
+
+def after_space(text: str, at: int) -> int:
+    """Return where the white space ends that a text may have at a place."""
+    found = _SPACE.match(text, at)
+    return at if found is None else found.end()
 
 
 def calls_in(value: Any, text: str) -> Iterator[Call]:
@@ -170,19 +208,29 @@ def calls_in(value: Any, text: str) -> Iterator[Call]:
         value: An object with ``name`` and ``arguments``, which some families call ``parameters``, or an array of them.
         text: It as it was written.
     """
-    if isinstance(value, list) and value:
-        for one in value:
-            yield from calls_in(one, json.dumps(one, ensure_ascii=False)) if isinstance(one, dict) else _no_call(text)
-        return
-    if not isinstance(value, dict):
-        yield from _no_call(text)
-        return
-    name, arguments = value.get("name"), value.get("arguments", value.get("parameters", {}))
-    if not isinstance(name, str) or not isinstance(arguments, dict):
-        yield from _no_call(text)
-        return
-    named = value.get("id")
-    yield ToolCall(name, arguments, named if isinstance(named, str) else None)
+    several = isinstance(value, list) and len(value) > 0 and all(isinstance(one, dict) for one in value)
+    for one in value if several else [value]:
+        known = one if isinstance(one, dict) else {}
+        name, arguments = known.get("name"), known.get("arguments", known.get("parameters", {}))
+        if isinstance(name, str) and isinstance(arguments, dict):
+            yield call_or_what_is_wrong(name, arguments, known.get("id"), text)
+        else:
+            yield BadCall(text.strip(), 'expected a JSON object such as {"name": "...", "arguments": {...}}')
+
+
+def call_or_what_is_wrong(name: str, arguments: Mapping[str, Any], id: object, text: str) -> Call:
+    """Return a call that was read, or why it cannot be one.
+
+    Args:
+        name: Of the tool.
+        arguments: As they were read.
+        id: What it has in place of an id.
+        text: The call as it was written.
+    """
+    try:
+        return ToolCall(name, arguments, id if isinstance(id, str) else None)
+    except EnvironmentContractError as error:
+        return BadCall(text.strip(), str(error))
 
 
 def without_thought(text: str, *, opened: bool = False) -> tuple[str, str]:
@@ -198,17 +246,43 @@ def without_thought(text: str, *, opened: bool = False) -> tuple[str, str]:
     return thought + end, rest
 
 
-def _no_call(text: str) -> Iterator[BadCall]:
-    yield BadCall(text.strip(), 'expected a JSON object such as {"name": "...", "arguments": {...}}')
-
-
 def _as_json(call: ToolCall) -> str:
     named = {} if call.id is None else {"id": call.id}
     return json.dumps({"name": call.name, "arguments": dict(call.arguments), **named}, ensure_ascii=False)
+
+
+def _json_value(value: Any, levels: int = _DEEPEST) -> Any:
+    """Return a value as JSON has it.
+
+    Raises:
+        ValueError: JSON has no such value, or it is nested too deeply.
+    """
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    if isinstance(value, str):
+        return well_formed(str(value))
+    if not levels:
+        raise ValueError(f"expected at most {_DEEPEST} values within one another")
+    if isinstance(value, Mapping):
+        return {well_formed(str(key)): _json_value(one, levels - 1) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_value(one, levels - 1) for one in value]
+    if hasattr(value, "tolist"):
+        return _json_value(value.tolist(), levels - 1)
+    raise ValueError(f"got {type(value).__name__}: {value!r:.80}")
 
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse)
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name is there twice")
+    return found
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_once)

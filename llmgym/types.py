@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any, Literal, get_args
 
 from llmgym.calls import Action, ToolCall
+from llmgym.calls import well_formed as well_formed
 from llmgym.errors import EnvironmentContractError
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -22,11 +23,6 @@ _SCORE_KINDS = get_args(ScoreKind)
 
 Player = Literal["learner", "frozen"]
 """Who plays a seat of an environment: the policy that learns, or one whose weights stay as they are."""
-
-
-def well_formed(text: str) -> str:
-    """Return a text with question marks for its lone surrogates, which UTF-8 has no bytes for."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 @dataclass(frozen=True, slots=True)

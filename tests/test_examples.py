@@ -8,8 +8,9 @@ from typing import Any
 import gymnasium
 import pytest
 
+from llmgym import check_env
+from llmgym.agents import GRPO
 from llmgym.cli import main
-from llmgym.envs.checker import check_env
 from llmgym.rollout.trajectory import Reply, Trajectory
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -154,3 +155,32 @@ def test_the_example_of_two_players_trains_on_both_of_them(tmp_path: Path, monke
     (metrics,) = example["GRPO"](env="Duel-v0", output_dir=tmp_path, **small).train(steps=1).metrics
     assert metrics["part/strength"] > 0
     assert metrics["grad_norm"] > 0
+
+
+def test_the_example_with_a_calculator_trains_on_what_its_expert_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(gymnasium.registry, "Product-v0", raising=False)
+    example = runpy.run_path(str(EXAMPLES / "tools.py"))
+    check_env(gymnasium.make("Product-v0"))
+    taught: dict[str, Any] = {"learning_rate": 3e-3, "examples": 32, "batch_size": 4, "eval_episodes": 4}
+    shown = example["SFT"](env="Product-v0", output_dir=tmp_path, steps=40, max_tokens=48, **taught).train()
+    assert shown.after.parts["tools/calls"] > 0.5
+    small = {"prompts_per_step": 2, "group_size": 4, "max_tokens": 48, "eval_episodes": 0}
+    agent = example["GRPO"](env="Product-v0", model=shown.path / "checkpoint", output_dir=tmp_path, **small)
+    (metrics,) = agent.train(steps=1).metrics
+    assert metrics["part/tools/calls"] > 0.5
+
+
+def test_the_example_that_asks_a_server_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(gymnasium.registry, "Health-v0", raising=False)
+    example = runpy.run_path(str(EXAMPLES / "http_env.py"))
+    env = gymnasium.make("Health-v0")
+    env.reset(seed=0)
+    assert env.step("gateway/?")[:3] == ("", 0.0, True)
+    env.reset(seed=0)
+    assert env.step(" payments\n")[:3] == ("", 1.0, True)
+    small = {"prompts_per_step": 2, "group_size": 4, "max_tokens": 8, "eval_episodes": 4}
+    (metrics,) = GRPO(env="Health-v0", output_dir=tmp_path, **small).train(steps=1).metrics
+    assert metrics["scores_missing"] == 0
+    example["server"].shutdown()

@@ -37,7 +37,7 @@ class TextEnv(gymnasium.Env[str, str]):
         step_timeout: Seconds that a reset or a step may take in a rollout, scoring included; an episode that takes
             longer ends without a score. None for no limit.
         tools: Functions that the agent can call, see `llmgym.Tool`; functions of the class are methods. Replies that
-            call some are answered by them, all others by `respond`.
+            call some are answered by them, all others by `respond`. `begin` may set others for its episode.
         tool_timeout: Seconds that a call may take; then its answer says so. None for no limit.
         seats: Who plays each seat. Where there are several, each has an `Episode` of its own, with its own conversation
             and score. Before `begin` and `respond` return, they set `self.seat` to whose turn it is, who is told what
@@ -80,6 +80,7 @@ class TextEnv(gymnasium.Env[str, str]):
             self.blocking = True
         self.heard: tuple[Message, ...] = ()
         """The newest observation as messages: what the next action answers, or the last words of an episode."""
+        self._toolbox: Toolbox | None = None
         self._called: int | None = None  # calls of the episode so far, if there are tools
         self.under_way = False
         """Whether an episode has begun and is not over."""
@@ -148,7 +149,6 @@ class TextEnv(gymnasium.Env[str, str]):
         self.options = options or {}
         self.episodes = [Episode(seat=seat) for seat in range(len(self.seats))]
         self.episode, self.seat, self.scores = self.episodes[0], 0, []
-        self._called = 0 if self.toolbox else None
         said = self._messages("begin", settled(self.begin()), ("user", "tool", "assistant", "system"))
         if said[0].role == "system":
             self.episode.system_prompt, said = said[0].content, said[1:]
@@ -163,6 +163,7 @@ class TextEnv(gymnasium.Env[str, str]):
             episode.task, episode.system_prompt = self.episode.task, self.episode.system_prompt
         self._seat_next()
         self._replied = self.seat
+        self._called = 0 if self.toolbox else None
         self.heard, self.under_way = said, True
         return as_text(said), {}
 
@@ -226,10 +227,12 @@ class TextEnv(gymnasium.Env[str, str]):
         """What the newest episode was scored, once it is over; of several seats, the one that replied last."""
         return self.scores[self.seat] if self.scores else None
 
-    @functools.cached_property
+    @property
     def toolbox(self) -> Toolbox:
-        """The tools, ready to be called."""
-        return Toolbox(self.tools, self, self.tool_timeout)
+        """The tools, ready to be called; `begin` may have chosen others for its episode."""
+        if self._toolbox is None or self._toolbox.made_of != (tuple(self.tools), self.tool_timeout):
+            self._toolbox = Toolbox(self.tools, self, self.tool_timeout)
+        return self._toolbox
 
     @property
     def waits(self) -> bool:

@@ -3,17 +3,20 @@
 import asyncio
 import inspect
 import re
+import traceback
 import typing
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import pydantic
 from pydantic_core import to_json
 
 from llmgym.calls import BadCall, Call, Schema, Schemas
-from llmgym.envs.waiting import WaitingRoom, then, together
+from llmgym.envs.waiting import WaitingRoom, awaited, then, together
 from llmgym.errors import EnvironmentContractError, did_you_mean
-from llmgym.types import Message, Outcome
+from llmgym.scorers.pointwise import finite
+from llmgym.scorers.pointwise import named as named_parts
+from llmgym.types import Message, Outcome, as_text, well_formed
 
 
 class Tool:
@@ -45,14 +48,23 @@ class Tool:
             raise EnvironmentContractError(f"A tool is a function or a method, got {function!r:.80}.")
         self.function = function
         self.name = function.__name__
-        self.waits = inspect.iscoroutinefunction(function)
-        self._takes = _arguments(function, self.name)
+        if not re.fullmatch(r"[\w.-]+", self.name):
+            raise EnvironmentContractError(f"Tool {self.name!r}: expected a name of letters, digits and underscores.")
+        self.waits = inspect.iscoroutinefunction(inspect.unwrap(function))
         about, _ = _documented(function)
-        parameters = self._takes.model_json_schema()
+        try:
+            self._takes = _arguments(function, self.name)
+            parameters = self._takes.model_json_schema()
+        except (pydantic.errors.PydanticUserError, NameError) as error:
+            what = str(error).partition("\n")[0]
+            raise EnvironmentContractError(
+                f"Tool {self.name}: expected types that JSON has values of: {what}"
+            ) from error
         del parameters["additionalProperties"]
+        named = parameters.pop("$defs", {})
         self.schema: Schema = {
             "type": "function",
-            "function": {"name": self.name, "description": about, "parameters": _plain(parameters)},
+            "function": {"name": self.name, "description": about, "parameters": _plain(parameters, named)},
         }
         """Name, description and the JSON schema of the arguments."""
 
@@ -67,7 +79,12 @@ class Tool:
         except pydantic.ValidationError as error:
             raise ToolError(f"{self.name}: {_what_is_wrong(error)}") from None
         fields = type(taken).model_fields
-        return self.function(**{str(fields[key].alias): getattr(taken, key) for key in taken.model_fields_set})
+        # Defaults too: those that can change are copied, so nothing is handed on from one call to another.
+        return self.function(**{str(field.alias): getattr(taken, key) for key, field in fields.items()})
+
+    def __reduce__(self) -> tuple[type["Tool"], tuple[Callable[..., Any]]]:
+        """Return what it is made of anew, for pickle: its class of arguments has no module."""
+        return Tool, (self.function,)
 
 
 class ToolError(Exception):
@@ -85,7 +102,13 @@ class Toolbox:
         timeout: Seconds that a call may take; None for no limit.
     """
 
-    def __init__(self, functions: Iterable[Callable[..., Any] | Tool], owner: object, timeout: float | None) -> None:
+    def __init__(self, functions: Sequence[Callable[..., Any] | Tool], owner: object, timeout: float | None) -> None:
+        if not isinstance(functions, list | tuple):
+            raise EnvironmentContractError(
+                f"{type(owner).__name__}.tools: expected a list or a tuple of functions, got {functions!r:.80}."
+            )
+        self.made_of = (tuple(functions), timeout)
+        """The functions and the limit."""
         made = [one if isinstance(one, Tool) else Tool(_bound(one, owner)) for one in functions]
         self._tools = {tool.name: tool for tool in made}
         self._timeout = timeout
@@ -125,30 +148,35 @@ class Toolbox:
         if tool is None:
             hint = did_you_mean(call.name, self._tools)
             return ToolError(f"there is no tool {call.name!r:.80}.{hint} Tools: {', '.join(self._tools)}")
-        if tool.waits or self._timeout is not None:
-            return self._waited_for(tool, call.arguments)
+        if self._timeout is not None and not tool.waits:
+            return self._waited_for(tool.name, _in_a_thread(tool, call.arguments))
         try:
-            return tool(call.arguments)
+            result = tool(call.arguments)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001  # whatever a tool raises is its answer
+            return error
+        return self._waited_for(tool.name, result) if inspect.isawaitable(result) else result
+
+    async def _waited_for(self, name: str, result: Awaitable[Any]) -> Any:
+        try:
+            async with asyncio.timeout(self._timeout) as clock:
+                return await awaited(result)
+        except TimeoutError as error:
+            return ToolError(f"{name} took longer than {self._timeout:g} s") if clock.expired() else error
         except Exception as error:  # noqa: BLE001  # whatever a tool raises is its answer
             return error
 
-    async def _waited_for(self, tool: Tool, arguments: Mapping[str, Any]) -> Any:
-        try:
-            async with asyncio.timeout(self._timeout) as clock:
-                if tool.waits:
-                    return await tool(arguments)
-                async with WaitingRoom(1, patience=0) as room:
-                    return await room.call(tool, arguments)
-        except TimeoutError as error:
-            return ToolError(f"{tool.name} took longer than {self._timeout:g} s") if clock.expired() else error
-        except Exception as error:  # noqa: BLE001  # whatever a tool raises is its answer
-            return error
+
+async def _in_a_thread(tool: Tool, arguments: Mapping[str, Any]) -> Any:
+    async with WaitingRoom(1, patience=0) as room:
+        return await awaited(await room.call(tool, arguments))
 
 
 def _bound(function: Callable[..., Any], owner: object) -> Callable[..., Any]:
-    """Return a function of an object's class as its method, any other as it is."""
+    """Return a function of an object's class as its method, which a subclass may override, any other as it is."""
     name = getattr(function, "__name__", "")
-    if inspect.getattr_static(type(owner), name, None) is function:
+    if any(vars(one).get(name) is function for one in type(owner).__mro__):
         return typing.cast(Callable[..., Any], getattr(owner, name))
     return function
 
@@ -164,23 +192,43 @@ def _named(call: Call, number: int) -> tuple[str, str]:
 def _outcome(named: Sequence[tuple[str, str]], results: Sequence[Any]) -> Outcome:
     """Make what tools gave into messages, what they earned, and how many calls failed."""
     outcomes = [one for one in results if isinstance(one, Outcome)]
-    parts: dict[str, float] = {"tools/calls": len(results)}
-    parts["tools/failures"] = sum(isinstance(one, Exception) for one in results)
+    told = [_told(one) for one in results]
+    parts = {"tools/calls": float(len(told)), "tools/failures": float(sum(failed for _, failed in told))}
     for outcome in outcomes:
-        for name, part in outcome.parts.items():
+        for name, part in named_parts(outcome.parts, "a tool").items():
             parts[name] = parts.get(name, 0.0) + part
-    said = [Message("tool", _text(one), name, id) for (name, id), one in zip(named, results, strict=True)]
-    return Outcome(said, sum(one.reward for one in outcomes), parts, any(one.over for one in outcomes))
+    said = [Message("tool", text, name, id) for (name, id), (text, _) in zip(named, told, strict=True)]
+    reward = sum(finite(one.reward, "a tool", what="reward") for one in outcomes)
+    return Outcome(said, reward, parts, any(one.over for one in outcomes))
+
+
+def _told(result: Any) -> tuple[str, bool]:
+    """Return what a tool gave as the text of its answer, and whether the call failed."""
+    if not isinstance(result, BaseException):
+        try:
+            return _text(result), False
+        except Exception as error:  # noqa: BLE001  # it may be an object of any kind
+            result = error
+    what = str(result) if isinstance(result, ToolError) else "".join(traceback.format_exception_only(result)).strip()
+    return to_json({"error": well_formed(what)}).decode(), True
 
 
 def _text(result: Any) -> str:
-    """Return what a tool gave as the text of its answer."""
-    if isinstance(result, Exception):
-        what = "" if isinstance(result, ToolError) else f"{type(result).__name__}: "
-        result = {"error": f"{what}{result}"}
+    """Return what a tool gave as text."""
     if isinstance(result, Outcome):
         result = result.said if result.said != () else ""
-    return result if isinstance(result, str) else to_json(result, fallback=str, inf_nan_mode="constants").decode()
+    if isinstance(result, Message):
+        result = [result]
+    if isinstance(result, list | tuple) and result and all(isinstance(one, Message) for one in result):
+        return as_text(result)
+    if isinstance(result, bytes):
+        return result.decode("utf-8", "replace")
+    return result if isinstance(result, str) else to_json(result, fallback=_known, inf_nan_mode="constants").decode()
+
+
+def _known(value: Any) -> Any:
+    """Return numbers and arrays of NumPy and torch as Python's, and anything else that is no JSON as text."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def _arguments(function: Callable[..., Any], name: str) -> type[pydantic.BaseModel]:
@@ -192,7 +240,9 @@ def _arguments(function: Callable[..., Any], name: str) -> type[pydantic.BaseMod
         if one.kind not in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) or one.name not in hints:
             raise EnvironmentContractError(f"Tool {name}: expected arguments with a name and a type, got {one}.")
         default = ... if one.default is one.empty else one.default
-        field = pydantic.Field(default, alias=one.name, description=described.get(one.name))
+        field = pydantic.Field(default, alias=one.name)
+        if one.name in described:
+            field = pydantic.Field(default, alias=one.name, description=described[one.name])
         fields[f"argument_{number}"] = (hints[one.name], field)
     if not about:
         raise EnvironmentContractError(f"Tool {name}: expected a docstring that says what it does, got none.")
@@ -211,14 +261,25 @@ def _documented(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
     return " ".join(about.split()), described
 
 
-def _plain(schema: Any) -> Any:
-    """Return a JSON schema without the titles that pydantic gives everything."""
+def _plain(schema: Any, named: Mapping[str, Any], within: tuple[str, ...] = ()) -> Any:
+    """Return a JSON schema as models know them: without titles, and with named types written out.
+
+    Args:
+        schema: As pydantic makes it.
+        named: Its named types.
+        within: Those that are being written out; one that holds itself is not written out again, but may be anything.
+    """
     if isinstance(schema, list):
-        return [_plain(one) for one in schema]
+        return [_plain(one, named, within) for one in schema]
     if not isinstance(schema, dict):
         return schema
+    if isinstance(reference := schema.get("$ref"), str):
+        name = reference.removeprefix("#/$defs/")
+        described = {key: value for key, value in schema.items() if key != "$ref"}
+        found = {} if name in within else _plain(named[name], named, (*within, name))
+        return {**found, **_plain(described, named, within)}
     titled = isinstance(schema.get("title"), str)
-    return {key: _plain(one) for key, one in schema.items() if not (key == "title" and titled)}
+    return {key: _plain(one, named, within) for key, one in schema.items() if not (key == "title" and titled)}
 
 
 def _what_is_wrong(error: pydantic.ValidationError) -> str:

@@ -46,7 +46,7 @@ def together(values: list[Any]) -> list[Any] | Awaitable[list[Any]]:
     """Return values, or, if some are awaitables, one awaitable that waits for all of them at once."""
 
     async def gathered() -> list[Any]:
-        return await asyncio.gather(*map(_awaited, values))
+        return await asyncio.gather(*map(awaited, values))
 
     return gathered() if any(map(inspect.isawaitable, values)) else values
 
@@ -69,7 +69,7 @@ def settled(value: Any) -> Any:
     if isinstance(value, str) or not inspect.isawaitable(value):  # most are text, and the question takes its time
         return value
     call: _Call | None = getattr(_thread, "call", None)
-    return run(_awaited(value)) if call is None else call.await_in_loop(_awaited(value))
+    return run(awaited(value)) if call is None else call.await_in_loop(awaited(value))
 
 
 def run(coroutine: Coroutine[Any, Any, Value]) -> Value:
@@ -170,7 +170,7 @@ class _Call(threading.Thread):
             self.outcome.set_exception(_for_the_loop(error))
 
 
-async def _awaited(value: Value | Awaitable[Value]) -> Value:
+async def awaited(value: Value | Awaitable[Value]) -> Value:
     """Return a value, or what an awaitable comes to.
 
     What user code raises to end a program or a task would end the loop and everybody in it, so it becomes an error.

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from llmgym.calls import BadCall, Piece, ToolCall, calls_in, read_json, tagged_calls
+from llmgym.calls import BadCall, Call, Piece, call_or_what_is_wrong, calls_in, read_json, tagged_calls
 
 Types = Mapping[str, Mapping[str, Any]]
 """The JSON schema of every argument, of every tool: what is written without quotes is read by its type."""
@@ -20,7 +20,7 @@ def _hermes(text: str, types: Types) -> Iterator[Piece]:
 
 
 def _functions(text: str, types: Types) -> Iterator[Piece]:
-    """Qwen 3 Coder, Qwen 3.5, Nemotron 3: a tag for the function and one for every argument, its value as it is."""
+    """Qwen 3 Coder, Qwen 3.5: a tag for the function and one for every argument, its value as it is."""
     for said, body, closed in _between(text, "<tool_call>", "</tool_call>"):
         yield said
         if body is None:
@@ -30,15 +30,13 @@ def _functions(text: str, types: Types) -> Iterator[Piece]:
         if named is None or ended is None or not closed:
             yield BadCall(body.strip(), "expected <function=name>, its parameters and </function> within <tool_call>")
             continue
-        inner = body[named.end() : ended.start()]
-        pairs = re.findall(r"<parameter=([^>\n]+)>\n?(.*?)\n?</parameter>\s*?(?=<parameter=|\s*\Z)", inner, re.DOTALL)
-        left = re.sub(r"<parameter=[^>\n]+>.*?</parameter>\s*?(?=<parameter=|\s*\Z)", "", inner, flags=re.DOTALL)
-        yield _call_of(named[1], pairs, left, types, body)
+        pairs = _pairs(body[named.end() : ended.start()], _PARAMETER, _PARAMETER_END)
+        lines = None if pairs is None else [(key, text.removeprefix("\n").removesuffix("\n")) for key, text in pairs]
+        yield _call_of(named[1], lines, types, body)
 
 
 def _keys_and_values(text: str, types: Types) -> Iterator[Piece]:
     """GLM 4.5: the name, then tags for every argument's name and value."""
-    pair = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>(?=\s*(?:<arg_key>|\Z))", re.DOTALL)
     for said, body, closed in _between(text, "<tool_call>", "</tool_call>"):
         yield said
         if body is None:
@@ -47,8 +45,7 @@ def _keys_and_values(text: str, types: Types) -> Iterator[Piece]:
         if name is None or not closed:
             yield BadCall(body.strip(), "expected a name, <arg_key>, <arg_value> and so on, then </tool_call>")
             continue
-        inner = body[name.end() :]
-        yield _call_of(name[1], pair.findall(inner), pair.sub("", inner), types, body)
+        yield _call_of(name[1], _pairs(body[name.end() :], _KEY, _VALUE_END), types, body)
 
 
 def _whole_reply(text: str, types: Types) -> Iterator[Piece]:
@@ -58,13 +55,13 @@ def _whole_reply(text: str, types: Types) -> Iterator[Piece]:
         yield text
         return
     at = 0
-    while rest[at:].strip():
+    while at < len(rest):
         value, stop = read_json(rest, at)
         if stop is None:
             yield BadCall(rest[at:].strip(), "expected one JSON object and nothing else")
             return
         yield from calls_in(value, rest[at:stop])
-        at = stop + len(rest[stop:]) - len(rest[stop:].lstrip("; \n"))
+        at = _BETWEEN.match(rest, stop).end()  # type: ignore[union-attr]  # it matches anywhere
 
 
 def _mistral(text: str, types: Types) -> Iterator[Piece]:
@@ -79,7 +76,7 @@ def _mistral(text: str, types: Types) -> Iterator[Piece]:
         elif newer is None:
             yield from calls_in(value, body)
         elif isinstance(value, dict):
-            yield ToolCall(newer[1], value, newer[2])
+            yield call_or_what_is_wrong(newer[1], value, newer[2], body)
         else:
             yield BadCall(body.strip(), "expected a JSON object after [ARGS]")
 
@@ -93,6 +90,11 @@ SYNTAXES: tuple[Reader, ...] = (
 )
 """All that are known."""
 
+
+_PARAMETER, _PARAMETER_END = re.compile(r"<parameter=([^>\n]+)>"), re.compile(r"</parameter>\s*(?=<parameter=|\Z)")
+_KEY = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>", re.DOTALL)
+_VALUE_END = re.compile(r"</arg_value>\s*(?=<arg_key>|\Z)")
+_BETWEEN = re.compile(r"[; \n]*")
 
 _PYTHON = {"True": True, "False": False, "None": None}  # as templates show them that make a text of any value
 
@@ -111,12 +113,26 @@ def _between(text: str, opening: str, closing: str) -> Iterator[tuple[str, str |
     yield text[at:], None, False
 
 
-def _call_of(name: str, pairs: list[tuple[str, str]], left: str, types: Types, body: str) -> ToolCall | BadCall:
-    """Return a call whose arguments are written without quotes; `left` is what else was written."""
+def _pairs(text: str, begin: re.Pattern[str], end: re.Pattern[str]) -> list[tuple[str, str]] | None:
+    """Return names and values that a text is made of; None if it is not, or has a name twice.
+
+    Args:
+        text: One pair after another.
+        begin: What a pair begins with, the name in it.
+        end: What one ends with, and another pair or nothing follows; it may be within a value too.
+    """
+    *pieces, left = end.split(text.strip())
+    begun = [(begin.match(piece), piece) for piece in pieces]
+    pairs = [(found[1].strip(), piece[found.end() :]) for found, piece in begun if found is not None]
+    return pairs if len(dict(pairs)) == len(pieces) and not left else None
+
+
+def _call_of(name: str, pairs: list[tuple[str, str]] | None, types: Types, body: str) -> Call:
+    """Return a call whose arguments are written without quotes; None if they could not be read."""
     name, known = name.strip(), types.get(name.strip(), {})
-    if left.strip() or len({key for key, _ in pairs}) < len(pairs):
+    if pairs is None:
         return BadCall(body.strip(), "expected every argument once, and nothing else")
-    return ToolCall(name, {key.strip(): _value(text, known.get(key.strip(), {})) for key, text in pairs})
+    return call_or_what_is_wrong(name, {key: _value(text, known.get(key, {})) for key, text in pairs}, None, body)
 
 
 def _value(text: str, schema: Mapping[str, Any]) -> Any:

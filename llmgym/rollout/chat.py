@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from llmgym.calls import Schemas
+from llmgym.calls import CLOSING, OPENING, Schemas
 from llmgym.config.choices import History
 from llmgym.errors import ModelError
 from llmgym.rollout.template import ChatTemplate
@@ -97,6 +97,8 @@ class ChatCodec:
         They are those that a whole conversation which ends with this reply has there. Where a turn
         ends with the token that begins the next one, as GLM's do, it is that of `answer`, if there is one.
         """
+        if not isinstance(said, str) and said.calls:
+            said, *answer = self.template.paired([said, *answer])
         closing = self.template.closing
         tokens = self._encode_after(self.template.opening, self.template.reply(said) + closing)
         if closing:
@@ -175,6 +177,17 @@ class ChatCodec:
             if whole[: len(start)] == start:
                 return whole[len(start) :]
         return self._encode(text)
+
+    @property
+    def tool_notice(self) -> str | None:
+        """What a user whose environment has tools has to know; None if the template has its own way of showing them."""
+        if self.template.tool_format.native:
+            return None
+        return (
+            f"The chat template of {self.template.name!r} has no way of showing tools and calls that can be read back. "
+            "The tools are described in the system prompt, and the model is asked to write its calls between "
+            f"{OPENING} and {CLOSING}."
+        )
 
     def _notice(self) -> str | None:
         notices = []

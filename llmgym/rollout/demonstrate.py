@@ -40,9 +40,9 @@ def demonstrate(
         ConfigError: The environment has no expert.
         EnvironmentContractError: The expert has no more replies, but the episode goes on.
     """
-    tools = expert_env(env).toolbox.schemas
+    inner = expert_env(env)
     tasks = zip(seeds, itertools.repeat(None) if rows is None else rows, strict=rows is not None)
-    return [_demonstration(seed, *play_expert(env, seed, row), tools) for seed, row in tasks]
+    return [_demonstration(seed, *play_expert(env, seed, row), inner.toolbox.schemas) for seed, row in tasks]
 
 
 def _demonstration(seed: int, episode: Episode, score: float | None, tools: Schemas) -> Demonstration:

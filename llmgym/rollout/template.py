@@ -13,7 +13,7 @@ from llmgym.errors import ModelError
 from llmgym.rollout.control_tokens import ControlTokens
 from llmgym.rollout.rendering import Renderer, is_mark, mark, marks
 from llmgym.rollout.rewrites import alike, find_rewrites
-from llmgym.rollout.tool_format import ToolFormat, called_by, numbered
+from llmgym.rollout.tool_format import ToolFormat, called_by, numbered, paired
 from llmgym.types import Message, Role
 
 if TYPE_CHECKING:
@@ -139,13 +139,20 @@ class ChatTemplate:
         plain = ToolFormat(self._renderer, self._around_last_reply, self.opening, thinking=self._thinking is not None)
         return plain.find()
 
+    def paired(self, messages: Sequence[Message]) -> list[Message]:
+        """Give calls and their answers the same ids, where the template itself shows them."""
+        return paired(messages) if self.tool_format.native else list(messages)
+
     def _written(self, messages: Sequence[Message]) -> list[Message]:
         """Write calls out, but for those that the template itself shows before their answers."""
         if not any(message.calls for message in messages):
             return list(messages)
+        messages = self.paired(messages)
         follows = [*(message.role for message in messages[1:]), "tool"]
         return [
-            message if self.tool_format.native and after == "tool" and not message.content else self.written(message)
+            message
+            if after == "tool" and not message.content and self.tool_format.shows(message.calls)
+            else self.written(message)
             for message, after in zip(messages, follows, strict=True)
         ]
 
@@ -207,6 +214,8 @@ class ChatTemplate:
             said: The reply as it is written in the conversation, up to the token that ends it; None
                 if it is as it would be written.
         """
+        if any(message.calls for message in messages):
+            messages = self.paired(messages)
         at = max(i for i, message in enumerate(messages) if message.role == "assistant")
         before, reply, answer = messages[:at], messages[at], messages[at + 1 :]
         padding = self.padding[1]

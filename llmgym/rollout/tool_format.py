@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +12,8 @@ from llmgym.errors import ModelError
 from llmgym.rollout.call_syntax import SYNTAXES, Reader, as_json_lines, types_of
 from llmgym.rollout.rendering import Renderer, mark
 from llmgym.types import Message, Role, well_formed
+
+_ID = re.compile("[A-Za-z0-9]{9}")
 
 _TEXT = {"type": "string", "description": "Which one."}
 _PROBE: Schemas = (
@@ -84,6 +87,10 @@ class ToolFormat:
         written, before = self.write(said, calls), self.around[0].removeprefix(self.opening)
         return written.removeprefix(before) if self.native else written
 
+    def shows(self, calls: Sequence[ToolCall]) -> bool:
+        """Tell whether the template shows a reply that makes these calls; some take one at a time."""
+        return self.native and (len(calls) == 1 or self._written("", calls) is not None)
+
     def write(self, said: str, calls: Sequence[ToolCall]) -> str:
         """Return a reply that says something and calls tools, from where the generation prompt ends.
 
@@ -97,7 +104,8 @@ class ToolFormat:
                 return well_formed(written)
         raise ModelError(
             f"The chat template of {self.renderer.name!r} does not show all of a reply that says {said!r:.60} and "
-            f"calls {', '.join(call.name for call in calls)}: expected calls without a text, or one call alone."
+            f"calls {', '.join(call.name for call in calls)} so that it can be read back: expected calls without a "
+            "text, one call alone, or arguments without the marks that the template puts around them."
         )
 
     def read(self, text: str, tools: Schemas, *, thought: bool = False) -> Action:
@@ -179,6 +187,29 @@ def numbered(answer: Sequence[Message]) -> list[Message]:
     ids = (f"call{i:05d}" for i in range(len(answer)))
     lack = [message.role == "tool" and message.call_id is None for message in answer]
     return [replace(one, call_id=id) if lacks else one for one, lacks, id in zip(answer, lack, ids, strict=True)]
+
+
+def paired(messages: Sequence[Message]) -> list[Message]:
+    """Give calls and their answers ids of nine letters and digits, as Mistral wants them, where theirs are not.
+
+    An answer belongs to the call whose id it names, or else to the one in its place.
+    """
+    found, made = list(messages), (f"call{i:05d}" for i in itertools.count())
+    for at, message in enumerate(messages):
+        if not message.calls:
+            continue
+        told = list(itertools.takewhile(lambda one: one.role == "tool", messages[at + 1 :]))
+        named = {one.call_id: i for i, one in enumerate(told) if one.call_id}
+        calls = []
+        for place, call in enumerate(message.calls):
+            answer = place if call.id is None else named.get(call.id, place)
+            known = (told[answer].call_id if answer < len(told) else None, call.id)
+            id = next((one for one in known if one and _ID.fullmatch(one)), None) or next(made)
+            calls.append(replace(call, id=id))
+            if answer < len(told):
+                found[at + 1 + answer] = replace(told[answer], call_id=id)
+        found[at] = replace(message, calls=tuple(calls))
+    return found
 
 
 def _numbered(calls: Sequence[ToolCall]) -> list[ToolCall]:

@@ -89,13 +89,17 @@ class Scribe:
             )
         return trajectory
 
-    def check(self, conversations: Sequence[Sequence[Message]]) -> bool:
+    def check(self, conversations: Sequence[Sequence[Message]], tools: Schemas = ()) -> bool:
         """Render conversations, and tell whether all are sure to fit the context.
+
+        Args:
+            conversations: What was said.
+            tools: What can be called in them.
 
         Raises:
             ModelError: The chat template refuses one.
         """
-        rendered = [self.codec.template.render(conversation) for conversation in conversations]
+        rendered = [self.codec.template.render(conversation, tools) for conversation in conversations]
         # A token is a byte at least, but for what a normalizer makes of it: most are too short to be encoded here.
         return all(2 * len(text.encode()) <= self.context_length for text in rendered)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from tensordict import TensorDict
 
+from llmgym.calls import Schemas
 from llmgym.config.sections import AgentConfig
 from llmgym.engines.base import Engine, taking_weights
 from llmgym.engines.make import engine_kind, make_engine
@@ -52,6 +53,7 @@ class Actor:
         for notice in (self.codec.notice, context_notice(self.model.config, asked)):
             if notice:
                 notify(notice)
+        self._told_of_tools = False
         temperature, checkpointing = config.sampling.temperature, config.policy.gradient_checkpointing
         self.policy = Policy(self.model, temperature, gradient_checkpointing=checkpointing)
 
@@ -87,7 +89,9 @@ class Actor:
             options["split"] = split
         if self.rows is not None:
             options |= self.rows.arguments(held_out=split == "eval")
-        return TextVectorEnv([lambda: make_env(env_id, **options)] * count)
+        envs = TextVectorEnv([lambda: make_env(env_id, **options)] * count)
+        self.tell_of(envs.tools(0))
+        return envs
 
     @functools.cached_property
     def held_out_tasks(self) -> list[Task]:
@@ -121,6 +125,12 @@ class Actor:
             text_of=self.codec.spell if self.config.sampling.stop else None,
             notify=notify,
         )
+
+    def tell_of(self, tools: Schemas) -> None:
+        """Say, the first time that there are tools, what the chat template makes of them."""
+        if tools and not self._told_of_tools and self.codec.tool_notice:
+            notify(self.codec.tool_notice)
+        self._told_of_tools = self._told_of_tools or bool(tools)
 
     # What a trainer asks for.
 
@@ -162,7 +172,8 @@ class Actor:
 
     def facts(self) -> dict[str, object]:
         """Return what the chat template does to earlier turns, if anything, and what time it is told."""
-        return {"template": self.codec.notice, "date": self.codec.template.now.isoformat()}
+        told = [self.codec.notice, self.codec.tool_notice if self._told_of_tools else None]
+        return {"template": " ".join(filter(None, told)) or None, "date": self.codec.template.now.isoformat()}
 
     def save(self, path: Path, origin: Origin) -> None:
         """Write the model, or its adapters, and its tokenizer to a new directory."""

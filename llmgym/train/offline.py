@@ -102,12 +102,13 @@ def _examples(algorithm: OfflineAlgorithm, data: Data, actor: Actor) -> list[Any
     scribe = actor.scribe
 
     def check(example: Any) -> None:
-        if not scribe.check(conversations_of(example)):
+        if not scribe.check(conversations_of(example), example.tools):
             algorithm.prepare([example], scribe)  # which says what does not fit
 
     found = algorithm.examples(skipped)
     if not found:
         raise DataError(f"{algorithm.name} expects at least one example to learn from, got none.")
+    actor.tell_of(next((one.tools for one in found if one.tools), ()))
     examples = usable(found, check, data.path, skipped)
     tell_of_skipped(skipped, len(examples))
     if not examples:

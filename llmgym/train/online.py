@@ -148,7 +148,9 @@ class OnlineSteps:
         lengths = []
         for task in self._tasks(1, self._rng(1), 0, min(_PROMPTS_TRIED, self.config.rollout.prompts_per_step)):
             observation, _ = self.envs.reset_one(0, task.seed, None if task.row is None else {"row": task.row})
-            lengths.append(len(self.actor.codec.prompt(self.envs.opening(0, observation), self.envs.tools(0))))
+            tools = self.envs.tools(0)
+            self.actor.tell_of(tools)  # which an episode may have of its own
+            lengths.append(len(self.actor.codec.prompt(self.envs.opening(0, observation), tools)))
         return sum(lengths) // len(lengths)
 
     def _roll_out(self, step: int) -> tuple[list[Trajectory], list[Trajectory]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from llmgym import learn
+from llmgym.calls import Schemas
 from llmgym.data.preferences import Preference
 from llmgym.errors import DataError, ModelError
 from llmgym.report.console import notify
@@ -19,6 +20,11 @@ class Example(Protocol):
     @property
     def row(self) -> int | None:
         """Its row in the file that it was read from; None if it was made."""
+        ...
+
+    @property
+    def tools(self) -> Schemas:
+        """The JSON schemas of the tools that can be called in it."""
         ...
 
 
@@ -61,8 +67,9 @@ def tell_of_skipped(skipped: Sequence[str] | None, kept: int) -> None:
 
 def conversations_of(example: Any) -> list[tuple[Message, ...]]:
     """Return each answer of an example, with the prompt before it."""
-    sides = [value for name in example.__slots__ if isinstance(value := getattr(example, name), tuple)]
-    return [(*example.prompt, *side) for side in sides if side is not example.prompt]
+    answers = [name for name in example.__slots__ if name not in ("prompt", "tools")]
+    sides = [value for name in answers if isinstance(value := getattr(example, name), tuple)]
+    return [(*example.prompt, *side) for side in sides]
 
 
 def encode_pairs(preferences: Sequence[Preference], model: learn.RewardModel) -> list[list[list[int]]]:

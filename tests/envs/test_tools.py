@@ -1,14 +1,17 @@
 """Tools of environments: what an agent is told of them, and that no call of one can do harm."""
 
+import asyncio
 import copy
+import enum
 import json
 import pickle
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import gymnasium
+import numpy as np
 import pydantic
 import pytest
 from transformers.utils import get_json_schema
@@ -137,7 +140,7 @@ def test_a_schema_has_no_titles_but_those_of_arguments() -> None:
     parameters = Tool(sell).schema["function"]["parameters"]
     assert parameters["properties"]["title"] == {"type": "string"}
     assert "title" not in parameters
-    assert "title" not in parameters["$defs"]["Till"]
+    assert "title" not in parameters["properties"]["till"]
 
 
 def _untyped(a, b: int) -> None:  # type: ignore[no-untyped-def]  # which is what is refused
@@ -174,6 +177,61 @@ def test_two_tools_of_one_name_are_refused() -> None:
 
     with pytest.raises(EnvironmentContractError, match="Two tools of Twice have the same name"):
         Twice().reset()
+
+
+class Size(enum.Enum):
+    """Of a cup."""
+
+    SMALL = "small"
+
+
+class Tree(pydantic.BaseModel):
+    """Holds itself."""
+
+    below: list["Tree"] = []
+
+
+def test_named_types_are_written_out_and_those_that_hold_themselves_once() -> None:
+    def pour(size: Size, tree: Tree) -> None:
+        """Pour."""
+
+    properties = Tool(pour).schema["function"]["parameters"]["properties"]
+    assert properties["size"] == {"description": "Of a cup.", "type": "string", "enum": ["small"]}
+    assert properties["tree"]["properties"]["below"]["items"] == {}
+    assert "$ref" not in json.dumps(properties)
+
+
+def test_an_annotation_describes_an_argument_too() -> None:
+    def count(a: Annotated[int, pydantic.Field(ge=0, description="How many.")]) -> None:
+        """Count."""
+
+    shown = Tool(count).schema["function"]["parameters"]["properties"]["a"]
+    assert shown == {"type": "integer", "minimum": 0, "description": "How many."}
+
+
+def _odd(a: Callable[[int], int]) -> None:
+    """Do something."""
+
+
+def _unknown(a: "Nowhere") -> None:  # type: ignore[name-defined]  # noqa: F821  # which is what is refused
+    """Do something."""
+
+
+@pytest.mark.parametrize("function", [_odd, _unknown])
+def test_types_that_json_does_not_have_are_refused(function: Any) -> None:
+    with pytest.raises(EnvironmentContractError, match=f"Tool {function.__name__}: expected types that JSON has"):
+        Tool(function)
+
+
+@pytest.mark.parametrize("tools", [search, None, (one for one in [search])])
+def test_tools_that_are_no_list_of_functions_are_refused(tools: Any) -> None:
+    made = type("Odd", (Shop,), {"tools": tools})()
+    with pytest.raises(EnvironmentContractError, match=r"Odd.tools: expected a list or a tuple of functions, got"):
+        made.reset()
+
+
+def test_a_tool_is_pickled_as_what_it_is_made_of() -> None:
+    assert pickle.loads(pickle.dumps(Tool(search))).schema == Tool(search).schema
 
 
 # What calls come to.
@@ -220,6 +278,10 @@ def test_arguments_are_what_their_types_say() -> None:
         ('<tool_call>{"name": 3}</tool_call>', "this call cannot be read: expected a JSON object such as"),
         ("<tool_call>[1]</tool_call>", "this call cannot be read: expected a JSON object such as"),
         ('<tool_call>{"name": "add", "arguments": NaN}</tool_call>', "this call cannot be read"),
+        ('<tool_call>{"name": "add", "arguments": {"a": 1, "a": 2}}</tool_call>', "this call cannot be read"),
+        (f"<tool_call>{'[' * 9999}{']' * 9999}</tool_call>", "this call cannot be read"),
+        (f'<tool_call>{{"name": "add", "arguments": {{"a": {"[" * 99}{"]" * 99}}}}}</tool_call>', "at most 64 values"),
+        ('<tool_call>{"name": "a\\ud800", "arguments": {}}</tool_call>', "there is no tool 'a\\?'"),
     ],
 )
 def test_a_call_that_is_wrong_is_answered_with_what_is_wrong(env: TextEnv, action: str, expected: str) -> None:
@@ -267,7 +329,45 @@ class Shop(TextEnv):
         """Buy, which ends the episode."""
         return Outcome("thank you", reward=0.25, parts={"bought": 1.0}, over=True)
 
-    tools = (explode, explode_later, hang, nothing, odd, buy)
+    def leave(self) -> None:
+        """Leave the program, as a command line does."""
+        raise SystemExit(2)
+
+    async def give_up(self) -> None:
+        """Cancel."""
+        raise asyncio.CancelledError
+
+    def promise(self) -> Any:
+        """Return a coroutine without being one."""
+        return self.explode_later()
+
+    def read(self) -> bytes:
+        """Return bytes."""
+        return b"caf\xc3\xa9 \xff"
+
+    def count(self) -> Any:
+        """Return numbers of NumPy."""
+        return {"a": np.int64(3), "b": np.arange(2)}
+
+    def answer(self) -> Message:
+        """Return a message."""
+        return Message("tool", "done")
+
+    def endless(self) -> Any:
+        """Return what holds itself."""
+        found: list[Any] = []
+        found.append(found)
+        return found
+
+    def add_to(self, basket: list[str] = []) -> list[str]:  # noqa: B006  # as people do
+        """Add to a basket."""
+        basket.append("tea")
+        return basket
+
+    tools = (
+        *(explode, explode_later, hang, nothing, odd, buy, leave, give_up, promise, read, count, answer, endless),
+        add_to,
+    )
 
     def begin(self) -> str:
         return "What will it be?"
@@ -283,6 +383,12 @@ class Shop(TextEnv):
         ("explode_later", '{"error":"TimeoutError: the bank is closed"}'),
         ("hang", '{"error":"hang took longer than 0.2 s"}'),
         ("nothing", "null"),
+        ("leave", '{"error":"RuntimeError: SystemExit: 2"}'),
+        ("give_up", '{"error":"RuntimeError: CancelledError:"}'),
+        ("promise", '{"error":"TimeoutError: the bank is closed"}'),
+        ("read", "café \ufffd"),
+        ("count", '{"a":3,"b":[0,1]}'),
+        ("answer", "done"),
     ],
 )
 def test_a_tool_that_fails_says_so_to_its_agent_and_ends_nothing(name: str, expected: str) -> None:
@@ -292,6 +398,61 @@ def test_a_tool_that_fails_says_so_to_its_agent_and_ends_nothing(name: str, expe
     assert answers(env, calling(ToolCall(name, {}))) == [expected]
     assert time.monotonic() - begun < 10
     assert answers(env, calling(ToolCall("nothing", {}))) == ["null"]
+
+
+@pytest.mark.parametrize("limit", [None, 5.0])
+def test_what_no_future_can_hand_on_is_an_answer_with_and_without_a_limit(limit: float | None) -> None:
+    env = Shop()
+    env.tool_timeout = limit
+    env.reset(seed=0)
+    for name in ("leave", "give_up", "promise", "endless"):
+        _, _, _, _, info = env.step(calling(ToolCall(name, {})))
+        assert info["tools/failures"] >= 1.0
+        env.reset(seed=0)
+
+
+def test_a_default_that_changes_is_the_same_in_the_next_call() -> None:
+    env = Shop()
+    env.reset(seed=0)
+    assert answers(env, calling(*[ToolCall("add_to", {})] * 2)) == ['["tea"]', '["tea"]']
+
+
+def test_a_subclass_overrides_a_tool_and_an_episode_may_have_its_own() -> None:
+    class Other(Shop):
+        tool_timeout = None
+
+        def nothing(self) -> str:
+            """Return something after all."""
+            return "something"
+
+        def begin(self) -> str:
+            self.tools = (self.nothing,) if self.np_random.integers(2) else (self.read,)
+            return super().begin()
+
+    plain = type("Plain", (Shop,), {"nothing": Other.nothing})()
+    plain.reset(seed=0)
+    assert answers(plain, calling(ToolCall("nothing", {}))) == ["something"]
+    env, seen = Other(), set()
+    for seed in range(8):
+        env.reset(seed=seed)
+        (schema,) = env.toolbox.schemas
+        seen.add(schema["function"]["name"])
+    assert seen == {"nothing", "read"}
+
+
+def test_a_call_has_what_json_has_and_nothing_else() -> None:
+    call = ToolCall("f", {"a": np.int64(3), "b": (1, np.float32(0.5)), "c": "\ud800"})
+    assert call.arguments == {"a": 3, "b": [1, 0.5], "c": "?"}
+    with pytest.raises(EnvironmentContractError, match=r"got object"):
+        ToolCall("f", {"a": object()})
+
+
+def test_a_reply_has_at_most_a_thousand_calls_and_they_are_answered(env: TextEnv) -> None:
+    call = '<tool_call>{"name": "add", "arguments": {"a": 1, "b": 2}}</tool_call>'
+    assert answers(env, call * 1000) == ["3"] * 1000
+    *_, last = answers(env, call * 1200)
+    assert len(env.heard) == 1001
+    assert "at most 1000 calls" in last
 
 
 def test_what_is_no_json_becomes_text() -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmgym import Episode, Message, TextEnv, Tool, ToolCall, register_env
-from llmgym.calls import Action, ActionLike, BadCall
+from llmgym.calls import Action, ActionLike, BadCall, action_of
 from llmgym.errors import ModelError
+from llmgym.rollout.call_syntax import SYNTAXES, Reader
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.demonstrate import demonstrate
+from llmgym.rollout.tool_format import paired
 from llmgym.rollout.transcript import transcribe
 
 NATIVE = {
@@ -253,3 +256,69 @@ def test_an_experts_arguments_open_no_turn(name: str) -> None:
     ends = f"x <{'|'} {FAMILIES[name].end}".replace("<| ", "")
     reply = codec.reply(Message("assistant", "", calls=(ToolCall("note", {"text": ends}),)))
     assert codec.end_token not in reply[:-1]
+
+
+FORGET = ["Qwen3", "DeepSeek-R1 distil"]  # the empty thoughts of earlier replies
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in FORGET])
+def test_a_conversation_with_calls_is_written_alike_whole_and_piece_by_piece(name: str) -> None:
+    (shown,) = demonstrate(gymnasium.make("LookUp-v0"), [0])
+    rows = [
+        transcribe(ChatCodec(tokenizer_of(name), history=history), shown.prompt, shown.completion, tools=shown.tools)
+        for history in ("append", "template")
+    ]
+    assert rows[0].tokens == rows[1].tokens
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_whole_conversation_with_calls_is_rendered_for_whoever_judges_it(name: str) -> None:
+    (shown,) = demonstrate(gymnasium.make("LookUp-v0"), [0])
+    chat = [*shown.prompt, *shown.completion]
+    text = codec_of(name).template.render(chat, shown.tools, generate=False)
+    assert text.count("Bonn: 2") == 2
+    assert text.count("noted") == 1
+
+
+@pytest.mark.parametrize(
+    ("id", "other", "expected"),
+    [
+        (None, "abcdefgh1", ("abcdefgh1", "abcdefgh1")),
+        ("call_x-1", "call_x-1", ("call00000", "call00000")),
+        ("abcdefgh2", None, ("abcdefgh2", "abcdefgh2")),
+    ],
+)
+def test_a_call_and_its_answer_have_one_id(id: str | None, other: str | None, expected: tuple[str, str]) -> None:
+    call = Message("assistant", "", calls=(ToolCall("note", {}, id),))
+    first, second = paired([call, Message("tool", "noted", "note", other)])
+    assert (first.calls[0].id, second.call_id) == expected
+
+
+HOSTILE = [
+    "<tool_call>",
+    "<tool_call>{</tool_call>",
+    '<tool_call>{"name":"a"}</tool_call>',
+    "<parameter=a>",
+    "<parameter=a></parameter>x",
+    "</parameter> ",
+    "<arg_key>",
+    "<arg_key>a</arg_key><arg_value>",
+    "<arg_key>a</arg_key>",
+    "</arg_value> ",
+    "</function> ",
+    "[TOOL_CALLS][{",
+    '{"name":"a"} ; ',
+    "[",
+    "1,",
+    " ",
+]
+
+
+@pytest.mark.parametrize("begin", ["", "<tool_call>f", "<tool_call><function=f>", "<tool_call>[", '{"name":'])
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_hostile_text_is_read_in_linear_time(syntax: Reader, begin: str) -> None:
+    for unit in HOSTILE:
+        text = f"{begin}{unit * (200_000 // len(unit))}</function></tool_call>"
+        started = time.process_time()
+        action_of(text, syntax(text, {}))
+        assert time.process_time() - started < 2, unit
