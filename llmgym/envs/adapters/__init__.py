@@ -32,7 +32,7 @@ class Adapter(NamedTuple):
 ADAPTERS = {
     "reasoning_gym": Adapter(
         env_id="llmgym/ReasoningGym-v0",
-        entry_point="llmgym.envs.adapters.reasoning_gym:make",
+        entry_point="llmgym.envs.adapters.reasoning_gym.environment:make",
         example="chain_sum",
         about="a hundred kinds of questions that programs ask and check",
         extra="reasoning-gym",
