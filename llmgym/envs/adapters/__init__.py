@@ -37,6 +37,13 @@ ADAPTERS = {
         about="a hundred kinds of questions that programs ask and check",
         extra="reasoning-gym",
     ),
+    "textarena": Adapter(
+        env_id="llmgym/TextArena-v0",
+        entry_point="llmgym.envs.adapters.textarena:make",
+        example="TicTacToe-v0",
+        about="sixty games for one or two players",
+        extra="textarena",
+    ),
 }
 """Adapters by what their environments' names begin with."""
 
