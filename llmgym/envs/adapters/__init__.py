@@ -44,6 +44,13 @@ ADAPTERS = {
         about="sixty games for one or two players",
         extra="textarena",
     ),
+    "textworld_express": Adapter(
+        env_id="llmgym/TextWorldExpress-v0",
+        entry_point="llmgym.envs.adapters.textworld_express:make",
+        example="cookingworld",
+        about="eight text games of rooms and objects, in Java",
+        extra="textworld-express",
+    ),
 }
 """Adapters by what their environments' names begin with."""
 

@@ -105,6 +105,10 @@ def _is_short_number(answer: str) -> bool:
     return re.search(r"[eE][+-]?\d{3}", answer) is None
 
 
+def _turns_little(answer: str) -> bool:
+    return re.search(r"\d{3}", answer) is None
+
+
 def _is_a_number(answer: str) -> bool:
     return "nan" not in answer.lower()
 
@@ -115,4 +119,5 @@ _SCREENS: dict[str, Callable[[str], bool]] = {
     **dict.fromkeys(["intermediate_integration", "polynomial_multiplication", "simple_integration"], is_algebra),
     "coin_flip": _is_short_number,
     "complex_arithmetic": _is_a_number,
+    "rubiks_cube": _turns_little,
 }

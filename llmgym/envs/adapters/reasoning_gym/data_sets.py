@@ -34,7 +34,7 @@ The first five ask or answer something else under another PYTHONHASHSEED; SymPy 
 WITHOUT_ORACLE = frozenset(["boxnet", "rush_hour"])
 """Data sets that do not tell the answer."""
 
-_MADE_ANEW = frozenset(["acre", "gsm_symbolic", "list_functions"])
+_MADE_ANEW = frozenset(["acre", "gsm_symbolic", "list_functions", "word_ladder"])
 """Data sets whose items depend on their size, so that each question needs an object of its own."""
 
 _ORACLES = {
