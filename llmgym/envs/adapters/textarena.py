@@ -28,13 +28,20 @@ Opponent = Callable[[str, np.random.Generator], str]
 
 ONE_PLAYER = frozenset(
     "2048 Bandit Blackjack Crosswords FifteenPuzzle FrozenLake GuessTheNumber Hangman Klondike LightsOut LogicPuzzle "
-    "Mastermind Minesweeper PegJump RushHour Secretary Set Sokoban Sudoku ThreeCardMonte TowerOfHanoi WordLadder "
+    "Mastermind Minesweeper PegJump RushHour Secretary Set Sokoban Sudoku TowerOfHanoi WordLadder "
     "WordSearch Wordle".split()
 )
 """Games of one player."""
 
+NO_RANDOM_MOVES = frozenset(
+    "Alquerque Battleship Breakthrough Briscola Chopsticks ColonelBlotto GermanWhist Golf IteratedTwoThirdsAverage "
+    "LinesOfAction MemoryGame NewRecruit Nim QuantumTicTacToe SantoriniBaseFixed Stratego Tak TwoDollar "
+    "UltimateTicTacToe".split()
+)
+"""Games of two that do not list their moves, so that a random opponent finds none, or not always."""
+
 REFUSED = {
-    **dict.fromkeys(["Countdown", "Cryptarithm", "Slitherlink"], "a wrong move's reward is a text"),
+    **dict.fromkeys(["Countdown", "Cryptarithm", "Slitherlink", "ThreeCardMonte"], "a wrong move's reward is a text"),
     **dict.fromkeys(
         ["Debate", "GuessWho", "ScenarioPlanning", "TwentyQuestions"],
         "it asks a language model on a server, so its episodes are no function of their seeds",
@@ -81,6 +88,11 @@ def make(
     game = task.partition("-v")[0]
     if game in REFUSED:
         raise ConfigError(f"textarena:{task} is refused: {REFUSED[game]}.")
+    if game in NO_RANDOM_MOVES and opponent == "random":
+        raise ConfigError(
+            f"textarena:{task} does not list its moves, so it has no random opponent: give opponent=, as "
+            "'package.module:function'."
+        )
     if seat not in (None, 0, 1):
         raise ConfigError(f"seat: expected 0, 1 or null, got {seat!r}.")
     kind = _EXPERTS.get(game, TextArena)
@@ -196,15 +208,15 @@ class TextArena(TextEnv):
         for move in moves[:_TRIALS]:
             if self._allows(move, player):
                 return move
-        return moves[0]
+        raise RuntimeError(f"{self._game_id}: the random opponent found no move that the game allows.")
 
     def _like(self, move: str) -> str:
         """Return a move of the same form with other digits and letters."""
-        move = re.sub(r"\d+", lambda found: str(self.np_random.integers(max(10, int(found[0]) + 1))), move)
+        move = re.sub(r"\d+", lambda found: str(self.np_random.integers(max(10, int(found[0][:4]) + 1))), move)
         return re.sub(r"\b[a-hA-H]\b", lambda found: chr(ord("A") + int(self.np_random.integers(8))), move)
 
     def _allows(self, move: str, player: int) -> bool:
-        with self._random, _silence():
+        with copy.copy(self._random), _silence():
             trial = copy.deepcopy(self.game)
             try:
                 trial.step(move)

@@ -1,8 +1,6 @@
-"""TextWorldExpress's games as environments; they run in a Java process that all games of this process share."""
+"""TextWorldExpress's games as environments, each in a Java process of its own: games in one process disturb others."""
 
-import functools
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -45,7 +43,10 @@ def make(
         UnknownNameError: There is no such game.
         ConfigError: There is no Java, or the game refuses its parameters.
     """
-    server = _new_server()
+    if shutil.which("java") is None:
+        raise ConfigError("textworld_express needs Java, and there is no program called java: install a Java runtime.")
+    package = _package.TextWorldExpressEnv()
+    server = package.server
     games = list(server.getGameNames())
     if task not in games:
         raise UnknownNameError(
@@ -57,7 +58,7 @@ def make(
     if complaint:
         raise ConfigError(f"textworld_express:{task} refuses {parameters}: {complaint}")
     kind = TextWorldExpress if task in _RANDOM_EXPERTS else _WithGoldPath
-    env = kind(server, split, commands, render_mode=render_mode, scorer=scorer)
+    env = kind(package, split, commands, render_mode=render_mode, scorer=scorer)
     env.max_turns = max_turns
     return env
 
@@ -66,7 +67,7 @@ class TextWorldExpress(TextEnv):
     """A text game; the last line of a reply is the command, and the score at the end is the reward.
 
     Args:
-        server: What runs the game, with the game loaded.
+        package: The package's own environment, with the game loaded.
         split: Which worlds.
         commands: Whether observations list the commands that the game would take.
         render_mode: As of every `TextEnv`.
@@ -75,7 +76,7 @@ class TextWorldExpress(TextEnv):
 
     def __init__(
         self,
-        server: Any,
+        package: Any,
         split: str,
         commands: bool,
         *,
@@ -83,10 +84,10 @@ class TextWorldExpress(TextEnv):
         scorer: Scorer | ScoreFunction | str | None = None,
     ) -> None:
         super().__init__(render_mode=render_mode, scorer=scorer)
-        self.server = server
+        self.package, self.server = package, package.server
         self._commands = commands
         self._fold = _FOLDS[split]
-        self._seeds = list(getattr(server, f"getSeeds{self._fold}")())
+        self._seeds = list(getattr(self.server, f"getSeeds{self._fold}")())
 
     def begin(self) -> str:
         """Draw a world and describe the task."""
@@ -96,7 +97,7 @@ class TextWorldExpress(TextEnv):
 
     def respond(self, action: str) -> str | Outcome:
         """Run the command."""
-        command = action.strip().rpartition("\n")[2].strip()
+        command = action.strip().rpartition("\n")[2].strip().encode(errors="replace").decode()
         self._state = json.loads(self.server.stepJSON(command))
         state = self._state
         if state["score"] >= 1 or state["tasksuccess"] or state["taskfailure"]:
@@ -107,6 +108,10 @@ class TextWorldExpress(TextEnv):
         """Return the game's own score so far, from 0 to 1."""
         return Score(max(0.0, float(self._state["score"])), {"success": float(self._state["tasksuccess"])})
 
+    def close(self) -> None:
+        """End the Java process."""
+        self.package.close()
+
     def _seen(self) -> str:
         said = str(self._state["observation"]).strip()
         return f"{said}\n\nCommands: {'; '.join(sorted(self._state['validActions']))}" if self._commands else said
@@ -116,16 +121,3 @@ class _WithGoldPath(TextWorldExpress):
     def expert(self) -> Iterator[str]:
         """Win as the package knows how to."""
         yield from list(self.server.getGoldActionSequence())
-
-
-def _new_server() -> Any:
-    """Return what runs one game, in the Java process of this process."""
-    if shutil.which("java") is None:
-        raise ConfigError("textworld_express needs Java, and there is no program called java: install a Java runtime.")
-    return _java(os.getpid())._gateway.jvm.textworldexpress.runtime.PythonInterface()
-
-
-@functools.cache
-def _java(process: int) -> Any:
-    """Return the package's own environment, which has started Java; a fork of this process needs another one."""
-    return _package.TextWorldExpressEnv()
