@@ -27,16 +27,56 @@ Opponent = Callable[[str, np.random.Generator], str]
 """What an opponent is: a function of what it has been told so far and of a generator, which returns its move."""
 
 ONE_PLAYER = frozenset(
-    "2048 Bandit Blackjack Crosswords FifteenPuzzle FrozenLake GuessTheNumber Hangman Klondike LightsOut LogicPuzzle "
-    "Mastermind Minesweeper PegJump RushHour Secretary Set Sokoban Sudoku TowerOfHanoi WordLadder "
-    "WordSearch Wordle".split()
+    [
+        "2048",
+        "Bandit",
+        "Blackjack",
+        "Crosswords",
+        "FifteenPuzzle",
+        "FrozenLake",
+        "GuessTheNumber",
+        "Hangman",
+        "Klondike",
+        "LightsOut",
+        "LogicPuzzle",
+        "Mastermind",
+        "Minesweeper",
+        "PegJump",
+        "RushHour",
+        "Secretary",
+        "Set",
+        "Sokoban",
+        "Sudoku",
+        "TowerOfHanoi",
+        "WordLadder",
+        "WordSearch",
+        "Wordle",
+    ]
 )
 """Games of one player."""
 
 NO_RANDOM_MOVES = frozenset(
-    "Alquerque Battleship Breakthrough Briscola Chopsticks ColonelBlotto GermanWhist Golf IteratedTwoThirdsAverage "
-    "LinesOfAction MemoryGame NewRecruit Nim QuantumTicTacToe SantoriniBaseFixed Stratego Tak TwoDollar "
-    "UltimateTicTacToe".split()
+    [
+        "Alquerque",
+        "Battleship",
+        "Breakthrough",
+        "Briscola",
+        "Chopsticks",
+        "ColonelBlotto",
+        "GermanWhist",
+        "Golf",
+        "IteratedTwoThirdsAverage",
+        "LinesOfAction",
+        "MemoryGame",
+        "NewRecruit",
+        "Nim",
+        "QuantumTicTacToe",
+        "SantoriniBaseFixed",
+        "Stratego",
+        "Tak",
+        "TwoDollar",
+        "UltimateTicTacToe",
+    ]
 )
 """Games of two that do not list their moves, so that a random opponent finds none, or not always."""
 
@@ -144,7 +184,7 @@ class TextArena(TextEnv):
     def start(self, seed: int) -> None:
         """Start a game anew: some keep cards from one to the next."""
         self._random = GlobalRandom(seed)
-        self._told = {player: "" for player in range(self._players)}
+        self._told = dict.fromkeys(range(self._players), "")
         with self._random, _silence():
             self.game = _package.make(f"{self._game_id}-raw", **self._arguments)
             self.game.reset(num_players=self._players, seed=seed)
@@ -202,7 +242,7 @@ class TextArena(TextEnv):
 
     def _random_move(self, player: int) -> str:
         """Return a random move that the game allows, if one of those that it speaks of is."""
-        words = list(dict.fromkeys(re.findall(r"\[[^\[\]\n]{1,40}\]", self._told[player])))
+        words: list[str] = list(dict.fromkeys(re.findall(r"\[[^\[\]\n]{1,40}\]", self._told[player])))
         moves = [words[i] for i in self.np_random.permutation(len(words))]
         moves += [self._like(moves[i % len(moves)]) for i in range(max(0, _TRIALS - len(moves)))] if moves else ["[0]"]
         for move in moves[:_TRIALS]:
@@ -213,7 +253,7 @@ class TextArena(TextEnv):
     def _like(self, move: str) -> str:
         """Return a move of the same form with other digits and letters."""
         move = re.sub(r"\d+", lambda found: str(self.np_random.integers(max(10, int(found[0][:4]) + 1))), move)
-        return re.sub(r"\b[a-hA-H]\b", lambda found: chr(ord("A") + int(self.np_random.integers(8))), move)
+        return re.sub(r"\b[a-hA-H]\b", lambda found: "ABCDEFGH"[int(self.np_random.integers(8))], move)
 
     def _allows(self, move: str, player: int) -> bool:
         with copy.copy(self._random), _silence():
@@ -282,7 +322,7 @@ def _try_to_start(env: TextArena, task: str) -> None:
         raise ConfigError(
             f"textarena:{task} is refused: games of one and two players can be played ({error})."
         ) from error
-    except Exception as error:  # noqa: BLE001  # whatever the game raises, it cannot be played
+    except Exception as error:  # whatever the game raises, it cannot be played
         raise ConfigError(f"textarena:{task} cannot be started ({type(error).__name__}: {error}).") from error
 
 

@@ -111,6 +111,7 @@ class TextWorldExpress(TextEnv):
     def close(self) -> None:
         """End the Java process."""
         self.package.close()
+        self.package.close = lambda: None  # its __del__ closes, too
 
     def _seen(self) -> str:
         said = str(self._state["observation"]).strip()

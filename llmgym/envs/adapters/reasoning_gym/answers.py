@@ -14,7 +14,29 @@ _LONGEST_EXPRESSION = 1_000  # characters
 _LARGEST_NUMBER = 10**12
 _LARGEST_EXPONENT = 30
 _FUNCTIONS = frozenset(
-    "sin cos tan sec csc cot asin acos atan sinh cosh tanh asinh acosh atanh exp log ln sqrt Abs erf".split()
+    [
+        "sin",
+        "cos",
+        "tan",
+        "sec",
+        "csc",
+        "cot",
+        "asin",
+        "acos",
+        "atan",
+        "sinh",
+        "cosh",
+        "tanh",
+        "asinh",
+        "acosh",
+        "atanh",
+        "exp",
+        "log",
+        "ln",
+        "sqrt",
+        "Abs",
+        "erf",
+    ]
 )
 
 
@@ -77,8 +99,8 @@ def _is_algebra(node: ast.AST) -> bool:
             return len(name) == 1 or name in _FUNCTIONS
         case ast.Call(func=ast.Name(id=name), args=[_], keywords=[]):
             return name in _FUNCTIONS
-        case ast.Constant(value=value):
-            return type(value) in (int, float) and value <= _LARGEST_NUMBER
+        case ast.Constant(value=int(value) | float(value)):
+            return not isinstance(value, bool) and value <= _LARGEST_NUMBER
         case ast.BinOp(left=base, op=ast.Pow(), right=exponent):
             return _is_small(exponent) and (_has_names(base) or _is_small(base))
         case ast.BinOp(op=ast.Add() | ast.Sub() | ast.Mult() | ast.Div()) | ast.UnaryOp(op=ast.USub() | ast.UAdd()):

@@ -3,9 +3,12 @@
 The functions take the configuration as JSON text, which can be a key and can be sent to another process.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
+import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from llmgym.envs.adapters import import_extra
@@ -23,8 +26,15 @@ REFUSED = {
 """Data sets that are refused, and why."""
 
 APART = frozenset(
-    ["isomorphic_strings", "knight_swap", "polynomial_multiplication", "ransom_note", "word_ladder"]
-    + ["intermediate_integration", "simple_integration"]
+    [
+        "isomorphic_strings",
+        "knight_swap",
+        "polynomial_multiplication",
+        "ransom_note",
+        "word_ladder",
+        "intermediate_integration",
+        "simple_integration",
+    ]
 )
 """Data sets that need a process of their own.
 
@@ -37,7 +47,7 @@ WITHOUT_ORACLE = frozenset(["boxnet", "rush_hour"])
 _MADE_ANEW = frozenset(["acre", "gsm_symbolic", "list_functions", "word_ladder"])
 """Data sets whose items depend on their size, so that each question needs an object of its own."""
 
-_ORACLES = {
+_ORACLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "graph_color": lambda item: json.dumps(item["possible_answer"]),
     "propositional_logic": lambda item: item["example_answer"],
     "rubiks_cube": lambda item: item["example_correct_answer"],
@@ -102,12 +112,11 @@ def score(name: str, config: str, number: int, reply: str) -> tuple[float, bool]
     item = _item(name, config, number)
     answer = answer_in(reply, ask(name, config, number).oracle)
     data_set = _data_set(name, config, number if name in _MADE_ANEW else 0)
-    with _RANDOM:
+    with _RANDOM, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what an answer lacks
         if may_be_scored(name, answer):
-            try:
+            with contextlib.suppress(Exception):  # how some scorers say that they cannot read an answer
                 return float(data_set.score_answer(answer, item)), True
-            except Exception:  # noqa: BLE001  # how some scorers say that they cannot read an answer
-                pass
         return float(data_set.score_answer(None, item)), False
 
 
