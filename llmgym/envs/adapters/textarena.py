@@ -253,7 +253,8 @@ class TextArena(TextEnv):
     def _like(self, move: str) -> str:
         """Return a move of the same form with other digits and letters."""
         move = re.sub(r"\d+", lambda found: str(self.np_random.integers(max(10, int(found[0][:4]) + 1))), move)
-        return re.sub(r"\b[a-hA-H]\b", lambda found: "ABCDEFGH"[int(self.np_random.integers(8))], move)
+        letters: str = re.sub(r"\b[a-hA-H]\b", lambda found: "ABCDEFGH"[int(self.np_random.integers(8))], move)
+        return letters
 
     def _allows(self, move: str, player: int) -> bool:
         with copy.copy(self._random), _silence():

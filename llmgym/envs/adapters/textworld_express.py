@@ -23,7 +23,7 @@ def make(
     *,
     split: str = "train",
     commands: bool = True,
-    max_turns: int = 100,
+    max_turns: int = 200,
     render_mode: str | None = None,
     scorer: Scorer | ScoreFunction | str | None = None,
     **parameters: int | str,
@@ -34,7 +34,7 @@ def make(
         task: The game, such as ``"cookingworld"``.
         split: Which of the package's worlds: ``"train"``, ``"eval"`` (its dev fold) or ``"test"``.
         commands: Whether observations list the commands that the game would take.
-        max_turns: Replies after which an unfinished game is truncated.
+        max_turns: Replies after which an unfinished game is truncated; the shortest known way to win may take 109.
         render_mode: As of every `TextEnv`.
         scorer: As of every `TextEnv`.
         parameters: The game's own, such as ``numLocations``.

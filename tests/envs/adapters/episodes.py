@@ -54,4 +54,4 @@ def episodes_elsewhere(name: str, seeds: Sequence[int], hash_seed: int) -> dict[
 if __name__ == "__main__":
     random.seed(12345)
     np.random.seed(12345)
-    print(json.dumps(episodes(sys.argv[1], list(map(int, sys.argv[2:])))))
+    sys.stdout.write(json.dumps(episodes(sys.argv[1], list(map(int, sys.argv[2:])))))

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from episodes import episodes, episodes_elsewhere
 
 import llmgym
 from llmgym.errors import ConfigError, UnknownNameError
 from llmgym.registry import make_env
-from tests.envs.adapters.episodes import episodes, episodes_elsewhere
 
 pytest.importorskip("textarena", reason="textarena is not installed")
 
@@ -61,16 +61,17 @@ def test_an_episode_is_the_same_in_another_process_with_another_order_of_sets_an
 
 
 def test_games_that_are_played_in_turn_do_not_change_each_other_nor_the_global_generator() -> None:
-    alone = make("2048-v0")
-    expected = [alone.reset(seed=5)[0], *(alone.step(move)[0] for move in ["[left]", "[up]", "[right]"] * 5)]
-    one, two = make("2048-v0"), make("2048-v0")
+    moves = ["[left]", "[up]", "[right]", "[down]"] * 3
+    alone = make("2048-v0-8x8")
+    expected = [alone.reset(seed=5)[0], *(alone.step(move)[0] for move in moves)]
+    one, two = make("2048-v0-8x8"), make("2048-v0-8x8")
     random.seed(1)
     before = random.getstate()
     found = [one.reset(seed=5)[0]]
-    two.reset(seed=6)
-    for move in ["[left]", "[up]", "[right]"] * 5:
+    for move in moves:
+        two.reset(seed=6)
         found.append(one.step(move)[0])
-        two.step("[down]")
+        two.step(move)
     assert found == expected
     assert random.getstate() == before
 

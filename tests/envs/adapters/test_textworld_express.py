@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from episodes import episodes, episodes_elsewhere
 
 import llmgym
 from llmgym.errors import ConfigError, UnknownNameError
 from llmgym.registry import make_env
-from tests.envs.adapters.episodes import episodes, episodes_elsewhere
 
 pytest.importorskip("textworld_express", reason="textworld-express is not installed")
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java")
