@@ -243,7 +243,7 @@ class TextArena(TextEnv):
     def _random_move(self, player: int) -> str:
         """Return a random move that the game allows, if one of those that it speaks of is."""
         words: list[str] = list(dict.fromkeys(re.findall(r"\[[^\[\]\n]{1,40}\]", self._told[player])))
-        moves = [words[i] for i in self.np_random.permutation(len(words))]
+        moves = [words[int(i)] for i in self.np_random.permutation(len(words))]
         moves += [self._like(moves[i % len(moves)]) for i in range(max(0, _TRIALS - len(moves)))] if moves else ["[0]"]
         for move in moves[:_TRIALS]:
             if self._allows(move, player):
