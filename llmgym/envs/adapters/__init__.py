@@ -41,7 +41,7 @@ ADAPTERS = {
         env_id="llmgym/TextArena-v0",
         entry_point="llmgym.envs.adapters.textarena:make",
         example="TicTacToe-v0",
-        about="sixty games for one or two players",
+        about="some sixty games for one or two players",
         extra="textarena",
     ),
     "textworld_express": Adapter(
