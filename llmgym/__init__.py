@@ -16,7 +16,7 @@ from llmgym.envs.text_wrapper import TextWrapper
 from llmgym.envs.tools import Tool
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import LLMGymError
-from llmgym.registry import register_entry_point, register_env, registered_envs, resolve_env
+from llmgym.registry import register_adapters, register_entry_point, register_env, registered_envs, resolve_env
 from llmgym.scorers import (
     FunctionScorer,
     PairwiseScorer,
@@ -73,5 +73,6 @@ register_entry_point("llmgym/KuhnPoker-v0", "llmgym.envs.games:KuhnPoker")
 register_entry_point("llmgym/TicTacToe-v0", "llmgym.envs.games:TicTacToe")
 register_entry_point("llmgym/Negotiation-v0", "llmgym.envs.games:Negotiation")
 register_entry_point("llmgym/House-v0", "llmgym.envs.house:House")
+register_adapters()
 register_model("tiny", Path(__file__).parent / "demo" / "tiny.yaml")
 register_scorer_class("reward_model", "llmgym.learn.reward_model:RewardModelScorer")
