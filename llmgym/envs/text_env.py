@@ -37,7 +37,8 @@ class TextEnv(gymnasium.Env[str, str]):
         step_timeout: Seconds that a reset or a step may take in a rollout, scoring included; an episode that takes
             longer ends without a score. None for no limit.
         tools: Functions that the agent can call, see `llmgym.Tool`; functions of the class are methods. Replies that
-            call some are answered by them, all others by `respond`.
+            call some are answered by them, all others by `respond`. `begin` may set others for its episode, and
+            `respond` for what is left of it.
         tool_timeout: Seconds that a call may take; then its answer says so. None for no limit.
 
     Args:
@@ -71,6 +72,7 @@ class TextEnv(gymnasium.Env[str, str]):
         self.heard: tuple[Message, ...] = ()
         """The newest observation as messages: what the next action answers, or the last words of an episode."""
         self._called: int | None = None  # calls of the episode so far, if there are tools
+        self._toolbox: Toolbox | None = None  # of the tools that the environment had last
         self.under_way = False
         """Whether an episode has begun and is not over."""
         self.options: dict[str, Any] = {}
@@ -133,8 +135,8 @@ class TextEnv(gymnasium.Env[str, str]):
         self.options = options or {}
         self.episode = Episode()
         self.scored = None
-        self._called = 0 if self.toolbox else None
         said = self._messages("begin", settled(self.begin()), ("user", "tool", "assistant", "system"))
+        self._called = 0 if self.toolbox else None
         if said[0].role == "system":
             self.episode.system_prompt, said = said[0].content, said[1:]
         if self.episode.system_prompt is None:
@@ -191,10 +193,12 @@ class TextEnv(gymnasium.Env[str, str]):
                 parts[name] = parts.get(name, 0.0) + part
         return score.value, {"success": float(self.succeeded(score)), **parts}
 
-    @functools.cached_property
+    @property
     def toolbox(self) -> Toolbox:
         """The tools, ready to be called."""
-        return Toolbox(self.tools, self, self.tool_timeout)
+        if self._toolbox is None or self._toolbox.functions is not self.tools:
+            self._toolbox = Toolbox(self.tools, self, self.tool_timeout)
+        return self._toolbox
 
     @property
     def waits(self) -> bool:

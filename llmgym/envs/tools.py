@@ -28,6 +28,8 @@ class Tool:
         function: A plain function, method or coroutine function. Every argument has a type, and the docstring says
             what it does; an ``Args:`` section, as Google writes it, describes the arguments. What it returns is the
             tool's answer: a text as it is, anything else as JSON, an `Outcome` for more.
+        schema: What the agent is told of the function, if not what its types and docstring say. The function is then
+            called with whatever arguments the agent gives, and raises an exception if they do not fit.
 
     Raises:
         EnvironmentContractError: It lacks types or a docstring, or takes arguments without a name.
@@ -45,21 +47,18 @@ class Tool:
         {'type': 'integer', 'description': 'The first one.'}
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], *, schema: Schema | None = None) -> None:
         if not inspect.isroutine(function):
             raise EnvironmentContractError(f"A tool is a function or a method, got {function!r:.80}.")
         self.function = function
-        self.name = function.__name__
         self.waits = inspect.iscoroutinefunction(function)
-        self._takes = _arguments(function, self.name)
-        about, _ = _documented(function)
-        parameters = self._takes.model_json_schema()
-        del parameters["additionalProperties"]
-        self.schema: Schema = {
-            "type": "function",
-            "function": {"name": self.name, "description": about, "parameters": _plain(parameters)},
-        }
+        self._takes: type[pydantic.BaseModel] | None = None
+        if schema is None:
+            self._takes = _arguments(function, function.__name__)
+            schema = _schema(function, self._takes)
+        self.schema: Schema = schema
         """Name, description and the JSON schema of the arguments."""
+        self.name = _name(self.schema)
 
     def __call__(self, arguments: Mapping[str, Any]) -> Any:
         """Call it.
@@ -67,6 +66,8 @@ class Tool:
         Raises:
             ToolError: The arguments do not fit.
         """
+        if self._takes is None:
+            return self.function(**arguments)
         try:
             taken = self._takes.model_validate(dict(arguments))
         except pydantic.ValidationError as error:
@@ -91,6 +92,8 @@ class Toolbox:
     """
 
     def __init__(self, functions: Iterable[Callable[..., Any] | Tool], owner: object, timeout: float | None) -> None:
+        self.functions = functions
+        """What it was made of."""
         made = [one if isinstance(one, Tool) else Tool(_bound(one, owner)) for one in functions]
         self._tools = {tool.name: tool for tool in made}
         self._timeout = timeout
@@ -202,6 +205,26 @@ def _arguments(function: Callable[..., Any], name: str) -> type[pydantic.BaseMod
     if not about:
         raise EnvironmentContractError(f"Tool {name}: expected a docstring that says what it does, got none.")
     return pydantic.create_model(name, __config__=pydantic.ConfigDict(extra="forbid"), **fields)
+
+
+def _schema(function: Callable[..., Any], takes: type[pydantic.BaseModel]) -> Schema:
+    """Return what types and docstring of a function say."""
+    about, _ = _documented(function)
+    parameters = takes.model_json_schema()
+    del parameters["additionalProperties"]
+    told = {"name": function.__name__, "description": about, "parameters": _plain(parameters)}
+    return {"type": "function", "function": told}
+
+
+def _name(schema: Schema) -> str:
+    """Return the name that a schema gives a tool."""
+    told = schema.get("function")
+    name = told.get("name") if isinstance(told, Mapping) else None
+    if not isinstance(name, str):
+        raise EnvironmentContractError(
+            f"""A tool's schema is {{"type": "function", "function": {{"name": ...}}}}, got {schema!r:.80}."""
+        )
+    return name
 
 
 def _documented(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
