@@ -13,7 +13,7 @@ from llmgym.envs.text_env import TextEnv
 from llmgym.envs.tools import Tool
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import LLMGymError
-from llmgym.registry import register_entry_point, register_env, registered_envs, resolve_env
+from llmgym.registry import register_adapters, register_entry_point, register_env, registered_envs, resolve_env
 from llmgym.scorers import (
     FunctionScorer,
     PairwiseScorer,
@@ -53,5 +53,6 @@ __all__ = [
 ]
 
 register_entry_point("llmgym/AIOpsTriage-v0", "llmgym.envs.aiops:AIOpsTriage")
+register_adapters()
 register_model("tiny", Path(__file__).parent / "demo" / "tiny.yaml")
 register_scorer_class("reward_model", "llmgym.learn.reward_model:RewardModelScorer")

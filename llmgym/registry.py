@@ -2,12 +2,14 @@
 
 import inspect
 import re
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 import gymnasium
 from gymnasium.envs.registration import VectorEnvCreator
 
+from llmgym.envs.adapters import ADAPTERS
 from llmgym.envs.text_env import TextEnv
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import ConfigError, LLMGymError, UnknownNameError, did_you_mean, import_user_module
@@ -45,7 +47,20 @@ def register_entry_point(
     name: str, entry_point: str | Callable[..., TextEnv], *, max_episode_steps: int | None = None, **kwargs: Any
 ) -> None:
     """Register an environment by its class, or by ``"module:Class"`` to import it when it is made."""
+    _register(name, entry_point, max_episode_steps, kwargs)
+    if name not in _IDS:
+        _IDS.append(name)
 
+
+def register_adapters() -> None:
+    """Register an id for every package that there is an adapter for; what makes its environments needs ``task=``."""
+    for adapter in ADAPTERS.values():
+        _register(adapter.env_id, adapter.entry_point, None, {})
+
+
+def _register(
+    name: str, entry_point: str | Callable[..., TextEnv], max_episode_steps: int | None, kwargs: dict[str, Any]
+) -> None:
     def vector(num_envs: int, **options: Any) -> TextVectorEnv:
         return TextVectorEnv([lambda: gymnasium.make(name, **options)] * num_envs)
 
@@ -57,8 +72,6 @@ def register_entry_point(
         max_episode_steps=max_episode_steps,
         kwargs=kwargs,
     )
-    if name not in _IDS:
-        _IDS.append(name)
 
 
 def registered_envs() -> list[str]:
@@ -73,14 +86,18 @@ def resolve_env(name: str) -> str:
     Args:
         name: A full id, one without its namespace ``llmgym/`` or its version (the highest
             is taken), or any of these after ``package.module:``, which is imported first. Without a module, it
-            may also be that of an environment in an installed plugin.
+            may also be that of an environment in an installed plugin. After the name of a package that there is an
+            adapter for, it is one of that package's own names: ``reasoning_gym:chain_sum``.
 
     Raises:
         UnknownNameError: Nothing of that name is registered, or the module is not found.
     """
+    package, colon, task = name.partition(":")
+    if colon and package in ADAPTERS:
+        return _adapted(package, task)
     module, _, short = name.rpartition(":")
     if module:
-        import_user_module(module, name)
+        _import_module(module, name)
     elif short not in gymnasium.registry:
         load_plugins()
     if short in gymnasium.registry:
@@ -91,8 +108,35 @@ def resolve_env(name: str) -> str:
     if not matches:
         names = {id.removeprefix("llmgym/").rpartition("-v")[0]: id for id in _IDS} | {id: id for id in _IDS}
         hint = did_you_mean(short, names)
-        raise UnknownNameError(f"No environment is registered as {name!r}.{hint} Text environments: {', '.join(_IDS)}.")
+        adapted = ", ".join(f"{package}:{adapter.example}" for package, adapter in ADAPTERS.items())
+        raise UnknownNameError(
+            f"No environment is registered as {name!r}.{hint} Text environments: {', '.join(_IDS)}; "
+            f"those of other packages, such as {adapted}."
+        )
     return max(matches)[1]
+
+
+def _import_module(module: str, name: str) -> None:
+    try:
+        import_user_module(module, name)
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{error}{did_you_mean(module, ADAPTERS)}") from error
+
+
+def _adapted(package: str, task: str) -> str:
+    """Return the id of another package's environment, which is registered when it is first asked for."""
+    adapter = ADAPTERS[package]
+    if not task:
+        raise UnknownNameError(
+            f"{package}: expected a name after the colon, such as {package}:{adapter.example}, got none."
+        )
+    name = re.sub(r"[^\w.-]+", "-", task)
+    if name != task:  # two addresses may differ only in what an id cannot hold
+        name += f"-{zlib.crc32(task.encode()):08x}"
+    env_id = f"{package}/{name}" if re.search(r"-v\d+$", name) else f"{package}/{name}-v0"
+    if env_id not in gymnasium.registry:
+        _register(env_id, adapter.entry_point, None, {"task": task})
+    return env_id
 
 
 def check_arguments(env_id: str, options: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ import llmgym
 import llmgym.agents
 from llmgym import cli
 from llmgym.cli import agents
+from llmgym.envs.adapters import ADAPTERS
 
 
 class Coin(llmgym.TextEnv):
@@ -49,17 +50,26 @@ def test_it_lists_the_environments_with_a_sentence_and_their_arguments(capsys: p
     lines = capsys.readouterr().out.splitlines()
     assert "llmgym/AIOpsTriage-v0" in lines
     assert "    --env-kwargs difficulty=1 language=en split=train weights=null" in lines
-    assert lines[-3:] == ["acme/Coin-v0", "    Call a coin.", "    --env-kwargs weight=... sides=2"]
+    here = lines.index("acme/Coin-v0")
+    assert lines[here : here + 3] == ["acme/Coin-v0", "    Call a coin.", "    --env-kwargs weight=... sides=2"]
 
 
 def test_the_list_can_be_read_by_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["envs", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)[-1] == {
+    assert {
         "id": "acme/Coin-v0",
         "description": "Call a coin.",
         "required": ["weight"],
         "defaults": {"sides": 2},
-    }
+    } in json.loads(capsys.readouterr().out)
+
+
+def test_it_lists_what_there_is_in_other_packages_and_how_to_install_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["envs"]) == 0
+    listed = capsys.readouterr().out
+    for package, adapter in ADAPTERS.items():
+        install = "" if adapter.extra is None else f" (pip install 'llmgym[{adapter.extra}]')"
+        assert f"\n{package}:{adapter.example}\n    One of {adapter.about}{install}.\n" in listed
 
 
 def test_an_environment_that_cannot_be_imported_is_listed_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:

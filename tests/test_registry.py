@@ -105,3 +105,25 @@ def test_a_module_that_does_not_import_says_why(source: str, tmp_path: Path, mon
     for find in (llmgym.resolve_env, llmgym.scorers.resolve_scorer):
         with pytest.raises(UnknownNameError, match=r"cannot import 'broken_module' \(\w+: "):
             find("broken_module:Thing-v0")
+
+
+def test_the_name_of_another_packages_environment_stands_for_an_id_that_keeps_its_name() -> None:
+    assert llmgym.resolve_env("reasoning_gym:chain_sum") == "reasoning_gym/chain_sum-v0"
+    assert gymnasium.spec("reasoning_gym/chain_sum-v0").kwargs == {"task": "chain_sum"}
+
+
+def test_names_that_no_id_can_hold_get_ids_of_their_own() -> None:
+    names = ["reasoning_gym:ws://here:1", "reasoning_gym:ws://here/1", "reasoning_gym:ws-here-1"]
+    ids = [llmgym.resolve_env(name) for name in names]
+    assert len(set(ids)) == len(names)
+    assert [gymnasium.spec(one).kwargs["task"] for one in ids] == [name.partition(":")[2] for name in names]
+
+
+def test_another_package_needs_a_name_after_its_colon() -> None:
+    with pytest.raises(UnknownNameError, match="such as reasoning_gym:chain_sum"):
+        llmgym.resolve_env("reasoning_gym:")
+
+
+def test_the_nearest_package_is_named() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'reasoning_gym'"):
+        llmgym.resolve_env("resoning_gym:chain_sum")

@@ -9,6 +9,7 @@ import gymnasium
 
 from llmgym.cli.options import Commands, first_sentence
 from llmgym.config.command_line import print_pairs
+from llmgym.envs.adapters import ADAPTERS
 from llmgym.envs.text_env import TextEnv
 from llmgym.registry import load_env_creator, parameters_of, registered_envs
 
@@ -24,7 +25,7 @@ def add_to(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the list; returns the exit code."""
-    described = [describe(env_id) for env_id in registered_envs()]
+    described = [*map(describe, registered_envs()), *map(describe_adapter, ADAPTERS)]
     if options.json:
         print(json.dumps(described, indent=2, default=repr))
         return 0
@@ -58,6 +59,14 @@ def describe(env_id: str) -> dict[str, Any]:
         "required": required,
         "defaults": {name: default for name, default in own.items() if name not in required},
     }
+
+
+def describe_adapter(package: str) -> dict[str, Any]:
+    """Return what a list says of another package's environments: the name of one, and what is to be installed."""
+    adapter = ADAPTERS[package]
+    install = "" if adapter.extra is None else f" (pip install 'llmgym[{adapter.extra}]')"
+    sentence = f"One of {adapter.about}{install}."
+    return {"id": f"{package}:{adapter.example}", "description": sentence, "required": [], "defaults": {}}
 
 
 def _plain(defaults: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # w
 
 def add_environment(parser: argparse.ArgumentParser, *, seeds: int | None = None) -> None:
     """Add what says which environment is meant, and how many of its tasks are played, if some are."""
-    parser.add_argument("env", help="a registered id such as MyEnv-v0, or package.module:MyEnv-v0")
+    parser.add_argument("env", help="an id, such as MyEnv-v0, package.module:MyEnv-v0 or reasoning_gym:chain_sum")
     parser.add_argument(
         "--env-kwargs",
         nargs="*",

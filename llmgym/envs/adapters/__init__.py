@@ -1,0 +1,55 @@
+"""Environments of other packages, named ``package:task``: which packages are known, and where their adapters are.
+
+An adapter is a module of this folder with a function, or a class, that takes the task first and returns a `TextEnv`.
+Its package is an extra of llmgym; nothing of it is imported before an environment is made.
+"""
+
+import importlib
+from types import ModuleType
+from typing import NamedTuple
+
+from llmgym.errors import ConfigError
+
+
+class Adapter(NamedTuple):
+    """How the environments of another package are made.
+
+    Attributes:
+        env_id: The Gymnasium id that makes any of them, given ``task=``.
+        entry_point: What makes them, as ``"module:function"``.
+        example: The name of one of them.
+        about: What they are, as in "One of a hundred kinds of questions".
+        extra: The extra of llmgym that brings the package; None if it needs none.
+    """
+
+    env_id: str
+    entry_point: str
+    example: str
+    about: str
+    extra: str | None = None
+
+
+ADAPTERS = {
+    "reasoning_gym": Adapter(
+        env_id="llmgym/ReasoningGym-v0",
+        entry_point="llmgym.envs.adapters.reasoning_gym:make",
+        example="chain_sum",
+        about="a hundred kinds of questions that programs ask and check",
+        extra="reasoning-gym",
+    ),
+}
+"""Adapters by what their environments' names begin with."""
+
+
+def import_extra(module: str, extra: str) -> ModuleType:
+    """Import and return a module of a package that an extra of llmgym brings.
+
+    Raises:
+        ConfigError: It cannot be imported; the message says how to install it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigError(
+            f"{module} cannot be imported ({error}): pip install 'llmgym[{extra}]' installs its package."
+        ) from error
