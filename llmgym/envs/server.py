@@ -58,9 +58,7 @@ def serve_env(make: MakeEnv, name: str, *, host: str, port: int, max_sessions: i
             return None
         return _json(200, known[path]) if path in known else _json(404, {"detail": "Not Found"})
 
-    return serve(
-        handle, host, port, process_request=pages, max_size=LARGEST_MESSAGE, origins=[None], compression=None
-    )
+    return serve(handle, host, port, process_request=pages, max_size=LARGEST_MESSAGE, origins=[None], compression=None)
 
 
 def _json(status: int, content: Any) -> Response:

@@ -47,7 +47,7 @@ class ResetData(_Strict):
 
     seed: Annotated[int, pydantic.Field(ge=0)] | None = None
     episode_id: Annotated[str, pydantic.Field(max_length=255)] | None = None
-    options: Json = {}  # noqa: RUF012  # pydantic copies it
+    options: Json = {}  # pydantic copies it
 
 
 class ActionData(_Strict):
@@ -59,7 +59,7 @@ class ActionData(_Strict):
     """
 
     message: str
-    metadata: Json = {}  # noqa: RUF012  # pydantic copies it
+    metadata: Json = {}  # pydantic copies it
 
 
 class Observed(_Strict):
@@ -153,7 +153,7 @@ class Session:
             return error("EXECUTION_ERROR", "expected a reset: no episode is under way")
         try:
             data = self._reset(request.data) if isinstance(request, _Reset) else self._step(request.data.message)
-        except Exception as failure:  # whatever an environment raises is its client's to hear of
+        except Exception as failure:  # noqa: BLE001  # whatever an environment raises is its client's to hear of
             _LOG.exception("%s of an environment failed", request.type)
             self.close()
             return error("EXECUTION_ERROR", well_formed(f"{type(failure).__name__}: {failure}"))

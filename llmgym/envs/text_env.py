@@ -228,9 +228,9 @@ class TextEnv(gymnasium.Env[str, str]):
         """Return what tools answer to a reply that calls some, and what `respond` does to any other."""
         if self._called is None:
             return self.respond(action)
-        calls = (action if isinstance(action, Action) else read_calls(action)).calls
-        before, self._called = self._called, self._called + len(calls)
-        return self.toolbox.answer(calls, before) if calls else self.respond(action)
+        read = action if isinstance(action, Action) else read_calls(action)
+        before, self._called = self._called, self._called + len(read.calls)
+        return self.toolbox.answer(read, before) if read.calls else self.respond(action)
 
     def _messages(self, method: str, value: object, roles: Sequence[Role] = ("user", "tool")) -> tuple[Message, ...]:
         """Return what a method says as messages."""

@@ -10,7 +10,7 @@ from typing import Any
 import pydantic
 from pydantic_core import to_json
 
-from llmgym.calls import BadCall, Call
+from llmgym.calls import Action, BadCall, Call
 from llmgym.envs.waiting import WaitingRoom, then, together
 from llmgym.errors import EnvironmentContractError, did_you_mean
 from llmgym.types import Message, Outcome
@@ -115,15 +115,15 @@ class Toolbox:
         """Whether one of them is a coroutine, or may not take as long as it likes."""
         return self._timeout is not None or any(tool.waits for tool in self._tools.values())
 
-    def answer(self, calls: Sequence[Call], first: int) -> Outcome | Awaitable[Outcome]:
-        """Answer calls, one message each; coroutines wait side by side, all others are called in order.
+    def answer(self, action: Action, first: int) -> Outcome | Awaitable[Outcome]:
+        """Answer the calls in a reply, one message each; coroutines wait side by side, all others are called in order.
 
         Args:
-            calls: What the agent asked for.
+            action: What the agent asked for.
             first: Calls that the episode had before: those without an id are numbered on from there.
         """
-        named = [_named(call, first + i) for i, call in enumerate(calls)]
-        return then(together([self._result(call) for call in calls]), lambda results: _outcome(named, results))
+        named = [_named(call, first + i) for i, call in enumerate(action.calls)]
+        return then(together([self._result(call) for call in action.calls]), lambda results: _outcome(named, results))
 
     def _result(self, call: Call) -> Any:
         """Return what a call gives, an awaitable or an error."""

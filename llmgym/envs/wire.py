@@ -46,7 +46,7 @@ class WireScore(pydantic.BaseModel):
     """A `Score`."""
 
     value: float | None
-    parts: dict[str, float] = {}  # noqa: RUF012  # pydantic copies it
+    parts: dict[str, float] = {}  # pydantic copies it
     error: str | None = None
     rewards: list[float] | None = None
     kind: ScoreKind = "reward"
@@ -75,9 +75,9 @@ class Metadata(pydantic.BaseModel):
     llmgym: Literal[1] = 1
     messages: list[ChatMessage]
     system_prompt: str | None = None
-    tools: list[Json] = []  # noqa: RUF012  # pydantic copies it
+    tools: list[Json] = []  # pydantic copies it
     reward: float = 0.0
-    parts: dict[str, float] = {}  # noqa: RUF012  # pydantic copies it
+    parts: dict[str, float] = {}  # pydantic copies it
     truncated: bool = False
     success: float | None = None
     score: WireScore | None = None

@@ -37,6 +37,13 @@ ADAPTERS = {
         about="a hundred kinds of questions that programs ask and check",
         extra="reasoning-gym",
     ),
+    "openenv": Adapter(
+        env_id="llmgym/OpenEnv-v0",
+        entry_point="llmgym.envs.adapters.openenv:OpenEnv",
+        example="ws://127.0.0.1:8000/ws",
+        about="the environments that OpenEnv servers hold",
+        extra="openenv",
+    ),
 }
 """Adapters by what their environments' names begin with."""
 
