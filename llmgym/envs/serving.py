@@ -203,7 +203,7 @@ class Session:
         tools = inner.toolbox.schemas if isinstance(inner, TextEnv) else ()
         metadata = Metadata.saying(messages, tools=[dict(tool) for tool in tools], **told)
         observed = Observed(content=content, metadata=metadata)
-        return {"observation": observed.model_dump(), "reward": reward, "done": over}
+        return {"observation": observed.model_dump(exclude_none=True), "reward": reward, "done": over}
 
 
 def _read(text: str | bytes) -> _Request | Json:

@@ -33,19 +33,19 @@ class ChatMessage(pydantic.BaseModel):
     content: str
     name: str | None = None
     tool_call_id: str | None = None
-    tool_calls: tuple[_Call, ...] = ()
+    tool_calls: list[_Call] | None = None
 
     @property
     def message(self) -> Message:
         """The message as llmgym has it."""
-        calls = tuple(ToolCall(one.function.name, one.function.arguments, one.id) for one in self.tool_calls)
+        calls = tuple(ToolCall(one.function.name, one.function.arguments, one.id) for one in self.tool_calls or ())
         return Message(self.role, self.content, self.name, self.tool_call_id, calls)
 
 
 class WireScore(pydantic.BaseModel):
     """A `Score`."""
 
-    value: float | None
+    value: float | None = None
     parts: dict[str, float] = {}  # pydantic copies it
     error: str | None = None
     rewards: list[float] | None = None

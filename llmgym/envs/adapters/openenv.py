@@ -16,8 +16,8 @@ from llmgym.envs.adapters.openenv_socket import RefusedError, Socket
 from llmgym.envs.text_env import TextEnv
 from llmgym.envs.tools import Schemas, Toolbox
 from llmgym.envs.wire import Metadata
-from llmgym.errors import EnvironmentContractError
-from llmgym.types import Episode, Message, Outcome, Said, Score
+from llmgym.errors import ConfigError, EnvironmentContractError, did_you_mean
+from llmgym.types import Episode, Message, Outcome, Said, Score, well_formed
 
 Json = dict[str, Any]
 
@@ -134,10 +134,9 @@ class OpenEnv(TextEnv):
             raise EnvironmentContractError(
                 f"expected a JSON object as observation of a server, got {observation!r:.80}"
             )
-        fields = _TEXTS if self._observation_field is None else (self._observation_field,)
-        texts = [one for field in fields if isinstance(one := observation.get(field), str) and one]
-        if self._observation_field in observation and not texts:
-            texts = [json.dumps(observation[self._observation_field], ensure_ascii=False)]
+        if self._observation_field is not None:
+            return [Message("user", _shown(observation, self._observation_field))]
+        texts = [one for field in _TEXTS if isinstance(one := observation.get(field), str) and one]
         return [Message("user", texts[0] if texts else json.dumps(observation, ensure_ascii=False))]
 
 
@@ -173,6 +172,7 @@ class _Form:
 
     def filled(self, reply: str) -> Json | None:
         """Return the action that a reply is; None if it is none."""
+        reply = well_formed(reply)  # a lone surrogate is no JSON
         if self.field is not None:
             return {self.field: str(reply)}
         value, _ = read_json(reply, max(reply.find("{"), 0))
@@ -188,6 +188,17 @@ def _form_of(schema: Json) -> _Form:
         return _Form(wanted[0])
     shown = json.dumps({**schema, "properties": fields}, ensure_ascii=False)
     return _Form(None, f"Reply with one JSON object of this schema: {shown}")
+
+
+def _shown(observation: Json, field: str) -> str:
+    """Return a field of an observation as text."""
+    if field not in observation:
+        raise ConfigError(
+            f"observation_field: the server's observations have no field {field!r}."
+            f"{did_you_mean(field, observation)} Fields: {', '.join(observation)}."
+        )
+    value = observation[field]
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _told(data: Json) -> Metadata | None:
