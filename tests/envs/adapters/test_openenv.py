@@ -17,7 +17,7 @@ from llmgym.calls import Action, ToolCall, as_action, calling
 from llmgym.envs.faults import EpisodeLostError
 from llmgym.envs.waiting import WaitingRoom
 from llmgym.errors import ConfigError, EnvironmentContractError, EnvironmentFailedError
-from llmgym.types import Message, Outcome, Said
+from llmgym.types import Message, Outcome, Said, well_formed
 
 pytest.importorskip("websockets", reason="of the extra `openenv`")
 
@@ -346,7 +346,7 @@ def test_openenvs_own_client_plays_fifty_episodes_of_ours() -> None:
             assert there.reset(seed=seed).observation["content"] == here.reset(seed=seed)[0]
             for number, reply in enumerate(replies_on(here, seed), start=1):
                 said, reward, terminated, truncated, _ = here.step(reply)
-                result = there.step({"message": str(reply)})
+                result = there.step({"message": well_formed(reply)})
                 assert (result.observation["content"], result.reward) == (said, reward)
                 assert result.done == (terminated or truncated)
                 assert there.state()["step_count"] == number
