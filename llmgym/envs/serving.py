@@ -21,6 +21,7 @@ import gymnasium
 import pydantic
 
 from llmgym.envs.text_env import TextEnv
+from llmgym.envs.tools import Schemas
 from llmgym.envs.waiting import waits
 from llmgym.envs.wire import Metadata, wire_score
 from llmgym.types import Message, well_formed
@@ -36,18 +37,18 @@ class _Strict(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid")
 
 
-class ResetData(_Strict):
-    """What a reset takes.
+class ResetData(pydantic.BaseModel):
+    """What a reset takes; anything else is an option of the environment's `reset`.
 
     Attributes:
         seed: Of the task; without one the environment goes on drawing tasks.
         episode_id: A name of the client's for the episode.
-        options: Of Gymnasium's `reset`.
     """
+
+    model_config = pydantic.ConfigDict(extra="allow")
 
     seed: Annotated[int, pydantic.Field(ge=0)] | None = None
     episode_id: Annotated[str, pydantic.Field(max_length=255)] | None = None
-    options: Json = {}  # pydantic copies it
 
 
 class ActionData(_Strict):
@@ -134,6 +135,7 @@ class Session:
         self._make = make
         self._env: gymnasium.Env[str, str] | None = None
         self._state = State()
+        self._tools: Schemas | None = None  # as the client knows them
         self._under_way = False
 
     def answer(self, text: str | bytes) -> Json | None:
@@ -172,7 +174,8 @@ class Session:
             with _ONE_AT_A_TIME:
                 self._env = self._make()
         with _turn(self._env):
-            observation, _ = self._env.reset(seed=data.seed, options=data.options or None)
+            observation, _ = self._env.reset(seed=data.seed, options=data.model_extra or None)
+        self._tools = None
         self._state = State(episode_id=data.episode_id or uuid.uuid4().hex)
         self._under_way = True
         inner: Any = self._env.unwrapped
@@ -201,7 +204,9 @@ class Session:
         inner = self._env.unwrapped
         messages = inner.heard if isinstance(inner, TextEnv) else [Message("user", content)]
         tools = inner.toolbox.schemas if isinstance(inner, TextEnv) else ()
-        metadata = Metadata.saying(messages, tools=[dict(tool) for tool in tools], **told)
+        if tools != self._tools:
+            self._tools, told["tools"] = tools, [dict(tool) for tool in tools]
+        metadata = Metadata.saying(messages, **told)
         observed = Observed(content=content, metadata=metadata)
         return {"observation": observed.model_dump(exclude_none=True), "reward": reward, "done": over}
 

@@ -1,7 +1,7 @@
 """What an environment of llmgym says over OpenEnv's protocol beyond a text: roles, tools, rewards of turns, scores.
 
 OpenEnv's observations are JSON objects. Those of llmgym have the text as ``content``, and in ``metadata`` all that any
-client may want to know; llmgym's own client (`llmgym.envs.adapters.openenv`) reads it back.
+client may want to know; llmgym's own client (`llmgym.envs.adapters.openenv.environment`) reads it back.
 """
 
 from collections.abc import Sequence
@@ -64,7 +64,8 @@ class Metadata(pydantic.BaseModel):
         llmgym: The version of these metadata; those of other environments have no such field.
         messages: The observation as chat messages.
         system_prompt: What the agent is told before the first observation; with the first one only.
-        tools: What the agent is told of its tools, as chat templates take it.
+        tools: What the agent is told of its tools, as chat templates take it; with the first observation, and where it
+            has changed.
         reward: What the newest reply earned at once. The score of an episode comes on top of it.
         parts: The named parts of that, for reports.
         truncated: Whether the episode was cut off; OpenEnv's ``done`` is true of all that are over.
@@ -75,7 +76,7 @@ class Metadata(pydantic.BaseModel):
     llmgym: Literal[1] = 1
     messages: list[ChatMessage]
     system_prompt: str | None = None
-    tools: list[Json] = []  # pydantic copies it
+    tools: list[Json] | None = None
     reward: float = 0.0
     parts: dict[str, float] = {}  # pydantic copies it
     truncated: bool = False

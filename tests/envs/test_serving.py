@@ -102,7 +102,7 @@ def test_the_state_counts_the_steps_of_the_episode_that_the_client_named(session
         ('{"type": "step", "data": {"message": 1}}', "VALIDATION_ERROR"),
         ('{"type": "step", "data": {"message": "1", "reply": "1"}}', "VALIDATION_ERROR"),
         ('{"type": "reset", "data": {"seed": -1}}', "VALIDATION_ERROR"),
-        ('{"type": "reset", "data": {"sed": 1}}', "VALIDATION_ERROR"),
+        ('{"type": "reset", "data": {"seed": "one"}}', "VALIDATION_ERROR"),
         ('{"type": "step", "data": {"message": "1"}}', "EXECUTION_ERROR"),
     ],
 )
@@ -111,6 +111,14 @@ def test_a_message_that_is_none_gets_the_protocols_error(session: Session, messa
     assert answer is not None
     assert code(answer) == expected
     assert ask(session, "reset", seed=0)["type"] == "observation"
+
+
+def test_what_else_a_reset_takes_are_its_options(session: Session) -> None:
+    ask(session, "reset", seed=0, level=3)
+    assert session._env is not None
+    assert session._env.unwrapped.options == {"level": 3}  # type: ignore[attr-defined]
+    ask(session, "reset", seed=0)
+    assert session._env.unwrapped.options == {}  # type: ignore[attr-defined]
 
 
 def test_a_step_after_the_end_is_refused(session: Session) -> None:

@@ -25,7 +25,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.sync.server import Server, ServerConnection, serve
 
-from llmgym.envs.adapters.openenv import OpenEnv
+from llmgym.envs.adapters.openenv.environment import OpenEnv
 from llmgym.envs.server import LARGEST_MESSAGE, serve_env
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pydantic
 
 from llmgym.calls import CLOSING, OPENING, Action, BadCall, calling, read_calls, read_json
-from llmgym.envs.adapters.openenv_socket import RefusedError, Socket
+from llmgym.envs.adapters.openenv.socket import RefusedError, Socket
 from llmgym.envs.text_env import TextEnv
 from llmgym.envs.tools import Schemas, Toolbox
 from llmgym.envs.wire import Metadata
@@ -34,7 +34,8 @@ class OpenEnv(TextEnv):
             if it is a text.
         observation_field: The field of an observation that the agent is shown; by default ``prompt``, ``text``,
             ``message`` or ``content``, or all of it as JSON.
-        system_prompt: What the agent is told before the first observation.
+        system_prompt: What the agent is told before the first observation; by default what a server of llmgym says, or
+            how a reply becomes an action of several fields.
         timeout: Seconds to wait for an answer of the server.
         options: As for every `TextEnv`.
 
@@ -66,7 +67,7 @@ class OpenEnv(TextEnv):
         self._action_field, self._observation_field = action_field, observation_field
         self.system_prompt = system_prompt
         self._form: _Form | None = None
-        self._servers_tools = _ServersTools(self, [])
+        self._servers_tools = _ServersTools(self, ())
         self._seed: int | None = None
 
     def reset(self, *, seed: int | None = None, options: Json | None = None) -> tuple[str, Json]:
@@ -81,11 +82,11 @@ class OpenEnv(TextEnv):
         seed = int(self.np_random.integers(2**31)) if self._seed is None else self._seed
         self._seed, self.max_turns, self._end = None, None, Metadata(messages=[])
         data = self._socket.ask("reset", {**self._with_reset, **self.options, "seed": seed})
-        told, said = _told(data), self._said(data)
-        self._servers_tools = _ServersTools(self, told.tools if told is not None else [])
+        told = _told(data)
+        self._servers_tools = _ServersTools(self, told.tools or () if told is not None else ())
         system = told.system_prompt if told is not None else self._form.explanation
         prompt = self.system_prompt or system
-        return [*([Message("system", prompt)] if prompt else []), *said]
+        return [*([Message("system", prompt)] if prompt else []), *self._said(data, told)]
 
     def respond(self, action: str) -> Outcome:
         """Send the agent's reply to the server."""
@@ -100,12 +101,14 @@ class OpenEnv(TextEnv):
         over, reward = bool(data.get("done")), _number(data.get("reward"))
         told = _told(data)
         if told is None:
-            return Outcome(self._said(data), reward, over=over)
+            return Outcome(self._said(data, None), reward, over=over)
         if over:
             self._end = told
+        if told.tools is not None:
+            self._servers_tools = _ServersTools(self, told.tools)
         if told.truncated:
             self.max_turns = len(self.episode.turns)
-        return Outcome(self._said(data), told.reward, told.parts, over and not told.truncated)
+        return Outcome(self._said(data, told), told.reward, told.parts, over and not told.truncated)
 
     def score(self, episode: Episode) -> Score:
         """Return the server's score, if it is one of llmgym's; others pay for turns and nothing at the end."""
@@ -125,8 +128,7 @@ class OpenEnv(TextEnv):
         """The server's tools."""
         return self._servers_tools
 
-    def _said(self, data: Json) -> Sequence[Message]:
-        told = _told(data)
+    def _said(self, data: Json, told: Metadata | None) -> Sequence[Message]:
         if told is not None:
             return [one.message for one in told.messages]
         observation = data.get("observation")
