@@ -142,21 +142,56 @@ def test_calls_in_another_familys_words_reach_the_servers_tools() -> None:
     assert [message.role for message in env.heard] == ["tool"]
 
 
-def test_a_server_tells_one_client_too_many_and_has_room_again_once_one_left() -> None:
+def test_a_server_that_is_full_says_so_and_has_room_again_once_an_episode_is_over() -> None:
     with served(Shop, max_sessions=1) as address:
-        first, second = OpenEnv(address), OpenEnv(address)
+        first, second = OpenEnv(address), OpenEnv(address, room_timeout=0.2)
         first.reset(seed=0)
-        with pytest.raises(EnvironmentFailedError, match=r"CAPACITY_REACHED: .*all 1 sessions are taken"):
+        with pytest.raises(EnvironmentFailedError, match=r"CAPACITY_REACHED: all 1 sessions are taken"):
             second.reset(seed=0)
+        first.finish()
+        second.reset(seed=0)
+        with connect(address, proxy=None) as stranger:
+            assert json.loads(stranger.recv(timeout=10))["data"]["code"] == "CAPACITY_REACHED"
         first.close()
-        for _ in range(100):
-            try:
-                second.reset(seed=0)
-                break
-            except EnvironmentFailedError:
-                time.sleep(0.05)
-        assert second.under_way
         second.close()
+        other = OpenEnv(address, room_timeout=10)  # by a socket of its own, once the server sees that the other is gone
+        other.reset(seed=0)
+        other.close()
+
+
+def test_more_episodes_than_a_server_has_room_for_wait_for_each_other() -> None:
+    async def play(index: int, room: WaitingRoom) -> float:
+        await envs.in_turn(room, envs.reset_one, index, index)
+        total, over = 0.0, False
+        while not over:
+            result = await envs.in_turn(room, envs.step_one, index, "hm")
+            total, over = total + result.reward, result.terminated or result.truncated
+        return total
+
+    async def play_all() -> list[float]:
+        async with WaitingRoom(40) as room:
+            return await asyncio.gather(*(play(index, room) for index in range(40)))
+
+    with served(Shop, max_sessions=3) as address:
+        envs = llmgym.TextVectorEnv([lambda: OpenEnv(address)] * 40)
+        assert asyncio.run(play_all()) == [5 * 0.25] * 40
+        envs.close()
+
+
+def test_a_server_that_was_started_again_is_found_again() -> None:
+    with served(Shop) as address:
+        env, other = OpenEnv(address), OpenEnv(address)
+        other.reset(seed=0)
+        env.reset(seed=0)
+        env.finish()
+    port = int(address.rpartition(":")[2].removesuffix("/ws"))
+    with running(serve_env(Shop, "test", host="127.0.0.1", port=port, max_sessions=2)):
+        assert env.reset(seed=3)[0] == Shop().reset(seed=3)[0]
+        with pytest.raises(EnvironmentFailedError, match="ws://"):
+            other.step("hm")
+        other.reset(seed=0)
+        env.close()
+        other.close()
 
 
 def test_a_lost_server_costs_the_episode_and_no_score() -> None:

@@ -37,6 +37,8 @@ class OpenEnv(TextEnv):
         system_prompt: What the agent is told before the first observation; by default what a server of llmgym says, or
             how a reply becomes an action of several fields.
         timeout: Seconds to wait for an answer of the server.
+        room_timeout: Seconds to wait for room on a server that is full. Environments of one process share their
+            sockets, so a rollout may have more episodes than a server has room for.
         options: As for every `TextEnv`.
 
     A task's seed is handed over. Not every server heeds it; `llmgym check` shows whether this one does.
@@ -59,10 +61,11 @@ class OpenEnv(TextEnv):
         observation_field: str | None = None,
         system_prompt: str | None = None,
         timeout: float = 60.0,
+        room_timeout: float = 600.0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self._socket = Socket(task, timeout)
+        self._socket = Socket(task, timeout, room_timeout)
         self._with_reset = dict(reset or {})
         self._action_field, self._observation_field = action_field, observation_field
         self.system_prompt = system_prompt
@@ -81,7 +84,7 @@ class OpenEnv(TextEnv):
             self._form = _Form(self._action_field) if self._action_field else _form_of(self._socket.schema())
         seed = int(self.np_random.integers(2**31)) if self._seed is None else self._seed
         self._seed, self.max_turns, self._end = None, None, Metadata(messages=[])
-        data = self._socket.ask("reset", {**self._with_reset, **self.options, "seed": seed})
+        data = self._socket.reset({**self._with_reset, **self.options, "seed": seed})
         told = _told(data)
         self._servers_tools = _ServersTools(self, told.tools or () if told is not None else ())
         system = told.system_prompt if told is not None else self._form.explanation
@@ -95,7 +98,7 @@ class OpenEnv(TextEnv):
         if fields is None:
             return Outcome(str(self._form.explanation), parts={"openenv/refused": 1.0})
         try:
-            data = self._socket.ask("step", fields)
+            data = self._socket.step(fields)
         except RefusedError as error:
             return Outcome(f"This action was refused: {error}", parts={"openenv/refused": 1.0})
         over, reward = bool(data.get("done")), _number(data.get("reward"))
@@ -117,6 +120,11 @@ class OpenEnv(TextEnv):
     def succeeded(self, score: Score) -> bool:
         """Tell whether the server says that the episode was a success."""
         return bool(self._end.success)
+
+    def finish(self) -> tuple[float, Json]:
+        """End the episode under way, and let another one have the socket."""
+        self._socket.release()
+        return super().finish()
 
     def close(self) -> None:
         """Leave the server, which then has room for another client."""
