@@ -31,7 +31,7 @@ class EnvironmentContractError(LLMGymError, TypeError):
 
 
 class EnvironmentFailedError(LLMGymError, RuntimeError):
-    """Environments raise exceptions or hang in more episodes than may be lost."""
+    """A server of environments fails, or environments raise exceptions or hang in more episodes than may be lost."""
 
 
 class ModelError(LLMGymError, ValueError):

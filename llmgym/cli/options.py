@@ -9,8 +9,8 @@ from llmgym.errors import ConfigError
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # which argparse has no public name for
 
 
-def add_environment(parser: argparse.ArgumentParser, *, seeds: int) -> None:
-    """Add what says which environment is meant, and how many of its tasks are played."""
+def add_environment(parser: argparse.ArgumentParser, *, seeds: int | None = None) -> None:
+    """Add what says which environment is meant, and how many of its tasks are played, if some are."""
     parser.add_argument("env", help="an id, such as MyEnv-v0, package.module:MyEnv-v0 or reasoning_gym:chain_sum")
     parser.add_argument(
         "--env-kwargs",
@@ -20,7 +20,8 @@ def add_environment(parser: argparse.ArgumentParser, *, seeds: int) -> None:
         metavar="KEY=VALUE",
         help="arguments of the environment, as training takes them",
     )
-    parser.add_argument("--seeds", type=_count, default=seeds, help=f"tasks to play (default: {seeds})")
+    if seeds is not None:
+        parser.add_argument("--seeds", type=count, default=seeds, help=f"tasks to play (default: {seeds})")
 
 
 def env_kwargs(options: argparse.Namespace) -> dict[str, Any]:
@@ -35,7 +36,8 @@ def env_kwargs(options: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError(f"--env-kwargs: {error}") from error
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """Return a whole number of at least 1 from the command line."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return int(text)

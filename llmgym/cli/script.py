@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import llmgym.agents
-from llmgym.cli import audit, check, envs, init, scorers, train
+from llmgym.cli import audit, check, envs, init, scorers, serve_env, train
 from llmgym.errors import LLMGymError
 from llmgym.version import __version__
 
-_COMMANDS = (init, envs, scorers, check, audit)
+_COMMANDS = (init, envs, scorers, check, audit, serve_env)
 
 
 def agents() -> list[str]:

@@ -37,7 +37,8 @@ class TextEnv(gymnasium.Env[str, str]):
         step_timeout: Seconds that a reset or a step may take in a rollout, scoring included; an episode that takes
             longer ends without a score. None for no limit.
         tools: Functions that the agent can call, see `llmgym.Tool`; functions of the class are methods. Replies that
-            call some are answered by them, all others by `respond`. `begin` may set others for its episode.
+            call some are answered by them, all others by `respond`. `begin` may set others for its episode, and
+            `respond` for what is left of it.
         tool_timeout: Seconds that a call may take; then its answer says so. None for no limit.
         seats: Who plays each seat. Where there are several, each has an `Episode` of its own, with its own conversation
             and score. Before `begin` and `respond` return, they set `self.seat` to whose turn it is, who is told what
@@ -150,6 +151,7 @@ class TextEnv(gymnasium.Env[str, str]):
         self.episodes = [Episode(seat=seat) for seat in range(len(self.seats))]
         self.episode, self.seat, self.scores = self.episodes[0], 0, []
         said = self._messages("begin", settled(self.begin()), ("user", "tool", "assistant", "system"))
+        self._called = 0 if self.toolbox else None
         if said[0].role == "system":
             self.episode.system_prompt, said = said[0].content, said[1:]
         if self.episode.system_prompt is None:
@@ -265,9 +267,9 @@ class TextEnv(gymnasium.Env[str, str]):
         """Return what tools answer to a reply that calls some, and what `respond` does to any other."""
         if self._called is None:
             return self.respond(action)
-        calls = (action if isinstance(action, Action) else read_calls(action)).calls
-        before, self._called = self._called, self._called + len(calls)
-        return self.toolbox.answer(calls, before) if calls else self.respond(action)
+        read = action if isinstance(action, Action) else read_calls(action)
+        before, self._called = self._called, self._called + len(read.calls)
+        return self.toolbox.answer(read, before) if read.calls else self.respond(action)
 
     def _messages(self, method: str, value: object, roles: Sequence[Role] = ("user", "tool")) -> tuple[Message, ...]:
         """Return what a method says as messages."""

@@ -11,7 +11,7 @@ from typing import Any
 import pydantic
 from pydantic_core import to_json
 
-from llmgym.calls import BadCall, Call, Schema, Schemas
+from llmgym.calls import Action, BadCall, Call, Schema, Schemas
 from llmgym.envs.waiting import WaitingRoom, awaited, then, together
 from llmgym.errors import EnvironmentContractError, did_you_mean
 from llmgym.scorers.pointwise import finite
@@ -26,6 +26,8 @@ class Tool:
         function: A plain function, method or coroutine function. Every argument has a type, and the docstring says
             what it does; an ``Args:`` section, as Google writes it, describes the arguments. What it returns is the
             tool's answer: a text as it is, anything else as JSON, an `Outcome` for more.
+        schema: What the agent is told of the function, if not what its types and docstring say. The function is then
+            called with whatever arguments the agent gives, and raises an exception if they do not fit.
 
     Raises:
         EnvironmentContractError: It lacks types or a docstring, or takes arguments without a name.
@@ -43,30 +45,18 @@ class Tool:
         {'type': 'integer', 'description': 'The first one.'}
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], *, schema: Schema | None = None) -> None:
         if not inspect.isroutine(function):
             raise EnvironmentContractError(f"A tool is a function or a method, got {function!r:.80}.")
         self.function = function
-        self.name = function.__name__
-        if not re.fullmatch(r"[\w.-]+", self.name):
-            raise EnvironmentContractError(f"Tool {self.name!r}: expected a name of letters, digits and underscores.")
         self.waits = inspect.iscoroutinefunction(inspect.unwrap(function))
-        about, _ = _documented(function)
-        try:
-            self._takes = _arguments(function, self.name)
-            parameters = self._takes.model_json_schema()
-        except (pydantic.errors.PydanticUserError, NameError) as error:
-            what = str(error).partition("\n")[0]
-            raise EnvironmentContractError(
-                f"Tool {self.name}: expected types that JSON has values of: {what}"
-            ) from error
-        del parameters["additionalProperties"]
-        named = parameters.pop("$defs", {})
-        self.schema: Schema = {
-            "type": "function",
-            "function": {"name": self.name, "description": about, "parameters": _plain(parameters, named)},
-        }
+        self._takes: type[pydantic.BaseModel] | None = None
+        self._given = schema
+        if schema is None:
+            self._takes, schema = _described(function)
+        self.schema: Schema = schema
         """Name, description and the JSON schema of the arguments."""
+        self.name = _name(self.schema)
 
     def __call__(self, arguments: Mapping[str, Any]) -> Any:
         """Call it.
@@ -74,6 +64,8 @@ class Tool:
         Raises:
             ToolError: The arguments do not fit.
         """
+        if self._takes is None:
+            return self.function(**arguments)
         try:
             taken = self._takes.model_validate(dict(arguments))
         except pydantic.ValidationError as error:
@@ -82,9 +74,13 @@ class Tool:
         # Defaults too: those that can change are copied, so nothing is handed on from one call to another.
         return self.function(**{str(field.alias): getattr(taken, key) for key, field in fields.items()})
 
-    def __reduce__(self) -> tuple[type["Tool"], tuple[Callable[..., Any]]]:
+    def __reduce__(self) -> tuple[Callable[..., "Tool"], tuple[Callable[..., Any], Schema | None]]:
         """Return what it is made of anew, for pickle: its class of arguments has no module."""
-        return Tool, (self.function,)
+        return _made_again, (self.function, self._given)
+
+
+def _made_again(function: Callable[..., Any], schema: Schema | None) -> Tool:
+    return Tool(function, schema=schema)
 
 
 class ToolError(Exception):
@@ -130,15 +126,15 @@ class Toolbox:
         """Whether one of them is a coroutine, or may not take as long as it likes."""
         return self._timeout is not None or any(tool.waits for tool in self._tools.values())
 
-    def answer(self, calls: Sequence[Call], first: int) -> Outcome | Awaitable[Outcome]:
-        """Answer calls, one message each; coroutines wait side by side, all others are called in order.
+    def answer(self, action: Action, first: int) -> Outcome | Awaitable[Outcome]:
+        """Answer the calls in a reply, one message each; coroutines wait side by side, all others are called in order.
 
         Args:
-            calls: What the agent asked for.
+            action: What the agent asked for.
             first: Calls that the episode had before: those without an id are numbered on from there.
         """
-        named = [_named(call, first + i) for i, call in enumerate(calls)]
-        return then(together([self._result(call) for call in calls]), lambda results: _outcome(named, results))
+        named = [_named(call, first + i) for i, call in enumerate(action.calls)]
+        return then(together([self._result(call) for call in action.calls]), lambda results: _outcome(named, results))
 
     def _result(self, call: Call) -> Any:
         """Return what a call gives, an awaitable or an error."""
@@ -247,6 +243,35 @@ def _arguments(function: Callable[..., Any], name: str) -> type[pydantic.BaseMod
     if not about:
         raise EnvironmentContractError(f"Tool {name}: expected a docstring that says what it does, got none.")
     return pydantic.create_model(name, __config__=pydantic.ConfigDict(extra="forbid"), **fields)
+
+
+def _described(function: Callable[..., Any]) -> tuple[type[pydantic.BaseModel], Schema]:
+    """Return what checks the arguments of a function, and what its types and docstring say."""
+    name = function.__name__
+    about, _ = _documented(function)
+    try:
+        takes = _arguments(function, name)
+        parameters = takes.model_json_schema()
+    except (pydantic.errors.PydanticUserError, NameError) as error:
+        what = str(error).partition("\n")[0]
+        raise EnvironmentContractError(f"Tool {name}: expected types that JSON has values of: {what}") from error
+    del parameters["additionalProperties"]
+    named = parameters.pop("$defs", {})
+    told = {"name": name, "description": about, "parameters": _plain(parameters, named)}
+    return takes, {"type": "function", "function": told}
+
+
+def _name(schema: Schema) -> str:
+    """Return the name that a schema gives a tool."""
+    told = schema.get("function")
+    name = told.get("name") if isinstance(told, Mapping) else None
+    if isinstance(name, str) and not re.fullmatch(r"[\w.-]+", name):
+        raise EnvironmentContractError(f"Tool {name!r}: expected a name of letters, digits and underscores.")
+    if not isinstance(name, str):
+        raise EnvironmentContractError(
+            f"""A tool's schema is {{"type": "function", "function": {{"name": ...}}}}, got {schema!r:.80}."""
+        )
+    return name
 
 
 def _documented(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:

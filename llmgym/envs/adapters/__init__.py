@@ -51,6 +51,20 @@ ADAPTERS = {
         about="eight text games of rooms and objects, in Java",
         extra="textworld-express",
     ),
+    "openenv": Adapter(
+        env_id="llmgym/OpenEnv-v0",
+        entry_point="llmgym.envs.adapters.openenv.environment:OpenEnv",
+        example="ws://127.0.0.1:8000/ws",
+        about="the environments that OpenEnv servers hold",
+        extra="openenv",
+    ),
+    "bfcl": Adapter(
+        env_id="llmgym/BFCL-v0",
+        entry_point="llmgym.envs.adapters.bfcl.environment:BFCL",
+        example="multi_turn_base",
+        about="the 800 tasks of several turns of the Berkeley Function Calling Leaderboard "
+        "(pip install --no-deps bfcl-eval==2026.3.23)",
+    ),
 }
 """Adapters by what their environments' names begin with."""
 
