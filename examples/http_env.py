@@ -30,12 +30,10 @@ class Health(llmgym.TextEnv):
         return "Which service is down: gateway, checkout or payments? Answer with its name alone."
 
     async def respond(self, action: str) -> None:
-        self.status = (
-            await asyncio.to_thread(urlopen, f"http://127.0.0.1:{server.server_port}/{quote(action)}")
-        ).read()
+        self.state = (await asyncio.to_thread(urlopen, f"http://127.0.0.1:{server.server_port}/{quote(action)}")).read()
 
     def score(self, episode: llmgym.Episode) -> float:
-        return float(self.status == b"down")
+        return float(self.state == b"down")
 
 
 if __name__ == "__main__":
