@@ -20,7 +20,6 @@ class Server(http.server.SimpleHTTPRequestHandler):
 
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
 threading.Thread(target=server.serve_forever, daemon=True).start()
-ADDRESS = f"http://127.0.0.1:{server.server_port}"
 
 
 @llmgym.register_env("Health-v0")
@@ -31,10 +30,10 @@ class Health(llmgym.TextEnv):
         return "Which service is down: gateway, checkout or payments? Answer with its name alone."
 
     async def respond(self, action: str) -> None:
-        self.status = (await asyncio.to_thread(urlopen, f"{ADDRESS}/{quote(action.strip())}")).read()
+        self.state = (await asyncio.to_thread(urlopen, f"http://127.0.0.1:{server.server_port}/{quote(action)}")).read()
 
     def score(self, episode: llmgym.Episode) -> float:
-        return float(self.status == b"down")
+        return float(self.state == b"down")
 
 
 if __name__ == "__main__":

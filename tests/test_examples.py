@@ -179,7 +179,7 @@ def test_the_example_that_asks_a_server_trains(tmp_path: Path, monkeypatch: pyte
     env.reset(seed=0)
     assert env.step("gateway/?")[:3] == ("", 0.0, True)
     env.reset(seed=0)
-    assert env.step(" payments\n")[:3] == ("", 1.0, True)
+    assert env.step("payments")[:3] == ("", 1.0, True)
     small = {"prompts_per_step": 2, "group_size": 4, "max_tokens": 8, "eval_episodes": 4}
     (metrics,) = GRPO(env="Health-v0", output_dir=tmp_path, **small).train(steps=1).metrics
     assert metrics["scores_missing"] == 0

@@ -42,7 +42,7 @@ class Tool:
         ...     '''
         ...     return a + b
         >>> Tool(add).schema["function"]["parameters"]["properties"]["a"]
-        {'type': 'integer', 'description': 'The first one.'}
+        {'description': 'The first one.', 'type': 'integer'}
     """
 
     def __init__(self, function: Callable[..., Any], *, schema: Schema | None = None) -> None:
