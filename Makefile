@@ -47,7 +47,7 @@ install: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,openenv,reasoning-gym,textarena,textworld-express]"
 	touch $@
 
 PURELIB := -c "import sysconfig; print(sysconfig.get_path('purelib'))"
