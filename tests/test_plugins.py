@@ -51,7 +51,8 @@ def site(tmp_path: Path) -> Path:
 
 def test_their_environments_are_listed_with_their_arguments(site: Path) -> None:
     lines = run(site, "-m", "llmgym", "envs").stdout.splitlines()
-    assert lines[lines.index("Parrot-v0") :] == ["Parrot-v0", "    Say a word.", "    --env-kwargs word=hello times=1"]
+    start = lines.index("Parrot-v0")
+    assert lines[start + 1 : start + 3] == ["    Say a word.", "    --env-kwargs word=hello times=1"]
 
 
 def test_their_scorers_are_listed(site: Path) -> None:

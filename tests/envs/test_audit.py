@@ -507,9 +507,13 @@ def test_a_sound_environment_has_no_finding(env: type[Sum]) -> None:
     assert audit(env).findings == []
 
 
+CAPITALS = [{"prompt": f"What is the capital of land {n}?", "answer": f"Town{n}"} for n in range(60)]
+
+
 @pytest.mark.parametrize("env_id", OWN)
 def test_no_environment_of_the_package_has_a_finding(env_id: str) -> None:
-    assert audit(env_id).findings == []
+    arguments = {"rows": CAPITALS, "scorer": "exact"} if env_id == "llmgym/qa-v0" else {}
+    assert audit(env_id, env_kwargs=arguments).findings == []
 
 
 # The example of the README, with a score that one writes first.

@@ -4,11 +4,12 @@ import copy
 from pathlib import Path
 
 import pytest
-import trl
 from families import tokenizer_of
 
 from llmgym import ToolCall
 from llmgym.rollout.chat import ChatCodec
+
+trl = pytest.importorskip("trl", reason="see `make oracles`")
 
 TEMPLATES = Path(trl.__file__).parent / "chat_templates"
 FAMILY_OF = {

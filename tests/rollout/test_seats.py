@@ -29,6 +29,12 @@ def envs(name: str, count: int, **options: Any) -> llmgym.TextVectorEnv:
     return llmgym.TextVectorEnv([lambda: gymnasium.make(f"llmgym/{name}-v0", **options)] * count)
 
 
+def free_cells(seen: str) -> list[str]:
+    """Return the free cells of the last board that was drawn."""
+    board = dict(re.findall(r"^(\d) ([XO. ]+)$", seen, re.MULTILINE))
+    return [f"{'abcd'[i]}{row}" for row, marks in board.items() for i, mark in enumerate(marks.split()) if mark == "."]
+
+
 def legal(tokenizer: PreTrainedTokenizerFast, **options: Any) -> ScriptedEngine:
     """Return an engine that makes any legal move that it is told of, by the seed of its request."""
 
@@ -36,8 +42,9 @@ def legal(tokenizer: PreTrainedTokenizerFast, **options: Any) -> ScriptedEngine:
         seen = tokenizer.decode(request.tokens)
         asked = seen[seen.rindex("Reply with") :]
         moves = re.search(r"Reply with (\w+) or (\w+)\.", asked)
-        cell, offer = re.search(r"such as (\w\d)\.", asked), re.search(r"such as (\{.*?\})", asked)
-        said = random.Random(request.seed).choice(moves.groups()) if moves else cell[1] if cell else offer[1]  # type: ignore[index]
+        offer = re.search(r"such as (\{.*?\})", asked)
+        options = moves.groups() if moves else [offer[1]] if offer else free_cells(seen)
+        said = random.Random(request.seed).choice(options)
         return [*tokenizer.encode(said, add_special_tokens=False), tokenizer.eos_token_id]
 
     return ScriptedEngine(reply, **options)

@@ -64,8 +64,9 @@ class KuhnMatch(Match):
 
     def read(self, reply: str) -> str | None:
         """See `Match`."""
-        named = last_named(reply, _CODES)
-        return named if named in self.legal else None
+        said = [line for line in reply.splitlines() if last_named(line, _CODES)]
+        named = {last_named(word, _CODES) for word in said[-1].split()} - {None} if said else set()
+        return next((move for move in self.legal if named == {move}), None)
 
     def play(self, move: str) -> None:
         """See `Match`."""
@@ -118,8 +119,8 @@ class KuhnPoker(TwoPlayerGame):
 
     The deck is J, Q, K. In each hand both players pay a chip and get a card. The first player checks or bets a chip;
     after a check the second one checks or bets; whoever faces a bet calls or folds. The higher card wins, unless
-    somebody folds. A reply is ``check``, ``bet``, ``call`` or ``fold``; the last one that is named counts. The players
-    are first in turn.
+    somebody folds. A reply is ``check``, ``bet``, ``call`` or ``fold``; the last line that names one counts, and names
+    no other. The players are first in turn.
 
     The score is a half, and up to 0.4 more or less for the chips that were won or lost in all hands. A reply that is
     no legal move is answered with what can be played; the third in a match loses it, which scores 0. The last

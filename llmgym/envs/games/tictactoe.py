@@ -55,7 +55,7 @@ class TicTacToeMatch(Match):
     @property
     def view(self) -> str:
         """See `Match`."""
-        return f"{self._drawn}\nYou are {'XO'[self.mover]}. Reply with a free cell, such as {self._free[0]}."
+        return f"{self._drawn}\nYou are {'XO'[self.mover]}. Reply with the column and the row of a free cell."
 
     @property
     def impossible(self) -> str:
