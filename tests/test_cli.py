@@ -68,7 +68,7 @@ def test_it_lists_what_there_is_in_other_packages_and_how_to_install_it(capsys: 
     assert cli.main(["envs"]) == 0
     listed = capsys.readouterr().out
     for package, adapter in ADAPTERS.items():
-        install = "" if adapter.extra is None else f" (pip install 'llmgym[{adapter.extra}]')"
+        install = "" if adapter.extra is None else f" (pip install 'llmgym-rl[{adapter.extra}]')"
         assert f"\n{package}:{adapter.example}\n    One of {adapter.about}{install}.\n" in listed
 
 

@@ -64,7 +64,7 @@ def describe(env_id: str) -> dict[str, Any]:
 def describe_adapter(package: str) -> dict[str, Any]:
     """Return what a list says of another package's environments: the name of one, and what is to be installed."""
     adapter = ADAPTERS[package]
-    install = "" if adapter.extra is None else f" (pip install 'llmgym[{adapter.extra}]')"
+    install = "" if adapter.extra is None else f" (pip install 'llmgym-rl[{adapter.extra}]')"
     sentence = f"One of {adapter.about}{install}."
     return {"id": f"{package}:{adapter.example}", "description": sentence, "required": [], "defaults": {}}
 

@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         from llmgym.envs.server import serve_env  # needs websockets, of the extra `openenv`
     except ImportError as error:
-        raise ConfigError(f"serve-env needs the extra `openenv`: pip install 'llmgym[openenv]' ({error}).") from error
+        raise ConfigError(f"serve-env needs 'llmgym-rl[openenv]': pip install it ({error}).") from error
     try:
         server = serve_env(
             lambda: make_env(options.env, **kwargs),

@@ -33,7 +33,7 @@ def add_adapters(model: PreTrainedModel, rank: int, alpha: float, seed: int = 0)
         ModelError: peft is not installed, or the model takes no adapters.
     """
     if importlib.util.find_spec("peft") is None:
-        raise ModelError("lora_rank: expected peft, which is not installed; `pip install llmgym[lora]` brings it.")
+        raise ModelError("lora_rank: expected peft, which is not installed; `pip install llmgym-rl[lora]` brings it.")
     heads = [name for name, child in model.named_children() if isinstance(child, nn.Linear)]
     # By name: peft takes "all-linear" to mean routers and fused experts, too, whose models read more off them than a
     # weight, and whose adapters it multiplies out in every pass.

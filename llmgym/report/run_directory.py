@@ -15,9 +15,9 @@ from llmgym.data.trajectories import write_trajectories
 from llmgym.errors import RunDirectoryError
 from llmgym.files import whole_or_absent
 from llmgym.rollout.trajectory import Trajectory
+from llmgym.version import __version__
 
 _PACKAGES = (
-    "llmgym",
     "gymnasium",
     "torch",
     "torchrl",
@@ -114,7 +114,7 @@ def _environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processors": os.cpu_count(),
-        "versions": {name: _version(name) for name in _PACKAGES},
+        "versions": {"llmgym": __version__, **{name: _version(name) for name in _PACKAGES}},
     }
 
 

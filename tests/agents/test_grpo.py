@@ -73,6 +73,7 @@ def test_the_run_directory_holds_everything(run: Result) -> None:
     assert {reply.weight_version for t in trajectories for reply in t.replies} == {3}
     facts = json.loads((run.path / "environment.json").read_text())
     assert facts["versions"]["torch"] == torch.__version__
+    assert facts["versions"]["llmgym"] == llmgym.__version__
     config = yaml.safe_load((run.path / "config.yaml").read_text())
     came_to = {"env": "AIOpsTriage", "steps": 14, "learning_rate": 5e-4, "device": "cpu", "engine": "local"}
     longest = json.loads((run.path / "checkpoint" / "config.json").read_text())["max_position_embeddings"]

@@ -32,7 +32,7 @@ def require_version(version: str | None, where: str) -> None:
     oldest = ".".join(map(str, OLDEST))
     if version is None:
         raise EngineError(
-            f"Expected SGLang {oldest} or later {where}, found none: install it (pip install 'llmgym[sglang]'), "
+            f"Expected SGLang {oldest} or later {where}, found none: install it (pip install 'llmgym-rl[sglang]'), "
             "name a server that runs it (--engine-url), or choose --engine local."
         )
     if tuple(int(part) for part in re.findall(r"\d+", version)[:3]) < OLDEST:

@@ -79,5 +79,5 @@ def import_extra(module: str, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise ConfigError(
-            f"{module} cannot be imported ({error}): pip install 'llmgym[{extra}]' installs its package."
+            f"{module} cannot be imported ({error}): pip install 'llmgym-rl[{extra}]' installs its package."
         ) from error
