@@ -145,6 +145,7 @@ class Learner:
             self.kl.coefficient = state["kl_coefficient"]
         self._updates, self._skipped_in_a_row = state["updates"], state["skipped_in_a_row"]
 
+    @torch.enable_grad()  # an environment in the same process may have switched gradients off
     def update(self, batch: TensorDict) -> dict[str, float]:
         """Take one optimiser step; weights are normalised over the whole batch.
 

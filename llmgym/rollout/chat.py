@@ -1,6 +1,7 @@
 """`ChatCodec`: messages to tokens, append-only or rendered again at each turn."""
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from llmgym.calls import CLOSING, OPENING, Schemas
@@ -71,6 +72,17 @@ class ChatCodec:
             tools: The JSON schemas of the tools that it can call.
         """
         return self._encode(self.template.render(messages, tools))
+
+    def fits(self, messages: Sequence[Message], context_length: int) -> bool:
+        """Tell whether messages may fit a context, without encoding them: if no token of theirs were a short one."""
+        return sum(len(message.content) for message in messages) <= context_length * self._longest
+
+    @cached_property
+    def _longest(self) -> int:
+        """Characters of a text that become one token, at most."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        composes = 1 if backend is not None and backend.normalizer is None else 4  # characters into one
+        return composes * max(len(token) for token in self.tokenizer.get_vocab())
 
     def bridge(self, answer: Sequence[Message], last_token: int) -> list[int]:
         """Return the tokens between a reply and the next one.

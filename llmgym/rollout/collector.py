@@ -143,9 +143,8 @@ class Collector:
         if self._overlong.too_many(len(overlong), len({trajectory.group for trajectory in trajectories})):
             example = next(iter(overlong.values()))
             raise ContextOverflowError(
-                f"The first observations of {self._overlong} tasks leave no room for a reply in a "
-                f"context of {self.engine.context_length} tokens, that of {example.subject} takes "
-                f"{len(example.tokens)}: expected a share of at most {self._overlong.share:g} (max_overlong). "
+                f"The first observations of {self._overlong} tasks leave no room for a reply: expected a share of at "
+                f"most {self._overlong.share:g} (max_overlong). In one of them, {example.score_error}. "
                 "Raise context_length, if the model can take more, or shorten the task."
             )
         failed = [trajectory for trajectory in trajectories if trajectory.failed]

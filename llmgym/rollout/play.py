@@ -89,12 +89,16 @@ class Play:
     def begin(self, trajectory: Trajectory, messages: list[Message], tools: Schemas = ()) -> None:
         """Take the first observation, and what can be called; it may leave no room for a reply."""
         trajectory.messages, trajectory.tools = messages, tools
-        trajectory.observe(self.codec.prompt(messages, tools))
-        if len(trajectory.tokens) >= self.context_length:
+        if self.codec.fits(messages, self.context_length):  # else encoding them would take long
+            trajectory.observe(self.codec.prompt(messages, tools))
+            takes = f"{len(trajectory.tokens)} tokens"
+        else:
+            takes = f"{sum(len(message.content) for message in messages)} characters"
+        if not 0 < len(trajectory.tokens) < self.context_length:
             trajectory.ending = "context"
             trajectory.score_error = (
-                f"the first observation of {trajectory.subject} takes {len(trajectory.tokens)} tokens and leaves no "
-                f"room for a reply in a context of {self.context_length}"
+                f"the first observation of {trajectory.subject} takes {takes} and leaves no room for a reply in a "
+                f"context of {self.context_length} tokens"
             )
 
     def request(self, number: int, trajectory: Trajectory) -> GenerationRequest:
@@ -124,6 +128,9 @@ class Play:
     def hear(self, trajectory: Trajectory, messages: Sequence[Message]) -> None:
         """Take what the environment says next, if there is room for it and for a reply."""
         trajectory.messages += messages
+        if not self.codec.fits(messages, self.context_length):  # encoding them would take long
+            trajectory.ending = "context"
+            return
         bridge = self.codec.bridge(messages, trajectory.tokens[-1])
         rewritten = self.codec.rewritten(trajectory.messages, trajectory.newest_reply, trajectory.tools)
         length = trajectory.context_length + len(bridge) if rewritten is None else len(rewritten)

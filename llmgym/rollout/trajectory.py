@@ -156,7 +156,7 @@ class Trajectory:
     @property
     def overlong(self) -> bool:
         """Whether its first observation left no room for a reply."""
-        return self.ending == "context" and not self.replies and bool(self.tokens)
+        return self.ending == "context" and not self.replies and bool(self.messages)
 
     @property
     def failed(self) -> bool:

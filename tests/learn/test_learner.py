@@ -77,6 +77,15 @@ def test_a_step_makes_what_was_better_than_expected_likelier() -> None:
     assert (change * batch["advantage"]).sum() > 0
 
 
+def test_an_environment_that_switches_gradients_off_keeps_nobody_from_learning() -> None:
+    model = random_model("llama")
+    batch = real_batch(Policy(model))
+    before = [parameter.clone() for parameter in model.parameters()]
+    with torch.no_grad():
+        assert learner(model, learning_rate=1e-4).update(batch)["grad_norm"] > 0
+    assert any(not torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True))
+
+
 def test_the_learning_rate_rises_linearly_and_gradients_are_clipped() -> None:
     model = random_model("qwen2")
     one = learner(model, warmup_steps=4, max_grad_norm=0.01)

@@ -163,6 +163,30 @@ def test_a_task_that_does_not_fit_has_no_score_and_the_others_are_played(tokeniz
         assert fit or f"the first observation of seed {trajectory.seed} takes" in str(trajectory.score_error)
 
 
+class Endless(Chatter):
+    """Begins with ten megabytes, or answers with them."""
+
+    def begin(self) -> str:
+        return "and talk " * (10**6 if self.np_random.integers(2) == 0 else 1)
+
+    def respond(self, action: str) -> str:
+        return "and talk " * 10**6
+
+
+def test_what_cannot_fit_however_it_is_encoded_is_not_encoded(
+    tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec, encoded = ChatCodec(tokenizer), []
+    monkeypatch.setattr(codec, "_encode", lambda text: encoded.append(len(text)) or [1] * len(text))
+    collector = Collector(envs(2, Endless), codec, talkative(tokenizer, context_length=300), max_overlong=1.0)
+    trajectories = collector.collect([Task(seed, seed) for seed in range(6)], Sampling(max_tokens=8))
+    assert {trajectory.ending for trajectory in trajectories} == {"context"}
+    assert 0 < sum(trajectory.overlong for trajectory in trajectories) < 6
+    for trajectory in trajectories:
+        assert not trajectory.overlong or "takes 9000005 characters" in str(trajectory.score_error)
+    assert max(encoded) < 1000
+
+
 def test_more_tasks_that_do_not_fit_than_may_are_an_error_over_the_rollouts_so_far(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
@@ -170,7 +194,7 @@ def test_more_tasks_that_do_not_fit_than_may_are_an_error_over_the_rollouts_so_f
     collector = Collector(envs(1), ChatCodec(tokenizer), engine, max_overlong=0.1)
     assert collector.collect([Task(0, 0), Task(0, 0)], Sampling(max_tokens=8))[0].overlong
     assert collector.collect([Task(1, 0)], Sampling(max_tokens=8))[0].overlong
-    with pytest.raises(ContextOverflowError, match=r"3 of 3 tasks leave no room .* context of 20 tokens.*at most 0.1"):
+    with pytest.raises(ContextOverflowError, match=r"3 of 3 tasks leave no room.*at most 0.1 .*context of 20 tokens"):
         collector.collect([Task(2, 0)], Sampling(max_tokens=8))
 
 
