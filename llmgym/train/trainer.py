@@ -173,6 +173,7 @@ class Trainer:
         self.label = f"{algorithm.name}-{subject or str(algorithm.env_id).rpartition('/')[2]}"
         self.steps_done = 0
 
+    @torch.enable_grad()  # an environment in the same process may have switched gradients off
     def train(self, steps: int) -> Result:
         """Train for `steps`, and write a run directory that is complete even if this is interrupted."""
         self._announce(steps)
