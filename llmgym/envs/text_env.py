@@ -182,8 +182,10 @@ class TextEnv(gymnasium.Env[str, str]):
         Returns:
             The score, apart from what turns earned, and the info of the last step.
         """
-        self.under_way = False
-        self.scored = score = self._score_episode()
+        try:
+            self.scored = score = self._score_episode()
+        finally:
+            self.leave()
         if score.value is None:
             return 0.0, {"score_missing": 1.0}
         parts = {} if self._called is None else {"tools/calls": 0.0, "tools/failures": 0.0}
@@ -192,6 +194,10 @@ class TextEnv(gymnasium.Env[str, str]):
             for name, part in turn.parts.items():
                 parts[name] = parts.get(name, 0.0) + part
         return score.value, {"success": float(self.succeeded(score)), **parts}
+
+    def leave(self) -> None:
+        """Give back what an episode holds, such as a connection, once it is over, or cut off where nobody scores it."""
+        self.under_way = False
 
     @property
     def toolbox(self) -> Toolbox:

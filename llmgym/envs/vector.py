@@ -123,6 +123,12 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
             raise outcome
         return outcome
 
+    def leave_one(self, index: int) -> None:
+        """Let environment `index` give back what its episode holds, which goes no further."""
+        env = self.envs[index].unwrapped
+        if isinstance(env, TextEnv):
+            env.leave()
+
     def replace(self, index: int, *, hangs: bool) -> None:
         """Make environment `index` anew after a fault; the old one is closed unless it hangs."""
         if not hangs:
