@@ -206,10 +206,12 @@ class TextEnv(gymnasium.Env[str, str]):
         Returns:
             The score, apart from what turns earned, and the info of the last step.
         """
-        self.under_way = False
         self.seat = self._replied
         self.episode = self.episodes[self.seat]
-        self.scores = self._score_episodes()
+        try:
+            self.scores = self._score_episodes()
+        finally:
+            self.release_episode()
         return self.earned(self.seat)
 
     def earned(self, seat: int) -> tuple[float, dict[str, Any]]:
@@ -223,6 +225,10 @@ class TextEnv(gymnasium.Env[str, str]):
             for name, part in turn.parts.items():
                 parts[name] = parts.get(name, 0.0) + part
         return score.value, {"success": float(self.succeeded(score)), **parts}
+
+    def release_episode(self) -> None:
+        """Give back what an episode holds, such as a connection, once it is over, or cut off where nobody scores it."""
+        self.under_way = False
 
     @property
     def scored(self) -> Score | None:

@@ -165,6 +165,12 @@ class TextVectorEnv(SyncVectorEnv[tuple[str, ...], Sequence[str]]):
             raise outcome
         return outcome
 
+    def release_one(self, index: int) -> None:
+        """Let environment `index` give back what its episode holds, which goes no further."""
+        env = self.envs[index].unwrapped
+        if isinstance(env, TextEnv):
+            env.release_episode()
+
     def replace(self, index: int, *, hangs: bool) -> None:
         """Make environment `index` anew after a fault; the old one is closed unless it hangs."""
         if not hangs:

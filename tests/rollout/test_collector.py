@@ -74,6 +74,24 @@ def test_masks_mark_exactly_the_sampled_tokens_stop_tokens_included(
         ]
 
 
+def test_an_environment_gives_back_what_its_episode_holds_however_it_ends(tokenizer: PreTrainedTokenizerFast) -> None:
+    held: list[int] = []
+
+    class Holding(Chatter):
+        def begin(self) -> str:
+            held.append(id(self))
+            return super().begin()
+
+        def release_episode(self) -> None:
+            held.remove(id(self))
+            super().release_episode()
+
+    collector = Collector(envs(3, Holding), ChatCodec(tokenizer), talkative(tokenizer, context_length=60))
+    trajectories = collector.collect([Task(seed, seed) for seed in range(20)], Sampling(max_tokens=64))
+    assert {trajectory.ending for trajectory in trajectories} == {"terminated", "context"}
+    assert not held
+
+
 def test_the_tokens_between_replies_are_the_templates_own(tokenizer: PreTrainedTokenizerFast) -> None:
     codec = ChatCodec(tokenizer)
     for trajectory in Collector(envs(4), codec, talkative(tokenizer)).collect(

@@ -148,7 +148,7 @@ def test_a_server_that_is_full_says_so_and_has_room_again_once_an_episode_is_ove
         first.reset(seed=0)
         with pytest.raises(EnvironmentFailedError, match=r"CAPACITY_REACHED: all 1 sessions are taken"):
             second.reset(seed=0)
-        first.finish()
+        first.release_episode()
         second.reset(seed=0)
         with connect(address, proxy=None) as stranger:
             assert json.loads(stranger.recv(timeout=10))["data"]["code"] == "CAPACITY_REACHED"
@@ -183,7 +183,7 @@ def test_a_server_that_was_started_again_is_found_again() -> None:
         env, other = OpenEnv(address), OpenEnv(address)
         other.reset(seed=0)
         env.reset(seed=0)
-        env.finish()
+        env.release_episode()
     port = int(address.rpartition(":")[2].removesuffix("/ws"))
     with running(serve_env(Shop, "test", host="127.0.0.1", port=port, max_sessions=2)):
         assert env.reset(seed=3)[0] == Shop().reset(seed=3)[0]

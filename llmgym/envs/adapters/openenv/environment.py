@@ -121,10 +121,10 @@ class OpenEnv(TextEnv):
         """Tell whether the server says that the episode was a success."""
         return bool(self._end.success)
 
-    def finish(self) -> tuple[float, Json]:
-        """End the episode under way, and let another one have the socket."""
+    def release_episode(self) -> None:
+        """Let another episode have the socket."""
         self._socket.release()
-        return super().finish()
+        super().release_episode()
 
     def close(self) -> None:
         """Leave the server, which then has room for another client."""

@@ -21,7 +21,7 @@ exceptions: Any = import_extra("websockets.exceptions", extra="openenv")
 Json = dict[str, Any]
 
 _LARGEST_MESSAGE = 2**26  # bytes
-_RETRY = 0.5  # seconds until a server is asked again for room that nobody here holds
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds until a full server is asked again, if nothing happens here before
 
 
 class RefusedError(Exception):
@@ -75,23 +75,23 @@ class Socket:
         """
         if self._shared is None:
             self._shared = _shared(self.address)
-        until = time.monotonic() + self._room_timeout
+        until, patience = time.monotonic() + self._room_timeout, _FIRST_WAIT
         while True:
             connection = self._connection or self._shared.take()
-            used, self._connection = connection is not None, connection
+            known, self._connection = connection is not None, None
             try:
-                if self._connection is None:
-                    self._connection = _Connection(self.address, self._timeout)
-                    self._shared.hold()
-                return self._observation(self._connection.ask("reset", data))
-            except _FullError as error:
-                self._leave()
-                if not self._shared.wait(until):
-                    raise EnvironmentFailedError(f"{self.address}: CAPACITY_REACHED: {error}") from error
-            except _LostError as error:
-                self._leave()
-                if not used:  # the server may have been started again since a used one was opened
+                connection = connection or _Connection(self.address, self._timeout)
+                answer = connection.ask("reset", data)
+            except (_FullError, _LostError) as error:
+                self._shared.close(connection, known=known)
+                full = isinstance(error, _FullError)
+                if full and self._shared.wait(until, patience):
+                    patience = min(2 * patience, _LONGEST_WAIT)
+                elif full or not known:  # one that was opened before may be of a server that was started again since
                     raise EnvironmentFailedError(f"{self.address}: {error}") from error
+                continue
+            self._connection = connection
+            return self._observation(answer)
 
     def step(self, data: Json) -> Json:
         """Take a step, and return the data of the answer.
@@ -137,8 +137,7 @@ class Socket:
         """Close the socket: nobody knows where its episode stands."""
         connection, self._connection = self._connection, None
         if connection is not None and self._shared is not None:
-            connection.close()
-            self._shared.drop()
+            self._shared.close(connection, known=True)
 
 
 class _Connection:
@@ -170,7 +169,7 @@ class _Connection:
             raise _LostError(f"expected a JSON object, got {answer!r:.80}")
         said = answer.get("data")
         if isinstance(said, dict) and said.get("code") == "CAPACITY_REACHED":
-            raise _FullError(str(said.get("message")))
+            raise _FullError(f"CAPACITY_REACHED: {said.get('message')}")
         return answer
 
     def close(self) -> None:
@@ -188,40 +187,32 @@ class _Shared:
         self.environments = 0
         self._changed = threading.Condition()
         self._idle: list[_Connection] = []
-        self._held = 0
 
     def take(self) -> _Connection | None:
         """Return one that nobody has; None if there is none."""
         with self._changed:
-            if not self._idle:
-                return None
-            self._held += 1
-            return self._idle.pop()
-
-    def hold(self) -> None:
-        """Count one that was opened."""
-        with self._changed:
-            self._held += 1
+            return self._idle.pop() if self._idle else None
 
     def give_back(self, connection: _Connection) -> None:
         """Let somebody else have one."""
         with self._changed:
-            self._held -= 1
             self._idle.append(connection)
             self._changed.notify()
 
-    def drop(self) -> None:
-        """Count one less."""
-        with self._changed:
-            self._held -= 1
-            self._changed.notify_all()
+    def close(self, connection: _Connection | None, *, known: bool) -> None:
+        """Close one, which may have left room if it was held: whom the server refuses had none."""
+        if connection is not None:
+            connection.close()
+        if known:
+            with self._changed:
+                self._changed.notify()
 
-    def wait(self, until: float) -> bool:
-        """Wait until there may be room; returns whether that was in time."""
+    def wait(self, until: float, patience: float) -> bool:
+        """Wait until there may be room, or for `patience` seconds; returns whether that was in time."""
         with self._changed:
             left = until - time.monotonic()
             if left > 0 and not self._idle:
-                self._changed.wait(left if self._held else min(left, _RETRY))
+                self._changed.wait(min(left, patience))
             return left > 0
 
     def leave(self) -> None:
