@@ -1,6 +1,6 @@
 """The multi-turn tasks of the Berkeley Function Calling Leaderboard: users, their requests, and tools with state.
 
-The package ``bfcl-eval`` has the tasks, the functions behind the tools, and the calls that solve each task. Its own
+The package ``bfcl-eval`` has the tasks, the functions that tools call, and the calls that solve each task. Its own
 runner evaluates text that models write, and keeps objects in global names; here tools are called by name, and every
 episode has objects of its own. What counts as solved is the package's rule: after each request, the state and what the
 functions returned are compared with those after the right calls.
