@@ -142,10 +142,10 @@ class Collector:
             episode = None
             if trajectory.ending in _CUT_OFF:
                 trajectory.score_error = trajectory.score_error or _CUT_OFF[trajectory.ending]
-                self.envs.leave_one(env)
             elif not trajectory.failed:
                 episode = self.envs.episode(env) or episode_of(trajectory.messages)
             dispatcher.release(index)
+            self.envs.leave_one(env)
             free.put_nowait(env)
             if scoring is not None:
                 await scoring.over(index, episode)
