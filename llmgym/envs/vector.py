@@ -166,9 +166,9 @@ class TextVectorEnv(SyncVectorEnv[tuple[str, ...], Sequence[str]]):
         return outcome
 
     def release_one(self, index: int) -> None:
-        """Let environment `index` give back what its episode holds, which goes no further."""
+        """Let environment `index` give back what its episode holds, if it was cut off before its end."""
         env = self.envs[index].unwrapped
-        if isinstance(env, TextEnv):
+        if isinstance(env, TextEnv) and env.under_way:
             env.release_episode()
 
     def replace(self, index: int, *, hangs: bool) -> None:

@@ -183,12 +183,11 @@ class Collector:
                     trajectory.fail(fault)
                 self.envs.replace(env, hangs=fault.kind == "env_timeout")
             _cut_off(table)
-            if table[0].ending in _CUT_OFF:
-                self.envs.release_one(env)
             episodes = [self._episode(env, trajectory) for trajectory in table]
             succeeded = self.envs.judge_of_success(env)
             for seat, dispatcher in enumerate(of_seat):
                 dispatcher.release(first + seat)
+            self.envs.release_one(env)
             free.put_nowait(env)
             if scoring is not None:
                 for seat in self._learners:

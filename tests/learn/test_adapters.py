@@ -137,7 +137,7 @@ def test_the_head_of_a_reward_model_learns_whole_and_is_merged_with_the_rest() -
 
 def test_without_peft_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=r"llmgym\[lora\]"):
+    with pytest.raises(ModelError, match=r"llmgym-rl\[lora\]"):
         add_adapters(random_model("qwen2"), rank=4, alpha=8.0)
 
 

@@ -2,9 +2,14 @@
 
 import asyncio
 import json
+import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +18,7 @@ import gymnasium
 import pytest
 
 import llmgym
+from llmgym import cli
 from llmgym.calls import Action, ToolCall, as_action, calling
 from llmgym.envs.faults import EpisodeLostError
 from llmgym.envs.waiting import WaitingRoom
@@ -267,6 +273,45 @@ def test_a_server_that_is_not_there_is_named() -> None:
         env = OpenEnv(f"ws://127.0.0.1:{free.getsockname()[1]}/ws", action_field="message")
         with pytest.raises(EnvironmentFailedError, match=r"ws://127\.0\.0\.1:\d+/ws: ConnectionRefusedError"):
             env.reset(seed=0)
+
+
+def test_the_command_line_serves_until_it_is_interrupted() -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "llmgym.cli",
+        "serve-env",
+        "AIOpsTriage",
+        "--env-kwargs",
+        "language=zh",
+        "--port",
+        "0",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        said = server.stdout.readline()
+        found = re.fullmatch(r"AIOpsTriage at (ws://127\.0\.0\.1:\d+/ws), for 64 clients at a time\n", said)
+        assert found
+        here = gymnasium.make("llmgym/AIOpsTriage-v0", language="zh", disable_env_checker=True)
+        env = OpenEnv(found[1])
+        assert env.reset(seed=4)[0] == here.reset(seed=4)[0]
+        page = found[1].replace("ws:", "http:").removesuffix("/ws")
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{page}/health") as health:
+            assert json.load(health) == {"status": "healthy"}
+        server.send_signal(signal.SIGINT)
+        assert server.wait(timeout=30) == 130
+        env.close()
+
+
+def test_the_command_line_says_what_it_cannot_serve_and_where(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["serve-env", "AIOpsTriaje"]) == 2
+    assert "Did you mean 'AIOpsTriage'" in capsys.readouterr().err
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert cli.main(["serve-env", "AIOpsTriage", "--port", port]) == 2
+    assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
 
 
 # Servers that know nothing of llmgym.
