@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium
 
 from llmgym.calls import Action, ActionLike, read_calls
-from llmgym.envs.tools import Tool, Toolbox
+from llmgym.envs.tools import Tool, Toolbox, counted
 from llmgym.envs.waiting import settled, waits
 from llmgym.errors import ConfigError, EnvironmentContractError
 from llmgym.scorers.asking import is_waiting, judges_alone
@@ -151,7 +151,6 @@ class TextEnv(gymnasium.Env[str, str]):
         self.episodes = [Episode(seat=seat) for seat in range(len(self.seats))]
         self.episode, self.seat, self.scores = self.episodes[0], 0, []
         said = self._messages("begin", settled(self.begin()), ("user", "tool", "assistant", "system"))
-        self._called = 0 if self.toolbox else None
         if said[0].role == "system":
             self.episode.system_prompt, said = said[0].content, said[1:]
         if self.episode.system_prompt is None:
@@ -219,8 +218,7 @@ class TextEnv(gymnasium.Env[str, str]):
         score = self.scores[seat]
         if score.value is None:
             return 0.0, {"score_missing": 1.0}
-        parts = {} if self._called is None else {"tools/calls": 0.0, "tools/failures": 0.0}
-        parts |= score.parts
+        parts = {**({} if self._called is None else counted(0, 0)), **score.parts}
         for turn in self.episodes[seat].turns:
             for name, part in turn.parts.items():
                 parts[name] = parts.get(name, 0.0) + part

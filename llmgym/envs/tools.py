@@ -189,13 +189,18 @@ def _outcome(named: Sequence[tuple[str, str]], results: Sequence[Any]) -> Outcom
     """Make what tools gave into messages, what they earned, and how many calls failed."""
     outcomes = [one for one in results if isinstance(one, Outcome)]
     told = [_told(one) for one in results]
-    parts = {"tools/calls": float(len(told)), "tools/failures": float(sum(failed for _, failed in told))}
+    parts = counted(len(told), sum(failed for _, failed in told))
     for outcome in outcomes:
         for name, part in named_parts(outcome.parts, "a tool").items():
             parts[name] = parts.get(name, 0.0) + part
     said = [Message("tool", text, name, id) for (name, id), (text, _) in zip(named, told, strict=True)]
     reward = sum(finite(one.reward, "a tool", what="reward") for one in outcomes)
     return Outcome(said, reward, parts, any(one.over for one in outcomes))
+
+
+def counted(calls: int, failures: int) -> dict[str, float]:
+    """Return how many calls there were, and how many of them failed, as parts of a report."""
+    return {"tools/calls": float(calls), "tools/failures": float(failures)}
 
 
 def _told(result: Any) -> tuple[str, bool]:

@@ -19,7 +19,7 @@ from llmgym.envs.text_env import TextEnv
 from llmgym.envs.waiting import WaitingRoom, waits
 from llmgym.errors import EnvironmentContractError
 from llmgym.scorers.pointwise import finite
-from llmgym.types import Episode, Message, Player, Score, as_text
+from llmgym.types import Episode, Message, Player, Score, Turn, as_text
 
 Infos = dict[str, Any]
 
@@ -93,19 +93,19 @@ class TextVectorEnv(SyncVectorEnv[tuple[str, ...], Sequence[str]]):
 
     def tools(self, index: int) -> Schemas:
         """Return what the agent is told of the tools of environment `index`."""
-        env = self.envs[index].unwrapped
-        return env.toolbox.schemas if isinstance(env, TextEnv) else ()
+        inner = self._texts[index]
+        return () if inner is None else inner.toolbox.schemas
 
     @property
     def seats(self) -> Sequence[Player]:
         """Who plays each seat of an episode."""
-        env = self.envs[0].unwrapped
-        return env.seats if isinstance(env, TextEnv) else TextEnv.seats
+        inner = self._texts[0]
+        return TextEnv.seats if inner is None else inner.seats
 
     def seat(self, index: int) -> int:
         """Return the seat of environment `index` whose turn it is."""
-        env = self.envs[index].unwrapped
-        return env.seat if isinstance(env, TextEnv) else 0
+        inner = self._texts[index]
+        return 0 if inner is None else inner.seat
 
     @property
     def turn_limit(self) -> int | None:
@@ -121,13 +121,13 @@ class TextVectorEnv(SyncVectorEnv[tuple[str, ...], Sequence[str]]):
     @property
     def has_score(self) -> bool:
         """Whether the environments score their episodes, or may do so, for all that is known."""
-        env = self.envs[0].unwrapped
-        return not isinstance(env, TextEnv) or env.has_score
+        inner = self._texts[0]
+        return inner is None or inner.has_score
 
     def judge_of_success(self, index: int) -> Callable[[Score], bool] | None:
         """Return what tells a success of environment `index` from a score, if it has no score of its own."""
-        env = self.envs[index].unwrapped
-        return env.succeeded if isinstance(env, TextEnv) and not env.has_score else None
+        inner = self._texts[index]
+        return None if inner is None or inner.has_score else inner.succeeded
 
     def reset_one(self, index: int, seed: int | None = None, options: Infos | None = None) -> tuple[str, Infos]:
         """Reset environment `index`."""
@@ -152,9 +152,9 @@ class TextVectorEnv(SyncVectorEnv[tuple[str, ...], Sequence[str]]):
         Raises:
             EpisodeLostError: It raised an exception, or took longer than its `step_timeout`.
         """
-        env = self.envs[index].unwrapped
+        env, inner = self.envs[index].unwrapped, self._texts[index]
         limit = getattr(env, "step_timeout", None)
-        if limit is None and not (env.waits if isinstance(env, TextEnv) else waits(env)):
+        if limit is None and not (waits(env) if inner is None else inner.waits):
             outcome = caught(method, index, *arguments)
         else:
             try:
@@ -167,9 +167,9 @@ class TextVectorEnv(SyncVectorEnv[tuple[str, ...], Sequence[str]]):
 
     def release_one(self, index: int) -> None:
         """Let environment `index` give back what its episode holds, if it was cut off before its end."""
-        env = self.envs[index].unwrapped
-        if isinstance(env, TextEnv) and env.under_way:
-            env.release_episode()
+        inner = self._texts[index]
+        if inner is not None and inner.under_way:
+            inner.release_episode()
 
     def replace(self, index: int, *, hangs: bool) -> None:
         """Make environment `index` anew after a fault; the old one is closed unless it hangs."""
@@ -238,8 +238,8 @@ class TextVectorEnv(SyncVectorEnv[tuple[str, ...], Sequence[str]]):
     def _stepped(self, index: int, action: str) -> tuple[str, float, bool, bool, Infos]:
         """Step environment `index` and check what it returns: all in one place, for it is called a million times."""
         inner = self._texts[index]
-        before = None if inner is None else inner.episode.turns  # of the seat that replies
-        turns = 0 if before is None else len(before)
+        before: Sequence[Turn] = () if inner is None else inner.episode.turns  # of the seat that replies
+        turns = len(before)
         returned = self.envs[index].step(action)
         if not (isinstance(returned, tuple) and len(returned) == 5):
             raise self._fault(index, "step", "observation, reward, terminated, truncated and info", returned)
@@ -248,7 +248,7 @@ class TextVectorEnv(SyncVectorEnv[tuple[str, ...], Sequence[str]]):
             raise self._fault(index, "step", "a string as observation", observation)
         if not isinstance(info, dict):
             raise self._fault(index, "step", "a dict as info", info)
-        if truncated and inner is not None and before is not None and inner.under_way:  # a wrapper cut it off
+        if truncated and inner is not None and inner.under_way:  # a wrapper cut it off
             earned = before[-1].reward if len(before) > turns else 0.0
             score, reported = inner.finish()
             reward = reward + score if reward == earned else reward  # what the wrapper gives goes first

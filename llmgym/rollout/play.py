@@ -89,12 +89,13 @@ class Play:
     def begin(self, trajectory: Trajectory, messages: list[Message], tools: Schemas = ()) -> None:
         """Take the first observation, and what can be called; it may leave no room for a reply."""
         trajectory.messages, trajectory.tools = messages, tools
-        if self.codec.fits(messages, self.context_length):  # else encoding them would take long
+        may_fit = self.codec.fits(messages, self.context_length)
+        if may_fit:  # else encoding them would take long
             trajectory.observe(self.codec.prompt(messages, tools))
             takes = f"{len(trajectory.tokens)} tokens"
         else:
             takes = f"{sum(len(message.content) for message in messages)} characters"
-        if not 0 < len(trajectory.tokens) < self.context_length:
+        if not may_fit or len(trajectory.tokens) >= self.context_length:
             trajectory.ending = "context"
             trajectory.score_error = (
                 f"the first observation of {trajectory.subject} takes {takes} and leaves no room for a reply in a "
