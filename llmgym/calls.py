@@ -15,12 +15,13 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeGuard
 
 from llmgym.errors import EnvironmentContractError
 
 OPENING, CLOSING = "<tool_call>", "</tool_call>"
 
+_ID = re.compile("[A-Za-z0-9]{9}")
 _END_OF_THOUGHT = "</think>"
 _DEEPEST = 64  # arguments within arguments: whoever walks through them does so by recursion
 _MOST_CALLS = 1000  # in a reply, so that no text takes long to read
@@ -90,6 +91,22 @@ class BadCall:
 
 
 Call = ToolCall | BadCall
+
+
+def made_id(number: int) -> str:
+    """Return an id for a call that has none: nine letters and digits, as Mistral's template wants them.
+
+    Examples:
+        >>> made_id(7)
+        'call00007'
+    """
+    return f"call{number:05d}"
+
+
+def is_id(text: str | None) -> TypeGuard[str]:
+    """Tell whether a text is an id that every template takes."""
+    return text is not None and _ID.fullmatch(text) is not None
+
 
 Piece = str | Call
 """A part of a reply: what is said, or a call."""

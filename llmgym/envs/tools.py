@@ -11,7 +11,7 @@ from typing import Any
 import pydantic
 from pydantic_core import to_json
 
-from llmgym.calls import Action, BadCall, Call, Schema, Schemas
+from llmgym.calls import Action, BadCall, Call, Schema, Schemas, is_id, made_id
 from llmgym.envs.waiting import WaitingRoom, awaited, then, together
 from llmgym.errors import EnvironmentContractError, did_you_mean
 from llmgym.scorers.pointwise import finite
@@ -179,10 +179,9 @@ def _bound(function: Callable[..., Any], owner: object) -> Callable[..., Any]:
 
 def _named(call: Call, number: int) -> tuple[str, str]:
     """Return the name and the id that the answer to a call refers to."""
-    made = f"call{number:05d}"  # nine letters and digits, as Mistral wants them
     if isinstance(call, BadCall):
-        return "tool", made
-    return call.name, call.id if call.id and re.fullmatch("[A-Za-z0-9]{9}", call.id) else made
+        return "tool", made_id(number)
+    return call.name, call.id if is_id(call.id) else made_id(number)
 
 
 def _outcome(named: Sequence[tuple[str, str]], results: Sequence[Any]) -> Outcome:

@@ -2,18 +2,27 @@
 
 import itertools
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llmgym.calls import CLOSING, OPENING, Action, Call, Schemas, ToolCall, action_of, calling, without_thought
+from llmgym.calls import (
+    CLOSING,
+    OPENING,
+    Action,
+    Call,
+    Schemas,
+    ToolCall,
+    action_of,
+    calling,
+    is_id,
+    made_id,
+    without_thought,
+)
 from llmgym.errors import ModelError
 from llmgym.rollout.call_syntax import SYNTAXES, Reader, as_json_lines, types_of
 from llmgym.rollout.rendering import Renderer, mark
 from llmgym.types import Message, Role, well_formed
-
-_ID = re.compile("[A-Za-z0-9]{9}")
 
 _TEXT = {"type": "string", "description": "Which one."}
 _PROBE: Schemas = (
@@ -178,23 +187,23 @@ def called_by(answer: Sequence[Message]) -> Message | None:
     """Return a reply that calls the tool which answers first, so that a template shows answers; None if none does."""
     if not answer or answer[0].role != "tool":
         return None
-    calls = _numbered([ToolCall(answer[0].name or "tool", {}, answer[0].call_id)])
-    return Message("assistant", "", calls=tuple(calls))
+    return Message("assistant", "", calls=(ToolCall(answer[0].name or "tool", {}, answer[0].call_id),))
 
 
 def numbered(answer: Sequence[Message]) -> list[Message]:
     """Give an id to the answers of tools that have none, for templates that show it."""
-    ids = (f"call{i:05d}" for i in range(len(answer)))
-    lack = [message.role == "tool" and message.call_id is None for message in answer]
-    return [replace(one, call_id=id) if lacks else one for one, lacks, id in zip(answer, lack, ids, strict=True)]
+    return [
+        replace(message, call_id=made_id(i)) if message.role == "tool" and message.call_id is None else message
+        for i, message in enumerate(answer)
+    ]
 
 
 def paired(messages: Sequence[Message]) -> list[Message]:
-    """Give calls and their answers ids of nine letters and digits, as Mistral wants them, where theirs are not.
+    """Give calls and their answers ids that every template takes, where theirs are not.
 
     An answer belongs to the call whose id it names, or else to the one in its place.
     """
-    found, made = list(messages), (f"call{i:05d}" for i in itertools.count())
+    found, made = list(messages), map(made_id, itertools.count())
     for at, message in enumerate(messages):
         if not message.calls:
             continue
@@ -204,7 +213,7 @@ def paired(messages: Sequence[Message]) -> list[Message]:
         for place, call in enumerate(message.calls):
             answer = place if call.id is None else named.get(call.id, place)
             known = (told[answer].call_id if answer < len(told) else None, call.id)
-            id = next((one for one in known if one and _ID.fullmatch(one)), None) or next(made)
+            id = next(filter(is_id, known), None) or next(made)
             calls.append(replace(call, id=id))
             if answer < len(told):
                 found[at + 1 + answer] = replace(told[answer], call_id=id)
@@ -213,8 +222,8 @@ def paired(messages: Sequence[Message]) -> list[Message]:
 
 
 def _numbered(calls: Sequence[ToolCall]) -> list[ToolCall]:
-    """Give an id to calls without one: nine letters and digits, as Mistral wants them."""
-    return [ToolCall(call.name, call.arguments, call.id or f"call{i:05d}") for i, call in enumerate(calls)]
+    """Give an id to calls without one."""
+    return [ToolCall(call.name, call.arguments, call.id or made_id(i)) for i, call in enumerate(calls)]
 
 
 def _named(message: Message) -> Mapping[str, Any]:
