@@ -1,18 +1,15 @@
 """The generator: from a random source, one incident as a team on call would see it."""
 
 import itertools
-import zlib
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from llmgym.envs.aiops.world import Difficulty, IncidentType, path_to
+from llmgym.envs.splits import Split, split_of
 
 Kind = Literal["symptom", "metric", "log", "trace"]
-Split = Literal["train", "eval"]
-
-EVAL_SHARE = 5  # one incident in so many belongs to the evaluation split
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +49,7 @@ class Incident:
     @property
     def split(self) -> Split:
         """The split this incident belongs to: a function of its content, so the splits are disjoint."""
-        return "eval" if zlib.crc32(repr(self).encode()) % EVAL_SHARE == 0 else "train"
+        return split_of(repr(self))
 
 
 def generate_incident(rng: np.random.Generator, difficulty: Difficulty, split: Split) -> Incident:

@@ -4,12 +4,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
 from llmgym.envs.aiops import phrases
-from llmgym.envs.aiops.incident import Incident, Split, generate_incident
+from llmgym.envs.aiops.incident import Incident, generate_incident
 from llmgym.envs.aiops.phrases import Language
 from llmgym.envs.aiops.replies import answer, mistaken, reason
 from llmgym.envs.aiops.report import round_1_message
 from llmgym.envs.aiops.scoring import DEFAULT_WEIGHTS, parse_answer, score_parts
 from llmgym.envs.aiops.world import DIFFICULTIES
+from llmgym.envs.splits import Split, check_difficulty_and_split, one_of
 from llmgym.envs.text_env import TextEnv
 from llmgym.errors import ConfigError, did_you_mean
 from llmgym.types import Episode, Score
@@ -51,9 +52,8 @@ class AIOpsTriage(TextEnv):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        _one_of("difficulty", difficulty, range(len(DIFFICULTIES)))
-        _one_of("language", language, get_args(Language))
-        _one_of("split", split, get_args(Split))
+        check_difficulty_and_split(difficulty, len(DIFFICULTIES), split)
+        one_of("language", language, get_args(Language))
         for name, weight in (weights or {}).items():
             if name not in DEFAULT_WEIGHTS:
                 raise ConfigError(
@@ -109,8 +109,3 @@ class AIOpsTriage(TextEnv):
         incident: Incident = self.episode.task
         reasoning = reason(self.np_random, incident, self.language)
         yield from mistaken(self.np_random, reasoning, incident, self.difficulty, self.language)
-
-
-def _one_of(name: str, value: Any, allowed: Any) -> None:
-    if not any(value == one and type(value) is type(one) for one in allowed):
-        raise ConfigError(f"{name} has to be one of {', '.join(map(repr, allowed))}, got {value!r}.")
