@@ -1,7 +1,6 @@
 """`ToolFormat`: how a chat template shows tools, and how its model writes calls of them."""
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -57,7 +56,6 @@ class ToolFormat:
         around: What the template puts before and after the reply that ends a conversation.
         opening: What it puts before a reply that is to be sampled.
         reader: Reads calls; None for plain text.
-        as_text: Whether the template wants the arguments of calls as JSON, not as mappings.
         thinking: Whether the generation prompt begins a thought.
     """
 
@@ -65,7 +63,6 @@ class ToolFormat:
     around: tuple[str, str]
     opening: str
     reader: Reader | None = None
-    as_text: bool = False
     thinking: bool = False
 
     @property
@@ -77,8 +74,8 @@ class ToolFormat:
         """Return the template's own format if it has one that holds, else this one."""
         if not (self._shows_tools() and self._shows_answers()):
             return self
-        for reader, as_text in itertools.product(SYNTAXES, (False, True)):
-            found = ToolFormat(self.renderer, self.around, self.opening, reader, as_text, self.thinking)
+        for reader in SYNTAXES:
+            found = replace(self, reader=reader)
             if all(found._reads_back([call]) for call in _PROBE_CALLS):  # one of its own kind
                 return found
         return self
@@ -163,11 +160,7 @@ class ToolFormat:
 
     def _written(self, said: str, calls: Sequence[ToolCall]) -> str | None:
         """Return what the template makes of a reply with calls; None if it refuses them."""
-        chat = [call.chat for call in _numbered(calls)]
-        if self.as_text:
-            for call in chat:
-                call["function"]["arguments"] = json.dumps(call["function"]["arguments"], ensure_ascii=False)
-        extra: list[Mapping[str, Any]] = [{}, {"tool_calls": chat}]
+        extra: list[Mapping[str, Any]] = [{}, {"tool_calls": [call.chat for call in _numbered(calls)]}]
         try:
             text = self.renderer.render(("user", "assistant"), [".", said], generate=False, names=extra)
         except ModelError:

@@ -81,7 +81,10 @@ def test_no_reply_breaks_it(name: str, replies: list[str]) -> None:
     env = make(name, difficulty=0)
     env.reset(seed=0)
     for reply in replies:
-        if env.step(reply)[2]:
+        said, reward, over, _, _ = env.step(reply)
+        assert 0.0 <= reward <= 1.0
+        assert said
+        if over:
             break
 
 
