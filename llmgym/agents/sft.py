@@ -23,7 +23,7 @@ import numpy as np
 from llmgym import learn
 from llmgym.config.sections import OfflineConfig
 from llmgym.data.demonstrations import Conversation, read_conversations
-from llmgym.envs.seeds import training_seeds
+from llmgym.envs.splits import training_seeds
 from llmgym.registry import make_env
 from llmgym.rollout.demonstrate import demonstrate
 from llmgym.train.agent import OfflineAgent, run_command

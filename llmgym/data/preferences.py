@@ -36,7 +36,7 @@ from llmgym.data.conversations import (
     tools_in,
 )
 from llmgym.envs.experts import expert_env, has_mistakes, play, play_expert
-from llmgym.envs.seeds import training_seeds
+from llmgym.envs.splits import training_seeds
 from llmgym.errors import DataError, LLMGymError
 from llmgym.files import whole_or_absent
 from llmgym.registry import make_env

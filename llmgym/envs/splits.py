@@ -1,4 +1,8 @@
-"""Which tasks belong to training and which to evaluation: a function of their content, so that no task is in both."""
+"""Which tasks belong to training and which to evaluation: told by their seeds, and by their content.
+
+Evaluation counts its seeds from 0, and training draws from those that it never reaches. Where two
+seeds give the same task, its content decides, so that no task is in both.
+"""
 
 import zlib
 from collections.abc import Callable
@@ -11,6 +15,12 @@ from llmgym.errors import ConfigError
 Split = Literal["train", "eval"]
 
 EVAL_SHARE = 5  # one task in so many belongs to the evaluation split
+FIRST_TRAINING_SEED = 1_000_000
+
+
+def training_seeds(rng: np.random.Generator, count: int) -> list[int]:
+    """Draw the seeds of training tasks."""
+    return [int(seed) for seed in rng.integers(FIRST_TRAINING_SEED, 2**31, count)]
 
 
 class HasContent(Protocol):

@@ -14,7 +14,7 @@ from torch import Tensor
 from llmgym.config.sections import PolicyGradientConfig
 from llmgym.engines.base import LendsMemory, require_log_probs
 from llmgym.envs.experts import expert_env
-from llmgym.envs.seeds import training_seeds
+from llmgym.envs.splits import training_seeds
 from llmgym.errors import ConfigError, TrainingError
 from llmgym.evaluate import summarise
 from llmgym.learn import mismatch

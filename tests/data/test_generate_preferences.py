@@ -9,7 +9,7 @@ import pytest
 import llmgym
 from llmgym.data.preferences import generate_preferences, main, read_preferences
 from llmgym.envs.aiops.scoring import parse_answer
-from llmgym.envs.seeds import FIRST_TRAINING_SEED
+from llmgym.envs.splits import FIRST_TRAINING_SEED
 from llmgym.errors import ConfigError, DataError
 from llmgym.types import Message
 

@@ -224,7 +224,7 @@ def test_rows_that_do_not_fit_the_context_are_counted_and_too_many_end_the_run(t
     agent = GRPO(env="qa", data=[*rows(5), *long], prompts_per_step=6, **options)
     (metrics,) = agent.train(steps=1).metrics
     assert metrics["prompts_overlong"] == 2  # both siblings
-    with pytest.raises(ContextOverflowError, match=r"that of row \d takes"):
+    with pytest.raises(ContextOverflowError, match=r"first observation of row \d takes"):
         GRPO(env="qa", data=long * 4, prompts_per_step=4, **options).train(steps=1)
 
 
