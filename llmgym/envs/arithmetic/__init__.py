@@ -1,4 +1,4 @@
-"""Arithmetic in one reply: numbers to reach a target with, and expressions to work out."""
+"""Arithmetic: numbers to reach a target with, and expressions to work out, in the head or with a calculator."""
 
 from llmgym.envs.arithmetic.countdown import Countdown
 from llmgym.envs.arithmetic.sums import Sums

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from llmgym.calls import ActionLike, ToolCall
+from llmgym.envs.arithmetic.calculator import give_calculator
 from llmgym.envs.arithmetic.expression import OPERATORS, Operation, apply, numbers_in, parse, value
 from llmgym.envs.reading import tagged
-from llmgym.envs.splits import Split, check_difficulty_and_split, draw_in_split
+from llmgym.envs.splits import Split, check_difficulty_and_split, draw_in_split, one_of
 from llmgym.envs.text_env import TextEnv
 from llmgym.types import Episode
 
@@ -56,6 +58,9 @@ class Countdown(TextEnv):
     and ``</answer>``, made of the numbers, ``+ - * /`` and parentheses, without an equals sign. A reply with two
     answers has none. There is one turn.
 
+    With `calculator`, the agent has a tool that works expressions out, and four more turns to call it. The expert tries
+    its expression once before it answers; a mistake is an answer without a call.
+
     A task is made backwards from a solution, so each has one, which uses all numbers. No target is one of the numbers
     or the result of two of them.
 
@@ -77,14 +82,18 @@ class Countdown(TextEnv):
     Args:
         difficulty: 0 to 3.
         split: ``"train"`` or ``"eval"``; no numbers and target belong to both, in whatever order.
+        calculator: Whether the agent has a calculator.
         options: What every `TextEnv` takes: `render_mode`, `scorer`.
     """
 
     max_turns = 1
 
-    def __init__(self, difficulty: int = 1, split: Split = "train", **options: Any) -> None:
+    def __init__(self, difficulty: int = 1, split: Split = "train", calculator: bool = False, **options: Any) -> None:
         super().__init__(**options)
         check_difficulty_and_split(difficulty, len(LEVELS), split)
+        one_of("calculator", calculator, (False, True))
+        if calculator:
+            give_calculator(self)
         self.level = LEVELS[difficulty]
         self.split: Split = split
 
@@ -115,9 +124,12 @@ class Countdown(TextEnv):
         reached = reached_by(episode.actions[-1], task)
         return {"valid": 0.1 * (reached is not None), "exact": 0.9 * (reached == task.target)}
 
-    def expert(self) -> Iterator[str]:
-        """Give the expression that the task was made from."""
-        yield f"<answer>{self.episode.task.solution}</answer>"
+    def expert(self) -> Iterator[ActionLike]:
+        """Give the expression that the task was made from, after trying it if there is a calculator."""
+        solution = str(self.episode.task.solution)
+        if self.toolbox:
+            yield ToolCall("calculator", {"expression": solution})
+        yield f"<answer>{solution}</answer>"
 
     def mistake(self) -> Iterator[str]:
         """Change one operator, or use a number twice: an expression of the same look that misses."""

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from llmgym.calls import ActionLike, ToolCall
+from llmgym.envs.arithmetic.calculator import give_calculator
 from llmgym.envs.arithmetic.expression import Operation, Operator, value
 from llmgym.envs.reading import tagged
-from llmgym.envs.splits import Split, check_difficulty_and_split, draw_in_split
+from llmgym.envs.splits import Split, check_difficulty_and_split, draw_in_split, one_of
 from llmgym.envs.text_env import TextEnv
 from llmgym.types import Episode
 
@@ -46,6 +48,9 @@ class Sums(TextEnv):
     The agent may think aloud; its answer is one whole number between ``<answer>`` and ``</answer>``, in digits,
     with a minus sign if it is negative, and nothing else. A reply with two answers has none. There is one turn.
 
+    With `calculator`, the agent has a tool that works expressions out, and four more turns to call it. The expert calls
+    it once and answers what it says; a mistake is an answer without a call.
+
     The reward is the sum of two parts:
 
     - ``form`` (0.1): there is one answer, and it is a whole number.
@@ -61,14 +66,18 @@ class Sums(TextEnv):
     Args:
         difficulty: 0 to 3.
         split: ``"train"`` or ``"eval"``; no expression belongs to both.
+        calculator: Whether the agent has a calculator.
         options: What every `TextEnv` takes: `render_mode`, `scorer`.
     """
 
     max_turns = 1
 
-    def __init__(self, difficulty: int = 1, split: Split = "train", **options: Any) -> None:
+    def __init__(self, difficulty: int = 1, split: Split = "train", calculator: bool = False, **options: Any) -> None:
         super().__init__(**options)
         check_difficulty_and_split(difficulty, len(LEVELS), split)
+        one_of("calculator", calculator, (False, True))
+        if calculator:
+            give_calculator(self)
         self.level = LEVELS[difficulty]
         self.split: Split = split
 
@@ -102,12 +111,16 @@ class Sums(TextEnv):
         form = answer is not None and _INTEGER.fullmatch(answer) is not None
         return {"form": 0.1 * form, "right": 0.9 * (form and answer == str(episode.task.value))}
 
-    def expert(self) -> Iterator[str]:
-        """Give the value."""
-        yield f"<answer>{self.episode.task.value}</answer>"
+    def expert(self) -> Iterator[ActionLike]:
+        """Give the value, which the calculator says if there is one."""
+        result = str(self.episode.task.value)
+        if self.toolbox:
+            yield ToolCall("calculator", {"expression": str(self.episode.task.expression)})
+            result = self.heard[-1].content
+        yield f"<answer>{result}</answer>"
 
     def mistake(self) -> Iterator[str]:
-        """Be off as by a carry or a sign that was forgotten."""
+        """Be off as by a carry or a sign that was forgotten in the head."""
         right = self.episode.task.value
         wrong = [number for number in (right + 1, right - 1, right + 10, right - 10, -right) if number != right]
         yield f"<answer>{self.np_random.choice(wrong)}</answer>"
