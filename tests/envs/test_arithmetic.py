@@ -14,8 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from playing import LAZY, contents, make, played, told
 
+from llmgym.calls import ToolCall, calling
+from llmgym.envs.arithmetic.calculator import TURNS, calculator
 from llmgym.envs.arithmetic.countdown import Numbers, reached_by
 from llmgym.envs.arithmetic.expression import MAX_DEPTH, Operation, numbers_in, parse, value
+from llmgym.envs.tools import ToolError
 from llmgym.errors import ConfigError
 
 NAMES = ["Countdown", "Sums"]
@@ -189,10 +192,18 @@ def test_numbers_in_another_order_are_the_same_task() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"difficulty": 4}, {"difficulty": -1}, {"difficulty": True}, {"difficulty": 1.0}, {"split": "test"}]
+    "options",
+    [
+        {"difficulty": 4},
+        {"difficulty": -1},
+        {"difficulty": True},
+        {"difficulty": 1.0},
+        {"split": "test"},
+        {"calculator": 1},
+    ],
 )
 @pytest.mark.parametrize("name", NAMES)
-def test_an_unknown_difficulty_or_split_is_refused(name: str, options: dict[str, Any]) -> None:
+def test_an_unknown_value_of_an_argument_is_refused(name: str, options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(options))} has to be one of"):
         make(name, **options)
 
@@ -203,3 +214,76 @@ def test_a_hundred_kilobytes_are_read_at_once() -> None:
     for text in texts:
         assert reached_by(text, TASK) is None
     assert time.process_time() - began < 0.5
+
+
+@given(expressions)
+def test_a_calculator_says_what_an_expression_comes_to(expression: Any) -> None:
+    result = value(expression)
+    if result is None:
+        with pytest.raises(ToolError, match="leaves a remainder or is by zero"):
+            calculator(str(expression))
+    else:
+        assert calculator(str(expression)) == result
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("3 +", "expected whole numbers .* got '3 \\+'"),
+        ("-3", "without a sign"),
+        ("2 ** 9", r"such as \(3 \+ 4\) \* 5"),
+        ("__import__('os').system('true')", "expected whole numbers"),
+        ("1234567890 + 1", "at most 9 digits"),
+        ("(" * 21 + "3" + ")" * 21, "at most 20 pairs of parentheses"),
+        ("1+" * 100 + "1", "at most 200 characters, got 201"),
+        ("7 / 2", "leaves a remainder"),
+        ("7 / (3 - 3)", "by zero"),
+    ],
+)
+def test_a_calculator_says_what_is_wrong_with_any_other_text(text: str, wrong: str) -> None:
+    with pytest.raises(ToolError, match=wrong):
+        calculator(text)
+
+
+def call(expression: object) -> str:
+    return calling(ToolCall("calculator", {"expression": expression}))
+
+
+@pytest.mark.parametrize("difficulty", range(4))
+@pytest.mark.parametrize("name", NAMES)
+def test_with_a_calculator_the_expert_calls_it_once_and_a_mistake_does_without(name: str, difficulty: int) -> None:
+    env = make(name, difficulty=difficulty, calculator=True)
+    for seed in range(50):
+        total, info = told(env, seed, "expert")
+        assert (total, info["success"]) == (pytest.approx(1.0), 1.0)
+        assert (info["tools/calls"], info["tools/failures"]) == (1.0, 0.0)
+        assert env.episode.turns[1].observation == str(
+            env.episode.task.value if name == "Sums" else env.episode.task.target
+        )
+        total, info = told(env, seed, "mistake")
+        assert total <= 0.1
+        assert info["tools/calls"] == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_calculator_changes_no_task_and_is_there_only_if_asked_for(name: str) -> None:
+    plain, helped = make(name), make(name, calculator=True)
+    assert [plain.reset(seed=seed) for seed in range(20)] == [helped.reset(seed=seed) for seed in range(20)]
+    assert not plain.toolbox
+    assert [schema["function"]["name"] for schema in helped.toolbox.schemas] == ["calculator"]
+    plain.reset(seed=0)
+    assert plain.step(call("1 + 1"))[2]  # a reply like any other: the episode is over
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_calls_take_turns_of_which_the_last_is_for_the_answer(name: str) -> None:
+    env = make(name, calculator=True)
+    env.reset(seed=1)
+    for expression in ["1 + 1", 12, "what?", "5 / 0"]:
+        seen, reward, terminated, truncated, info = env.step(call(expression))
+        assert (reward, terminated, truncated) == (0.0, False, False)
+    assert "by zero" in seen
+    assert TURNS == 4
+    seen, reward, terminated, truncated, info = env.step(call("2 + 2"))
+    assert (seen, reward, terminated, truncated) == ("4", 0.0, False, True)
+    assert (info["tools/calls"], info["tools/failures"]) == (5.0, 3.0)
