@@ -205,7 +205,7 @@ def takes_rows(env_id: str) -> bool:
 
 def takes_split(env_id: str) -> bool:
     """Tell whether an environment has tasks for training and others for evaluation: the argument `split`."""
-    return "split" in inspect.signature(load_env_creator(env_id)).parameters
+    return "split" in parameters_of(env_id)[0]
 
 
 def parameters_of(env_id: str) -> tuple[dict[str, inspect.Parameter], bool]:

@@ -2,14 +2,16 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import pytest
 
 import llmgym
 from llmgym.agents import GRPO
+from llmgym.envs.aiops import AIOpsTriage
 from llmgym.errors import ConfigError, UnknownNameError
-from llmgym.registry import make_env
+from llmgym.registry import make_env, takes_split
 
 
 @pytest.mark.parametrize(
@@ -52,6 +54,18 @@ def test_arguments_of_an_environment_that_hands_on_whatever_it_gets_are_not_judg
         make_env("Open-test-v0", anything=1)
     finally:
         del gymnasium.registry["Open-test-v0"]
+
+
+def test_a_subclass_that_hands_on_its_arguments_has_the_splits_of_its_base() -> None:
+    class Stern(AIOpsTriage):
+        def __init__(self, patience: int = 3, **options: Any) -> None:
+            super().__init__(**options)
+
+    llmgym.register_entry_point("Stern-test-v0", Stern)
+    try:
+        assert takes_split("Stern-test-v0")
+    finally:
+        del gymnasium.registry["Stern-test-v0"]
 
 
 def test_a_missing_module_is_named() -> None:
