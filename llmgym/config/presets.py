@@ -14,15 +14,21 @@ class Preset:
 
     Attributes:
         weights: Its directory, as transformers loads it.
-        env: The environment that it was made for.
+        envs: The environments that it was made for, with the arguments that suit it; the first one is meant where none
+            is asked for.
         options: What suits it, whatever the algorithm.
         algorithms: The same for single algorithms, by their names.
     """
 
     weights: Path
-    env: str
+    envs: Mapping[str, Mapping[str, Any]]
     options: Mapping[str, Any]
     algorithms: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def env(self) -> str:
+        """The environment that is meant where none is asked for."""
+        return next(iter(self.envs))
 
     def options_of(self, algorithm: str) -> dict[str, Any]:
         """Return the options that suit it with an algorithm."""
@@ -43,7 +49,7 @@ def preset_of(model: str) -> Preset | None:
         return None
     file = _FILES[model]
     values = read_yaml(file)
-    return Preset(file.parent / values["weights"], values["env"], values["options"], values["algorithms"])
+    return Preset(file.parent / values["weights"], values["envs"], values["options"], values["algorithms"])
 
 
 def directory_of(model: str) -> str:

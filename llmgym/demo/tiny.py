@@ -11,6 +11,7 @@ import argparse
 import itertools
 import sys
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,10 +75,15 @@ def make_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE on the lessons: no byte of any text fails to encode."""
     rng = np.random.default_rng([recipe.seed, 1])
     corpus = [_plain_text(lesson) for lesson in itertools.islice(lessons(rng, 1), 3000)]
+    return fit_tokenizer(corpus, recipe, WORDS, CHATML)
+
+
+def fit_tokenizer(corpus: Iterable[str], recipe: Recipe, words: str, template: str) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE on texts, which are cut by the expression `words` first."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(WORDS), behavior="isolated"),
+            pre_tokenizers.Split(Regex(words), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -96,7 +102,7 @@ def make_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         additional_special_tokens=["<|im_start|>"],
-        chat_template=CHATML,
+        chat_template=template,
         model_max_length=recipe.context,
     )
 
@@ -210,8 +216,19 @@ def _padded(rows: list[list[int]] | list[list[float]], width: int, fill: float) 
 
 
 def train(model: Qwen2ForCausalLM, codec: ChatCodec, recipe: Recipe) -> None:
-    """Teach the model `steps` batches of lessons: Muon for its matrices, AdamW for the rest, a linear decay."""
+    """Teach the model `steps` batches of lessons."""
     stream = lessons(np.random.default_rng([recipe.seed, 2]), recipe.answers_per_lesson)
+
+    def next_loss() -> Tensor:
+        return loss_of(
+            model, [grow(lesson, codec, recipe) for lesson in itertools.islice(stream, recipe.lessons_per_step)]
+        )
+
+    minimise(model, next_loss, recipe)
+
+
+def minimise(model: Qwen2ForCausalLM, next_loss: Callable[[], Tensor], recipe: Recipe) -> None:
+    """Take `steps` steps, each on a new loss: Muon for the matrices, AdamW for the rest, a linear decay."""
     named = list(model.named_parameters())
     matrices = [parameter for name, parameter in named if parameter.ndim == 2 and "embed" not in name]
     others = [parameter for name, parameter in named if parameter.ndim != 2 or "embed" in name]
@@ -226,9 +243,8 @@ def train(model: Qwen2ForCausalLM, codec: ChatCodec, recipe: Recipe) -> None:
     schedules = [torch.optim.lr_scheduler.LambdaLR(optimiser, rate) for optimiser in optimisers]
     begun = time.monotonic()
     for step in range(1, recipe.steps + 1):
-        trees = [grow(lesson, codec, recipe) for lesson in itertools.islice(stream, recipe.lessons_per_step)]
         with torch.autocast("cpu", torch.bfloat16):
-            loss = loss_of(model, trees)
+            loss = next_loss()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimiser, schedule in zip(optimisers, schedules, strict=True):

@@ -46,19 +46,24 @@ class Algorithm(ABC):
 
     def __init__(self, env: str | None = None, **options: Any) -> None:
         self.check_class()
-        config = self.config_class.of({"env": env, **options})
+        self.config = config = self.config_class.of({"env": env, **options})
         preset = preset_of(config.model.name)
-        suitable = {} if preset is None else preset.options_of(self.name)
-        if preset is not None and config.needs_env:
-            suitable["env"] = preset.env
-        default = self.config_class().flat()
-        left_open = (name for name, value in config.flat().items() if name in suitable and value == default[name])
-        self.config = config.with_options(**{name: suitable[name] for name in left_open})
+        if preset is not None:
+            self._complete({"env": preset.env} if config.needs_env else {})
+            known = self.config.environment.env
+            arguments = {} if known is None else preset.envs.get(resolve_env(known), {})
+            self._complete({**preset.options_of(self.name), "env_kwargs": dict(arguments)})
         environment = self.config.environment
         given = environment.required if config.needs_env else environment.env
         self.env_id = None if given is None else resolve_env(given)
         if self.env_id is not None:
             check_arguments(self.env_id, environment.env_kwargs)
+
+    def _complete(self, suitable: Mapping[str, Any]) -> None:
+        """Take what suits a model for the options that were left open."""
+        default = self.config_class().flat()
+        left_open = (name for name, value in self.config.flat().items() if name in suitable and value == default[name])
+        self.config = self.config.with_options(**{name: suitable[name] for name in left_open})
 
     @classmethod
     def check_class(cls) -> None:
