@@ -26,6 +26,16 @@ def test_what_is_given_counts_for_more_than_a_preset() -> None:
     assert GRPO().keeps_reference
 
 
+def test_an_environment_has_the_arguments_that_suit_a_model_unless_others_are_given() -> None:
+    assert GRPO(model="tiny-tools").config.environment.env == "llmgym/Sums-v0"
+    assert GRPO(model="tiny-tools").config.environment.env_kwargs == {"calculator": True}
+    assert GRPO(env="KuhnPoker", model="tiny-tools").config.environment.env_kwargs == {"difficulty": 0}
+    given = {"difficulty": 2}
+    assert GRPO(env="KuhnPoker", model="tiny-tools", env_kwargs=given).config.environment.env_kwargs == given
+    assert GRPO(env="Countdown", model="tiny-tools").config.environment.env_kwargs == {}
+    assert GRPO(env="KuhnPoker").config.environment.env_kwargs == {}
+
+
 @pytest.mark.parametrize("agent", [DPO, SFT, RewardModel])
 def test_a_run_on_data_has_a_presets_environment_only_if_that_takes_part(agent: type[Agent]) -> None:
     assert agent(data="mine.parquet").config.environment.env is None
