@@ -125,9 +125,16 @@ class TextVectorEnv(SyncVectorEnv[tuple[str, ...], Sequence[str]]):
         return inner is None or inner.has_score
 
     def judge_of_success(self, index: int) -> Callable[[Score], bool] | None:
-        """Return what tells a success of environment `index` from a score, if it has no score of its own."""
+        """Return what tells a success of environment `index` from a score, if it has no score of its own.
+
+        It speaks of the episode that is over, also once the environment has begun another one.
+        """
         inner = self._texts[index]
-        return None if inner is None or inner.has_score else inner.succeeded
+        if inner is None or inner.has_score:
+            return None
+        as_it_is = object.__new__(type(inner))
+        as_it_is.__dict__.update(inner.__dict__)
+        return as_it_is.succeeded
 
     def reset_one(self, index: int, seed: int | None = None, options: Infos | None = None) -> tuple[str, Infos]:
         """Reset environment `index`."""

@@ -115,6 +115,15 @@ def test_an_environment_without_a_score_of_its_own_is_scored_by_the_scorer_alone
         assert trajectory.score_error == "Open has no score(episode) of its own and was given no scorer"
 
 
+def test_whether_it_succeeded_is_asked_of_the_episode_that_was_scored(tokenizer: PreTrainedTokenizerFast) -> None:
+    class Open(Talk):
+        score = llmgym.TextEnv.score
+
+    for trajectory in roll_out(tokenizer, Judge(), Open):
+        reply = trajectory.messages[-1].content
+        assert trajectory.parts["success"] == float(len(reply) % 2 == 0)
+
+
 def test_a_scorer_that_fails_on_an_episode_gives_a_reason_and_no_zero(tokenizer: PreTrainedTokenizerFast) -> None:
     class Picky:
         def score(self, episodes: Sequence[Episode]) -> list[Score]:
