@@ -6,28 +6,25 @@ python examples/custom_env.py
 import llmgym
 from llmgym.agents import GRPO
 
-SERVICES = ("gateway", "checkout", "catalog", "payments", "database", "auth")
+MOVES = {"J": "check", "Q": "check", "K": "bet"}
 
 
-@llmgym.register_env("SlowestService-v0")
-class SlowestService(llmgym.TextEnv):
-    """Name the slowest of three services; a wrong answer may be mended once."""
+@llmgym.register_env("HighCard-v0")
+class HighCard(llmgym.TextEnv):
+    """Bet on a king and check on a lower card; a wrong move may be mended once."""
 
     def begin(self) -> str:
-        names = self.np_random.permutation(SERVICES)[:3]
-        times = self.np_random.permutation([30, 90, 2400])
-        self.episode.task = names[times.argmax()]
-        shown = "\n".join(f"{name} {time} ms" for name, time in zip(names, times, strict=True))
-        return f"{shown}\nWhich service is the slowest? Answer with its name alone."
+        card = str(self.np_random.choice(list(MOVES)))
+        self.episode.task = MOVES[card]
+        return f"You hold {card}. Reply with check or bet."
 
     def respond(self, action: str) -> str | None:
-        over = self.episode.task in action or len(self.episode.turns) == 2
+        over = action == self.episode.task or len(self.episode.turns) == 2
         return None if over else "No. Which is it?"
 
-    def score(self, episode: llmgym.Episode) -> dict[str, float]:
-        last, attempts = episode.actions[-1].strip(), len(episode.turns)
-        return {"named": 0.5 * (episode.task in last) / attempts, "alone": 0.5 * (episode.task == last) / attempts}
+    def score(self, episode: llmgym.Episode) -> float:
+        return float(episode.actions[-1] == episode.task) / len(episode.turns)
 
 
 if __name__ == "__main__":
-    GRPO(env="SlowestService-v0", steps=40, eval_episodes=200, max_tokens=48).train()
+    GRPO(env="HighCard-v0", model="tiny-tools", steps=20, eval_episodes=200).train()

@@ -16,7 +16,7 @@ def python_blocks() -> list[str]:
 
 def test_the_custom_environment_is_the_examples_own_code() -> None:
     example = (ROOT / "examples" / "custom_env.py").read_text(encoding="utf-8")
-    (block,) = [block for block in python_blocks() if "class SlowestService" in block]
+    (block,) = [block for block in python_blocks() if "class HighCard" in block]
     assert block.strip() in example
 
 

@@ -420,7 +420,7 @@ def test_the_custom_environment_example_runs_as_it_is(tmp_path: Path) -> None:
     assert "after training" in run.stdout
     (evaluations,) = tmp_path.glob("runs/*/evaluations.json")
     before, after = json.loads(evaluations.read_text()).values()
-    assert after["reward"] > before["reward"] + 0.1
+    assert before["success"] < 0.75 < 0.9 < after["success"]
 
 
 def test_adapters_learn_what_the_engine_samples_with_and_are_saved_alone_or_merged(tmp_path: Path) -> None:

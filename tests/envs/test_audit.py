@@ -4,6 +4,7 @@ import concurrent.futures
 import json
 import random
 import re
+import runpy
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -518,33 +519,36 @@ def test_no_environment_of_the_package_has_a_finding(env_id: str) -> None:
 
 # The example of the README, with a score that one writes first.
 
-SERVICES = ("gateway", "checkout", "catalog", "payments", "database", "auth")
+MOVES = {"J": "check", "Q": "check", "K": "bet"}
 
 
-class SlowestService(llmgym.TextEnv):
+class HighCard(llmgym.TextEnv):
     def begin(self) -> str:
-        names = self.np_random.permutation(SERVICES)[:3]
-        times = self.np_random.permutation([30, 90, 2400])
-        self.episode.task = names[times.argmax()]
-        shown = "\n".join(f"{name} {time} ms" for name, time in zip(names, times, strict=True))
-        return f"{shown}\nWhich service is the slowest? Answer with its name alone."
+        card = str(self.np_random.choice(list(MOVES)))
+        self.episode.task = MOVES[card]
+        return f"You hold {card}. Reply with check or bet."
 
     def respond(self, action: str) -> str | None:
         over = self.episode.task in action or len(self.episode.turns) == 2
         return None if over else "No. Which is it?"
 
-    def score(self, episode: llmgym.Episode) -> dict[str, float]:
-        last, attempts = episode.actions[-1].strip(), len(episode.turns)
-        return {"named": 0.5 * (episode.task in last) / attempts, "alone": 0.5 * (episode.task == last) / attempts}
+    def score(self, episode: llmgym.Episode) -> float:
+        return float(episode.task in episode.actions[-1]) / len(episode.turns)
 
 
-def test_half_a_reward_for_a_list_of_all_names_is_found_without_an_expert_and_nothing_else_is() -> None:
-    report = audit(SlowestService)
-    (finding,) = report.findings
-    assert finding.kind == "hedging"
-    assert finding.replies == ("auth\ncatalog\ngateway\ncheckout\npayments\ndatabase",)
+def test_a_reward_for_a_move_that_is_anywhere_in_the_reply_is_found_without_an_expert() -> None:
+    echo, hedging = audit(HighCard).findings
+    assert (echo.kind, hedging.kind) == ("undeserved", "hedging")
+    assert hedging.replies == ("bet\ncheck",)
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    assert f"1. hedging: {finding.sentence}\n   {finding.shown}\n" in readme
+    for number, finding in enumerate((echo, hedging), start=1):
+        assert f"{number}. {finding.kind}: {finding.sentence}\n   {finding.shown}\n" in readme
+
+
+def test_the_example_of_the_readme_as_it_is_has_no_findings() -> None:
+    example = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "custom_env.py"), run_name="example")
+    assert audit(example["HighCard"]).findings == []
+    del gymnasium.registry["HighCard-v0"]
 
 
 def test_what_a_finding_shows_shows_the_fault_again() -> None:
