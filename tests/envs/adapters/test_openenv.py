@@ -299,7 +299,10 @@ def test_the_command_line_serves_until_it_is_interrupted() -> None:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{page}/health") as health:
             assert json.load(health) == {"status": "healthy"}
         server.send_signal(signal.SIGINT)
-        assert server.wait(timeout=30) == 130
+        try:
+            assert server.wait(timeout=30) == 130
+        finally:
+            server.kill()
         env.close()
 
 
