@@ -12,7 +12,7 @@ import itertools
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -257,13 +257,25 @@ def minimise(model: Qwen2ForCausalLM, next_loss: Callable[[], Tensor], recipe: R
 
 def main(arguments: list[str] | None = None) -> int:
     """Build the bundled model."""
-    parser = argparse.ArgumentParser(prog="python -m llmgym.demo.tiny", description=__doc__)
+    return build_command("llmgym.demo.tiny", __doc__, TINY_PATH, Recipe(), build, arguments)
+
+
+def build_command(
+    module: str,
+    about: str | None,
+    path: Path,
+    recipe: Recipe,
+    build: Callable[[Path, Recipe], None],
+    arguments: list[str] | None,
+) -> int:
+    """Run the command of a module that makes a model, with its recipe and to its path unless others are asked for."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=about)
     parser.add_argument("command", choices=["build"])
-    parser.add_argument("--out", type=Path, default=TINY_PATH, help="directory to write; default: the package's own")
-    parser.add_argument("--seed", type=int, default=Recipe.seed)
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
+    parser.add_argument("--out", type=Path, default=path, help="directory to write; default: the package's own")
+    parser.add_argument("--seed", type=int, default=recipe.seed)
+    parser.add_argument("--steps", type=int, default=recipe.steps)
     options = parser.parse_args(arguments)
-    build(options.out, Recipe(seed=options.seed, steps=options.steps))
+    build(options.out, replace(recipe, seed=options.seed, steps=options.steps))
     return 0
 
 

@@ -7,11 +7,10 @@ calculator now and then, in the format of its own chat template, and mostly says
 makes the better half the rule.
 """
 
-import argparse
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 from llmgym.calls import Schemas, calling
 from llmgym.demo import TINY_TOOLS_PATH
-from llmgym.demo.tiny import Recipe, Tree, as_llama, fit_tokenizer, loss_of, make_model, minimise
+from llmgym.demo.tiny import Recipe, Tree, as_llama, build_command, fit_tokenizer, loss_of, make_model, minimise
 from llmgym.envs.experts import expert_env, play
 from llmgym.envs.splits import training_seeds
 from llmgym.registry import make_env
@@ -165,14 +164,7 @@ def grow(written: Sequence[Trajectory]) -> Tree:
 
 def main(arguments: list[str] | None = None) -> int:
     """Build the bundled model that calls tools."""
-    parser = argparse.ArgumentParser(prog="python -m llmgym.demo.tiny_tools", description=__doc__)
-    parser.add_argument("command", choices=["build"])
-    parser.add_argument("--out", type=Path, default=TINY_TOOLS_PATH, help="directory; default: the package's own")
-    parser.add_argument("--seed", type=int, default=RECIPE.seed)
-    parser.add_argument("--steps", type=int, default=RECIPE.steps)
-    options = parser.parse_args(arguments)
-    build(options.out, replace(RECIPE, seed=options.seed, steps=options.steps))
-    return 0
+    return build_command("llmgym.demo.tiny_tools", __doc__, TINY_TOOLS_PATH, RECIPE, build, arguments)
 
 
 if __name__ == "__main__":

@@ -46,24 +46,20 @@ class Algorithm(ABC):
 
     def __init__(self, env: str | None = None, **options: Any) -> None:
         self.check_class()
-        self.config = config = self.config_class.of({"env": env, **options})
-        preset = preset_of(config.model.name)
+        config = self.config_class.of({"env": env, **options})
+        preset, suitable = preset_of(config.model.name), dict[str, Any]()
         if preset is not None:
-            self._complete({"env": preset.env} if config.needs_env else {})
-            known = self.config.environment.env
+            known = config.environment.env or (preset.env if config.needs_env else None)
             arguments = {} if known is None else preset.envs.get(resolve_env(known), {})
-            self._complete({**preset.options_of(self.name), "env_kwargs": dict(arguments)})
+            suitable = {**preset.options_of(self.name), "env": known, "env_kwargs": dict(arguments)}
+        default = self.config_class().flat()
+        left_open = (name for name, value in config.flat().items() if name in suitable and value == default[name])
+        self.config = config.with_options(**{name: suitable[name] for name in left_open})
         environment = self.config.environment
         given = environment.required if config.needs_env else environment.env
         self.env_id = None if given is None else resolve_env(given)
         if self.env_id is not None:
             check_arguments(self.env_id, environment.env_kwargs)
-
-    def _complete(self, suitable: Mapping[str, Any]) -> None:
-        """Take what suits a model for the options that were left open."""
-        default = self.config_class().flat()
-        left_open = (name for name, value in self.config.flat().items() if name in suitable and value == default[name])
-        self.config = self.config.with_options(**{name: suitable[name] for name in left_open})
 
     @classmethod
     def check_class(cls) -> None:

@@ -120,7 +120,7 @@ class Sums(TextEnv):
         yield f"<answer>{result}</answer>"
 
     def mistake(self) -> Iterator[str]:
-        """Be off as by a carry or a sign that was forgotten in the head."""
+        """Be off as somebody is who works it out in the head: by a carry, or by a sign."""
         right = self.episode.task.value
         wrong = [number for number in (right + 1, right - 1, right + 10, right - 10, -right) if number != right]
         yield f"<answer>{self.np_random.choice(wrong)}</answer>"
