@@ -31,6 +31,9 @@ class TextEnv(gymnasium.Env[str, str]):
             its episode.
         max_turns: Replies after which an unfinished episode is truncated, and scored as it is; None for no limit.
             ``max_episode_steps`` of its registration is the same limit; the smaller one counts.
+        stop: Strings that end a reply, besides those that a run names; the reply keeps them.
+        max_tokens: Tokens per reply, at most, where a run allows more. None: what the run allows.
+        max_episode_tokens: Sampled tokens per episode, at most, where a run allows more. None: what the run allows.
         top_score: The highest reward of an episode; its expert earns it. None if there is none.
         blocking: Whether `begin`, `respond` or `score` wait for something, such as a tool or a judge, without being
             coroutines. Environments that wait do so side by side, each in a thread.
@@ -56,6 +59,9 @@ class TextEnv(gymnasium.Env[str, str]):
     metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012  # Gymnasium declares it so
     system_prompt: str | None = None
     max_turns: int | None = None
+    stop: Sequence[str] = ()
+    max_tokens: int | None = None
+    max_episode_tokens: int | None = None
     top_score: float | None = 1.0
     blocking: bool = False
     step_timeout: float | None = None

@@ -14,10 +14,11 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
 from llmgym.calls import Schemas
+from llmgym.config.sections import Sampling
 from llmgym.envs.faults import EpisodeLostError, caught
 from llmgym.envs.text_env import TextEnv
 from llmgym.envs.waiting import WaitingRoom, waits
-from llmgym.errors import EnvironmentContractError
+from llmgym.errors import ConfigError, EnvironmentContractError
 from llmgym.scorers.pointwise import finite
 from llmgym.types import Episode, Message, Player, Score, Turn, as_text
 
@@ -112,6 +113,25 @@ class TextVectorEnv(SyncVectorEnv[tuple[str, ...], Sequence[str]]):
         """Replies of an episode at most; None if the environments do not say."""
         limit = getattr(self.envs[0].unwrapped, "turn_limit", math.inf)
         return None if limit == math.inf else int(limit)
+
+    def within_limits(self, sampling: Sampling) -> Sampling:
+        """Return how replies are sampled here: as is asked, within the environments' own stop strings and tokens.
+
+        Raises:
+            ConfigError: They are no strings, or no numbers from 1 on.
+        """
+        inner = self._texts[0]
+        if inner is None:
+            return sampling
+        stop = (inner.stop,) if isinstance(inner.stop, str) else tuple(inner.stop)
+        limits: dict[str, Any] = {"stop": (*sampling.stop, *(one for one in stop if one not in sampling.stop))}
+        for name in ("max_tokens", "max_episode_tokens"):
+            bounds = [limit for limit in (getattr(sampling, name), getattr(inner, name)) if limit is not None]
+            limits[name] = min(bounds, default=None)
+        try:
+            return Sampling.of(sampling.flat() | limits)
+        except ConfigError as error:
+            raise ConfigError(f"{type(inner).__name__} limits its replies wrongly: {error}") from None
 
     def episode(self, index: int, seat: int = 0) -> Episode | None:
         """Return the newest episode of a seat of environment `index`; None if it is no `TextEnv`."""

@@ -106,7 +106,7 @@ class Collector:
 
         Args:
             tasks: What to play.
-            sampling: How replies are sampled.
+            sampling: How replies are sampled, within the limits that the environments set themselves.
             seed: Start of every reply's own seed.
 
         Raises:
@@ -168,6 +168,7 @@ class Collector:
         dispatchers = {player: Dispatcher(engine) for player, engine in self._engines.items()}
         of_seat = [dispatchers[player] for player in self.envs.seats]
         context_length = min(engine.context_length for engine in self._engines.values())
+        sampling = self.envs.within_limits(sampling)
         rules = Play(self.codec, [one.generate for one in of_seat], sampling, seed, context_length)
         free: asyncio.LifoQueue[int] = asyncio.LifoQueue()
         for env in reversed(range(self.envs.num_envs)):

@@ -77,10 +77,16 @@ class Actor:
             self.model,
             self._model_path,
             context_length=self.context_length,
-            text_of=self.codec.spell if self.config.sampling.stop else None,
+            text_of=self.codec.spell if self._stops_at_strings else None,
             seed=self.config.run.seed,
             notify=notify,
         )
+
+    @property
+    def _stops_at_strings(self) -> bool:
+        """Whether the run or its environment names strings that end a reply."""
+        with contextlib.closing(self.make_envs(1)) as envs:
+            return bool(envs.within_limits(self.config.sampling).stop)
 
     def make_envs(self, count: int, *, split: str | None = None) -> TextVectorEnv:
         """Make environments; of a split, if they have splits."""
@@ -122,7 +128,7 @@ class Actor:
             plain_copy(self.model, self.model.dtype),
             self._model_path,
             context_length=self.context_length,
-            text_of=self.codec.spell if self.config.sampling.stop else None,
+            text_of=self.codec.spell,
             notify=notify,
         )
 

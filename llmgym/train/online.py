@@ -123,7 +123,7 @@ class OnlineSteps:
         """Say how long training takes if all episodes and replies are as long as they may be."""
         config, rollout, limit = self.config, self.config.rollout, self.envs.turn_limit
         turns = limit or 1
-        longest = config.sampling.max_tokens
+        longest = self.envs.within_limits(config.sampling).max_tokens
         episodes = rollout.prompts_per_step * rollout.group_size * self._learners
         sampled = longest * turns  # of an episode
         prompt = self._prompt_tokens
@@ -221,7 +221,7 @@ class OnlineSteps:
             self._told.add("cut off")
             notify(
                 f"Step {step}: {share:.0%} of replies did not end by themselves; max_tokens "
-                f"({self.config.sampling.max_tokens}) or the context cut them off."
+                f"({self.envs.within_limits(self.config.sampling).max_tokens}) or the context cut them off."
             )
 
     def _demonstrations(self, trajectories: Sequence[Trajectory]) -> list[Trajectory]:

@@ -14,7 +14,7 @@ from llmgym.config.sections import Sampling
 from llmgym.engines.base import Completion, GenerationRequest
 from llmgym.engines.local.engine import LocalEngine
 from llmgym.engines.scripted import ScriptedEngine
-from llmgym.errors import ContextOverflowError, EnvironmentContractError, StaleCompletionError
+from llmgym.errors import ConfigError, ContextOverflowError, EnvironmentContractError, StaleCompletionError
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector, Task
 
@@ -333,3 +333,61 @@ def test_parts_may_be_any_kind_of_number(tokenizer: PreTrainedTokenizerFast) -> 
         [Task(0, 0)], Sampling(max_tokens=8)
     )
     assert trajectory.parts == {"success": 1.0, "a": 0.5, "b": 2.0}
+
+
+def test_an_environment_bounds_its_replies_itself_and_a_run_bounds_them_further(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    class Brief(Chatter):
+        stop = ("!", "END")
+        max_tokens = 5
+        max_episode_tokens = 7
+
+    asked: list[GenerationRequest] = []
+
+    def reply(request: GenerationRequest) -> list[int]:
+        asked.append(request)
+        return [40] * 9
+
+    def played(sampling: Sampling) -> list[int]:
+        asked.clear()
+        (trajectory,) = Collector(envs(1, Brief), ChatCodec(tokenizer), ScriptedEngine(reply)).collect(
+            [Task(seed=2, group=0)], sampling
+        )
+        return [reply.stop - reply.start for reply in trajectory.replies]
+
+    assert played(Sampling()) == [5, 2]
+    assert {request.sampling.stop for request in asked} == {("!", "END")}
+    assert played(Sampling(max_tokens=3, stop=("END", "?"))) == [3, 3, 1]
+    assert {request.sampling.stop for request in asked} == {("END", "?", "!")}
+    assert played(Sampling(max_episode_tokens=4)) == [4]
+
+
+def test_a_reply_ends_at_the_string_that_its_environment_names(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    codec = ChatCodec(tokenizer)
+
+    def replies(stop: tuple[str, ...]) -> list[str]:
+        env = type("Stopping", (Chatter,), {"stop": stop})
+        engine = LocalEngine(model, text_of=codec.spell)
+        (trajectory,) = Collector(envs(1, env), codec, engine).collect([Task(seed=0, group=0)], Sampling(max_tokens=20))
+        return [message.content for message in trajectory.messages if message.role == "assistant"]
+
+    free = replies(())[0]
+    middle = free[len(free) // 2]
+    assert replies((middle,))[0] == free[: free.index(middle) + 1]
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"stop": ("",)}, "stop"),
+        ({"max_episode_tokens": "many"}, "max_episode_tokens"),
+    ],
+)
+def test_limits_that_are_none_are_refused_with_the_environments_name(limits: dict[str, Any], message: str) -> None:
+    env = type("Unbounded", (Chatter,), limits)
+    with pytest.raises(ConfigError, match=f"Unbounded limits its replies wrongly: .*{message}"):
+        envs(1, env).within_limits(Sampling())

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+import llmgym
 from llmgym.agents import GRPO
+from llmgym.engines import make
 from llmgym.engines.base import Completion, CountsLogProbs, LendsMemory, TakesWeights
 from llmgym.engines.local.engine import LocalEngine
 from llmgym.engines.scripted import ScriptedEngine
@@ -55,3 +57,30 @@ def test_engines_have_what_training_expects() -> None:
         assert isinstance(engine, TakesWeights)
         assert isinstance(engine, CountsLogProbs)
         assert isinstance(engine, LendsMemory) == (kind is ServedEngine)
+
+
+@pytest.mark.parametrize(("own", "asked"), [((), ()), (("!",), ()), ((), ("?",))])
+def test_an_engine_can_stop_at_strings_if_the_run_or_its_environment_names_some(
+    own: tuple[str, ...], asked: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Asking(llmgym.TextEnv):
+        stop = own
+
+        def begin(self) -> str:
+            return "Well?"
+
+        def score(self, episode: llmgym.Episode) -> float:
+            return 0.0
+
+    llmgym.register_env("Asking-test-v0")(Asking)
+    told: dict[str, Any] = {}
+
+    def make_engine(*arguments: Any, **options: Any) -> Any:
+        told.update(options)
+        return make.make_engine(*arguments, **options)
+
+    monkeypatch.setattr(actor, "make_engine", make_engine)
+    agent = GRPO(env="Asking-test-v0", stop=asked, eval_episodes=2)
+    assert agent.evaluate().episodes == 2
+    assert (told["text_of"] is not None) == bool(own or asked)
+    agent.close()
