@@ -41,6 +41,14 @@ class Environment(Config):
     env_kwargs: Kwargs = Field(default_factory=dict)
     """Arguments of the environment, such as `difficulty=2 language=zh`."""
 
+    eval_env_kwargs: Kwargs = Field(default_factory=dict)
+    """Arguments of the environment in held-out episodes, besides `env_kwargs`: `opponent=optimal` judges what games
+    against oneself have taught."""
+
+    frozen_model: str | None = None
+    """Model that plays the frozen seats of an environment: another checkpoint of the trained model, a directory or a
+    name on the Hugging Face hub. None: the trained model as it is at the start."""
+
     max_env_errors: Share = 0.25
     """Largest share of episodes that may end because their environment raises an exception or takes too long. They have
     no score; a larger share ends the run."""

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import torch
 from tensordict import TensorDict
+from transformers import PreTrainedModel
 
 from llmgym.calls import Schemas
+from llmgym.config.presets import directory_of
 from llmgym.config.sections import AgentConfig
 from llmgym.engines.base import Engine, taking_weights
 from llmgym.engines.make import engine_kind, make_engine
@@ -93,6 +95,8 @@ class Actor:
         env_id, options = resolve_env(self.config.environment.required), dict(self.config.environment.env_kwargs)
         if split is not None and takes_split(env_id):
             options["split"] = split
+        if split == "eval":
+            options |= self.config.environment.eval_env_kwargs
         if self.rows is not None:
             options |= self.rows.arguments(held_out=split == "eval")
         envs = TextVectorEnv([lambda: make_env(env_id, **options)] * count)
@@ -120,17 +124,32 @@ class Actor:
 
     @functools.cached_property
     def _frozen_engine(self) -> Engine:
-        """What samples the replies of frozen seats: a copy of the weights as they are when it is first asked for."""
+        """What samples the replies of frozen seats: the weights as they are when it is first asked for, or others."""
         if engine_kind(self.config.engine) != "local":
             raise ConfigError("Frozen seats are played by the embedded engine: expected --engine local.")
+        other = self.config.environment.frozen_model
         return make_engine(
             self.config.engine,
-            plain_copy(self.model, self.model.dtype),
+            plain_copy(self.model, self.model.dtype) if other is None else self._other_weights(directory_of(other)),
             self._model_path,
             context_length=self.context_length,
             text_of=self.codec.spell,
             notify=notify,
         )
+
+    def _other_weights(self, path: str) -> PreTrainedModel:
+        """Load another model that reads and writes the policy's tokens."""
+        model, tokenizer = load_causal_lm(path, self.model.dtype)
+        for what, own, others in (
+            ("vocabulary", self.tokenizer.get_vocab(), tokenizer.get_vocab()),
+            ("chat template", self.tokenizer.chat_template, tokenizer.chat_template),
+        ):
+            if own != others:
+                raise ConfigError(
+                    f"frozen_model {path!r} has another {what} than the trained model: expected a checkpoint of the "
+                    "same model, since both play in the same tokens."
+                )
+        return model.to(self.model.device)
 
     def tell_of(self, tools: Schemas) -> None:
         """Say, the first time that there are tools, what the chat template makes of them."""

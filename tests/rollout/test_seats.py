@@ -1,5 +1,6 @@
 """Environments of several seats: a trajectory for each seat that learns, whole and with a score of its own."""
 
+import math
 import random
 import re
 from collections.abc import Callable
@@ -8,19 +9,26 @@ from typing import Any
 
 import gymnasium
 import pytest
+import torch
 from transformers import PreTrainedTokenizerFast
 
 import llmgym
 from llmgym.agents import GRPO
 from llmgym.config.sections import Sampling
 from llmgym.data.trajectories import read_trajectories
+from llmgym.demo import TINY_PATH
+from llmgym.engines import make
 from llmgym.engines.base import GenerationRequest
+from llmgym.engines.local.engine import LocalEngine
 from llmgym.engines.scripted import ScriptedEngine
 from llmgym.envs.experts import play_expert
 from llmgym.errors import ConfigError, EnvironmentContractError
+from llmgym.learn.checkpoint import Origin, save_checkpoint
+from llmgym.models.causal_lm import load_causal_lm
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector, Task
 from llmgym.rollout.trajectory import Trajectory
+from llmgym.train import actor
 
 GAMES = ["KuhnPoker", "TicTacToe", "Negotiation"]
 
@@ -191,3 +199,44 @@ def test_grpo_takes_a_step_on_a_game_against_a_policy(opponent: str, tmp_path: P
     (file,) = tmp_path.glob("*/trajectories/*.parquet")
     assert len(read_trajectories(file)) == 8 * (2 if opponent == "self" else 1)
     assert metrics["part/illegal"] > 0
+
+
+def test_a_frozen_seat_is_played_by_another_checkpoint_where_one_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = load_causal_lm(TINY_PATH)
+    with torch.no_grad():
+        model.lm_head.weight.zero_()  # says anything
+    save_checkpoint(tmp_path / "other", model, tokenizer, Origin("grpo", "TicTacToe", "tiny", 1, 0.1, 0))
+    engines: list[LocalEngine] = []
+
+    def make_engine(*arguments: Any, **options: Any) -> Any:
+        engines.append(make.make_engine(*arguments, **options))
+        return engines[-1]
+
+    monkeypatch.setattr(actor, "make_engine", make_engine)
+    agent = GRPO(env="TicTacToe", env_kwargs={"opponent": "frozen"}, frozen_model=str(tmp_path / "other"), **SMALL)
+    agent.evaluate()
+    likely = []
+    for engine in engines:
+        engine.submit([GenerationRequest(0, 0, [*range(40, 60)], 4, (), Sampling(), seed=0)])
+        likely.append(engine.wait()[0].log_probs)
+    assert len(engines) == 2
+    uniform = [-math.log(len(tokenizer))] * 4
+    assert sum(log_probs == pytest.approx(uniform) for log_probs in likely) == 1
+    agent.close()
+
+
+def test_a_frozen_model_with_other_tokens_is_refused(tmp_path: Path) -> None:
+    agent = GRPO(env="TicTacToe", env_kwargs={"opponent": "frozen"}, frozen_model="tiny-tools", **SMALL)
+    with pytest.raises(ConfigError, match="has another vocabulary than the trained model"):
+        agent.evaluate()
+
+
+def test_self_play_is_evaluated_against_whom_one_likes(tmp_path: Path) -> None:
+    options = {"env": "TicTacToe", "env_kwargs": {"opponent": "self"}, "output_dir": tmp_path, **SMALL}
+    agent = GRPO(**options, eval_env_kwargs={"opponent": "optimal"})
+    assert agent.evaluate() == GRPO(**options | {"env_kwargs": {"opponent": "optimal"}}).evaluate()
+    agent.train(steps=1)
+    (file,) = tmp_path.glob("*/trajectories/*.parquet")
+    assert len(read_trajectories(file)) == 16
