@@ -132,7 +132,8 @@ class KuhnPoker(TwoPlayerGame):
     knowing its card.
 
     With ``"self"``, the policy that learns plays both sides, and each gives a trajectory of its own. With ``"frozen"``,
-    it plays one side, and the other is played with the weights that it had at the start.
+    it plays one side, and the other is played with the weights that it had at the start, or by ``--frozen-model``.
+    ``--eval-env-kwargs opponent=optimal`` judges either against a player that does not learn.
 
     | difficulty | hands |
     |---|---|

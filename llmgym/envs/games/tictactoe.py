@@ -131,7 +131,8 @@ class TicTacToe(TwoPlayerGame):
     so, else takes any. ``"optimal"`` never loses. The expert never loses either, so it draws with the optimal one.
 
     With ``"self"``, the policy that learns plays both sides, and each gives a trajectory of its own. With ``"frozen"``,
-    it plays one side, and the other is played with the weights that it had at the start.
+    it plays one side, and the other is played with the weights that it had at the start, or by ``--frozen-model``.
+    ``--eval-env-kwargs opponent=optimal`` judges either against a player that does not learn.
 
     | difficulty | board and line | marks in the opening |
     |---|---|---|
