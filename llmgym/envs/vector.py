@@ -121,7 +121,7 @@ class TextVectorEnv(SyncVectorEnv[tuple[str, ...], Sequence[str]]):
             ConfigError: They are no strings, or no numbers from 1 on.
         """
         inner = self._texts[0]
-        if inner is None:
+        if inner is None or not (inner.stop or inner.max_tokens is not None or inner.max_episode_tokens is not None):
             return sampling
         stop = (inner.stop,) if isinstance(inner.stop, str) else tuple(inner.stop)
         limits: dict[str, Any] = {"stop": (*sampling.stop, *(one for one in stop if one not in sampling.stop))}

@@ -56,6 +56,7 @@ class Actor:
             if notice:
                 notify(notice)
         self._told_of_tools = False
+        self._stops_at_strings = bool(config.sampling.stop)  # an environment may name some, too
         temperature, checkpointing = config.sampling.temperature, config.policy.gradient_checkpointing
         self.policy = Policy(self.model, temperature, gradient_checkpointing=checkpointing)
 
@@ -84,12 +85,6 @@ class Actor:
             notify=notify,
         )
 
-    @property
-    def _stops_at_strings(self) -> bool:
-        """Whether the run or its environment names strings that end a reply."""
-        with contextlib.closing(self.make_envs(1)) as envs:
-            return bool(envs.within_limits(self.config.sampling).stop)
-
     def make_envs(self, count: int, *, split: str | None = None) -> TextVectorEnv:
         """Make environments; of a split, if they have splits."""
         env_id, options = resolve_env(self.config.environment.required), dict(self.config.environment.env_kwargs)
@@ -101,6 +96,7 @@ class Actor:
             options |= self.rows.arguments(held_out=split == "eval")
         envs = TextVectorEnv([lambda: make_env(env_id, **options)] * count)
         self.tell_of(envs.tools(0))
+        self._stops_at_strings |= bool(envs.within_limits(self.config.sampling).stop)
         return envs
 
     @functools.cached_property

@@ -18,15 +18,23 @@ def uninterrupted() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
+terminations: list[int] = []
+"""Signals that terminate the run under way. A library may catch the interruption that each raises; this is left."""
+
+
 @contextlib.contextmanager
 def terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM, with which schedulers end a job, interrupt a run as Ctrl-C does."""
+    """Let SIGTERM, with which schedulers end a job, interrupt a run as Ctrl-C does, and leave a mark."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        terminations.append(number)
         raise KeyboardInterrupt
 
-    with _handling((signal.SIGTERM,), interrupt):
-        yield
+    try:
+        with _handling((signal.SIGTERM,), interrupt):
+            yield
+    finally:
+        terminations.clear()
 
 
 @contextlib.contextmanager

@@ -37,7 +37,7 @@ from llmgym.report.console import make_console, notify
 from llmgym.report.run_directory import RunDirectory
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.train.algorithm import Algorithm
-from llmgym.train.interrupts import uninterrupted
+from llmgym.train.interrupts import terminations, uninterrupted
 from llmgym.train.journal import ConsoleReport, Journal, Metrics, RunFiles
 
 
@@ -191,6 +191,8 @@ class Trainer:
                 self.student.hand_over(step)  # the next episodes are sampled with the new weights
                 self.steps_done = step
                 journal.note_step(experience.trajectories, self._metrics(step, experience, learnt, begun))
+                if terminations:  # a library may have caught the interruption
+                    raise KeyboardInterrupt
             self._evaluate(journal, "after training")
         finally:  # also when interrupted: what was learnt until here is not lost
             with contextlib.closing(journal), uninterrupted():

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import torch
 
+import llmgym
 from llmgym.agents import GRPO
 from llmgym.learn.learner import Learner
+from llmgym.train.agent import run_command
 from llmgym.train.interrupts import terminated_like_interrupted, uninterrupted
 
 SMALL: dict[str, Any] = {
@@ -64,6 +66,28 @@ def test_a_run_that_is_terminated_keeps_its_checkpoint(tmp_path: Path) -> None:
     (directory,) = tmp_path.iterdir()
     assert (directory / "checkpoint" / "model.safetensors").exists()
     assert (directory / "learning_curve.png").exists()
+
+
+def test_a_termination_that_a_library_catches_ends_the_run_after_its_step(tmp_path: Path) -> None:
+    caught: list[int] = []
+
+    @llmgym.register_scorer("catching-test")
+    def catching(episode: llmgym.Episode) -> float:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        except KeyboardInterrupt:
+            caught.append(1)
+        return 0.0
+
+    words = [word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    assert (
+        run_command(GRPO, [*words, "--scorer", "catching-test", "--steps", "9", "--output-dir", str(tmp_path)]) == 130
+    )
+    assert len(caught) == 8
+    (directory,) = tmp_path.iterdir()
+    assert len((directory / "metrics.jsonl").read_text().splitlines()) == 1
+    assert (directory / "checkpoint" / "model.safetensors").exists()
 
 
 def _has_metrics(output: Path) -> bool:
