@@ -75,12 +75,13 @@ class Actor:
     @functools.cached_property
     def engine(self) -> Engine:
         """What samples replies."""
+        reads = self._stops_at_strings or engine_kind(self.config.engine) == "local"  # others load a tokenizer for it
         return make_engine(
             self.config.engine,
             self.model,
             self._model_path,
             context_length=self.context_length,
-            text_of=self.codec.spell if self._stops_at_strings else None,
+            text_of=self.codec.spell if reads else None,
             seed=self.config.run.seed,
             notify=notify,
         )

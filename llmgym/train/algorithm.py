@@ -59,7 +59,7 @@ class Algorithm(ABC):
         given = environment.required if config.needs_env else environment.env
         self.env_id = None if given is None else resolve_env(given)
         if self.env_id is not None:
-            check_arguments(self.env_id, environment.env_kwargs)
+            check_arguments(self.env_id, environment.env_kwargs | environment.eval_env_kwargs)
 
     @classmethod
     def check_class(cls) -> None:

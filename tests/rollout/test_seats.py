@@ -227,7 +227,7 @@ def test_a_frozen_seat_is_played_by_another_checkpoint_where_one_is_named(
     agent.close()
 
 
-def test_a_frozen_model_with_other_tokens_is_refused(tmp_path: Path) -> None:
+def test_a_frozen_model_with_other_tokens_is_refused() -> None:
     agent = GRPO(env="TicTacToe", env_kwargs={"opponent": "frozen"}, frozen_model="tiny-tools", **SMALL)
     with pytest.raises(ConfigError, match="has another vocabulary than the trained model"):
         agent.evaluate()
@@ -240,3 +240,8 @@ def test_self_play_is_evaluated_against_whom_one_likes(tmp_path: Path) -> None:
     agent.train(steps=1)
     (file,) = tmp_path.glob("*/trajectories/*.parquet")
     assert len(read_trajectories(file)) == 16
+
+
+def test_an_unknown_argument_of_held_out_episodes_is_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match="oponent"):
+        GRPO(env="TicTacToe", eval_env_kwargs={"oponent": "optimal"})

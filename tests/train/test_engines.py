@@ -1,12 +1,14 @@
 """What training expects of an engine, and evaluation does not."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import llmgym
-from llmgym.agents import GRPO
+from llmgym.agents import GRPO, SFT
+from llmgym.config.sections import Engine
 from llmgym.engines import make
 from llmgym.engines.base import Completion, CountsLogProbs, LendsMemory, TakesWeights
 from llmgym.engines.local.engine import LocalEngine
@@ -75,12 +77,31 @@ def test_an_engine_can_stop_at_strings_if_the_run_or_its_environment_names_some(
     llmgym.register_env("Asking-test-v0")(Asking)
     told: dict[str, Any] = {}
 
-    def make_engine(*arguments: Any, **options: Any) -> Any:
+    def make_engine(config: Engine, *arguments: Any, **options: Any) -> Any:
         told.update(options)
-        return make.make_engine(*arguments, **options)
+        return make.make_engine(Engine(engine="local"), *arguments, **options | {"text_of": str})
 
     monkeypatch.setattr(actor, "make_engine", make_engine)
-    agent = GRPO(env="Asking-test-v0", stop=asked, eval_episodes=2)
+    agent = GRPO(env="Asking-test-v0", stop=asked, eval_episodes=2, engine="sglang")
     assert agent.evaluate().episodes == 2
     assert (told["text_of"] is not None) == bool(own or asked)
     agent.close()
+
+
+def test_what_learns_without_playing_is_evaluated_where_strings_end_replies(tmp_path: Path) -> None:
+    class Short(llmgym.TextEnv):
+        stop = ("!",)
+
+        def begin(self) -> str:
+            return f"Say {self.np_random.integers(9)}."
+
+        def score(self, episode: llmgym.Episode) -> float:
+            return 0.0
+
+        def expert(self) -> Iterator[str]:
+            yield "Well!"
+
+    llmgym.register_env("Short-test-v0")(Short)
+    result = SFT(env="Short-test-v0", eval_episodes=2, output_dir=tmp_path).train(steps=1)
+    assert result.after is not None
+    assert result.after.episodes == 2

@@ -81,9 +81,8 @@ def test_a_termination_that_a_library_catches_ends_the_run_after_its_step(tmp_pa
         return 0.0
 
     words = [word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    assert (
-        run_command(GRPO, [*words, "--scorer", "catching-test", "--steps", "9", "--output-dir", str(tmp_path)]) == 130
-    )
+    words += ["--scorer", "catching-test", "--steps", "9", "--output-dir", str(tmp_path)]
+    assert run_command(GRPO, words) == 130
     assert len(caught) == 8
     (directory,) = tmp_path.iterdir()
     assert len((directory / "metrics.jsonl").read_text().splitlines()) == 1
