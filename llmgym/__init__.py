@@ -59,6 +59,8 @@ __all__ = [
 ]
 
 register_entry_point("llmgym/AIOpsTriage-v0", "llmgym.envs.aiops:AIOpsTriage")
+register_entry_point("llmgym/AIOpsIncident-v0", "llmgym.envs.incidents:AIOpsIncident")
+register_entry_point("llmgym/AIOpsInvestigation-v0", "llmgym.envs.incidents:AIOpsInvestigation")
 register_entry_point("llmgym/qa-v0", "llmgym.envs.tasks:TaskEnv")
 register_entry_point("llmgym/Countdown-v0", "llmgym.envs.arithmetic:Countdown")
 register_entry_point("llmgym/Sums-v0", "llmgym.envs.arithmetic:Sums")

@@ -24,6 +24,7 @@ from llmgym.envs.experts import play_expert
 from llmgym.envs.games import KuhnPoker, Negotiation, TicTacToe
 from llmgym.envs.gridworld import GridWorld
 from llmgym.envs.house import House
+from llmgym.envs.incidents import AIOpsInvestigation
 from llmgym.envs.instructions import Instructions
 from llmgym.envs.orders import Orders
 from llmgym.envs.search import Search
@@ -98,7 +99,16 @@ def _command(rng: np.random.Generator, env: TextEnv, seen: str) -> str:
 
 _CITED = '<answer>{{"answer": "Rome", "documents": ["D{:03d}"]}}</answer>'
 
+_CAUSE = '{{"service": "{}", "incident_type": "{}"}}'
+
+
+def _cause_by_chance(rng: np.random.Generator, env: TextEnv, seen: str) -> str:
+    cause = rng.choice(env.difficulty.causes)
+    return _CAUSE.format(cause.service, cause.incident_type)
+
+
 PAGES = (
+    Page(AIOpsInvestigation, "aiops_investigation.md", 2, _CAUSE.format("database", "memory_leak"), _cause_by_chance),
     Page(Countdown, "countdown.md", 3, "<answer>5 * 5</answer>", _expression),
     Page(Sums, "sums.md", 3, "<answer>0</answer>", lambda rng, env, seen: f"<answer>{rng.integers(-99, 200)}</answer>"),
     Page(

@@ -1,5 +1,6 @@
 """The environment: two rounds of triage over a generated incident."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
@@ -60,8 +61,8 @@ class AIOpsTriage(TextEnv):
                     f"weights has no part {name!r}.{did_you_mean(name, DEFAULT_WEIGHTS)} "
                     f"Parts: {', '.join(DEFAULT_WEIGHTS)}."
                 )
-            if isinstance(weight, bool) or not isinstance(weight, int | float):
-                raise ConfigError(f"weights[{name!r}] has to be a number, got {weight!r}.")
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+                raise ConfigError(f"weights[{name!r}] has to be a finite number, got {weight!r}.")
         self.difficulty = DIFFICULTIES[difficulty]
         self.language = language
         self.split = split

@@ -139,8 +139,9 @@ def test_weights_are_a_parameter() -> None:
     generous = AIOpsTriage(weights={"evidence": 1.1})
     assert generous.top_score == pytest.approx(2.0)
     llmgym.check_env(generous)
-    with pytest.raises(ConfigError, match=r"weights\['evidence'\] has to be a number, got 'much'"):
-        AIOpsTriage(weights={"evidence": "much"})  # type: ignore[dict-item]
+    for weight in ("much", float("nan"), float("inf"), True):
+        with pytest.raises(ConfigError, match=rf"weights\['evidence'\] has to be a finite number, got {weight!r}"):
+            AIOpsTriage(weights={"evidence": weight})  # type: ignore[dict-item]
     with pytest.raises(ConfigError, match=r"no part 'evidense'. Did you mean 'evidence'"):
         AIOpsTriage(weights={"evidense": 1.0})
 
