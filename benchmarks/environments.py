@@ -10,6 +10,7 @@ again, so a table that was interrupted goes on.
 import argparse
 import json
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -58,13 +59,19 @@ def measure(name: str, model: str, difficulty: int, episodes: int, max_tokens: i
 def table(rows: Sequence[dict[str, Any]], name: str) -> str:
     """Return the page."""
     first = rows[0]
-    lines = [
-        "# Baselines of a model",
-        "",
+    measured = {row["name"] for row in rows}
+    missing = [one for one in names([]) if one not in measured]
+    about = (
         f"{name} as it comes, at temperature 1, replies of at most {first['max_tokens']} tokens, {first['episodes']} "
         f"held-out episodes at difficulty {first['difficulty']}, on one thread of: {processor()}. So few episodes tell "
         "a model that knows a task from one that does not, and no more. Each environment's own page has the rewards of "
-        "its expert, of chance and of replies that take no thought.",
+        "its expert, of chance and of replies that take no thought."
+        + (f" Not measured: {', '.join(missing)}." if missing else "")
+    )
+    lines = [
+        "# Baselines of a model",
+        "",
+        textwrap.fill(about, 120),
         "",
         "| environment | mean reward | success | seconds |",
         "|---|---|---|---|",
