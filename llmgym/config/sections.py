@@ -79,8 +79,8 @@ class Model(Config):
     """The model to train."""
 
     name: str = Field(default="tiny", alias="model")
-    """Causal LM with a chat template: `tiny` (the bundled model), `tiny-tools` (its sibling that calls tools), a local
-    directory, or a name on the Hugging Face hub."""
+    """Causal LM with a chat template: `tiny` (the bundled model), `tiny-tools` and `tiny-incidents` (its siblings
+    that call tools and read incidents), a local directory, or a name on the Hugging Face hub."""
 
     dtype: Dtype = "float32"
     """Data type of the weights. bfloat16 is refused if the hardware cannot multiply it. The optimiser steps a float32

@@ -51,6 +51,7 @@ class Recipe:
     layers: int = 4
     heads: int = 4
     kv_heads: int = 2
+    rope_theta: float = 1e4
     intermediate: int = 384
     context: int = 2048
     muon_rate: float = 0.02
@@ -74,7 +75,7 @@ def build(path: Path, recipe: Recipe) -> None:
 def make_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE on the lessons: no byte of any text fails to encode."""
     rng = np.random.default_rng([recipe.seed, 1])
-    corpus = [_plain_text(lesson) for lesson in itertools.islice(lessons(rng, 1), 3000)]
+    corpus = [plain_text(lesson) for lesson in itertools.islice(lessons(rng, 1), 3000)]
     return fit_tokenizer(corpus, recipe, WORDS, CHATML)
 
 
@@ -107,7 +108,8 @@ def fit_tokenizer(corpus: Iterable[str], recipe: Recipe, words: str, template: s
     )
 
 
-def _plain_text(lesson: Lesson) -> str:
+def plain_text(lesson: Lesson) -> str:
+    """Return a lesson as text, which a tokenizer is made of."""
     said = [f"{message.role}\n{message.content}" for message in lesson.prompt]
     return "\n".join([*said, f"assistant\n{lesson.reasoning}", lesson.question, *lesson.answers])
 
@@ -139,6 +141,7 @@ def _shape(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]
         "num_hidden_layers": recipe.layers,
         "num_attention_heads": recipe.heads,
         "num_key_value_heads": recipe.kv_heads,
+        "rope_parameters": {"rope_type": "default", "rope_theta": recipe.rope_theta},
         "max_position_embeddings": recipe.context,
         "tie_word_embeddings": True,
         "bos_token_id": None,
@@ -170,27 +173,47 @@ def grow(lesson: Lesson, codec: ChatCodec, recipe: Recipe) -> Tree:
     prompt = codec.prompt(lesson.prompt)
     reasoning = [*codec.tokenizer(lesson.reasoning)["input_ids"], end]
     bridge = codec.bridge([Message("user", lesson.question)], end)
-    trunk = [*prompt, *reasoning, *bridge]
+    trunk = len(prompt) + len(reasoning) + len(bridge)
     tree = Tree(
-        tokens=trunk,
-        positions=list(range(len(trunk))),
-        branch=[0] * len(trunk),
+        tokens=[*prompt, *reasoning, *bridge],
+        positions=[*range(trunk)],
+        branch=[0] * trunk,
         weights=[recipe.prompt_weight] * len(prompt) + [recipe.reasoning_weight] * len(reasoning) + [0.0] * len(bridge),
     )
     for number, answer in enumerate(lesson.answers, start=1):
         tokens = [*codec.tokenizer(answer)["input_ids"], end]
         tree.tokens.extend(tokens)
-        tree.positions.extend(range(len(trunk), len(trunk) + len(tokens)))
+        tree.positions.extend(range(trunk, trunk + len(tokens)))
         tree.branch.extend([number] * len(tokens))
         tree.weights.extend([recipe.answer_weight] * len(tokens))
     return tree
 
 
 def loss_of(model: Qwen2ForCausalLM, trees: list[Tree]) -> Tensor:
-    """Return the weighted mean cross-entropy of a batch of lessons.
+    """Return the weighted mean cross-entropy of a batch of lessons, those of like length in one pass.
 
     A branch's first token is predicted from the trunk's last, every other from the one before it.
     """
+    total, weight = torch.zeros(()), 0.0
+    for alike in _by_length(trees):
+        losses, counted = _losses(model, alike)
+        total, weight = total + (losses * counted).sum(), weight + float(counted.sum())
+    return total / weight
+
+
+def _by_length(trees: list[Tree]) -> list[list[Tree]]:
+    """Sort lessons into groups in which the longest has at most 1.5 times the tokens of the shortest."""
+    groups: list[list[Tree]] = []
+    for tree in sorted(trees, key=lambda tree: len(tree.tokens)):
+        if groups and len(tree.tokens) <= 1.5 * len(groups[-1][0].tokens):
+            groups[-1].append(tree)
+        else:
+            groups.append([tree])
+    return groups
+
+
+def _losses(model: Qwen2ForCausalLM, trees: list[Tree]) -> tuple[Tensor, Tensor]:
+    """Return the cross-entropy of every token that counts, and what it counts.  [N], [N]"""
     width = max(len(tree.tokens) for tree in trees)
     tokens = _padded([tree.tokens for tree in trees], width, 0)  # [B, T]
     positions = _padded([tree.positions for tree in trees], width, 0)  # [B, T]
@@ -207,8 +230,7 @@ def loss_of(model: Qwen2ForCausalLM, trees: list[Tree]) -> Tensor:
     columns = columns + 1
     logits = model.lm_head(hidden[rows, before[rows, columns]])  # [N, V]
     losses = torch.nn.functional.cross_entropy(logits, tokens[rows, columns], reduction="none")
-    counted = weights[rows, columns]
-    return (losses * counted).sum() / counted.sum()
+    return losses, weights[rows, columns]
 
 
 def _padded(rows: list[list[int]] | list[list[float]], width: int, fill: float) -> Tensor:
@@ -224,10 +246,10 @@ def train(model: Qwen2ForCausalLM, codec: ChatCodec, recipe: Recipe) -> None:
             model, [grow(lesson, codec, recipe) for lesson in itertools.islice(stream, recipe.lessons_per_step)]
         )
 
-    minimise(model, next_loss, recipe)
+    minimise(model, next_loss, recipe, recipe.steps)
 
 
-def minimise(model: Qwen2ForCausalLM, next_loss: Callable[[], Tensor], recipe: Recipe) -> None:
+def minimise(model: Qwen2ForCausalLM, next_loss: Callable[[], Tensor], recipe: Recipe, steps: int) -> None:
     """Take `steps` steps, each on a new loss: Muon for the matrices, AdamW for the rest, a linear decay."""
     named = list(model.named_parameters())
     matrices = [parameter for name, parameter in named if parameter.ndim == 2 and "embed" not in name]
@@ -238,11 +260,11 @@ def minimise(model: Qwen2ForCausalLM, next_loss: Callable[[], Tensor], recipe: R
     ]
 
     def rate(step: int) -> float:
-        return min(1.0, (step + 1) / recipe.warmup_steps, (recipe.steps - step) / (recipe.steps - recipe.warmup_steps))
+        return min(1.0, (step + 1) / recipe.warmup_steps, (steps - step) / (steps - recipe.warmup_steps))
 
     schedules = [torch.optim.lr_scheduler.LambdaLR(optimiser, rate) for optimiser in optimisers]
     begun = time.monotonic()
-    for step in range(1, recipe.steps + 1):
+    for step in range(1, steps + 1):
         with torch.autocast("cpu", torch.bfloat16):
             loss = next_loss()
         loss.backward()
@@ -252,7 +274,7 @@ def minimise(model: Qwen2ForCausalLM, next_loss: Callable[[], Tensor], recipe: R
             schedule.step()
         model.zero_grad()
         if step % 100 == 0:
-            print(f"step {step}/{recipe.steps}  loss {loss.item():.4f}  {time.monotonic() - begun:.0f} s", flush=True)
+            print(f"step {step}/{steps}  loss {loss.item():.4f}  {time.monotonic() - begun:.0f} s", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

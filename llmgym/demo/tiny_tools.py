@@ -124,7 +124,9 @@ def train(model: Qwen2ForCausalLM, codec: ChatCodec, recipe: Recipe) -> None:
     expert, mixed = (trees(rng, codec, right) for right in (1.0, RIGHT))
     half = recipe.steps // 2 * recipe.lessons_per_step
     stream = itertools.chain(itertools.islice(expert, half), mixed)
-    minimise(model, lambda: loss_of(model, list(itertools.islice(stream, recipe.lessons_per_step))), recipe)
+    minimise(
+        model, lambda: loss_of(model, list(itertools.islice(stream, recipe.lessons_per_step))), recipe, recipe.steps
+    )
 
 
 def trees(rng: np.random.Generator, codec: ChatCodec, right: float) -> Iterator[Tree]:
