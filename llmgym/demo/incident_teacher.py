@@ -19,10 +19,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from llmgym.demo.teacher import RIGHT, Lesson
+from llmgym.envs.aiops.replies import answer
 from llmgym.envs.incidents.diagnosis import Claim
 from llmgym.envs.incidents.incident import Incident, generate_incident, tagged
 from llmgym.envs.incidents.phrases import ROUND_2, SYSTEM
-from llmgym.envs.incidents.replies import answer, bystander, other_type, read_row, reason, telling_signals
+from llmgym.envs.incidents.replies import bystander, other_type, read_row, reason, telling_signals
 from llmgym.envs.incidents.report import report, round_1_message, rows, section
 from llmgym.envs.incidents.world import DIFFICULTIES, Difficulty
 from llmgym.types import Message

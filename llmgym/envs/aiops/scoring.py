@@ -1,12 +1,15 @@
 """The reward of a triage: what each part of it asks for, exactly."""
 
 import json
+import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from llmgym.envs.aiops.incident import Incident
 from llmgym.envs.aiops.phrases import CONCLUSIONS
 from llmgym.envs.aiops.world import INCIDENT_TYPES
+from llmgym.errors import ConfigError, did_you_mean
 
 DEFAULT_WEIGHTS: dict[str, float] = {
     "json_ok": 0.1,
@@ -26,6 +29,23 @@ KEYS = {"service", "incident_type"}
 
 _CITATION = re.compile(r"\[([SMLT]\d{1,3})\]")
 _TYPE_NAME = re.compile("|".join(cause.name.replace("_", "[ _-]") for cause in INCIDENT_TYPES))
+
+
+def check_weights(weights: Mapping[str, float] | None) -> dict[str, float]:
+    """Return the weight of every part, where some are given in place of the default ones.
+
+    Raises:
+        ConfigError: A name is of no part, or a weight is not a finite number.
+    """
+    for name, weight in (weights or {}).items():
+        if name not in DEFAULT_WEIGHTS:
+            raise ConfigError(
+                f"weights has no part {name!r}.{did_you_mean(name, DEFAULT_WEIGHTS)} "
+                f"Parts: {', '.join(DEFAULT_WEIGHTS)}."
+            )
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+            raise ConfigError(f"weights[{name!r}] has to be a finite number, got {weight!r}.")
+    return {**DEFAULT_WEIGHTS, **(weights or {})}
 
 
 def score_parts(incident: Incident, round_1: str, round_2: str, names: dict[str, tuple[str, ...]]) -> dict[str, float]:

@@ -1,6 +1,5 @@
 """The environment: two rounds of triage over a generated incident."""
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
@@ -9,11 +8,10 @@ from llmgym.envs.aiops.incident import Incident, generate_incident
 from llmgym.envs.aiops.phrases import Language
 from llmgym.envs.aiops.replies import answer, mistaken, reason
 from llmgym.envs.aiops.report import round_1_message
-from llmgym.envs.aiops.scoring import DEFAULT_WEIGHTS, parse_answer, score_parts
+from llmgym.envs.aiops.scoring import check_weights, parse_answer, score_parts
 from llmgym.envs.aiops.world import DIFFICULTIES
 from llmgym.envs.splits import Split, check_difficulty_and_split, one_of
 from llmgym.envs.text_env import TextEnv
-from llmgym.errors import ConfigError, did_you_mean
 from llmgym.types import Episode, Score
 
 
@@ -55,18 +53,10 @@ class AIOpsTriage(TextEnv):
         super().__init__(**options)
         check_difficulty_and_split(difficulty, len(DIFFICULTIES), split)
         one_of("language", language, get_args(Language))
-        for name, weight in (weights or {}).items():
-            if name not in DEFAULT_WEIGHTS:
-                raise ConfigError(
-                    f"weights has no part {name!r}.{did_you_mean(name, DEFAULT_WEIGHTS)} "
-                    f"Parts: {', '.join(DEFAULT_WEIGHTS)}."
-                )
-            if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
-                raise ConfigError(f"weights[{name!r}] has to be a finite number, got {weight!r}.")
         self.difficulty = DIFFICULTIES[difficulty]
         self.language = language
         self.split = split
-        self.weights = {**DEFAULT_WEIGHTS, **(weights or {})}
+        self.weights = check_weights(weights)
         self.top_score = sum(self.weights.values())
         self.system_prompt = phrases.SYSTEM[language]
 

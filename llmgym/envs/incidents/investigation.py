@@ -5,10 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 from llmgym.calls import ActionLike, ToolCall
+from llmgym.envs.aiops.replies import answer
 from llmgym.envs.incidents import phrases
 from llmgym.envs.incidents.diagnosis import leaves_one
 from llmgym.envs.incidents.incident import Incident, Kind, generate_incident
-from llmgym.envs.incidents.replies import answer, bystander, other_type, telling_signals
+from llmgym.envs.incidents.replies import bystander, other_type, telling_signals
 from llmgym.envs.incidents.report import describe, section, world
 from llmgym.envs.incidents.scoring import answer_parts
 from llmgym.envs.incidents.world import DIFFICULTIES

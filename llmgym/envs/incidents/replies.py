@@ -4,14 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from llmgym.envs.aiops.replies import MISTAKES, answer
 from llmgym.envs.incidents.diagnosis import smallest_set
 from llmgym.envs.incidents.incident import Incident, Signal
 from llmgym.envs.incidents.phrases import CONCLUDING, FURTHEST, ROW, STATES, TELLING, Language
 from llmgym.envs.incidents.report import rows
 from llmgym.envs.incidents.world import Cause, Difficulty
-
-MISTAKES = {"service": 0.3, "incident_type": 0.3, "both": 0.25, "form": 0.1, "early": 0.05}
-"""How often a mistake is which: a wrong name, two, another form than was asked for, or a premature conclusion."""
 
 
 def reason(incident: Incident, telling: Sequence[Signal], language: Language) -> str:
@@ -47,11 +45,6 @@ def read_row(service: str, row: list[Signal], language: Language) -> str:
     return ROW[language].format(service=service, gauges=gauges)
 
 
-def answer(service: str, incident_type: str) -> str:
-    """Return the JSON that round 2 asks for."""
-    return f'{{"service": "{service}", "incident_type": "{incident_type}"}}'
-
-
 def bystander(rng: np.random.Generator, incident: Incident) -> str:
     """Return a service that shows signals and is not at fault, the more likely the more it shows."""
     return str(rng.choice([one.service for one in incident.signals if one.service != incident.cause.service]))
@@ -65,7 +58,7 @@ def other_type(rng: np.random.Generator, cause: Cause, difficulty: Difficulty) -
 def mistaken(
     rng: np.random.Generator, reasoning: str, incident: Incident, difficulty: Difficulty, language: Language
 ) -> tuple[str, str]:
-    """Return replies to both rounds that look right and are not; see `MISTAKES`.
+    """Return replies to both rounds that look right and are not; see `aiops.replies.MISTAKES`.
 
     Args:
         rng: The source of all randomness.

@@ -9,19 +9,6 @@ from llmgym.envs.incidents.incident import Incident
 from llmgym.envs.incidents.replies import telling_signals
 from llmgym.envs.incidents.world import Difficulty
 
-DEFAULT_WEIGHTS: dict[str, float] = {
-    "json_ok": 0.1,
-    "service": 0.2,
-    "incident_type": 0.2,
-    "acc_main": 0.3,
-    "evidence": 0.1,
-    "no_early_conclusion": 0.05,
-    "length_1": 0.025,
-    "length_2": 0.025,
-}
-"""Every part of the reward and what it counts. The weights sum to 1, and so does the top score."""
-
-
 _CITATION = re.compile(r"\[([SMLT]\d{1,3})\]")
 
 

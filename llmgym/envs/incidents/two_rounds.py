@@ -1,20 +1,19 @@
 """The environment: two rounds of triage over a generated incident."""
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
-from llmgym.envs.aiops.scoring import parse_answer
+from llmgym.envs.aiops.replies import answer
+from llmgym.envs.aiops.scoring import check_weights, parse_answer
 from llmgym.envs.incidents import phrases
 from llmgym.envs.incidents.incident import Incident, generate_incident
 from llmgym.envs.incidents.phrases import Language
-from llmgym.envs.incidents.replies import answer, mistaken, reason, telling_signals
+from llmgym.envs.incidents.replies import mistaken, reason, telling_signals
 from llmgym.envs.incidents.report import round_1_message
-from llmgym.envs.incidents.scoring import DEFAULT_WEIGHTS, score_parts
+from llmgym.envs.incidents.scoring import score_parts
 from llmgym.envs.incidents.world import DIFFICULTIES
 from llmgym.envs.splits import Split, check_difficulty_and_split, one_of
 from llmgym.envs.text_env import TextEnv
-from llmgym.errors import ConfigError, did_you_mean
 from llmgym.types import Episode, Score
 
 
@@ -24,8 +23,8 @@ class AIOpsIncident(TextEnv):
     Round 1 shows symptoms, spans of sampled traces, log lines and metrics of an incident in
     a shop of up to ten services, and asks for reasoning that cites signals by their tags and
     does not conclude. Round 2 asks for ``{"service": ..., "incident_type": ...}`` and nothing
-    else. No signal names the cause: callers of the service at fault are slow and have raised
-    gauges as well, and only a combination of signals leaves one cause.
+    else. No signal names the cause: callers of the service at fault are slow as well, gauges
+    of others are raised as well, and only a combination of signals leaves one cause.
 
     The reward is a weighted sum of parts, each between 0 and 1 and reported in the last
     ``info``:
@@ -42,7 +41,7 @@ class AIOpsIncident(TextEnv):
             fault is among those that are seen to be slow.
         language: ``"en"`` or ``"zh"``; names of services and types are the same in both.
         split: ``"train"`` or ``"eval"``; no incident belongs to both.
-        weights: Replaces the weight of some parts; see `scoring.DEFAULT_WEIGHTS`.
+        weights: Replaces the weight of some parts; see `aiops.scoring.DEFAULT_WEIGHTS`.
         options: What every `TextEnv` takes: `render_mode`, `scorer`.
     """
 
@@ -59,18 +58,10 @@ class AIOpsIncident(TextEnv):
         super().__init__(**options)
         check_difficulty_and_split(difficulty, len(DIFFICULTIES), split)
         one_of("language", language, get_args(Language))
-        for name, weight in (weights or {}).items():
-            if name not in DEFAULT_WEIGHTS:
-                raise ConfigError(
-                    f"weights has no part {name!r}.{did_you_mean(name, DEFAULT_WEIGHTS)} "
-                    f"Parts: {', '.join(DEFAULT_WEIGHTS)}."
-                )
-            if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
-                raise ConfigError(f"weights[{name!r}] has to be a finite number, got {weight!r}.")
         self.difficulty = DIFFICULTIES[difficulty]
         self.language = language
         self.split = split
-        self.weights = {**DEFAULT_WEIGHTS, **(weights or {})}
+        self.weights = check_weights(weights)
         self.top_score = sum(self.weights.values())
         self.system_prompt = phrases.SYSTEM[language]
 

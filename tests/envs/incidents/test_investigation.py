@@ -4,8 +4,8 @@ import pytest
 from playing import make
 
 from llmgym import ToolCall, calling
+from llmgym.envs.aiops.replies import answer
 from llmgym.envs.experts import play_expert
-from llmgym.envs.incidents.replies import answer
 
 
 def ask(tool: str, service: str) -> str:

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import llmgym
+from llmgym.envs.aiops.scoring import DEFAULT_WEIGHTS
 from llmgym.envs.experts import play_expert
 from llmgym.envs.incidents import AIOpsIncident
 from llmgym.envs.incidents.replies import telling_signals
-from llmgym.envs.incidents.scoring import DEFAULT_WEIGHTS
 from llmgym.errors import ConfigError
 
 
