@@ -129,36 +129,6 @@ class Outcome:
     truncated: bool = False
 
 
-@dataclass(slots=True)
-class Episode:
-    """A conversation between an environment and an agent, so far.
-
-    Attributes:
-        system_prompt: What the agent is told before the first observation, if anything.
-        turns: The finished exchanges, oldest first.
-        task: What only the environment and its scorer know, such as the right answer.
-        seat: Whose conversation it is, in an environment of several seats.
-    """
-
-    system_prompt: str | None = None
-    turns: list[Turn] = field(default_factory=list)
-    task: Any = None
-    seat: int = 0
-
-    @property
-    def messages(self) -> list[Message]:
-        """The conversation as chat messages, the system prompt first."""
-        messages = [Message("system", self.system_prompt)] if self.system_prompt else []
-        for turn in self.turns:
-            messages += [*turn.heard, _reply(turn.action)]
-        return messages
-
-    @property
-    def actions(self) -> list[str]:
-        """The agent's replies, oldest first."""
-        return [turn.action for turn in self.turns]
-
-
 @dataclass(frozen=True, slots=True)
 class Score:
     """What a scorer says of an episode: a value, or the reason why there is none.
@@ -186,6 +156,38 @@ class Score:
             raise ValueError(f"A Score has either a value or an error, got value={self.value!r}, error={self.error!r}.")
         if self.error is not None:
             object.__setattr__(self, "error", well_formed(self.error))
+
+
+@dataclass(slots=True)
+class Episode:
+    """A conversation between an environment and an agent, so far.
+
+    Attributes:
+        system_prompt: What the agent is told before the first observation, if anything.
+        turns: The finished exchanges, oldest first.
+        task: What only the environment and its scorer know, such as the right answer.
+        seat: Whose conversation it is, in an environment of several seats.
+        scored: What the environment itself scored it, apart from rewards of turns, where another scorer is asked.
+    """
+
+    system_prompt: str | None = None
+    turns: list[Turn] = field(default_factory=list)
+    task: Any = None
+    seat: int = 0
+    scored: Score | None = None
+
+    @property
+    def messages(self) -> list[Message]:
+        """The conversation as chat messages, the system prompt first."""
+        messages = [Message("system", self.system_prompt)] if self.system_prompt else []
+        for turn in self.turns:
+            messages += [*turn.heard, _reply(turn.action)]
+        return messages
+
+    @property
+    def actions(self) -> list[str]:
+        """The agent's replies, oldest first."""
+        return [turn.action for turn in self.turns]
 
 
 def _reply(action: str) -> Message:

@@ -16,7 +16,7 @@ from llmgym.envs.experts import has_expert, has_mistakes
 from llmgym.envs.text_env import TextEnv
 from llmgym.errors import ConfigError
 from llmgym.registry import make_env
-from llmgym.scorers.names import resolve_scorer
+from llmgym.scorers.expressions import resolve_scorer
 
 REPLAYED = 5  # tasks that are played again to see what else an episode depends on
 

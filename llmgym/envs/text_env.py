@@ -13,7 +13,7 @@ from llmgym.envs.tools import Tool, Toolbox, counted
 from llmgym.envs.waiting import settled, waits
 from llmgym.errors import ConfigError, EnvironmentContractError
 from llmgym.scorers.asking import is_waiting, judges_alone
-from llmgym.scorers.names import resolve_scorer
+from llmgym.scorers.expressions import resolve_scorer
 from llmgym.scorers.pointwise import ScoreFunction, ScoreLike, Scorer, as_score, finite, named, score_all
 from llmgym.spaces import UnicodeText
 from llmgym.types import Episode, Message, Outcome, Player, Role, Said, Score, Turn, as_text, asks

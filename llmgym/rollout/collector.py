@@ -18,7 +18,7 @@ from llmgym.rollout.play import Play
 from llmgym.rollout.scoring import Scoring, episode_of
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.scorers.asking import AnyScorer
-from llmgym.types import Episode, Message, Player
+from llmgym.types import Episode, Message, Player, Score
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +209,11 @@ class Collector:
         """Return what was said in a seat of an environment; None if the environment did not end it or nothing was."""
         if trajectory.failed or trajectory.ending in _CUT_OFF or not trajectory.replies:
             return None
-        return self.envs.episode(env, trajectory.seat) or episode_of(trajectory.messages)
+        episode = self.envs.episode(env, trajectory.seat) or episode_of(trajectory.messages)
+        if trajectory.score is not None:
+            earlier = sum(turn.reward for turn in episode.turns)
+            episode.scored = Score(trajectory.score - earlier, dict(trajectory.parts))
+        return episode
 
 
 class _Stage:

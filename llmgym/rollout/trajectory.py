@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from llmgym.calls import Schemas
 from llmgym.engines.base import Completion, FinishReason
 from llmgym.envs.faults import EpisodeLostError, FaultKind
+from llmgym.errors import EnvironmentContractError
 from llmgym.types import Message, Score, ScoreKind
 
 Ending = Literal["terminated", "truncated", "context", "max_tokens", FaultKind]
@@ -114,7 +115,16 @@ class Trajectory:
         self.replies.append(Reply(start, len(self.tokens), completion.finish_reason, completion.weight_version))
 
     def take(self, score: Score) -> None:
-        """Take a score in place of what was there; parts that are there already stay as they are."""
+        """Take a score in place of what was there; its parts come to those that are there, of which success stays.
+
+        Raises:
+            EnvironmentContractError: One of its parts has the name of a part that is there already.
+        """
+        if both := sorted((score.parts.keys() & self.parts.keys()) - {"success"}):
+            raise EnvironmentContractError(
+                f"The environment and the scorer both report a part called {both[0]!r}: expected another name of the "
+                "scorer's."
+            )
         self.score, self.score_error, self.score_kind = score.value, score.error, score.kind
         self.parts = {**score.parts, **self.parts}
         last = [0.0] * (len(self.replies) - 1) + [score.value or 0.0]

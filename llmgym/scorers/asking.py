@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Sequence
 from inspect import isawaitable
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 from llmgym.envs.waiting import waits
 from llmgym.errors import EnvironmentContractError, LLMGymError
@@ -12,13 +12,26 @@ from llmgym.types import Episode, Score
 
 AnyScorer = Scorer | PairwiseScorer
 Per = Literal["episode", "group", "rollout"]
+WIDER: tuple[Per, ...] = get_args(Per)
+"""How much a scorer can be asked about at once, the least first."""
+
+
+@runtime_checkable
+class SiblingScorer(Protocol):
+    """Scores episodes of which it is told who are siblings."""
+
+    def score_siblings(
+        self, episodes: Sequence[Episode], groups: Sequence[int]
+    ) -> list[Score] | Awaitable[list[Score]]:
+        """Return one score per episode, in the same order, given the group of each; may be a coroutine."""
+        ...
 
 
 def asked_per(scorer: AnyScorer) -> Per:
     """Return how much a scorer is asked about at once: what its `per` says, or a whole rollout."""
     per: Per = getattr(scorer, "per", "rollout")
-    if per not in get_args(Per):
-        raise EnvironmentContractError(f"{type(scorer).__name__}.per has to be one of {get_args(Per)}, got {per!r:.80}")
+    if per not in WIDER:
+        raise EnvironmentContractError(f"{type(scorer).__name__}.per has to be one of {WIDER}, got {per!r:.80}")
     return per
 
 
@@ -27,9 +40,14 @@ def is_waiting(scorer: AnyScorer) -> bool:
     return bool(getattr(scorer, "waits", False)) or waits(scorer, "score", "compare")
 
 
+def compares(scorer: AnyScorer) -> bool:
+    """Tell whether a scorer compares siblings, and so scores none without the others."""
+    return isinstance(scorer, PairwiseScorer) or bool(getattr(scorer, "compares", False))
+
+
 def judges_alone(scorer: AnyScorer | None) -> Scorer | None:
     """Return a scorer if it can score an episode without siblings, else None."""
-    return None if scorer is None or isinstance(scorer, PairwiseScorer) else scorer
+    return None if scorer is None or isinstance(scorer, PairwiseScorer) or compares(scorer) else scorer
 
 
 def ask(scorer: AnyScorer, episodes: Sequence[Episode], groups: Sequence[int]) -> list[Score] | Awaitable[list[Score]]:
@@ -47,9 +65,12 @@ def ask(scorer: AnyScorer, episodes: Sequence[Episode], groups: Sequence[int]) -
         EnvironmentContractError: It returned something that is no score.
     """
     try:
-        scores = (
-            win_rates(scorer, episodes, groups) if isinstance(scorer, PairwiseScorer) else score_all(scorer, episodes)
-        )
+        if isinstance(scorer, SiblingScorer):
+            scores = scorer.score_siblings(episodes, groups)
+        elif isinstance(scorer, PairwiseScorer):
+            scores = win_rates(scorer, episodes, groups)
+        else:
+            scores = score_all(scorer, episodes)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a judge out of reach costs scores, and not the run

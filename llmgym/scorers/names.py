@@ -95,12 +95,7 @@ def scorer_classes() -> list[str]:
     return list(_CLASSES)
 
 
-def resolve_scorer(scorer: AnyScorer | ScoreFunction | str) -> AnyScorer:
-    """Find a scorer and make it; see `find_scorer`."""
-    return find_scorer(scorer)()
-
-
-def find_scorer(scorer: AnyScorer | ScoreFunction | str) -> Callable[[], AnyScorer]:
+def find_named(scorer: AnyScorer | ScoreFunction | str) -> Callable[[], AnyScorer]:
     """Find a scorer: one that is one already, a function of an episode, or what a name stands for.
 
     Args:
@@ -135,7 +130,7 @@ def find_scorer(scorer: AnyScorer | ScoreFunction | str) -> Callable[[], AnyScor
     if module:
         there = getattr(import_user_module(module, scorer), name, None)
         if callable(there) or isinstance(there, AnyScorer):
-            return find_scorer(there)
+            return find_named(there)
     if name not in _SCORERS:
         known = ", ".join([*sorted(_SCORERS), *(f"{kind}:..." for kind in _CLASSES)]) or "none"
         raise UnknownNameError(

@@ -21,7 +21,7 @@ from llmgym.rollout.collector import Collector, Task
 from llmgym.rollout.scoring import Scoring, episode_of, kind_of
 from llmgym.rollout.trajectory import Reply, Trajectory
 from llmgym.scorers import AnyScorer, FunctionScorer, PairwiseFunctionScorer
-from llmgym.scorers.names import resolve_scorer
+from llmgym.scorers.expressions import resolve_scorer
 from llmgym.scorers.pairwise import PairwiseScorer
 from llmgym.types import Episode, Message, Score, Turn
 

@@ -1,0 +1,67 @@
+"""Weighted sums of scorers as text, ``0.7*exact + 0.3*brief``: read, never evaluated."""
+
+import functools
+import re
+from collections.abc import Callable
+
+from llmgym.errors import ConfigError
+from llmgym.scorers.asking import AnyScorer
+from llmgym.scorers.composition import Weighted
+from llmgym.scorers.names import find_named
+from llmgym.scorers.pointwise import ScoreFunction
+
+_NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
+_BETWEEN = re.compile(rf"\s+([+-])\s+|\s*(\+)\s*(?={_NUMBER}\s*\*)")
+_TERM = re.compile(rf"([+-]?\s*{_NUMBER})\s*\*\s*(\S+)|(\S+)")
+
+
+def resolve_scorer(scorer: AnyScorer | ScoreFunction | str) -> AnyScorer:
+    """Find a scorer and make it; see `find_scorer`."""
+    return find_scorer(scorer)()
+
+
+def find_scorer(scorer: AnyScorer | ScoreFunction | str) -> Callable[[], AnyScorer]:
+    """Find a scorer: one that is one already, a function, what a name stands for, or a weighted sum of names.
+
+    Args:
+        scorer: See `llmgym.scorers.names.find_named`; or a sum such as ``"0.7*exact + 0.3*brief"``.
+
+    Returns:
+        What makes it, for it may be a model that has to be loaded.
+
+    Raises:
+        UnknownNameError: No scorer of that name is registered.
+        ConfigError: It is something else.
+    """
+    weights = read_sum(scorer) if isinstance(scorer, str) else None
+    if weights is None:
+        return find_named(scorer)
+    for name in weights:
+        find_named(name)
+    return functools.partial(Weighted, weights)
+
+
+def read_sum(text: str) -> dict[str, float] | None:
+    """Return the weights of a sum by the names of its terms; None if the text is a name alone.
+
+    Raises:
+        ConfigError: A term is not read, or a name is there twice.
+
+    Examples:
+        >>> read_sum("0.7*exact + 0.3*my_rewards.py:brief - length"), read_sum("exact")
+        ({'exact': 0.7, 'my_rewards.py:brief': 0.3, 'length': -1.0}, None)
+    """
+    pieces = _BETWEEN.split(text.strip())
+    terms, signs = pieces[::3], ["+", *(one or other for one, other in zip(pieces[1::3], pieces[2::3], strict=True))]
+    if len(terms) == 1 and not re.match(rf"[+-]?\s*{_NUMBER}\s*\*", terms[0]):
+        return None
+    weights: dict[str, float] = {}
+    for sign, term in zip(signs, terms, strict=True):
+        read = _TERM.fullmatch(term)
+        if read is None:
+            raise ConfigError(f"scorer: expected terms such as 0.7*exact in {text!r}, got {term!r}.")
+        name, weight = read[2] or read[3], float((read[1] or "1").replace(" ", ""))
+        if name in weights:
+            raise ConfigError(f"scorer: {name!r} is there twice in {text!r}; expected each scorer once.")
+        weights[name] = -weight if sign == "-" else weight
+    return weights
