@@ -59,8 +59,7 @@ __all__ = [
 ]
 
 register_entry_point("llmgym/AIOpsTriage-v0", "llmgym.envs.aiops:AIOpsTriage")
-register_entry_point("llmgym/AIOpsIncident-v0", "llmgym.envs.incidents:AIOpsIncident")
-register_entry_point("llmgym/AIOpsInvestigation-v0", "llmgym.envs.incidents:AIOpsInvestigation")
+register_entry_point("llmgym/AIOpsInvestigation-v0", "llmgym.envs.aiops:AIOpsInvestigation")
 register_entry_point("llmgym/qa-v0", "llmgym.envs.tasks:TaskEnv")
 register_entry_point("llmgym/Countdown-v0", "llmgym.envs.arithmetic:Countdown")
 register_entry_point("llmgym/Sums-v0", "llmgym.envs.arithmetic:Sums")
@@ -78,5 +77,4 @@ register_entry_point("llmgym/House-v0", "llmgym.envs.house:House")
 register_adapters()
 register_model("tiny", Path(__file__).parent / "demo" / "tiny.yaml")
 register_model("tiny-tools", Path(__file__).parent / "demo" / "tiny_tools.yaml")
-register_model("tiny-incidents", Path(__file__).parent / "demo" / "tiny_incidents.yaml")
 register_scorer_class("reward_model", "llmgym.learn.reward_model:RewardModelScorer")

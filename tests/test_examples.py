@@ -151,7 +151,7 @@ def test_the_example_of_two_players_trains_on_both_of_them(tmp_path: Path, monke
     text = (EXAMPLES / "two_players.py").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 40
     example = runpy.run_path(str(EXAMPLES / "two_players.py"))
-    small = {"prompts_per_step": 4, "group_size": 8, "max_tokens": 8, "eval_episodes": 2}
+    small = {"prompts_per_step": 4, "group_size": 8, "max_tokens": 8, "eval_episodes": 2, "temperature": 3.0}
     (metrics,) = example["GRPO"](env="Duel-v0", output_dir=tmp_path, **small).train(steps=1).metrics
     assert metrics["part/strength"] > 0
     assert metrics["grad_norm"] > 0
@@ -164,7 +164,7 @@ def test_the_example_with_a_calculator_trains_on_what_its_expert_calls(
     example = runpy.run_path(str(EXAMPLES / "tools.py"))
     check_env(gymnasium.make("Product-v0"))
     taught: dict[str, Any] = {"learning_rate": 3e-3, "examples": 32, "batch_size": 4, "eval_episodes": 4}
-    shown = example["SFT"](env="Product-v0", output_dir=tmp_path, steps=40, max_tokens=48, **taught).train()
+    shown = example["SFT"](env="Product-v0", output_dir=tmp_path, steps=80, max_tokens=48, **taught).train()
     assert shown.after.parts["tools/calls"] > 0.5
     small = {"prompts_per_step": 2, "group_size": 4, "max_tokens": 48, "eval_episodes": 0}
     agent = example["GRPO"](env="Product-v0", model=shown.path / "checkpoint", output_dir=tmp_path, **small)

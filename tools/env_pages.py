@@ -17,6 +17,7 @@ import gymnasium
 import numpy as np
 
 from llmgym.calls import ActionLike, ToolCall, as_action, calling
+from llmgym.envs.aiops import AIOpsInvestigation
 from llmgym.envs.arithmetic import Countdown, Sums
 from llmgym.envs.code import Code
 from llmgym.envs.codeword import CodeWord
@@ -24,7 +25,6 @@ from llmgym.envs.experts import play_expert
 from llmgym.envs.games import KuhnPoker, Negotiation, TicTacToe
 from llmgym.envs.gridworld import GridWorld
 from llmgym.envs.house import House
-from llmgym.envs.incidents import AIOpsInvestigation
 from llmgym.envs.instructions import Instructions
 from llmgym.envs.orders import Orders
 from llmgym.envs.search import Search

@@ -79,8 +79,8 @@ class Model(Config):
     """The model to train."""
 
     name: str = Field(default="tiny", alias="model")
-    """Causal LM with a chat template: `tiny` (the bundled model), `tiny-tools` and `tiny-incidents` (its siblings
-    that call tools and read incidents), a local directory, or a name on the Hugging Face hub."""
+    """Causal LM with a chat template: `tiny` (the bundled model), `tiny-tools` (its sibling that calls tools), a
+    local directory, or a name on the Hugging Face hub."""
 
     dtype: Dtype = "float32"
     """Data type of the weights. bfloat16 is refused if the hardware cannot multiply it. The optimiser steps a float32
@@ -252,7 +252,9 @@ class Rollout(Config):
     """The episodes of a training step."""
 
     scorer: str | None = None
-    """Scorer that replaces the environment's own: a registered name, `package.module:name`, or `reward_model:PATH`."""
+    """Scorer that replaces the environment's own: a registered name, `package.module:name`, `reward_model:PATH`, or
+    a weighted sum of these such as `0.7*exact + 0.3*my_module:brief`. `env` is the environment's own score, `env:PART`
+    a part of it."""
 
     prompts_per_step: Positive = 16
     """Tasks per training step."""

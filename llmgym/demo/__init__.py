@@ -7,6 +7,3 @@ TINY_PATH = Path(__file__).parent / "tiny_weights"
 
 TINY_TOOLS_PATH = Path(__file__).parent / "tiny_tools_weights"
 """The directory of its sibling that calls tools."""
-
-TINY_INCIDENTS_PATH = Path(__file__).parent / "tiny_incidents_weights"
-"""The directory of its sibling that reads incidents."""

@@ -11,7 +11,7 @@ import argparse
 import itertools
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,12 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from llmgym.demo import TINY_PATH
-from llmgym.demo.teacher import Lesson, lessons
+from llmgym.demo.teacher import ROUNDS, Lesson, batches, lessons
 from llmgym.rollout.chat import ChatCodec
 from llmgym.types import Message
 
-WORDS = r"\[[A-Z]\d+\]| ?[A-Za-z_]+| ?\p{Han}+| ?\d{1,2}| ?[^\sA-Za-z\d]+|\s"
-"""How text is cut before its bytes are merged: a tag is one piece, and so is a snake_case name."""
+WORDS = r" ?\[[A-Z]\d+\]| ?[A-Z]\d+\b| [a-z]+ (?:high|normal)\b| ?[A-Za-z_]+| ?\p{Han}+| ?\d{1,2}| ?[^\sA-Za-z\d]+|\s"
+"""How text is cut before its bytes are merged: a tag is one piece, a snake_case name, and a gauge with its state."""
 
 CHATML = (
     "{% for message in messages %}"
@@ -43,21 +43,20 @@ class Recipe:
     """What the bundled model is made with."""
 
     seed: int = 0
-    steps: int = 1800
-    lessons_per_step: int = 8
+    steps: int = sum(stage.steps for stages in ROUNDS for stage in stages)
     answers_per_lesson: int = 8
     vocabulary: int = 1280
     hidden: int = 128
     layers: int = 4
-    heads: int = 4
+    heads: int = 2
     kv_heads: int = 2
-    rope_theta: float = 1e4
+    rope_theta: float = 1e6
     intermediate: int = 384
     context: int = 2048
     muon_rate: float = 0.02
     adamw_rate: float = 3e-3
     warmup_steps: int = 60
-    prompt_weight: float = 0.3
+    prompt_weight: float = 0.02
     reasoning_weight: float = 2.0
     answer_weight: float = 0.5
 
@@ -73,10 +72,9 @@ def build(path: Path, recipe: Recipe) -> None:
 
 
 def make_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE on the lessons: no byte of any text fails to encode."""
-    rng = np.random.default_rng([recipe.seed, 1])
-    corpus = [plain_text(lesson) for lesson in itertools.islice(lessons(rng, 1), 3000)]
-    return fit_tokenizer(corpus, recipe, WORDS, CHATML)
+    """Train a byte-level BPE on whole lessons: no byte of any text fails to encode."""
+    taught = lessons(np.random.default_rng([recipe.seed, 1]), 1, ROUNDS[-1][-1])
+    return fit_tokenizer([plain_text(lesson) for lesson in itertools.islice(taught, 3000)], recipe, WORDS, CHATML)
 
 
 def fit_tokenizer(corpus: Iterable[str], recipe: Recipe, words: str, template: str) -> PreTrainedTokenizerFast:
@@ -238,15 +236,17 @@ def _padded(rows: list[list[int]] | list[list[float]], width: int, fill: float) 
 
 
 def train(model: Qwen2ForCausalLM, codec: ChatCodec, recipe: Recipe) -> None:
-    """Teach the model `steps` batches of lessons."""
-    stream = lessons(np.random.default_rng([recipe.seed, 2]), recipe.answers_per_lesson)
+    """Teach the model all rounds of lessons; of each round at most the first `steps` batches."""
+    for number, stages in enumerate(ROUNDS, start=2):
+        stream = batches(np.random.default_rng([recipe.seed, number]), stages, recipe.answers_per_lesson)
+        steps = min(recipe.steps, sum(stage.steps for stage in stages))
+        _teach(model, codec, recipe, stream, steps)
 
-    def next_loss() -> Tensor:
-        return loss_of(
-            model, [grow(lesson, codec, recipe) for lesson in itertools.islice(stream, recipe.lessons_per_step)]
-        )
 
-    minimise(model, next_loss, recipe, recipe.steps)
+def _teach(
+    model: Qwen2ForCausalLM, codec: ChatCodec, recipe: Recipe, stream: Iterator[list[Lesson]], steps: int
+) -> None:
+    minimise(model, lambda: loss_of(model, [grow(lesson, codec, recipe) for lesson in next(stream)]), recipe, steps)
 
 
 def minimise(model: Qwen2ForCausalLM, next_loss: Callable[[], Tensor], recipe: Recipe, steps: int) -> None:

@@ -60,7 +60,8 @@ CLASSES = (
     Class("llmgym/KuhnPoker-v0", {"difficulty": 0}, 0.25),
 )
 
-RECIPE = Recipe(steps=800, lessons_per_step=2, vocabulary=768, context=1024, warmup_steps=30)
+RECIPE = Recipe(steps=800, vocabulary=768, context=1024, warmup_steps=30, heads=4, rope_theta=1e4, prompt_weight=0.3)
+LESSONS_PER_STEP = 2
 
 _TREE = 950  # tokens of lessons that share what they begin with
 
@@ -122,11 +123,9 @@ def train(model: Qwen2ForCausalLM, codec: ChatCodec, recipe: Recipe) -> None:
     """Teach the model `steps` batches of lessons, the first half of them right."""
     rng = np.random.default_rng([recipe.seed, 2])
     expert, mixed = (trees(rng, codec, right) for right in (1.0, RIGHT))
-    half = recipe.steps // 2 * recipe.lessons_per_step
+    half = recipe.steps // 2 * LESSONS_PER_STEP
     stream = itertools.chain(itertools.islice(expert, half), mixed)
-    minimise(
-        model, lambda: loss_of(model, list(itertools.islice(stream, recipe.lessons_per_step))), recipe, recipe.steps
-    )
+    minimise(model, lambda: loss_of(model, list(itertools.islice(stream, LESSONS_PER_STEP))), recipe, recipe.steps)
 
 
 def trees(rng: np.random.Generator, codec: ChatCodec, right: float) -> Iterator[Tree]:

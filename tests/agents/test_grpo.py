@@ -198,7 +198,7 @@ def test_the_first_step_of_every_variant_is_along_the_plain_policy_gradient(
 
 
 def test_filtering_leaves_replies_that_were_cut_off_out_of_the_loss_and_in_the_baseline(tmp_path: Path) -> None:
-    short = {**SMALL, "max_tokens": 36, "updates_per_step": 1}
+    short = {**SMALL, "max_tokens": 36, "temperature": 2.0, "updates_per_step": 1}
     trajectories = read_trajectories(
         GRPO(output_dir=tmp_path, scorer=lambda e: len(e.actions[0]), **short).train(steps=1).path
         / "trajectories"

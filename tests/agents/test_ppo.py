@@ -184,7 +184,11 @@ def test_a_small_run_improves_its_reward(critic: str, tmp_path: Path) -> None:
 def test_the_first_update_starts_from_the_policy_that_sampled_and_from_values_of_zero(
     critic: str, tmp_path: Path
 ) -> None:
-    agent = PPO(output_dir=tmp_path, critic=critic, updates_per_step=1, warmup_steps=0, **SMALL)
+    def near_one(episode: llmgym.Episode) -> float:
+        return 1.0 + len(episode.actions[0]) / 1000
+
+    options = {**SMALL, "scorer": near_one, "temperature": 2.0, "updates_per_step": 1, "warmup_steps": 0}
+    agent = PPO(output_dir=tmp_path, critic=critic, **options)
     first, second = agent.train(steps=2).metrics
     assert first["clip_fraction"] == first["value_clip_fraction"] == 0.0
     assert first["kl_approx"] == pytest.approx(0.0, abs=1e-5)

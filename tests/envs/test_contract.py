@@ -60,7 +60,7 @@ def test_the_expert_earns_the_top_score_on_every_seed(options: dict[str, object]
 @pytest.mark.parametrize("options", TRIAGE_OPTIONS, ids=str)
 @pytest.mark.parametrize(
     "policy",
-    ["", "echo", "I see.", '{"service": "gateway", "incident_type": "cpu_saturation"}', "[M1] [L1] [T1]"],
+    ["", "echo", "I see.", '{"service": "gateway", "incident_type": "memory_leak"}', "[M1] [L1] [T1]"],
     ids=["empty", "echo", "constant", "constant answer", "constant citation"],
 )
 def test_no_lazy_policy_comes_near_the_top_score(policy: str, options: dict[str, object]) -> None:

@@ -15,7 +15,7 @@ from gymnasium.vector import SyncVectorEnv
 import llmgym
 from llmgym.errors import EnvironmentContractError
 
-ANSWER = '{"service": "auth", "incident_type": "disk_full"}'
+ANSWER = '{"service": "auth", "incident_type": "swapping"}'
 
 
 def test_make_vec_gives_a_text_vector_env_that_agrees_with_single_ones() -> None:

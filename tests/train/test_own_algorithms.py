@@ -85,7 +85,8 @@ def test_a_run_without_a_batch_says_that_nothing_was_learnt(
 def test_a_run_of_equal_scores_says_that_nothing_was_learnt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     GRPO(scorer=lambda episode: 1.0, output_dir=tmp_path, **SMALL).train(steps=1)
     assert "Nothing was learnt: none of 1 step had a gradient" in capsys.readouterr().out
-    GRPO(scorer=lambda episode: len(episode.actions[0]), output_dir=tmp_path, **SMALL).train(steps=1)
+    differing: dict[str, Any] = {**SMALL, "temperature": 3.0, "scorer": lambda episode: len(episode.actions[0])}
+    GRPO(output_dir=tmp_path, **differing).train(steps=1)
     assert "Nothing was learnt" not in capsys.readouterr().out
 
 

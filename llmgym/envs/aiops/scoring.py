@@ -1,14 +1,16 @@
 """The reward of a triage: what each part of it asks for, exactly."""
 
 import json
-import math
 import re
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
+from llmgym.envs.aiops.conclusions import concludes
+from llmgym.envs.aiops.diagnosis import leaves_one
 from llmgym.envs.aiops.incident import Incident
-from llmgym.envs.aiops.phrases import CONCLUSIONS
-from llmgym.envs.aiops.world import INCIDENT_TYPES
+from llmgym.envs.aiops.replies import telling_signals
+from llmgym.envs.aiops.world import Difficulty
 from llmgym.errors import ConfigError, did_you_mean
 
 DEFAULT_WEIGHTS: dict[str, float] = {
@@ -23,53 +25,62 @@ DEFAULT_WEIGHTS: dict[str, float] = {
 }
 """Every part of the reward and what it counts. The weights sum to 1, and so does the top score."""
 
-CITATIONS_ASKED = 3  # distinct signals that round 1 has to cite for full evidence
 MAX_CHARS = (1200, 120)  # longest replies of round 1 and 2 that are not too long
 KEYS = {"service", "incident_type"}
+_MOST = 1_000_000  # that a part can count
 
-_CITATION = re.compile(r"\[([SMLT]\d{1,3})\]")
-_TYPE_NAME = re.compile("|".join(cause.name.replace("_", "[ _-]") for cause in INCIDENT_TYPES))
+_BRACKETS = re.compile(r"[\[【［]([^\[\]【】［］]{2,40})[\]】］]")
+_TAG = re.compile(r"\b[SMLT]\d{1,3}\b", re.IGNORECASE | re.ASCII)
 
 
 def check_weights(weights: Mapping[str, float] | None) -> dict[str, float]:
     """Return the weight of every part, where some are given in place of the default ones.
 
     Raises:
-        ConfigError: A name is of no part, or a weight is not a finite number.
+        ConfigError: A name is of no part, or a weight is no number from 0 to a million.
     """
+    if weights is not None and not isinstance(weights, Mapping):
+        raise ConfigError(f"weights: expected a mapping of parts to numbers, got {weights!r:.80}")
     for name, weight in (weights or {}).items():
         if name not in DEFAULT_WEIGHTS:
             raise ConfigError(
-                f"weights has no part {name!r}.{did_you_mean(name, DEFAULT_WEIGHTS)} "
+                f"weights has no part {name!r}.{did_you_mean(str(name), DEFAULT_WEIGHTS)} "
                 f"Parts: {', '.join(DEFAULT_WEIGHTS)}."
             )
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
-            raise ConfigError(f"weights[{name!r}] has to be a finite number, got {weight!r}.")
-    return {**DEFAULT_WEIGHTS, **(weights or {})}
+        if isinstance(weight, bool) or not isinstance(weight, Real) or not 0 <= weight <= _MOST:
+            raise ConfigError(f"weights[{name!r}] has to be a number from 0 to {_MOST:,}, got {weight!r:.80}.")
+    return {**DEFAULT_WEIGHTS, **{name: float(weight) for name, weight in (weights or {}).items()}}
 
 
-def score_parts(incident: Incident, round_1: str, round_2: str, names: dict[str, tuple[str, ...]]) -> dict[str, float]:
+def score_parts(incident: Incident, difficulty: Difficulty, round_1: str, round_2: str) -> dict[str, float]:
     """Score both replies; every part is between 0 and 1.
 
     Args:
         incident: What really happened.
+        difficulty: The names in play; others are unknown names.
         round_1: The reasoning.
         round_2: The answer.
-        names: The names in play of each key of the answer; others are unknown names.
     """
-    answer = parse_answer(round_2)
-    service = answer.get("service") == incident.service
-    incident_type = answer.get("incident_type") == incident.incident_type
-    json_ok = bool(answer) and all(answer[key] in names[key] for key in KEYS)
     return {
-        "json_ok": float(json_ok),
+        **answer_parts(incident, difficulty, round_2),
+        "evidence": evidence(incident, difficulty, round_1),
+        "no_early_conclusion": float(0 < len(round_1.strip()) <= 10 * MAX_CHARS[0] and not concludes(round_1)),
+        "length_1": brevity(round_1, MAX_CHARS[0]),
+        "length_2": brevity(round_2, MAX_CHARS[1]),
+    }
+
+
+def answer_parts(incident: Incident, difficulty: Difficulty, reply: str) -> dict[str, float]:
+    """Score an answer: whether it has the form that is asked for and known names, and what of it is right."""
+    answer = parse_answer(reply)
+    types = {kind.name for kind in difficulty.types}
+    service = answer.get("service") == incident.cause.service
+    incident_type = answer.get("incident_type") == incident.cause.incident_type
+    return {
+        "json_ok": float(answer.get("service") in difficulty.service_names and answer.get("incident_type") in types),
         "service": float(service),
         "incident_type": float(incident_type),
         "acc_main": float(service and incident_type),
-        "evidence": evidence(incident, round_1),
-        "no_early_conclusion": float(bool(round_1.strip()) and not concludes(round_1)),
-        "length_1": brevity(round_1, MAX_CHARS[0]),
-        "length_2": brevity(round_2, MAX_CHARS[1]),
     }
 
 
@@ -99,23 +110,19 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON.")
 
 
-def evidence(incident: Incident, round_1: str) -> float:
-    """Return how well round 1 cites signals that are there, direct traces of the cause among them.
+def evidence(incident: Incident, difficulty: Difficulty, round_1: str) -> float:
+    """Return how well round 1 cites signals that tell the cause apart.
 
-    Counted are distinct tags in square brackets: ``found / max(cited, CITATIONS_ASKED)``,
-    so that invented tags cost as much as missing ones; halved if no direct trace is cited.
+    Counted are distinct tags in square brackets, a pair of them for each or for several. If
+    they leave exactly one possible cause, this is the square of the number that suffices,
+    divided by the number cited; else it is 0. Tags that are not there cost as much as tags
+    that tell nothing.
     """
-    shown = {signal.tag: signal for signal in incident.signals}
-    cited = set(_CITATION.findall(round_1))
-    found = cited & shown.keys()
-    share = len(found) / max(len(cited), CITATIONS_ASKED)
-    return share if any(shown[tag].root for tag in found) else share / 2
-
-
-def concludes(round_1: str) -> bool:
-    """Tell whether round 1 names an incident type, states a cause, or answers with JSON already."""
-    text = round_1.lower()
-    return "{" in text or bool(_TYPE_NAME.search(text)) or any(phrase in text for phrase in CONCLUSIONS)
+    cited = {tag.upper() for within in _BRACKETS.findall(round_1) for tag in _TAG.findall(within)}
+    claims = [signal.claim for signal in incident.signals if signal.tag in cited]
+    if not leaves_one(claims, difficulty):
+        return 0.0
+    return (len(telling_signals(incident, difficulty)) / len(cited)) ** 2
 
 
 def brevity(reply: str, limit: int) -> float:

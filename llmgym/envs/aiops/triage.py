@@ -6,7 +6,7 @@ from typing import Any, get_args
 from llmgym.envs.aiops import phrases
 from llmgym.envs.aiops.incident import Incident, generate_incident
 from llmgym.envs.aiops.phrases import Language
-from llmgym.envs.aiops.replies import answer, mistaken, reason
+from llmgym.envs.aiops.replies import answer, mistaken, reason, suspected, telling_signals
 from llmgym.envs.aiops.report import round_1_message
 from llmgym.envs.aiops.scoring import check_weights, parse_answer, score_parts
 from llmgym.envs.aiops.world import DIFFICULTIES
@@ -18,22 +18,25 @@ from llmgym.types import Episode, Score
 class AIOpsTriage(TextEnv):
     """Two-round incident triage: first reason over the signals, then name the root cause.
 
-    Round 1 shows symptoms, metrics, log lines and a trace of an incident in a shop of up to
-    ten services, and asks for reasoning that cites signals by their tags and does not
-    conclude. Round 2 asks for ``{"service": ..., "incident_type": ...}`` and nothing else.
+    Round 1 shows symptoms, spans of sampled traces, log lines and metrics of an incident in
+    a shop of up to ten services, and asks for reasoning that cites signals by their tags and
+    does not conclude. Round 2 asks for ``{"service": ..., "incident_type": ...}`` and nothing
+    else. No signal names the cause: callers of the service at fault are slow as well, gauges
+    of others are raised as well, and only a combination of signals leaves one cause.
 
     The reward is a weighted sum of parts, each between 0 and 1 and reported in the last
     ``info``:
 
     - ``json_ok``: round 2 is exactly one JSON object with the two keys and known names.
     - ``service``, ``incident_type``, ``acc_main``: the answer is right in one, or in both.
-    - ``evidence``: round 1 cites at least three signals that are there.
+    - ``evidence``: the signals that round 1 cites leave one possible cause, and no more are cited than it takes.
     - ``no_early_conclusion``: round 1 is not blank and names no incident type and no cause.
     - ``length_1``, ``length_2``: the replies are neither blank nor too long.
 
     Args:
         difficulty: 0 to 3; how many services and incident types are in play (16, 36, 72 or
-            120 possible answers), how many signals lead nowhere, how much is missing.
+            120 possible answers), how many signals are shown, and whether the service at
+            fault is among those that are seen to be slow.
         language: ``"en"`` or ``"zh"``; names of services and types are the same in both.
         split: ``"train"`` or ``"eval"``; no incident belongs to both.
         weights: Replaces the weight of some parts; see `scoring.DEFAULT_WEIGHTS`.
@@ -60,14 +63,6 @@ class AIOpsTriage(TextEnv):
         self.top_score = sum(self.weights.values())
         self.system_prompt = phrases.SYSTEM[language]
 
-    @property
-    def names(self) -> dict[str, tuple[str, ...]]:
-        """The names in play, by key of the answer."""
-        return {
-            "service": self.difficulty.service_names,
-            "incident_type": tuple(cause.name for cause in self.difficulty.types),
-        }
-
     def begin(self) -> str:
         """Draw an incident and show it."""
         incident = generate_incident(self.np_random, self.difficulty, self.split)
@@ -80,23 +75,34 @@ class AIOpsTriage(TextEnv):
 
     def score(self, episode: Episode) -> Score:
         """Return the weighted sum of the parts."""
-        round_1, round_2 = episode.actions
-        parts = score_parts(episode.task, round_1, round_2, self.names)
+        round_1, round_2 = _rounds(episode)
+        parts = score_parts(episode.task, self.difficulty, round_1, round_2)
         return Score(sum(self.weights[name] * part for name, part in parts.items()), parts)
 
     def succeeded(self, score: Score) -> bool:
         """Tell whether round 2 named the right service and the right type, whatever scored it."""
-        named = parse_answer(self.episode.actions[-1])
-        return named == {"service": self.episode.task.service, "incident_type": self.episode.task.incident_type}
+        cause = self.episode.task.cause
+        named = parse_answer(_rounds(self.episode)[1])
+        return named == {"service": cause.service, "incident_type": cause.incident_type}
 
     def expert(self) -> Iterator[str]:
-        """Cite the direct traces of the cause, then answer."""
+        """Say what the signals tell, cite as few as tell the cause apart, then answer."""
         incident: Incident = self.episode.task
-        yield reason(self.np_random, incident, self.language)
-        yield answer(incident.service, incident.incident_type)
+        yield self._reasoning()
+        yield answer(incident.cause.service, incident.cause.incident_type)
 
     def mistake(self) -> Iterator[str]:
         """Reply as the expert does, but blame a bystander or another type, mostly; see `replies.MISTAKES`."""
         incident: Incident = self.episode.task
-        reasoning = reason(self.np_random, incident, self.language)
-        yield from mistaken(self.np_random, reasoning, incident, self.difficulty, self.language)
+        yield from mistaken(self.np_random, self._reasoning(), incident, self.difficulty, self.language)
+
+    def _reasoning(self) -> str:
+        incident: Incident = self.episode.task
+        telling = telling_signals(incident, self.difficulty)
+        return reason(incident, suspected(incident, self.difficulty), telling, self.language)
+
+
+def _rounds(episode: Episode) -> tuple[str, str]:
+    """Return both replies; one that an episode was cut off before is empty."""
+    round_1, round_2 = (*episode.actions, "", "")[:2]
+    return round_1, round_2

@@ -1,127 +1,182 @@
-"""The world of the triage task: services that depend on each other, and what can go wrong with them.
+"""The world of the triage task: services that call each other, and what can go wrong with them.
 
-Both tables are ordered: a difficulty puts the first so many rows in play, and every
-prefix of the topology is connected.
+One service is at fault. It is slow, and so is every service that calls it, directly or
+through others; all others answer as usual. The incident raises exactly two gauges of the
+service at fault, and no others of it. Gauges of other services tell nothing: some are
+raised by the waiting, some for reasons of their own.
 """
 
+import functools
 from dataclasses import dataclass
 
 TOPOLOGY: dict[str, tuple[str, ...]] = {
     "gateway": ("checkout", "catalog", "auth"),
     "checkout": ("payments", "shipping"),
-    "catalog": ("database", "cache", "search"),
-    "payments": ("database",),
-    "database": (),
+    "catalog": ("search", "database", "cache"),
     "auth": ("database", "cache"),
-    "cache": (),
+    "payments": ("database",),
     "shipping": ("database", "queue"),
+    "search": ("cache",),
+    "database": (),
+    "cache": (),
     "queue": (),
-    "search": (),
 }
-"""Every service and the services it calls. Requests come in at the gateway."""
+"""Every service and the services it calls, callers first. Requests come in at the gateway."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """What is measured of every service.
+
+    Attributes:
+        name: A key of `phrases.GAUGES`.
+        usual: Its range where nothing is wrong, in its unit.
+        raised: Its range where it is raised; far above `usual`.
+    """
+
+    name: str
+    usual: tuple[int, int]
+    raised: tuple[int, int]
+
+
+GAUGES: dict[str, Gauge] = {
+    gauge.name: gauge
+    for gauge in (
+        Gauge("cpu", (15, 55), (88, 99)),
+        Gauge("heap", (25, 60), (90, 99)),
+        Gauge("disk", (10, 50), (85, 99)),
+        Gauge("pool", (10, 55), (92, 99)),
+        Gauge("errors", (1, 6), (60, 240)),
+        Gauge("retransmits", (1, 3), (14, 40)),
+    )
+}
 
 
 @dataclass(frozen=True, slots=True)
 class IncidentType:
-    """One way to fail, and the traces it leaves in the failing service itself.
+    """One way to fail.
 
     Attributes:
         name: The answer expected in round 2.
-        metric: The gauge that shows it; a key of `phrases.METRICS`.
-        usual: The gauge's range on a healthy service, in its unit.
-        failing: Its range on a failing one; the two do not overlap.
-        logs: The lines it writes; keys of `phrases.LOGS`.
+        gauges: The two gauges of the service at fault that it raises.
     """
 
     name: str
-    metric: str
-    usual: tuple[int, int]
-    failing: tuple[int, int]
-    logs: tuple[str, ...]
+    gauges: tuple[str, str]
 
 
 INCIDENT_TYPES: tuple[IncidentType, ...] = (
-    IncidentType("cpu_saturation", "cpu", (20, 45), (93, 99), ("threads_starved", "cores_busy", "loop_blocked")),
-    IncidentType("memory_leak", "heap", (35, 60), (94, 99), ("full_gc", "oom_killed", "alloc_failed")),
-    IncidentType("disk_full", "disk", (30, 65), (98, 100), ("no_space", "rotate_failed", "volume_full")),
-    IncidentType("pool_exhausted", "pool", (10, 55), (99, 100), ("no_connection", "all_in_use", "checkout_timeout")),
-    IncidentType("packet_loss", "retransmits", (0, 1), (12, 35), ("peer_reset", "retransmit_burst", "read_stalled")),
-    IncidentType("bad_deploy", "exceptions", (0, 3), (80, 240), ("null_pointer", "unknown_field", "flag_missing")),
-    IncidentType(
-        "cert_expired", "tls_failures", (0, 1), (40, 90), ("cert_not_valid", "handshake_refused", "tls_alert")
-    ),
-    IncidentType("dns_failure", "lookup_errors", (0, 1), (30, 95), ("no_such_host", "servfail", "lookup_timeout")),
-    IncidentType("lock_contention", "lock_wait", (1, 9), (800, 4000), ("deadlock", "lock_timeout", "row_lock")),
-    IncidentType(
-        "traffic_surge", "requests", (90, 300), (2000, 6000), ("shedding_load", "too_many_requests", "backlog_full")
-    ),
-    IncidentType(
-        "config_error", "reload_failures", (0, 1), (15, 60), ("invalid_value", "missing_variable", "reload_failed")
-    ),
-    IncidentType(
-        "clock_skew", "clock_offset", (0, 5), (900, 5000), ("token_in_future", "ntp_unsynced", "timestamp_refused")
-    ),
+    IncidentType("memory_leak", ("cpu", "heap")),
+    IncidentType("swapping", ("heap", "disk")),
+    IncidentType("slow_storage", ("disk", "pool")),
+    IncidentType("thread_starvation", ("cpu", "pool")),
+    IncidentType("log_flood", ("cpu", "disk")),
+    IncidentType("connection_leak", ("heap", "pool")),
+    IncidentType("bad_deploy", ("cpu", "errors")),
+    IncidentType("disk_full", ("disk", "errors")),
+    IncidentType("pool_exhausted", ("pool", "errors")),
+    IncidentType("out_of_memory", ("heap", "errors")),
+    IncidentType("packet_loss", ("pool", "retransmits")),
+    IncidentType("dns_failure", ("errors", "retransmits")),
 )
-"""Every incident type. No metric and no log line belongs to two of them."""
+"""Every incident type. No two raise the same gauges, and every gauge belongs to several."""
 
 
 @dataclass(frozen=True, slots=True)
+class Cause:
+    """A possible answer: a service at fault and what is wrong with it."""
+
+    service: str
+    incident_type: str
+
+
+@dataclass(frozen=True)
 class Difficulty:
-    """How large the world is, and how much of what is shown leads nowhere.
+    """How large the world is, and how much of it is shown.
 
     Attributes:
-        services: Services in play, the first of `TOPOLOGY`.
+        service_names: Services in play, callers first.
         incident_types: Incident types in play, the first of `INCIDENT_TYPES`.
-        healthy_metrics: Gauges shown that are as usual.
-        red_herrings: Log lines of an incident type on a service that is not at fault.
-        downstream_logs: Log lines of dependents, at most.
-        blurred: Probability that one of the root's two direct signals, its metric or its
-            log line, is not shown.
+        symptoms: Services of which customers tell.
+        spans: Spans of sampled requests.
+        logs: Log lines.
+        rows: Services whose gauges are shown, the one at fault among them.
+        gauges: Gauges shown of each.
+        suspects: Services that symptoms, spans and log lines leave, at most.
+        overlooked: Probability that a service which is reported to be fine comes last where gauges are shown.
+        fault_seen: Probability that an incident is drawn again if it does not show the service at
+            fault to be slow, so that it has to be found by exclusion.
+        fault_hidden: The same if it does.
     """
 
-    services: int
+    service_names: tuple[str, ...]
     incident_types: int
-    healthy_metrics: int
-    red_herrings: int
-    downstream_logs: int
-    blurred: float
+    symptoms: int
+    spans: int
+    logs: int
+    rows: int
+    gauges: int
+    suspects: int
+    overlooked: float
+    fault_seen: float
+    fault_hidden: float
 
-    @property
-    def service_names(self) -> tuple[str, ...]:
-        """The services in play."""
-        return tuple(TOPOLOGY)[: self.services]
-
-    @property
+    @functools.cached_property
     def topology(self) -> dict[str, tuple[str, ...]]:
-        """The services in play and those of their dependencies that are in play."""
+        """The services in play and those of the services they call that are in play."""
         names = self.service_names
-        return {name: tuple(d for d in TOPOLOGY[name] if d in names) for name in names}
+        return {name: tuple(callee for callee in TOPOLOGY[name] if callee in names) for name in names}
 
-    @property
+    @functools.cached_property
     def types(self) -> tuple[IncidentType, ...]:
         """The incident types in play."""
         return INCIDENT_TYPES[: self.incident_types]
 
+    def type_named(self, name: str) -> IncidentType:
+        """The incident type of that name."""
+        return next(kind for kind in self.types if kind.name == name)
+
+    @functools.cached_property
+    def gauge_names(self) -> tuple[str, ...]:
+        """The gauges that an incident type in play raises."""
+        return tuple(name for name in GAUGES if any(name in kind.gauges for kind in self.types))
+
+    @functools.cached_property
+    def causes(self) -> tuple[Cause, ...]:
+        """Every possible answer."""
+        return tuple(Cause(service, kind.name) for service in self.service_names for kind in self.types)
+
 
 DIFFICULTIES: tuple[Difficulty, ...] = (
-    Difficulty(services=4, incident_types=4, healthy_metrics=1, red_herrings=0, downstream_logs=1, blurred=0.0),
-    Difficulty(services=6, incident_types=6, healthy_metrics=2, red_herrings=1, downstream_logs=1, blurred=0.0),
-    Difficulty(services=8, incident_types=9, healthy_metrics=3, red_herrings=2, downstream_logs=2, blurred=0.3),
-    Difficulty(services=10, incident_types=12, healthy_metrics=5, red_herrings=3, downstream_logs=3, blurred=0.5),
-)
+    Difficulty(
+        ("gateway", "checkout", "payments", "database"), 4,
+        symptoms=2, spans=1, logs=1, rows=2, gauges=4, suspects=1, overlooked=0.6, fault_seen=1.0, fault_hidden=0.0,
+    ),
+    Difficulty(
+        ("gateway", "checkout", "catalog", "auth", "payments", "database"), 6,
+        symptoms=2, spans=2, logs=2, rows=3, gauges=3, suspects=1, overlooked=0.6, fault_seen=1.0, fault_hidden=0.0,
+    ),
+    Difficulty(
+        ("gateway", "checkout", "catalog", "auth", "payments", "shipping", "database", "cache"), 9,
+        symptoms=3, spans=2, logs=3, rows=5, gauges=4, suspects=2, overlooked=1.0, fault_seen=0.0, fault_hidden=0.85,
+    ),
+    Difficulty(
+        tuple(TOPOLOGY), 12,
+        symptoms=3, spans=3, logs=4, rows=6, gauges=4, suspects=3, overlooked=1.0, fault_seen=0.0, fault_hidden=0.8,
+    ),
+)  # fmt: skip
 """What `difficulty` 0 to 3 stands for: 16, 36, 72 and 120 possible answers."""
 
 
-def path_to(service: str, topology: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """Return the shortest chain of calls from the gateway to `service`, both included.
+def slow_services(fault: str, topology: dict[str, tuple[str, ...]]) -> frozenset[str]:
+    """Return `fault` and every service that calls it, directly or through others.
 
     Args:
-        service: A service of the topology.
-        topology: Services and what they call; every service is reachable from the gateway.
+        fault: A service of the topology.
+        topology: Services and what they call, callers first.
     """
-    chains: list[tuple[str, ...]] = [("gateway",)]
-    for chain in chains:  # breadth first: the list grows while it is read
-        if chain[-1] == service:
-            return chain
-        chains += [(*chain, callee) for callee in topology[chain[-1]]]
-    raise ValueError(f"{service!r} is not reachable from the gateway in {topology}.")
+    slow = {fault}
+    for name in reversed(topology):
+        if slow.intersection(topology[name]):
+            slow.add(name)
+    return frozenset(slow)

@@ -1,4 +1,4 @@
-"""What round 2 accepts is exact, and nothing that a model can write raises an exception."""
+"""What round 2 accepts is exact, every part is what it says, and nothing that can be written raises an exception."""
 
 import json
 
@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 import llmgym
 from llmgym.envs.aiops import AIOpsTriage
+from llmgym.envs.aiops.replies import telling_signals
 from llmgym.envs.aiops.scoring import DEFAULT_WEIGHTS, parse_answer
+from llmgym.envs.experts import play_expert
 from llmgym.errors import ConfigError
 
 
@@ -26,7 +28,7 @@ def play(round_1: str, round_2: str, seed: int = 0, **options: object) -> tuple[
 def truth(seed: int = 0) -> tuple[str, str]:
     env = AIOpsTriage()
     env.reset(seed=seed)
-    return env.episode.task.service, env.episode.task.incident_type
+    return env.episode.task.cause.service, env.episode.task.cause.incident_type
 
 
 SERVICE, TYPE = truth()
@@ -83,7 +85,7 @@ def test_an_unknown_service_costs_its_part_and_no_other(name: str) -> None:
 
 
 def test_a_name_that_is_not_in_play_is_unknown() -> None:
-    _, info = play("[M1]", json.dumps({"service": SERVICE, "incident_type": "clock_skew"}))
+    _, info = play("[M1]", json.dumps({"service": SERVICE, "incident_type": "dns_failure"}))
     assert (info["json_ok"], info["service"]) == (0.0, 1.0)
 
 
@@ -103,19 +105,43 @@ def evidence(round_1: str) -> float:
     return play(round_1, RIGHT)[1]["evidence"]
 
 
-def test_evidence_counts_distinct_signals_that_are_there() -> None:
+def test_evidence_counts_signals_that_leave_one_cause_in_the_number_that_suffices() -> None:
     env = AIOpsTriage()
     env.reset(seed=0)
-    tags = [signal.tag for signal in sorted(env.episode.task.signals, key=lambda signal: not signal.root)]
-    cited = [f"[{tag}]" for tag in tags]
-    assert evidence(" ".join(cited[:3])) == 1.0
-    assert evidence(" ".join(cited)) == 1.0
-    assert evidence(cited[0]) == pytest.approx(1 / 3)
-    assert evidence(" ".join(cited[:1] * 3)) == pytest.approx(1 / 3)
-    assert evidence(" ".join([*cited[:3], "[M77]", "[L88]", "[S99]"])) == pytest.approx(1 / 2)
+    incident = env.episode.task
+    telling = [f"[{signal.tag}]" for signal in telling_signals(incident, env.difficulty)]
+    all_tags = [f"[{signal.tag}]" for signal in incident.signals]
+    enough = len(telling)
+    assert evidence(" ".join(telling)) == 1.0
+    assert evidence(" ".join(reversed(telling * 2))) == 1.0
+    assert evidence(" ".join(telling[1:])) == 0.0
+    assert evidence(" ".join([*telling, "[M77]"])) == pytest.approx((enough / (enough + 1)) ** 2)
+    assert evidence(" ".join(all_tags)) == pytest.approx((enough / len(all_tags)) ** 2)
     assert evidence("[M77] [L88] [S99]") == 0.0
-    assert evidence(" ".join(cited[-3:])) == pytest.approx(1 / 2)  # no direct trace among them
+    assert evidence(" ".join(tag.strip("[]") for tag in telling)) == 0.0
     assert evidence("") == 0.0
+
+
+@pytest.mark.parametrize("form", ["[{}]", "[ {} ]", "【{}】", "［{}］"])
+def test_tags_are_cited_one_by_one_or_several_in_a_pair_of_brackets(form: str) -> None:
+    env = AIOpsTriage()
+    env.reset(seed=0)
+    tags = [signal.tag for signal in telling_signals(env.episode.task, env.difficulty)]
+    assert evidence(" ".join(form.format(tag) for tag in tags)) == 1.0
+    assert evidence(form.format(", ".join(tags))) == 1.0
+    assert evidence(form.format(" and ".join(tags).lower())) == 1.0
+    assert evidence(" ".join(tags)) == 0.0
+
+
+@pytest.mark.parametrize("seen", [0, 1])
+def test_an_episode_that_is_cut_off_is_scored_by_what_there_is(seen: int) -> None:
+    env = AIOpsTriage()
+    env.reset(seed=0)
+    for _ in range(seen):
+        env.step(RIGHT)
+    score, info = env.finish()
+    assert info["success"] == info["acc_main"] == info["json_ok"] == 0.0
+    assert score < 0.3
 
 
 @pytest.mark.parametrize(
@@ -124,6 +150,15 @@ def test_evidence_counts_distinct_signals_that_are_there() -> None:
 )
 def test_an_early_conclusion_or_none_at_all_is_seen(round_1: str) -> None:
     assert play(round_1, RIGHT)[1]["no_early_conclusion"] == 0.0
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("difficulty", range(4))
+def test_the_expert_earns_the_top_score_on_every_seed(difficulty: int, language: str) -> None:
+    env = gymnasium.make("llmgym/AIOpsTriage-v0", difficulty=difficulty, language=language, disable_env_checker=True)
+    for seed in range(60):
+        _, score = play_expert(env, seed)
+        assert score == pytest.approx(1.0)
 
 
 def test_long_replies_lose_their_length_part_gradually() -> None:
@@ -139,9 +174,14 @@ def test_weights_are_a_parameter() -> None:
     generous = AIOpsTriage(weights={"evidence": 1.1})
     assert generous.top_score == pytest.approx(2.0)
     llmgym.check_env(generous)
-    for weight in ("much", float("nan"), float("inf"), True):
-        with pytest.raises(ConfigError, match=rf"weights\['evidence'\] has to be a finite number, got {weight!r}"):
+    for weight in ("much", float("nan"), float("inf"), True, -1.0, 10**400):
+        with pytest.raises(ConfigError, match=r"weights\['evidence'\] has to be a number from 0 to 1,000,000, got "):
             AIOpsTriage(weights={"evidence": weight})  # type: ignore[dict-item]
+    for weights in (["evidence"], "evidence", 3):
+        with pytest.raises(ConfigError, match="weights: expected a mapping of parts to numbers"):
+            AIOpsTriage(weights=weights)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="no part 1"):
+        AIOpsTriage(weights={1: 1.0})  # type: ignore[dict-item]
     with pytest.raises(ConfigError, match=r"no part 'evidense'. Did you mean 'evidence'"):
         AIOpsTriage(weights={"evidense": 1.0})
 

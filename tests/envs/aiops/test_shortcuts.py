@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from sklearn.tree import DecisionTreeClassifier
 
-from llmgym.envs.incidents.incident import Incident, Signal, generate_incident
-from llmgym.envs.incidents.report import rows
-from llmgym.envs.incidents.scoring import evidence
-from llmgym.envs.incidents.world import DIFFICULTIES, GAUGES, Difficulty
+from llmgym.envs.aiops.incident import Incident, Signal, generate_incident
+from llmgym.envs.aiops.report import rows
+from llmgym.envs.aiops.scoring import evidence
+from llmgym.envs.aiops.world import DIFFICULTIES, GAUGES, Difficulty
 
 BOUND = {1: 0.75, 2: 0.5, 3: 0.5}
 COUNT = 500
@@ -52,15 +52,41 @@ def last_slow_span(difficulty: Difficulty) -> Named:
     return name
 
 
-def type_by_row(difficulty: Difficulty, one: Incident, service: str) -> str:
-    """The first type that the gauges of the service admit."""
+def lowest_slow(difficulty: Difficulty) -> Named:
+    """The right way at the first two difficulties, and beyond them only where the service at fault is seen slow."""
+
+    def name(one: Incident) -> str:
+        slow = [signal.service for signal in one.signals if signal.claim.state == "slow"]
+        return max(slow, key=difficulty.service_names.index, default="gateway")
+
+    return name
+
+
+def fitting_row(difficulty: Difficulty, *, lowest: bool) -> Named:
+    """Of the rows that fit a type alone and are of no service reported fine, the first, or that furthest down."""
+
+    def name(one: Incident) -> str:
+        fine = {signal.service for signal in one.signals if signal.claim.state == "fine"}
+        fits = [service for service in rows(one) if service not in fine and len(types(difficulty, one, service)) == 1]
+        order = difficulty.service_names.index if lowest else lambda _: 0
+        return max(fits, key=order, default="gateway")
+
+    return name
+
+
+def types(difficulty: Difficulty, one: Incident, service: str) -> list[str]:
+    """The types that the gauges of the service admit."""
     shown = rows(one).get(service, [])
-    fits = (
+    return [
         kind.name
         for kind in difficulty.types
         if all((signal.claim.gauge in kind.gauges) == (signal.claim.state == "high") for signal in shown)
-    )
-    return next(fits, difficulty.types[0].name)
+    ]
+
+
+def type_by_row(difficulty: Difficulty, one: Incident, service: str) -> str:
+    """The first type that the gauges of the service admit."""
+    return next(iter(types(difficulty, one, service)), difficulty.types[0].name)
 
 
 def type_by_loudness(difficulty: Difficulty, one: Incident, _: str) -> str:
@@ -82,7 +108,13 @@ def draw(difficulty: Difficulty, seed: int, count: int = COUNT) -> list[Incident
 def test_no_rule_of_one_glance_names_the_cause(level: int) -> None:
     difficulty = DIFFICULTIES[level]
     incidents = draw(difficulty, seed=level)
-    policies = {**SERVICES, "last slow span": last_slow_span(difficulty)}
+    policies = {
+        **SERVICES,
+        "last slow span": last_slow_span(difficulty),
+        "first fitting row": fitting_row(difficulty, lowest=False),
+        "lowest fitting row": fitting_row(difficulty, lowest=True),
+        **({"lowest slow": lowest_slow(difficulty)} if level > 1 else {}),
+    }
     for name, service in policies.items():
         for kind in (type_by_row, type_by_loudness):
             right = np.mean([

@@ -1,24 +1,26 @@
 """A smallest set of signals leaves one cause, and no smaller one does."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
 
-from llmgym.envs.incidents.diagnosis import Claim, leaves_one, left, smallest_set
-from llmgym.envs.incidents.incident import generate_incident
-from llmgym.envs.incidents.world import DIFFICULTIES, Difficulty
+from llmgym.envs.aiops.diagnosis import Claim, leaves_one, left, smallest_set
+from llmgym.envs.aiops.incident import generate_incident
+from llmgym.envs.aiops.world import DIFFICULTIES, Difficulty
 
 
-@pytest.mark.parametrize("difficulty", DIFFICULTIES[:3])
+@pytest.mark.parametrize("difficulty", DIFFICULTIES)
 def test_as_few_signals_are_found_as_suffice(difficulty: Difficulty) -> None:
     rng = np.random.default_rng(1)
     for _ in range(25):
         claims = [signal.claim for signal in generate_incident(rng, difficulty, "train").signals]
         chosen = smallest_set(claims, difficulty)
         assert leaves_one([claims[i] for i in chosen], difficulty)
-        fewer = itertools.combinations(claims, len(chosen) - 1)
-        assert not any(leaves_one(some, difficulty) for some in fewer)
+        if math.comb(len(claims), len(chosen) - 1) < 20_000:
+            fewer = itertools.combinations(claims, len(chosen) - 1)
+            assert not any(leaves_one(some, difficulty) for some in fewer)
 
 
 def test_claims_that_leave_several_causes_are_refused_with_their_number() -> None:

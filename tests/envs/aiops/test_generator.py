@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from reader import read
 
-from llmgym.envs.incidents import phrases
-from llmgym.envs.incidents.conclusions import concludes
-from llmgym.envs.incidents.incident import Incident, generate_incident
-from llmgym.envs.incidents.replies import reason, telling_signals
-from llmgym.envs.incidents.report import report, round_1_message
-from llmgym.envs.incidents.world import DIFFICULTIES, GAUGES, INCIDENT_TYPES, TOPOLOGY, Difficulty, slow_services
+from llmgym.envs.aiops import phrases
+from llmgym.envs.aiops.conclusions import concludes
+from llmgym.envs.aiops.incident import Incident, generate_incident
+from llmgym.envs.aiops.replies import reason, suspected, telling_signals
+from llmgym.envs.aiops.report import report, round_1_message
+from llmgym.envs.aiops.world import DIFFICULTIES, GAUGES, INCIDENT_TYPES, TOPOLOGY, Difficulty, slow_services
 from llmgym.envs.splits import Split
 
 
@@ -90,7 +90,9 @@ def test_the_service_at_fault_is_seen_to_be_slow_at_the_first_two_difficulties_a
 @pytest.mark.parametrize("difficulty", DIFFICULTIES)
 def test_the_experts_reasoning_is_no_conclusion(difficulty: Difficulty, language: phrases.Language) -> None:
     for incident in draw(difficulty, count=100):
-        assert not concludes(reason(incident, telling_signals(incident, difficulty), language))
+        assert not concludes(
+            reason(incident, suspected(incident, difficulty), telling_signals(incident, difficulty), language)
+        )
 
 
 def test_both_languages_tell_the_same_and_chinese_is_chinese() -> None:

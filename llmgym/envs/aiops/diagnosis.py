@@ -7,12 +7,14 @@ every claim. A set of causes is an integer here, with a bit for each of `Difficu
 import functools
 import itertools
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, TypeVar
 
-from llmgym.envs.incidents.world import INCIDENT_TYPES, Cause, Difficulty, slow_services
+from llmgym.envs.aiops.world import INCIDENT_TYPES, Cause, Difficulty, slow_services
+
+Name = TypeVar("Name", bound=Hashable)
 
 _RAISES = {kind.name: kind.gauges for kind in INCIDENT_TYPES}
 
@@ -66,32 +68,63 @@ def leaves_one(claims: Iterable[Claim], difficulty: Difficulty) -> bool:
     return left(claims, difficulty).bit_count() == 1
 
 
-def services_left(claims: Iterable[Claim], difficulty: Difficulty) -> int:
-    """Return how many services a cause that agrees with all claims can be in."""
+def services_left(claims: Iterable[Claim], difficulty: Difficulty) -> list[str]:
+    """Return the services that a cause which agrees with all claims can be in."""
     causes, types = left(claims, difficulty), len(difficulty.types)
-    return sum(bool(causes >> i * types & (1 << types) - 1) for i in range(len(difficulty.service_names)))
+    return [name for i, name in enumerate(difficulty.service_names) if causes >> i * types & (1 << types) - 1]
 
 
 def smallest_set(claims: Sequence[Claim], difficulty: Difficulty) -> tuple[int, ...]:
-    """Return the indices of as few claims as leave one cause.
+    """Return the indices of as few claims as leave one cause; see `fewest`."""
+    return fewest([], dict(enumerate([claim] for claim in claims)), difficulty)
 
-    A claim that leaves at least all that another one leaves is never needed beside it, so
-    only the others are tried, in the order given.
+
+def fewest(told: Iterable[Claim], groups: Mapping[Name, Iterable[Claim]], difficulty: Difficulty) -> tuple[Name, ...]:
+    """Return the names of as few groups of claims as leave one cause.
+
+    A group that leaves at least all that another one leaves is never needed beside it. Of
+    sets of one size, the first in the order given is returned.
 
     Args:
-        claims: Claims that leave one cause together.
+        told: Claims that are known already.
+        groups: Claims that come together, by name; all of them together leave one cause.
         difficulty: The causes there are.
 
     Raises:
-        ValueError: The claims leave more than one cause, or none.
+        ValueError: All claims leave more than one cause, or none.
     """
-    masks = [possible(claim, difficulty) for claim in claims]
-    telling = [i for i, mask in enumerate(masks) if not any(_tells_more(masks, j, i) for j in range(len(masks)))]
-    for size in range(1, len(telling) + 1):
-        for chosen in itertools.combinations(telling, size):
-            if functools.reduce(operator.and_, (masks[i] for i in chosen)).bit_count() == 1:
-                return chosen
-    raise ValueError(f"The claims leave {left(claims, difficulty).bit_count()} causes, not one.")
+    known = left(told, difficulty)
+    masks = [left(claims, difficulty) for claims in groups.values()]
+    right = functools.reduce(operator.and_, masks, known)
+    if right.bit_count() != 1:
+        raise ValueError(f"The claims leave {right.bit_count()} causes, not one.")
+    telling = [i for i in range(len(masks)) if not any(_tells_more(masks, j, i) for j in range(len(masks)))]
+    size = next(size for size in itertools.count() if _can(known, [masks[i] for i in telling], size))
+    chosen: list[int] = []
+    for i in telling:
+        if _can(known & masks[i], [masks[j] for j in telling if j > i], size - len(chosen) - 1):
+            chosen.append(i)
+            known &= masks[i]
+    names = list(groups)
+    return tuple(names[i] for i in chosen)
+
+
+def _can(causes: int, masks: list[int], size: int) -> bool:
+    """Tell whether so many masks at most leave one of some causes; the right one is in all of them."""
+    if causes.bit_count() == 1:
+        return size >= 0
+    if size <= 0:
+        return False
+    right = functools.reduce(operator.and_, masks, causes)
+    excluding: list[int] | None = None  # of the wrong cause that fewest masks exclude
+    wrong = causes & ~right
+    while wrong:
+        bit = wrong & -wrong
+        wrong ^= bit
+        found = [mask for mask in masks if not mask & bit]
+        if excluding is None or len(found) < len(excluding):
+            excluding = found
+    return right.bit_count() == 1 and any(_can(causes & mask, masks, size - 1) for mask in excluding or ())
 
 
 def _tells_more(masks: list[int], one: int, other: int) -> bool:

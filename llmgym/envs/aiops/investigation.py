@@ -5,14 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 from llmgym.calls import ActionLike, ToolCall
-from llmgym.envs.aiops.replies import answer
-from llmgym.envs.incidents import phrases
-from llmgym.envs.incidents.diagnosis import leaves_one
-from llmgym.envs.incidents.incident import Incident, Kind, generate_incident
-from llmgym.envs.incidents.replies import bystander, other_type, telling_signals
-from llmgym.envs.incidents.report import describe, section, world
-from llmgym.envs.incidents.scoring import answer_parts
-from llmgym.envs.incidents.world import DIFFICULTIES
+from llmgym.envs.aiops import phrases
+from llmgym.envs.aiops.diagnosis import Claim, fewest, leaves_one
+from llmgym.envs.aiops.incident import Incident, Kind, Signal, generate_incident
+from llmgym.envs.aiops.replies import answer, bystander, other_type
+from llmgym.envs.aiops.report import describe, section, world
+from llmgym.envs.aiops.scoring import answer_parts
+from llmgym.envs.aiops.world import DIFFICULTIES
 from llmgym.envs.splits import Split, check_difficulty_and_split
 from llmgym.envs.text_env import TextEnv
 from llmgym.envs.tools import Tool, ToolError
@@ -27,7 +26,7 @@ _TOOLS: dict[Kind, str] = {"trace": "traces", "log": "logs", "metric": "metrics"
 class AIOpsInvestigation(TextEnv):
     """Find the root cause of an incident with tools that query the metrics, logs and traces of its services.
 
-    The incidents are those of `AIOpsIncident`, but every service has gauges. Told are the rules, the services, the
+    The incidents are those of `AIOpsTriage`, but every service has gauges. Told are the rules, the services, the
     incident types and the symptoms; the rest is asked for, one service at a time, in at most eight turns. A reply
     without a call ends the episode. It has to be ``{"service": ..., "incident_type": ...}`` and nothing else.
 
@@ -35,8 +34,8 @@ class AIOpsInvestigation(TextEnv):
 
     - ``json_ok`` (0.1): the last reply is exactly one JSON object with the two keys and known names.
     - ``service``, ``incident_type`` (0.2 each), ``acc_main`` (0.3): it is right in one, or in both.
-    - ``economy`` (0.2): the answer is right, and what was shown leaves no other; the number of queries that the
-      expert needs, divided by the number of queries made, at most 1. A query that is made twice counts twice.
+    - ``economy`` (0.2): the answer is right, and what was shown leaves no other; the fewest queries that would do,
+      given the symptoms, divided by the number of queries made. A query that is made twice counts twice.
 
     | difficulty | services | incident types | |
     |---|---|---|---|
@@ -95,32 +94,29 @@ class AIOpsInvestigation(TextEnv):
         """Draw an incident and tell its symptoms."""
         incident = generate_incident(self.np_random, self.difficulty, self.split)
         self.episode.task = incident
-        self._seen = {signal.tag: signal for signal in incident.of_kind("symptom")}
-        self._queries = 0
+        self._asked: list[tuple[Kind, str]] = []
         return f"{phrases.RULES['en']}\n{world(self.difficulty, 'en')}\n{section(incident, 'symptom', 'en')}"
 
     def _query(self, kind: Kind, service: str) -> list[str]:
-        self._queries += 1
+        self._asked.append((kind, service))
         names = self.difficulty.service_names
         if service not in names:
             raise ToolError(f"there is no service {service!r:.80}.{did_you_mean(service[:80], names)}")
-        incident: Incident = self.episode.task
-        found = [signal for signal in incident.of_kind(kind) if signal.service == service]
-        self._seen.update({signal.tag: signal for signal in found})
-        return [describe(signal, "en") for signal in found]
+        return [describe(signal, "en") for signal in _shown(self.episode.task, kind, service)]
 
     def score(self, episode: Episode) -> dict[str, float]:
         """Compare the answer with the cause, and the queries with those that it takes."""
         incident: Incident = episode.task
-        parts = answer_parts(incident, self.difficulty, episode.actions[-1])
-        proven = leaves_one((signal.claim for signal in self._seen.values()), self.difficulty)
+        parts = answer_parts(incident, self.difficulty, _last(episode))
+        seen = incident.of_kind("symptom") + [one for query in self._asked for one in _shown(incident, *query)]
+        proven = leaves_one((signal.claim for signal in seen), self.difficulty)
         needed = len(self._needed(incident))
-        parts["economy"] = parts["acc_main"] * proven * needed / max(needed, self._queries)
+        parts["economy"] = parts["acc_main"] * proven * needed / max(needed, len(self._asked))
         return {name: weight * parts[name] for name, weight in WEIGHTS.items()}
 
     def succeeded(self, score: Any) -> bool:
         """Tell whether the right service and the right type were named, whatever scored it."""
-        return answer_parts(self.episode.task, self.difficulty, self.episode.actions[-1])["acc_main"] == 1.0
+        return answer_parts(self.episode.task, self.difficulty, _last(self.episode))["acc_main"] == 1.0
 
     def expert(self) -> Iterator[ActionLike]:
         """Ask for what tells the cause apart, then answer."""
@@ -141,10 +137,22 @@ class AIOpsInvestigation(TextEnv):
         yield answer(service, incident_type)
 
     def _needed(self, incident: Incident) -> list[ToolCall]:
-        """The queries that show a smallest set of telling signals."""
-        asked = dict.fromkeys(
-            (_TOOLS[signal.kind], signal.service)
-            for signal in telling_signals(incident, self.difficulty)
-            if signal.kind in _TOOLS
-        )
-        return [ToolCall(tool, {"service": service}) for tool, service in asked]
+        """As few queries as leave one cause, given the symptoms."""
+        of_query: dict[tuple[Kind, str], list[Claim]] = {}
+        for signal in incident.signals:
+            if signal.kind in _TOOLS:
+                of_query.setdefault((signal.kind, signal.service), []).append(signal.claim)
+        told = [signal.claim for signal in incident.of_kind("symptom")]
+        return [
+            ToolCall(_TOOLS[kind], {"service": service}) for kind, service in fewest(told, of_query, self.difficulty)
+        ]
+
+
+def _last(episode: Episode) -> str:
+    """Return the last reply; an empty one if the episode was cut off before the first."""
+    return episode.actions[-1] if episode.turns else ""
+
+
+def _shown(incident: Incident, kind: Kind, service: str) -> list[Signal]:
+    """Return what a query shows."""
+    return [signal for signal in incident.of_kind(kind) if signal.service == service]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmgym.envs.incidents.conclusions import concludes
+from llmgym.envs.aiops.conclusions import concludes
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,23 @@ from llmgym.envs.incidents.conclusions import concludes
         "诊断：payments 出了问题",
         "问题出在 payments",
         '{"service": "payments"}',
+        "No doubt the culprit is payments.",
+        "payments is the one which is at fault",
+        "It cannot be anything other than a memory leak",
+        "非常可能是 memory_leak",
+        "根因无疑是 payments",
+        "不难看出根因是 payments",
+        "Is it a memory leak? Yes, it is.",
+        "What is the root cause? payments.",
+        "Root cause? memory_leak in payments!",
+        "root_cause: payments",
+        "The problem is payments",
+        "The failing service is payments",
+        "Everything points to payments",
+        "Answer: payments",
+        "故障服务是 payments",
+        "问题在 payments",
+        "payments 导致了所有变慢",
     ],
 )
 def test_a_conclusion_is_found_in_any_words(text: str) -> None:
@@ -82,6 +99,26 @@ def test_a_conclusion_is_found_in_any_words(text: str) -> None:
         "根因尚不清楚",
         "没有 memory_leak 的迹象",
         "payments 变慢，cpu 升高",
+        "One service is at fault.",
+        "The service at fault is slow, and so are its callers.",
+        "I cite those that tell the cause apart: [M1]",
+        "Log lines from before the incident say nothing about the cause.",
+        "I will give the final answer in round 2.",
+        "I will conclude in round 2.",
+        "结论留到第二轮",
+        "The log starts at -50 min.",
+        "L1 comes from auth.",
+        "The origin of the request is the gateway.",
+        "M3 normal contradicts swapping",
+        "M3 normal eliminates swapping",
+        "memory_leak: excluded",
+        "swapping: M3 is normal, so no",
+        "与 swapping 矛盾",
+        "If payments is at fault, then checkout is slow as well.",
+        "memory_leak would raise cpu and heap.",
+        "如果是 memory_leak",
+        "是 memory_leak 吗？",
+        "Slow and furthest down: checkout or payments",
     ],
 )
 def test_reasoning_a_denial_or_a_question_is_no_conclusion(text: str) -> None:
