@@ -2,6 +2,8 @@
 
 import random
 import threading
+import types
+from collections.abc import Coroutine, Generator
 from types import TracebackType
 from typing import Any
 
@@ -47,3 +49,24 @@ class GlobalRandom:
         random.setstate(python)
         np.random.set_state(numpy)
         _LOCK.release()
+
+
+async def drawing_from(own: GlobalRandom, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Return what a coroutine comes to, which has a state of its own of the global generators wherever it runs."""
+    return await _drawing_from(own, coroutine)
+
+
+@types.coroutine
+def _drawing_from(own: GlobalRandom, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    go_on: Any = coroutine.send
+    value: Any = None
+    while True:
+        try:
+            with own:
+                waits_for = go_on(value)
+        except StopIteration as end:
+            return end.value
+        try:
+            value, go_on = (yield waits_for), coroutine.send
+        except BaseException as error:  # noqa: BLE001  # it is for the coroutine, such as that it is cancelled
+            value, go_on = error, coroutine.throw

@@ -1,11 +1,12 @@
 """Packages that draw from the global generators disturb nobody, and nobody disturbs them."""
 
+import asyncio
 import random
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from llmgym.envs.adapters.global_random import GlobalRandom
+from llmgym.envs.adapters.global_random import GlobalRandom, drawing_from
 
 
 def drawn(own: GlobalRandom) -> tuple[float, float]:
@@ -54,3 +55,41 @@ def test_threads_take_turns() -> None:
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda own: [drawn(own) for _ in range(50)], map(GlobalRandom, range(4))))
     assert found == alone
+
+
+async def drawing(count: int) -> list[float]:
+    found = []
+    for _ in range(count):
+        found.append(random.random())
+        await asyncio.sleep(0)
+    return found
+
+
+def test_coroutines_that_wait_for_each_other_draw_what_each_would_alone() -> None:
+    async def side_by_side() -> list[list[float]]:
+        return await asyncio.gather(*(drawing_from(GlobalRandom(seed), drawing(5)) for seed in range(3)))
+
+    alone = [asyncio.run(drawing_from(GlobalRandom(seed), drawing(5))) for seed in range(3)]
+    random.seed(3)
+    assert asyncio.run(side_by_side()) == alone
+    assert random.random() == random.Random(3).random()
+
+
+def test_a_coroutine_that_draws_can_be_cancelled_and_clean_up() -> None:
+    ended = []
+
+    async def waiting() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append(random.random())
+
+    async def cancelled() -> None:
+        task = asyncio.create_task(drawing_from(GlobalRandom(1), waiting()))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+    asyncio.run(cancelled())
+    assert ended == [random.Random(1).random()]
