@@ -5,11 +5,13 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SGLANG_VENV := .venv-sglang
 SGLANG_INSTALLED := $(SGLANG_VENV)/.installed
+VERIFIERS_VENV := .venv-verifiers
+VERIFIERS_INSTALLED := $(VERIFIERS_VENV)/.installed
 ORACLES_VENV := .venv-oracles
 ORACLES_INSTALLED := $(ORACLES_VENV)/.installed
 REAL_MODEL := .real-model
 
-.PHONY: demo test test-fast test-sglang test-real oracles lint install clean
+.PHONY: demo test test-fast test-sglang test-verifiers test-real oracles lint install clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m llmgym.agents.grpo --env AIOpsTriage $(ARGS)
@@ -24,6 +26,10 @@ test-fast: $(INSTALLED)
 # The real SGLang on a CPU; tests/sglang_cpu/README.md says how.
 test-sglang: $(SGLANG_INSTALLED)
 	SGLANG_USE_CPU_ENGINE=1 $(SGLANG_VENV)/bin/python -m pytest -q tests/engines/test_sglang_engine.py tests/engines/test_sglang_calls.py $(ARGS)
+
+# The environments of verifiers, which needs an older openai than the one that other packages bring.
+test-verifiers: $(VERIFIERS_INSTALLED)
+	$(VERIFIERS_VENV)/bin/python -m pytest -q tests/envs/adapters/test_verifiers.py $(ARGS)
 
 # Everything with a real pretrained model, which is made once; the second half samples with the real SGLang.
 test-real: export LLMGYM_REAL_MODEL := $(CURDIR)/$(REAL_MODEL)
@@ -60,6 +66,13 @@ $(SGLANG_INSTALLED): $(INSTALLED) tests/sglang_cpu/requirements.txt
 		sglang -r tests/sglang_cpu/requirements.txt
 	touch $@
 
+$(VERIFIERS_INSTALLED): $(INSTALLED)
+	$(PYTHON) -m venv --clear $(VERIFIERS_VENV)
+	echo "import site; site.addsitedir('$$($(BIN)/python $(PURELIB))')" \
+		> "$$($(VERIFIERS_VENV)/bin/python $(PURELIB))/base.pth"
+	$(VERIFIERS_VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt verifiers
+	touch $@
+
 # Made once: newer packages are no reason to make it again.
 $(REAL_MODEL)/model.safetensors: tests/real/make_model.py | $(INSTALLED)
 	$(BIN)/python tests/real/make_model.py $(REAL_MODEL)
@@ -74,4 +87,4 @@ $(ORACLES_INSTALLED): $(INSTALLED) tests/oracles/requirements.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(SGLANG_VENV) $(ORACLES_VENV) $(REAL_MODEL) $(REAL_MODEL).partial build dist *.egg-info
+	rm -rf $(VENV) $(SGLANG_VENV) $(VERIFIERS_VENV) $(ORACLES_VENV) $(REAL_MODEL) $(REAL_MODEL).partial build dist *.egg-info

@@ -51,6 +51,13 @@ ADAPTERS = {
         about="eight text games of rooms and objects, in Java",
         extra="textworld-express",
     ),
+    "verifiers": Adapter(
+        env_id="llmgym/Verifiers-v0",
+        entry_point="llmgym.envs.adapters.verifiers.environment:make",
+        example="my_taskset",
+        about="the tasksets of verifiers that are installed, or of your own",
+        extra="verifiers",
+    ),
     "openenv": Adapter(
         env_id="llmgym/OpenEnv-v0",
         entry_point="llmgym.envs.adapters.openenv.environment:OpenEnv",

@@ -1,0 +1,1 @@
+"""Environments of the package verifiers: tasksets, which are played in a process of their own."""
