@@ -163,7 +163,7 @@ class Gated(Composed):
         self.at_least, self.otherwise = at_least, otherwise
 
     def combine(self, scores: Mapping[str, Score]) -> Score:
-        """Return what is behind the gate, or not; see `Composed`."""
+        """Return what the gate lets through; see `Composed`."""
         gate, then = scores.values()
         if gate.value is None:
             return _missing(scores)

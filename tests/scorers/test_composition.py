@@ -87,7 +87,7 @@ def test_parts_of_parts_are_reported_under_both_names() -> None:
     assert one(Weighted({inner: 1.0})).parts == {"inner": 0.5, "inner.form": 1.0}
 
 
-def test_a_gate_lets_through_what_is_behind_it_from_its_bound_on() -> None:
+def test_a_gate_lets_through_what_follows_from_its_bound_on() -> None:
     behind = Fixed("behind", 0.7)
     assert [one(Gated(Fixed("gate", value), behind)).value for value in (0.0, 0.99, 1.0, 2.0)] == [0.0, 0.0, 0.7, 0.7]
     assert one(Gated(Fixed("gate", 0.4), behind, at_least=0.3)).value == 0.7
