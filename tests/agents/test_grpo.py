@@ -107,7 +107,8 @@ def test_the_checkpoint_opens_in_transformers_and_talks_as_it_did(run: Result) -
     tokens = torch.tensor([tokenizer(text)["input_ids"]])
     torch.testing.assert_close(model(tokens).logits, again.trainer.student.model(tokens).logits)
     assert run.after is not None
-    evaluation = GRPO(env="AIOpsTriage", model=str(run.path / "checkpoint"), eval_episodes=60).evaluate()
+    same = {"env": "AIOpsTriage", "env_kwargs": {"difficulty": 0}}  # as the model's name chose for the run
+    evaluation = GRPO(model=str(run.path / "checkpoint"), eval_episodes=60, **same).evaluate()
     assert evaluation.reward == pytest.approx(run.after.reward, abs=0.1)
 
 

