@@ -33,7 +33,7 @@ LAYERS = [
     {"llmgym.demo", "llmgym.compat"},
     {"llmgym.cli", "llmgym.__main__"},
 ]
-INNER_IMPORTS = 8
+INNER_IMPORTS = 10
 """Imports inside functions that the package may have, each with its reason beside it."""
 
 

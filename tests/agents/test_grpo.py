@@ -445,7 +445,8 @@ def test_dynamic_sampling_replaces_groups_whose_scores_are_all_equal(tmp_path: P
     def by_seed(episode: llmgym.Episode) -> float:  # half of the tasks score all episodes alike
         return float(len(episode.turns[0].observation) % 2 and len(episode.actions[0]))
 
-    agent = GRPO(scorer=by_seed, rollouts_per_step=20, output_dir=tmp_path, **{**SMALL, "prompts_per_step": 3})
+    options = {**SMALL, "prompts_per_step": 3, "temperature": 2.0}
+    agent = GRPO(scorer=by_seed, rollouts_per_step=20, output_dir=tmp_path, **options)
     played, kept = agent.trainer.steps._roll_out(1)
     assert len(kept) == 3 * 4
     assert len(played) > len(kept)

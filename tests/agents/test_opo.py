@@ -50,7 +50,8 @@ def test_training_starts_at_a_loss_of_log_two_and_makes_the_chosen_likelier(tmp_
 def test_the_reference_is_frozen_or_becomes_the_policy_every_so_many_steps(
     every: int, moved: list[bool], tmp_path: Path
 ) -> None:
-    run = OPO(output_dir=tmp_path, reference_every=every, scorer=lambda e: len(e.actions[0]), **SMALL).train(steps=3)
+    options = {**SMALL, "reference_every": every, "temperature": 2.0, "scorer": lambda e: len(e.actions[0])}
+    run = OPO(output_dir=tmp_path, **options).train(steps=3)
     assert [metrics["kl"] > 1e-5 for metrics in run.metrics] == moved
 
 
@@ -78,7 +79,7 @@ def test_options_that_make_no_sense_are_refused(capsys: pytest.CaptureFixture[st
 
 
 def test_iterative_dpo_goes_over_the_pairs_of_each_part_against_the_policy_that_sampled_it(tmp_path: Path) -> None:
-    options = {**SMALL, "prompts_per_step": 4, "updates_per_step": 2, "epochs": 2}
+    options = {**SMALL, "prompts_per_step": 4, "updates_per_step": 2, "epochs": 2, "temperature": 2.0}
     agent = IterativeDPO(output_dir=tmp_path, scorer=lambda e: len(e.actions[0]), **options)
     updates = []
     learn = agent.trainer.learner.update

@@ -44,7 +44,7 @@ def test_what_it_saves_is_what_was_judged_and_what_transformers_loads(run: Any) 
     model = AutoModelForSequenceClassification.from_pretrained(run.path / "checkpoint")
     assert model.config.num_labels == 1
     scorer = RewardModelScorer(run.path / "checkpoint")
-    held_out = generate_preferences("AIOpsTriage", SMALL["examples"])[: SMALL["held_out"]]
+    held_out = generate_preferences("AIOpsTriage", SMALL["examples"], difficulty=0)[: SMALL["held_out"]]
     sides = [episode_of(pair.prompt + side) for pair in held_out for side in (pair.chosen, pair.rejected)]
     values = [score.value for score in scorer.score(sides)]
     margins = [chosen - rejected for chosen, rejected in zip(values[::2], values[1::2], strict=True)]

@@ -34,7 +34,8 @@ def test_each_pair_is_the_experts_episode_and_the_policys_own_of_the_same_task(s
     assert batch["pair"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
     assert batch["chosen"].tolist() == [True, False] * 6
     assert batch["group"].tolist() == [trajectory.group for trajectory in own for _ in range(2)]
-    shown = demonstrate(gymnasium.make("llmgym/AIOpsTriage-v0"), [trajectory.seed for trajectory in own])
+    played = gymnasium.make("llmgym/AIOpsTriage-v0", difficulty=0)  # as the model's name chose for the run
+    shown = demonstrate(played, [trajectory.seed for trajectory in own])
     codec = agent.trainer.student.codec
     for pair, (demonstration, trajectory) in enumerate(zip(shown, own, strict=True)):
         expert, policy = batch[2 * pair], batch[2 * pair + 1]

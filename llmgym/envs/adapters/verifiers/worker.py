@@ -66,8 +66,8 @@ def main(name: str, config: str) -> None:
 
     with contextlib.redirect_stdout(sys.stderr):  # packages print
         try:
-            from llmgym.envs.adapters.verifiers.play import Play
-            from llmgym.envs.adapters.verifiers.tasks import load
+            from llmgym.envs.adapters.verifiers.play import Play  # it prints, and what it raises is told
+            from llmgym.envs.adapters.verifiers.tasks import load  # likewise
 
             env, tasks = load(name, json.loads(config))
         except (ConfigError, UnknownNameError) as error:
