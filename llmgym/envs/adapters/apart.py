@@ -70,17 +70,22 @@ class Apart:
         return result["result"]
 
     def _start(self) -> "subprocess.Popen[str]":
-        process = subprocess.Popen(
-            [sys.executable, "-m", __name__, self._module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
+        process = start(__name__, self._module)
         assert process.stdout is not None
         process.stdout.readline()  # it is ready
         return process
+
+
+def start(module: str, *arguments: str) -> "subprocess.Popen[str]":
+    """Run a module in a process that reads and writes lines, and in which sets have the same order everywhere."""
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
 
 
 def apart(module: str) -> Apart:

@@ -5,12 +5,12 @@ import json
 import os
 import queue
 import subprocess
-import sys
 import threading
 import weakref
 from typing import Any
 
 from llmgym import errors
+from llmgym.envs.adapters.apart import start
 
 Json = dict[str, Any]
 
@@ -30,14 +30,7 @@ class Process:
     """
 
     def __init__(self, name: str, config: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "llmgym.envs.adapters.verifiers.worker", name, config],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
+        self._process = start("llmgym.envs.adapters.verifiers.worker", name, config)
         weakref.finalize(self, _end, self._process)
         self._lock = threading.Lock()
         self._numbers = itertools.count()
