@@ -8,9 +8,8 @@ _TYPE = re.compile("|".join(r"[\s_\-]*".join(kind.name.split("_")) for kind in I
 _NAME = re.compile("|".join([*TOPOLOGY, *GAUGES, "数据库", "缓存", "队列", "网关"]))
 _CAUSE = re.compile(
     r"(?<![a-z])cause(?:d by|s)?\b|culprit|diagnos[ei]s|\bblame|\bfault(?:y| is| lies| sits)?\b|responsible|"
-    r"\bfailing\b|"
-    r"\bsource of\b|\bstems? from\b|\bdue to\b|\b(?:problem|issue|trouble) (?:is|lies|sits)\b|\bpoints? to\b|"
-    r"\bconclu(?:de|des|sion)\b|\banswer\b|"
+    r"\bfailing\b|\bsource of\b|\bstems? from\b|\bdue to\b|\b(?:problem|issue|trouble) (?:is|lies|sits)\b|"
+    r"\bpoints? to\b|\bconclu(?:de|des|sion)\b|\banswer\b|"
     r"根因|根本原因|元凶|罪魁|结论|诊断|归咎|源头|起因|故障源|故障服务|问题在|出在|导致|原因是|答案"
 )
 _BEGINS = re.compile(r"\borigin(?:s|ates?|ated)?\b|\bcomes? from\b|\b(?:starts?|begins?|broke) (?:at|in|with)\b")

@@ -2,8 +2,8 @@
 
 One service is at fault. It is slow, and so is every service that calls it, directly or
 through others; all others answer as usual. The incident raises exactly two gauges of the
-service at fault, and no others of it. Gauges of other services tell nothing: some are
-raised by the waiting, some for reasons of their own.
+service at fault, and no others of it. Gauges of other services may be raised as well. So a
+service whose gauges fit no type is not at fault, and one whose gauges fit a type may be fine.
 """
 
 import functools
