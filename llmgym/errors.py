@@ -74,14 +74,21 @@ def import_user_module(module: str, wanted: str) -> ModuleType:
     """
     try:
         return _import_file(Path(module)) if module.endswith(".py") else importlib.import_module(module)
-    except (ImportError, SyntaxError, TypeError, ValueError, OSError) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a module that exits is imported in vain, too
         raise UnknownNameError(f"{wanted!r}: cannot import {module!r} ({type(error).__name__}: {error}).") from error
+
+
+def module_of_file(file: Path) -> str:
+    """Return the name of the module that a file is imported as."""
+    file = file.resolve()
+    return f"{file.stem}_{zlib.crc32(str(file).encode()):08x}"
 
 
 def _import_file(file: Path) -> ModuleType:
     """Import a file once, under a name that no other file has; it finds what is beside it."""
-    file = file.resolve()
-    name = f"{file.stem}_{zlib.crc32(str(file).encode()):08x}"
+    file, name = file.resolve(), module_of_file(file)
     if name in sys.modules:
         return sys.modules[name]
     if not file.is_file():

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "llmgym"
 # Floors from the bottom up: a file imports from its own floor and those below it. No file is excepted.
 LAYERS = [
     {"llmgym.version", "llmgym.errors", "llmgym.calls", "llmgym.types", "llmgym.spaces"},
-    {"llmgym.files", "llmgym.plugins", "llmgym.config"},
+    {"llmgym.files", "llmgym.plugins", "llmgym.config", "llmgym.workers"},
     {"llmgym.data.conversations", "llmgym.data.tasks", "llmgym.data.order"},
     {"llmgym.scorers", "llmgym.envs"},
     {"llmgym.entry_points", "llmgym.registry", "llmgym"},

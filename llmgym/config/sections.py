@@ -256,6 +256,13 @@ class Rollout(Config):
     a weighted sum of these such as `0.7*exact + 0.3*my_module:brief`. `env` is the environment's own score, `env:PART`
     a part of it."""
 
+    scorer_workers: Annotated[int, Field(ge=0)] = 0
+    """Processes in which scorers of your own are asked, so that one that hangs or crashes costs only the score of its
+    episode. What they print goes to `scorers.log` in `output_dir`. 0: they are asked in this process."""
+
+    scorer_timeout: Annotated[float, Field(gt=0)] = 30.0
+    """Seconds that a call of a scorer in such a process may take."""
+
     prompts_per_step: Positive = 16
     """Tasks per training step."""
 

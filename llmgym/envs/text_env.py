@@ -12,7 +12,8 @@ from llmgym.calls import Action, ActionLike, read_calls
 from llmgym.envs.tools import Tool, Toolbox, counted
 from llmgym.envs.waiting import settled, waits
 from llmgym.errors import ConfigError, EnvironmentContractError
-from llmgym.scorers.asking import is_waiting, judges_alone
+from llmgym.scorers.asking import is_waiting, judges_alone, own_copy
+from llmgym.scorers.composition import reads_environment
 from llmgym.scorers.expressions import resolve_scorer
 from llmgym.scorers.pointwise import ScoreFunction, ScoreLike, Scorer, as_score, finite, named, score_all
 from llmgym.spaces import UnicodeText
@@ -314,10 +315,15 @@ class TextEnv(gymnasium.Env[str, str]):
 
     def _score_episodes(self) -> list[Score]:
         if self._scorer is None:
-            name = f"{type(self).__name__}.score"
-            return [as_score(settled(self.score(one)), len(one.turns), name=name) for one in self.episodes]
-        scores: list[Score] = settled(score_all(self._scorer, self.episodes))
+            return [self._own_score(one) for one in self.episodes]
+        if reads_environment(self._scorer):
+            for one in self.episodes:
+                one.scored = self._own_score(one)
+        scores: list[Score] = settled(score_all(self._scorer, list(map(own_copy, self.episodes))))
         return scores
+
+    def _own_score(self, episode: Episode) -> Score:
+        return as_score(settled(self.score(episode)), len(episode.turns), f"{type(self).__name__}.score")
 
 
 def _alone(scorer: Scorer | ScoreFunction | str) -> Scorer:

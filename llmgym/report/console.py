@@ -36,8 +36,12 @@ def make_console() -> Console:
     return console
 
 
+_LONGEST = 5000  # characters of a sentence
+
+
 def notify(sentence: str, *, warning: bool = True) -> None:
-    """Print what a user has to know, as it is."""
+    """Print what a user has to know, apart from control characters, which other people's errors may hold."""
+    sentence = "".join(one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in sentence[:_LONGEST])
     make_console().print(sentence, style="yellow" if warning else None, soft_wrap=True, markup=False)
 
 

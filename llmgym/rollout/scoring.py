@@ -70,7 +70,10 @@ class Scoring:
             if index in self._succeeded and total.value is not None and total.kind == "reward":
                 success = float(self._succeeded[index](total))
                 total = replace(total, parts={"success": success, **total.parts})
-            self._trajectories[index].take(total)
+            trajectory = self._trajectories[index]
+            if total.error is not None:
+                total = replace(total, error=f"{total.error} (seed {trajectory.seed})")
+            trajectory.take(total)
 
 
 def _on_top(score: Score, earned: Sequence[float]) -> Score:

@@ -5,6 +5,7 @@ from llmgym.scorers.asking import AnyScorer, ask, judges_alone
 from llmgym.scorers.composition import Clipped, Gated, Product, Weighted
 from llmgym.scorers.expressions import find_scorer, resolve_scorer
 from llmgym.scorers.functions import function_scorer
+from llmgym.scorers.isolated import isolated
 from llmgym.scorers.names import (
     register_pairwise_scorer,
     register_scorer,
@@ -31,6 +32,7 @@ __all__ = [
     "ask",
     "find_scorer",
     "function_scorer",
+    "isolated",
     "judges_alone",
     "register_pairwise_scorer",
     "register_scorer",

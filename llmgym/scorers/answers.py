@@ -3,8 +3,11 @@ r"""Scorers that compare the last reply with the answer of the task, ``episode.t
 An answer is a text, a number, or a list of several of which any will do.
 """
 
+import decimal
+import functools
 import math
 import re
+import sys
 import unicodedata
 from collections.abc import Callable, Mapping
 from fractions import Fraction
@@ -14,10 +17,13 @@ from llmgym.errors import DataError
 from llmgym.types import Episode, Score
 
 _NUMBER = re.compile(
-    r"(?P<sign>(?<![\w)])[-\u2212])?(?P<number>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
+    r"(?P<sign>(?<![\w)])[-\u2212\u2013])?[$\u20ac\u00a3]?(?P<number>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
+    r"(?:[eE](?P<exponent>[+-]?\d+)(?!\w))?"
     r"(?:\s?/\s?(?P<divisor>\d+)(?!\d|[./]\d))?",
     re.ASCII,
 )
+_WIDE = str.maketrans({code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)})  # full-width ASCII
+_RAISED = re.compile("[\u2070-\u207f\u00b2\u00b3\u00b9]+")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _MOST_DIGITS = 1000  # of a number; Python refuses to read much longer ones
 
@@ -43,7 +49,9 @@ def boxed(episode: Episode) -> Score:
     def same(reply: str, answer: str) -> bool:
         box, truth = last_box(reply), last_box(answer)
         wanted = answer if truth is None else truth
-        return box is not None and (_plain(box) == _plain(wanted) or _equal(_whole(box), _whole(wanted)))
+        if box is None or not box.strip():
+            return False
+        return _plain(box) == _plain(wanted) or _equal(_whole(box), _whole(wanted))
 
     return _judged(episode, same)
 
@@ -55,7 +63,18 @@ def normal(text: str) -> str:
         >>> normal("  The  Database. ")
         'the database'
     """
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).removesuffix(".")
+    if not text.isascii():
+        text = _RAISED.sub(lambda found: f"^{found[0]}", text)  # 10\u00b2 is not 102
+        text = unicodedata.normalize("NFKC", _marks().sub(r"\1", text))
+    text = " ".join(text.casefold().split())
+    return text.removesuffix(".") or text
+
+
+@functools.cache
+def _marks() -> re.Pattern[str]:
+    """Return what finds too many combining marks on one letter: normalisation takes quadratic time to sort them."""
+    marks = re.escape("".join(one for one in map(chr, range(sys.maxunicode + 1)) if unicodedata.combining(one)))
+    return re.compile(f"([{marks}]{{30}})[{marks}]+")
 
 
 def last_number(text: str) -> Fraction | None:
@@ -66,7 +85,7 @@ def last_number(text: str) -> Fraction | None:
         (Fraction(2401, 2), None)
     """
     found = None
-    for found in _NUMBER.finditer(text):  # noqa: B007  # the last one is wanted
+    for found in _NUMBER.finditer(text.translate(_WIDE)):  # noqa: B007  # the last one is wanted
         pass
     return None if found is None else _value(found)
 
@@ -91,15 +110,16 @@ def last_box(text: str) -> str | None:
 
 def _value(match: re.Match[str]) -> Fraction | None:
     """Return the number that was found; None if it has too many digits or divides by 0."""
-    if len(match[0]) > _MOST_DIGITS or (match["divisor"] and not int(match["divisor"])):
+    exponent, divisor = match["exponent"] or "0", match["divisor"] or "1"
+    if len(match[0]) > _MOST_DIGITS or abs(int(exponent)) > _MOST_DIGITS or not int(divisor):
         return None
-    value = Fraction(match["number"].replace(",", "")) / int(match["divisor"] or 1)
+    value = Fraction(match["number"].replace(",", "")) * Fraction(10) ** int(exponent) / int(divisor)
     return -value if match["sign"] else value
 
 
 def _whole(text: str) -> Fraction | None:
     """Return the number that a text is; None if it is something else."""
-    match = _NUMBER.fullmatch(text.strip().strip("$"))
+    match = _NUMBER.fullmatch(text.translate(_WIDE).strip().strip("$"))
     return None if match is None else _value(match)
 
 
@@ -109,13 +129,22 @@ def _equal(first: Fraction | None, second: Fraction | None) -> bool:
 
 def _plain(text: str) -> str:
     """Return LaTeX without what does not change its meaning."""
-    text = re.sub(r"\\(?:left|right|,|!|;)|\s|\$", "", text)
+    text = re.sub(r"\\(?:(?:left|right)(?![A-Za-z])|[,!;])|\s|\$", "", text)
     return re.sub(r"\\[dt]frac", r"\\frac", text).removesuffix(".")
 
 
 def _within(answer: str, reply: str) -> bool:
-    before = r"(?<![0-9a-z])" if answer[:1].isascii() and answer[:1].isalnum() else ""
-    after = r"(?![0-9a-z])" if answer[-1:].isascii() and answer[-1:].isalnum() else ""
+    """Tell whether a text is in another one, and not within a word or number of it; Chinese has no spaces."""
+    letter = r"[0-9a-z_\u00c0-\u024f]"
+    before = after = ""
+    if re.match(r"[-\u2212]?[0-9]", answer):
+        before = rf"(?<!{letter})(?<![-\u2212.])(?<![0-9][,/:])"
+    elif re.match(letter, answer):
+        before = rf"(?<!{letter})"
+    if answer[-1:].isdigit():
+        after = rf"(?!{letter})(?![.,/:][0-9])"
+    elif re.match(letter, answer[-1:]):
+        after = rf"(?!{letter})"
     return re.search(before + re.escape(answer) + after, reply) is not None
 
 
@@ -148,7 +177,13 @@ def _answers(task: Any) -> list[str]:
             raise DataError(
                 f"An answer is a text or a number, or a list of these, got {type(one).__name__}: {one!r:.80}"
             )
-    return [str(one) for one in answers if not _is_missing(one)]
+    return [_text(one) for one in answers if not _is_missing(one)]
+
+
+def _text(answer: str | float) -> str:
+    """Return an answer as it is written: 0.00001 and not 1e-05."""
+    is_float = isinstance(answer, float) and math.isfinite(answer)
+    return format(decimal.Decimal(repr(answer)), "f") if is_float else str(answer)
 
 
 def _is_missing(answer: object) -> bool:

@@ -1,13 +1,14 @@
 """How any kind of scorer is asked: when, about how much at once, and what happens if it raises."""
 
 from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from inspect import isawaitable
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
-from llmgym.envs.waiting import waits
+from llmgym.envs.waiting import then, together, waits
 from llmgym.errors import EnvironmentContractError, LLMGymError
 from llmgym.scorers.pairwise import PairwiseScorer, win_rates
-from llmgym.scorers.pointwise import Scorer, score_all
+from llmgym.scorers.pointwise import Scorer, as_score, called, score_all
 from llmgym.types import Episode, Score
 
 AnyScorer = Scorer | PairwiseScorer
@@ -51,7 +52,7 @@ def judges_alone(scorer: AnyScorer | None) -> Scorer | None:
 
 
 def ask(scorer: AnyScorer, episodes: Sequence[Episode], groups: Sequence[int]) -> list[Score] | Awaitable[list[Score]]:
-    """Ask a scorer once for the scores of finished episodes.
+    """Ask a scorer for the scores of finished episodes: of all at once, or one by one if it is asked per episode.
 
     Args:
         scorer: Scores episodes, or compares siblings; then a score is a win rate.
@@ -59,18 +60,28 @@ def ask(scorer: AnyScorer, episodes: Sequence[Episode], groups: Sequence[int]) -
         groups: The group of each.
 
     Returns:
-        A score for each, missing where the scorer raised an error; an awaitable if it waits.
+        A score for each, missing where the scorer raised an error or returned something that is no score; an awaitable
+        if it waits.
 
     Raises:
-        EnvironmentContractError: It returned something that is no score.
+        LLMGymError: What the user can mend; nothing else that a scorer does ends a run.
     """
+    if asked_per(scorer) == "episode":
+        asked = [_ask(scorer, [episode], [group]) for episode, group in zip(episodes, groups, strict=True)]
+        return then(together(asked), lambda answers: [scores[0] for scores in answers])
+    return _ask(scorer, episodes, groups)
+
+
+def _ask(scorer: AnyScorer, episodes: Sequence[Episode], groups: Sequence[int]) -> list[Score] | Awaitable[list[Score]]:
+    """Ask a scorer once; what it raises costs these scores and no others."""
+    episodes = [own_copy(episode) for episode in episodes]
     try:
         if isinstance(scorer, SiblingScorer):
             scores = scorer.score_siblings(episodes, groups)
         elif isinstance(scorer, PairwiseScorer):
             scores = win_rates(scorer, episodes, groups)
         else:
-            scores = score_all(scorer, episodes)
+            scores = score_all(scorer, episodes, _score_or_missing)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a judge out of reach costs scores, and not the run
@@ -87,7 +98,27 @@ async def _arrived(scores: Awaitable[list[Score]], scorer: AnyScorer, count: int
 
 def _missing(error: BaseException, scorer: AnyScorer, count: int) -> list[Score]:
     """Return missing scores that say what a scorer raised; what a user can mend is raised again."""
+    if isinstance(error, EnvironmentContractError):
+        return [Score(None, error=str(error))] * count
     if isinstance(error, LLMGymError):
         raise error
-    name = getattr(getattr(scorer, "function", None), "__name__", type(scorer).__name__)
-    return [Score(None, error=f"{name} raised {type(error).__name__}: {error}")] * count
+    return [Score(None, error=f"{called(scorer)} raised {type(error).__name__}: {error}")] * count
+
+
+def _score_or_missing(value: Any, turns: int, name: str) -> Score:
+    try:
+        return as_score(value, turns, name)
+    except EnvironmentContractError as error:
+        return Score(None, error=str(error))
+
+
+def own_copy(episode: Episode) -> Episode:
+    """Return an episode that a scorer may change unnoticed, apart from instances of classes in its task."""
+    return replace(episode, turns=[*episode.turns], task=_copied(episode.task))
+
+
+def _copied(value: Any) -> Any:
+    """Return a copy of dictionaries and lists within one another."""
+    if type(value) is dict:
+        return {key: _copied(one) for key, one in value.items()}
+    return [_copied(one) for one in value] if type(value) is list else value

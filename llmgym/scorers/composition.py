@@ -3,21 +3,26 @@
 Each of the scorers that one is made of is asked about the same episodes, and reported as a part under its name.
 """
 
+import asyncio
 import math
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from llmgym.envs.waiting import then, together
-from llmgym.errors import ConfigError
+from llmgym.envs.waiting import awaited, settled, then
+from llmgym.errors import ConfigError, EnvironmentContractError
+from llmgym.scorers import own
 from llmgym.scorers.asking import WIDER, AnyScorer, Per, ask, asked_per, compares, is_waiting
 from llmgym.scorers.names import find_named
-from llmgym.scorers.pointwise import ScoreFunction
+from llmgym.scorers.pointwise import ScoreFunction, as_number, as_score, called
 from llmgym.types import Episode, Score
 
 Component = AnyScorer | ScoreFunction | str
 """A scorer, a function, or a name of either."""
+
+_ONE_AT_A_TIME = threading.Lock()  # so that no scorer has to expect two threads
 
 Missing = Literal["mask", "skip"]
 
@@ -31,10 +36,12 @@ class Composed(ABC):
         components: Those that are asked.
 
     Raises:
-        ConfigError: Two have the same name, or there is none.
+        ConfigError: Two have the same name, there is none, or they are one text.
     """
 
     def __init__(self, components: Iterable[Component]) -> None:
+        if isinstance(components, str):
+            raise ConfigError(f"scorer: {type(self).__name__} expects several scorers, got {components!r:.80}.")
         self.scorers: dict[str, AnyScorer] = {}
         """Those that are asked, by the names of their parts."""
         for component in components:
@@ -65,14 +72,46 @@ class Composed(ABC):
             episodes: Finished ones.
             groups: The group of each.
         """
-        answers = together([ask(scorer, episodes, groups) for scorer in self.scorers.values()])
-        return then(answers, lambda answers: [self._combined(scores) for scores in zip(*answers, strict=True)])
+        turns = [len(episode.turns) for episode in episodes]
+        answers = self._asked_waiting(episodes, groups) if self.waits else self._asked(episodes, groups)
+        return then(answers, lambda answers: list(map(self._combined, turns, zip(*answers, strict=True))))
 
-    def _combined(self, scores: Sequence[Score]) -> Score:
+    def _asked(self, episodes: Sequence[Episode], groups: Sequence[int]) -> list[list[Score]]:
+        return [settled(ask(scorer, episodes, groups)) for scorer in self.scorers.values()]
+
+    async def _asked_waiting(self, episodes: Sequence[Episode], groups: Sequence[int]) -> list[list[Score]]:
+        """Ask all of them at once; those that do not wait, one after another in a thread, where they delay nobody."""
+
+        def ask_others() -> list[list[Score]]:
+            with _ONE_AT_A_TIME:
+                return [settled(ask(scorer, episodes, groups)) for scorer in others]
+
+        others = [scorer for scorer in self.scorers.values() if not is_waiting(scorer)]
+        waiting: list[Any] = [ask(scorer, episodes, groups) for scorer in self.scorers.values() if is_waiting(scorer)]
+        known, *later = await asyncio.gather(asyncio.to_thread(ask_others), *map(awaited, waiting))
+        answers = {False: iter(known), True: iter(later)}
+        return [next(answers[is_waiting(scorer)]) for scorer in self.scorers.values()]
+
+    def _combined(self, turns: int, scores: Sequence[Score]) -> Score:
         named = dict(zip(self.scorers, scores, strict=True))
         parts = {name: score.value for name, score in named.items() if score.value is not None}
         within = {f"{name}.{part}": value for name, score in named.items() for part, value in score.parts.items()}
-        return replace(self.combine(named), parts={**parts, **within})
+        name = type(self).__name__
+        try:
+            combined = as_score(self.combine(named), turns, name)
+        except EnvironmentContractError as error:
+            combined = Score(None, error=str(error))
+        except OverflowError as error:
+            combined = Score(None, error=f"{name}: {error}")
+        return replace(combined, parts={**parts, **within})
+
+
+def _number(value: object, what: str) -> float:
+    """Return an option as a number that is none but a number; infinity will do."""
+    number = None if isinstance(value, bool) else as_number(value)
+    if number is None or math.isnan(number):
+        raise ConfigError(f"scorer: {what} has to be a number, got {value!r:.80}.")
+    return number
 
 
 class Weighted(Composed):
@@ -96,13 +135,15 @@ class Weighted(Composed):
     """
 
     def __init__(self, weights: Mapping[Component, float] | Mapping[str, float], *, missing: Missing = "mask") -> None:
+        if not isinstance(weights, Mapping):
+            raise ConfigError(f"scorer: Weighted expects weights by scorer, got {weights!r:.80}.")
         super().__init__(weights)
         if missing not in get_args(Missing):
             raise ConfigError(f"missing: expected one of {get_args(Missing)}, got {missing!r:.80}.")
-        for name, weight in zip(self.scorers, weights.values(), strict=True):
-            if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
-                raise ConfigError(f"scorer: the weight of {name!r} has to be a finite number, got {weight!r:.80}.")
-        self.weights = dict(zip(self.scorers, map(float, weights.values()), strict=True))
+        named = zip(self.scorers, weights.values(), strict=True)
+        self.weights = {name: _number(weight, f"the weight of {name!r}") for name, weight in named}
+        if not all(map(math.isfinite, self.weights.values())):
+            raise ConfigError(f"scorer: expected finite weights, got {self.weights}.")
         self.missing = missing
 
     def combine(self, scores: Mapping[str, Score]) -> Score:
@@ -160,7 +201,7 @@ class Gated(Composed):
 
     def __init__(self, by: Component, then: Component, *, at_least: float = 1.0, otherwise: float = 0.0) -> None:
         super().__init__([by, then])
-        self.at_least, self.otherwise = at_least, otherwise
+        self.at_least, self.otherwise = _number(at_least, "at_least"), _number(otherwise, "otherwise")
 
     def combine(self, scores: Mapping[str, Score]) -> Score:
         """Return what the gate lets through; see `Composed`."""
@@ -191,9 +232,9 @@ class Clipped(Composed):
 
     def __init__(self, scorer: Component, low: float = -math.inf, high: float = math.inf) -> None:
         super().__init__([scorer])
-        if not low <= high:
+        self.low, self.high = _number(low, "low"), _number(high, "high")
+        if not self.low <= self.high:
             raise ConfigError(f"scorer: Clipped expects low <= high, got {low} and {high}.")
-        self.low, self.high = low, high
 
     def combine(self, scores: Mapping[str, Score]) -> Score:
         """Return the score within its bounds; see `Composed`."""
@@ -204,11 +245,18 @@ class Clipped(Composed):
         return Score(value, rewards=score.rewards if value == score.value else None)
 
 
+def reads_environment(scorer: AnyScorer) -> bool:
+    """Tell whether a scorer reads what the environment itself says of an episode, or is made of one that does."""
+    if isinstance(scorer, Composed):
+        return any(map(reads_environment, scorer.scorers.values()))
+    return isinstance(scorer, own.Part) or getattr(scorer, "function", None) is own.env
+
+
 def name_of(component: Component) -> str:
     """Return what a component's part is called: the name that it was given by, or its own."""
     if isinstance(component, str):
         return component
-    return str(getattr(component, "__name__", None) or getattr(component, "name", None) or type(component).__name__)
+    return called(component)
 
 
 def _sum(weighted: Sequence[tuple[float, Score]]) -> Score:
@@ -228,4 +276,5 @@ def _sum(weighted: Sequence[tuple[float, Score]]) -> Score:
 
 def _missing(scores: Mapping[str, Score]) -> Score:
     """Return the missing score that says which ones are missing and why."""
-    return Score(None, error="; ".join(f"{name}: {score.error}" for name, score in scores.items() if score.error))
+    missing = {name: score.error for name, score in scores.items() if score.error}
+    return Score(None, error="; ".join(why if name in why else f"{name}: {why}" for name, why in missing.items()))

@@ -60,7 +60,7 @@ def read_sum(text: str) -> dict[str, float] | None:
         read = _TERM.fullmatch(term)
         if read is None:
             raise ConfigError(f"scorer: expected terms such as 0.7*exact in {text!r}, got {term!r}.")
-        name, weight = read[2] or read[3], float((read[1] or "1").replace(" ", ""))
+        name, weight = read[2] or read[3], float("".join((read[1] or "1").split()))
         if name in weights:
             raise ConfigError(f"scorer: {name!r} is there twice in {text!r}; expected each scorer once.")
         weights[name] = -weight if sign == "-" else weight

@@ -7,15 +7,16 @@ from typing import Any, TypeVar
 
 from llmgym.errors import ConfigError, UnknownNameError, did_you_mean, import_user_module
 from llmgym.plugins import load_plugins
-from llmgym.scorers.asking import AnyScorer
-from llmgym.scorers.functions import function_scorer
+from llmgym.scorers.asking import AnyScorer, asked_per
+from llmgym.scorers.functions import check_takes, function_scorer
 from llmgym.scorers.pairwise import PairwiseFunctionScorer
-from llmgym.scorers.pointwise import ScoreFunction
+from llmgym.scorers.pointwise import ScoreFunction, call
 
 Decorated = TypeVar("Decorated")
 
 _SCORERS: dict[str, AnyScorer] = {}
 _CLASSES: dict[str, str] = {}
+_PLAIN: list[object] = []  # made of a class without arguments
 
 
 def register_scorer(name: str) -> Callable[[Decorated], Decorated]:
@@ -35,15 +36,21 @@ def register_pairwise_scorer(name: str) -> Callable[[Decorated], Decorated]:
     Raises:
         ConfigError: It is neither, or the class cannot be made without arguments.
     """
-    return _registering(name, PairwiseFunctionScorer)
+    return _registering(name, _comparing)
 
 
-def _registering(name: str, made_of: Callable[[Any], AnyScorer]) -> Callable[[Decorated], Decorated]:
+def _comparing(function: Callable[..., Any], name: str) -> PairwiseFunctionScorer:
+    check_takes(function, "first", "second")
+    return PairwiseFunctionScorer(function, name)
+
+
+def _registering(name: str, made_of: Callable[[Any, str], AnyScorer]) -> Callable[[Decorated], Decorated]:
     def register(decorated: Decorated) -> Decorated:
         if isinstance(decorated, type | AnyScorer):
-            _SCORERS[name] = _made(decorated)
+            _SCORERS[name] = made = _made(decorated)
+            call(made, name)
         elif callable(decorated):
-            _SCORERS[name] = made_of(decorated)
+            _SCORERS[name] = made_of(decorated, name)
         else:
             raise ConfigError(f"scorer {name!r}: expected a function or a class, got {decorated!r:.80}")
         return decorated
@@ -57,13 +64,27 @@ def _made(scorer: object) -> AnyScorer:
     if isinstance(scorer, type):
         try:
             made = scorer()
-        except TypeError as error:
-            raise ConfigError(f"scorer: cannot make {scorer.__name__}(): {error}") from error
+        except Exception as error:
+            raise ConfigError(
+                f"scorer: cannot make {scorer.__name__}() ({type(error).__name__}: {error}); a scorer that needs "
+                "arguments is given as an instance, by the name of a variable of a module."
+            ) from error
+        _PLAIN.append(made)
     if not isinstance(made, AnyScorer):
         raise ConfigError(
             f"scorer: expected a method score(episodes) or compare(pairs), got {type(made).__name__}, which has neither"
         )
+    asked_per(made)
     return made
+
+
+def _module_of(scorer: AnyScorer) -> str:
+    return str(getattr(getattr(scorer, "function", type(scorer)), "__module__", ""))
+
+
+def is_plain(scorer: object) -> bool:
+    """Tell whether a scorer is what its class makes without arguments."""
+    return any(one is scorer for one in _PLAIN)
 
 
 def _made_of(entry_point: str, argument: str) -> AnyScorer:
@@ -95,7 +116,7 @@ def scorer_classes() -> list[str]:
     return list(_CLASSES)
 
 
-def find_named(scorer: AnyScorer | ScoreFunction | str) -> Callable[[], AnyScorer]:
+def find_named(scorer: AnyScorer | ScoreFunction | str, name: str | None = None) -> Callable[[], AnyScorer]:
     """Find a scorer: one that is one already, a function of an episode, or what a name stands for.
 
     Args:
@@ -104,6 +125,7 @@ def find_named(scorer: AnyScorer | ScoreFunction | str) -> Callable[[], AnyScore
             ``"module:name"`` or ``"path/to/file.py:name"`` for one of a module, registered or not, and
             ``"class:argument"`` such as ``"reward_model:PATH"``; a name alone may also be that of a scorer in an
             installed plugin.
+        name: What messages call a function that is not registered; None for its own name.
 
     Returns:
         What makes it, for it may be a model that has to be loaded.
@@ -114,10 +136,12 @@ def find_named(scorer: AnyScorer | ScoreFunction | str) -> Callable[[], AnyScore
     """
     if isinstance(scorer, AnyScorer):  # a class with such a method, too
         made = _made(scorer)
+        if name is not None:
+            call(made, name)
         return lambda: made
     if callable(scorer) and not isinstance(scorer, type):
         registered = (one for one in _SCORERS.values() if getattr(one, "function", None) is scorer)
-        found = next(registered, None) or function_scorer(scorer)
+        found = next(registered, None) or function_scorer(scorer, name)
         return lambda: found
     if not isinstance(scorer, str):
         raise ConfigError(f"scorer: expected a scorer, a function or a name, got {scorer!r:.80}")
@@ -126,15 +150,18 @@ def find_named(scorer: AnyScorer | ScoreFunction | str) -> Callable[[], AnyScore
         load_plugins()
     if argument and kind in _CLASSES:
         return functools.partial(_made_of, _CLASSES[kind], argument)
-    module, _, name = scorer.rpartition(":")
+    module, _, wanted = scorer.rpartition(":")
     if module:
-        there = getattr(import_user_module(module, scorer), name, None)
+        imported = import_user_module(module, scorer)
+        there = getattr(imported, wanted, None)
         if callable(there) or isinstance(there, AnyScorer):
-            return find_named(there)
-    if name not in _SCORERS:
+            return find_named(there, scorer)
+        if wanted not in _SCORERS or _module_of(_SCORERS[wanted]) != imported.__name__:
+            raise UnknownNameError(f"{module!r} has no scorer {wanted!r}.{did_you_mean(wanted, vars(imported))}")
+    if wanted not in _SCORERS:
         known = ", ".join([*sorted(_SCORERS), *(f"{kind}:..." for kind in _CLASSES)]) or "none"
         raise UnknownNameError(
-            f"No scorer is registered as {name!r}.{did_you_mean(name, _SCORERS)} Registered: {known}. "
+            f"No scorer is registered as {wanted!r}.{did_you_mean(wanted, _SCORERS)} Registered: {known}. "
             "One of yours is 'my_module:name' or 'path/to/file.py:name'."
         )
-    return lambda: _SCORERS[name]
+    return lambda: _SCORERS[wanted]

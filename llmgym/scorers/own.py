@@ -1,6 +1,8 @@
 """What the environment itself says of an episode, as a scorer: the whole of it, or a part."""
 
-from llmgym.errors import ConfigError, did_you_mean
+from typing import ClassVar
+
+from llmgym.errors import did_you_mean
 from llmgym.types import Episode, Score
 
 _NONE = "the environment has not scored it"
@@ -23,23 +25,19 @@ class Part:
         [Score(value=1.0, parts={}, error=None, rewards=None, kind='reward')]
     """
 
+    per: ClassVar[str] = "episode"
+
     def __init__(self, name: str) -> None:
         self.part = name
 
     def score(self, episodes: list[Episode]) -> list[Score]:
-        """Look the part up.
-
-        Raises:
-            ConfigError: The environment has no such part.
-        """
+        """Look the part up; the score is missing where the environment reports none."""
         return [self._of(episode.scored) for episode in episodes]
 
     def _of(self, scored: Score | None) -> Score:
         if scored is None:
             return Score(None, error=_NONE)
         if self.part not in scored.parts:
-            raise ConfigError(
-                f"scorer: the environment reports no part {self.part!r}.{did_you_mean(self.part, scored.parts)} "
-                f"Parts: {', '.join(scored.parts) or 'none'}."
-            )
+            known = f"{did_you_mean(self.part, scored.parts)} Parts: {', '.join(scored.parts) or 'none'}."
+            return Score(None, error=f"the environment reports no part {self.part!r}.{known}")
         return Score(scored.parts[self.part])

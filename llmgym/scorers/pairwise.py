@@ -6,20 +6,21 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from llmgym.envs.waiting import each, then, waits
 from llmgym.errors import EnvironmentContractError
-from llmgym.scorers.pointwise import finite, one_each
+from llmgym.scorers.pointwise import called, finite, one_each
 from llmgym.types import Episode, Score
 
-CompareFunction = Callable[[Episode, Episode], float | Awaitable[float | None] | None]
+Comparison = float | Score | None
+CompareFunction = Callable[[Episode, Episode], Comparison | Awaitable[Comparison]]
 
 
 @runtime_checkable
 class PairwiseScorer(Protocol):
     """Says which of two episodes of one task is better, one batch of pairs at a time."""
 
-    def compare(self, pairs: Sequence[tuple[Episode, Episode]]) -> list[float | None] | Awaitable[list[float | None]]:
-        """Return, for each pair, the probability that the first beats the second; None if it cannot tell.
+    def compare(self, pairs: Sequence[tuple[Episode, Episode]]) -> list[Comparison] | Awaitable[list[Comparison]]:
+        """Return, for each pair, the probability that the first beats the second.
 
-        May be a coroutine.
+        None, or ``Score(None, error="why")``, says that it cannot tell. May be a coroutine.
         """
         ...
 
@@ -30,19 +31,19 @@ class PairwiseFunctionScorer:
     Args:
         function: Returns the probability that the first beats the second, or None. It may be a
             coroutine function, or say that it is `blocking`.
+        name: What messages call it; None for its own name.
     """
 
     per: ClassVar[str] = "group"
 
-    def __init__(self, function: CompareFunction) -> None:
-        self.function = function
+    def __init__(self, function: CompareFunction, name: str | None = None) -> None:
+        self.function, self.name = function, name or called(function)
         self.waits = waits(function, "__call__")
 
-    def compare(self, pairs: Sequence[tuple[Episode, Episode]]) -> list[float | None] | Awaitable[list[float | None]]:
+    def compare(self, pairs: Sequence[tuple[Episode, Episode]]) -> list[Comparison] | Awaitable[list[Comparison]]:
         """Apply the function to every pair."""
-        name = getattr(self.function, "__name__", "the scorer")
         answers = each(self.function, pairs, blocking=getattr(self.function, "blocking", False))
-        return then(answers, lambda answers: [_probability(answer, name) for answer in answers])
+        return then(answers, list)
 
 
 def win_rates(
@@ -56,36 +57,60 @@ def win_rates(
         groups: The group of each.
 
     Returns:
-        The mean probability of each of beating a sibling; an awaitable if the scorer waits.
+        The mean probability of each of beating a sibling, of the pairs that it could tell; an awaitable if the scorer
+        waits. What is neither a probability nor None tells nothing.
 
     Raises:
-        EnvironmentContractError: It returned another number of values, or one that is neither
-            a probability nor None.
+        EnvironmentContractError: It returned another number of values.
     """
     members: dict[int, list[int]] = {}
     for index, group in enumerate(groups):
         members.setdefault(group, []).append(index)
     pairs = [pair for group in members.values() for pair in permutations(group, 2)]
-    name = type(scorer).__name__
 
-    def averaged(answers: list[Any]) -> list[Score]:
+    def averaged(values: list[float | Score | None]) -> list[Score]:
         wins: list[list[float]] = [[] for _ in episodes]
-        values = one_each(answers[0], len(pairs), f"{name}.compare") if pairs else []
-        for (first, second), value in zip(pairs, values, strict=True):
-            if (probability := _probability(value, f"{name}.compare")) is not None:
+        reasons = [f"{called(scorer)} compared it with no sibling"] * len(episodes)
+        for (first, second), probability in zip(pairs, values, strict=True):
+            if isinstance(probability, Score):
+                reasons[first] = reasons[second] = probability.error or reasons[first]
+            elif probability is not None:
                 wins[first].append(probability)
                 wins[second].append(1.0 - probability)
-        missing = Score(None, error=f"{name} compared it with no sibling")
-        return [Score(sum(rates) / len(rates), kind="win_rate") if rates else missing for rates in wins]
+        return [
+            Score(sum(rates) / len(rates), kind="win_rate") if rates else Score(None, error=reason)
+            for rates, reason in zip(wins, reasons, strict=True)
+        ]
 
-    calls = [([(episodes[first], episodes[second]) for first, second in pairs],)] if pairs else []
-    return then(each(scorer.compare, calls, blocking=getattr(scorer, "blocking", False)), averaged)
+    return then(compare_all(scorer, [(episodes[first], episodes[second]) for first, second in pairs]), averaged)
 
 
-def _probability(value: object, name: str) -> float | None:
-    if value is None:
-        return None
-    probability = finite(value, name)
-    if not 0.0 <= probability <= 1.0:
-        raise EnvironmentContractError(f"{name} has to return probabilities between 0 and 1 or None, got {value!r:.80}")
-    return probability
+def compare_all(
+    scorer: PairwiseScorer, pairs: Sequence[tuple[Episode, Episode]]
+) -> list[Comparison] | Awaitable[list[Comparison]]:
+    """Ask a scorer that compares, whoever wrote it; an awaitable if it waits.
+
+    Returns:
+        For each pair a probability, None, or a missing score that says why there is none.
+
+    Raises:
+        EnvironmentContractError: It returned another number of values.
+    """
+    name = called(scorer)
+
+    def checked(answers: list[Any]) -> list[Comparison]:
+        return [_probability(value, name) for value in one_each(answers[0], len(pairs), name)] if answers else []
+
+    return then(each(scorer.compare, [(pairs,)] if pairs else [], blocking=getattr(scorer, "blocking", False)), checked)
+
+
+def _probability(value: object, name: str) -> Comparison:
+    if value is None or (isinstance(value, Score) and value.value is None):
+        return value
+    try:
+        probability = finite(value, name)
+    except EnvironmentContractError as error:
+        return Score(None, error=str(error))
+    if 0.0 <= probability <= 1.0:
+        return probability
+    return Score(None, error=f"{name} has to return probabilities between 0 and 1 or None, got {value!r:.80}")

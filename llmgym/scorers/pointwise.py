@@ -40,42 +40,71 @@ class FunctionScorer:
     Args:
         function: Returns a number, a mapping of named parts whose sum is the reward, or a `Score`.
             It may be a coroutine function, or say that it is `blocking`.
-        name: What error messages call it; None for its own name.
+        name: What messages call it; None for its own name.
     """
 
     per: ClassVar[str] = "episode"
 
     def __init__(self, function: ScoreFunction, name: str | None = None) -> None:
-        self.function = function
+        self.function, self.name = function, name or called(function)
         self.waits = waits(function, "__call__")
-        self._name = name or str(getattr(function, "__name__", "the scorer"))
 
     def score(self, episodes: Sequence[Episode]) -> list[Score] | Awaitable[list[Score]]:
         """Apply the function to every episode."""
         calls = [(episode,) for episode in episodes]
         values = each(self.function, calls, blocking=getattr(self.function, "blocking", False))
         turns = [len(episode.turns) for episode in episodes]
-        return then(values, lambda values: [as_score(*one, name=self._name) for one in zip(values, turns, strict=True)])
+        return then(values, lambda values: [as_score(*one, name=self.name) for one in zip(values, turns, strict=True)])
 
 
-def score_all(scorer: Scorer, episodes: Sequence[Episode]) -> list[Score] | Awaitable[list[Score]]:
+def called(scorer: object) -> str:
+    """Return what messages call a scorer: the name that it was given, or else its own.
+
+    Examples:
+        >>> called(FunctionScorer(len, "brief")), called(len)
+        ('brief', 'len')
+    """
+    known = next((name for one, name in _NAMES if one is scorer), None)
+    own = (getattr(scorer, "name", None), getattr(scorer, "__name__", None), type(scorer).__name__)
+    return known or next(name for name in own if isinstance(name, str) and name)
+
+
+def call(scorer: object, name: str) -> None:
+    """Have messages call a scorer by the name that its user gave it, unless it has one already."""
+    if not any(one is scorer for one, _ in _NAMES):
+        _NAMES.append((scorer, name))
+
+
+_NAMES: list[tuple[object, str]] = []  # of scorers that have been given one
+
+
+def score_all(
+    scorer: Scorer, episodes: Sequence[Episode], read: "Callable[[Any, int, str], Score] | None" = None
+) -> list[Score] | Awaitable[list[Score]]:
     """Ask a scorer, whoever wrote it, and check what it returns; an awaitable if it waits.
+
+    Args:
+        scorer: The scorer.
+        episodes: Finished ones.
+        read: Makes a score of what is returned for one, given its number of turns and the scorer's name; None for
+            `as_score`.
 
     Raises:
         EnvironmentContractError: It returned another number of scores, one that is no finite number, or rewards of
             turns that are not its parts.
     """
-    name = f"{type(scorer).__name__}.score"
+    name, read = called(scorer), read or as_score
 
     def checked(answers: list[Any]) -> list[Score]:
         values = one_each(answers[0], len(episodes), name)
-        return [as_score(value, len(one.turns), name=name) for value, one in zip(values, episodes, strict=True)]
+        return [read(value, len(one.turns), name) for value, one in zip(values, episodes, strict=True)]
 
     return then(each(scorer.score, [(episodes,)], blocking=getattr(scorer, "blocking", False)), checked)
 
 
 def one_each(values: object, expected: int, name: str) -> Sequence[Any]:
-    """Check that `values`, which `name` returned, are a sequence of the expected length."""
+    """Check that `values`, which `name` returned, are a sequence or an array of the expected length."""
+    values = values.tolist() if hasattr(values, "tolist") and not isinstance(values, Sequence) else values
     if not isinstance(values, Sequence) or len(values) != expected:
         got = f"{len(values)} of them" if isinstance(values, Sequence) else type(values).__name__
         raise EnvironmentContractError(
@@ -84,7 +113,7 @@ def one_each(values: object, expected: int, name: str) -> Sequence[Any]:
     return values
 
 
-def as_score(value: ScoreLike, turns: int, *, name: str) -> Score:
+def as_score(value: ScoreLike, turns: int, name: str) -> Score:
     """Turn what a scoring function returned into a `Score`.
 
     Args:
@@ -98,7 +127,9 @@ def as_score(value: ScoreLike, turns: int, *, name: str) -> Score:
     """
     if isinstance(value, Score):
         if value.value is None:
-            return value
+            return Score(None, named(value.parts, name), error=value.error)
+        if value.kind == "win_rate" and not 0.0 <= finite(value.value, name) <= 1.0:
+            raise EnvironmentContractError(f"{name} has to return win rates between 0 and 1, got {value.value!r:.80}")
         number, rewards = finite(value.value, name), _rewards(value, turns, name)
         return Score(number, named(value.parts, name), rewards=rewards, kind=value.kind)
     if isinstance(value, Mapping):
@@ -129,6 +160,8 @@ def named(parts: Mapping[str, float], name: str) -> dict[str, float]:
     Raises:
         EnvironmentContractError: A part is not a finite number, or marks a missing score.
     """
+    if not isinstance(parts, Mapping):
+        raise EnvironmentContractError(f"{name} has to return parts by name, got {type(parts).__name__}")
     if "score_missing" in parts:
         raise EnvironmentContractError(
             f"{name} returned a part called 'score_missing': that name marks a score that is not there; to say so, "

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from llmgym.envs.waiting import each, then, waits
 from llmgym.errors import DataError
 from llmgym.scorers.conversations import columns_of, divided, response_of
-from llmgym.scorers.pointwise import as_number, finite, one_each
+from llmgym.scorers.pointwise import as_number, called, finite, one_each
 from llmgym.scorers.verl import accepted_by
 from llmgym.types import Episode, Score
 
@@ -23,6 +23,7 @@ class TRLScorer:
 
     Args:
         function: May be a coroutine function, or say that it is `blocking`.
+        name: What messages call it; None for its own name.
 
     Example:
         >>> def reward(prompts, completions, solution, **kwargs):
@@ -35,16 +36,15 @@ class TRLScorer:
 
     per: ClassVar[str] = "rollout"
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
+    def __init__(self, function: Callable[..., Any], name: str | None = None) -> None:
+        self.function, self.name = function, name or called(function)
         self.waits = waits(function, "__call__")
-        self._name = str(getattr(function, "__name__", "the reward function"))
         self._accepts = accepted_by(function)
 
     def score(self, episodes: Sequence[Episode]) -> list[Score] | Awaitable[list[Score]]:
         """Call the function once."""
         logged: list[dict[str, float]] = [{} for _ in episodes]
-        arguments = self._accepts({**_batch(episodes), **_loggers(logged, self._name)})
+        arguments = self._accepts({**_batch(episodes), **_loggers(logged, self.name)})
         answers = each(self._call, [(arguments,)], blocking=getattr(self.function, "blocking", False))
         return then(answers, lambda answers: self._scores(answers[0], logged))
 
@@ -52,10 +52,10 @@ class TRLScorer:
         return self.function(**arguments)
 
     def _scores(self, answer: Any, logged: Sequence[dict[str, float]]) -> list[Score]:
-        values = one_each(_listed(answer), len(logged), self._name)
-        missing = f"{self._name} returned None"
+        values = one_each(answer, len(logged), self.name)
+        missing = f"{self.name} returned None"
         return [
-            Score(None, parts, error=missing) if _is_missing(value) else Score(finite(value, self._name), parts)
+            Score(None, parts, error=missing) if _is_missing(value) else Score(value, parts)
             for value, parts in zip(values, logged, strict=True)
         ]
 
@@ -97,17 +97,12 @@ def _loggers(logged: Sequence[dict[str, float]], name: str) -> dict[str, Callabl
             parts[metric] = finite(value, f"{name}'s log_metric({metric!r})")
 
     def log_extra(column: str, values: Any) -> None:
-        each_one = one_each(_listed(values), len(logged), f"{name}'s log_extra({column!r})")
+        each_one = one_each(values, len(logged), f"{name}'s log_extra({column!r})")
         for parts, value in zip(logged, each_one, strict=True):
             if (number := as_number(value)) is not None and math.isfinite(number):
                 parts[column] = number
 
     return {"log_extra": log_extra, "log_metric": log_metric}
-
-
-def _listed(values: Any) -> Any:
-    """Return a list for an array or a tensor; anything else as it is."""
-    return values.tolist() if hasattr(values, "tolist") and not isinstance(values, Sequence) else values
 
 
 def _is_missing(value: object) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from llmgym.envs.waiting import each, then, waits
 from llmgym.errors import EnvironmentContractError
 from llmgym.scorers.conversations import columns_of, response_of
-from llmgym.scorers.pointwise import as_number, finite, named
+from llmgym.scorers.pointwise import as_number, called, finite, named
 from llmgym.types import Episode, Score
 
 
@@ -19,6 +19,7 @@ class VerlScorer:
 
     Args:
         function: May be a coroutine function, or say that it is `blocking`.
+        name: What messages call it; None for its own name.
 
     Example:
         >>> def compute_score(data_source, solution_str, ground_truth, extra_info=None):
@@ -31,10 +32,9 @@ class VerlScorer:
 
     per: ClassVar[str] = "episode"
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
+    def __init__(self, function: Callable[..., Any], name: str | None = None) -> None:
+        self.function, self.name = function, name or called(function)
         self.waits = waits(function, "__call__")
-        self._name = str(getattr(function, "__name__", "compute_score"))
         self._accepts = accepted_by(function)
 
     def score(self, episodes: Sequence[Episode]) -> list[Score] | Awaitable[list[Score]]:
@@ -65,15 +65,15 @@ class VerlScorer:
         if isinstance(value, Mapping):
             if "score" not in value:
                 raise EnvironmentContractError(
-                    f"{self._name} has to return a number or a mapping with 'score', got the keys "
+                    f"{self.name} has to return a number or a mapping with 'score', got the keys "
                     f"{', '.join(map(str, value)) or 'none'}."
                 )
             rest = {key: as_number(one) for key, one in value.items() if key != "score"}
-            parts = named({key: one for key, one in rest.items() if one is not None}, self._name)
+            parts = named({key: one for key, one in rest.items() if one is not None}, self.name)
             value = value["score"]
         if value is None:
-            return Score(None, parts, error=f"{self._name} returned None")
-        return Score(finite(value, self._name), parts)
+            return Score(None, parts, error=f"{self.name} returned None")
+        return Score(finite(value, self.name), parts)
 
 
 def accepted_by(function: Callable[..., Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:

@@ -16,7 +16,7 @@ from llmgym.errors import AlgorithmError, ConfigError
 from llmgym.learn.signal import differ
 from llmgym.registry import check_arguments, resolve_env
 from llmgym.rollout.trajectory import Trajectory
-from llmgym.scorers import AnyScorer, find_scorer
+from llmgym.scorers import AnyScorer, find_scorer, isolated
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
@@ -182,7 +182,12 @@ class OnlineAlgorithm(Algorithm):
     @cached_property
     def scorer(self) -> AnyScorer | None:
         """The scorer that replaces the environment's own, made on first use because it may be a model."""
-        return None if self._make_scorer is None else self._make_scorer()
+        rollout = self.config.rollout
+        scorer = None if self._make_scorer is None else self._make_scorer()
+        if scorer is None or not rollout.scorer_workers:
+            return scorer
+        log = self.config.run.output_dir / "scorers.log"
+        return isolated(scorer, workers=rollout.scorer_workers, timeout=rollout.scorer_timeout, log=log)
 
     @property
     def keeps_reference(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llmgym.errors import ConfigError, DataError, EnvironmentContractError, UnknownNameError
+from llmgym.errors import ConfigError, DataError, UnknownNameError
 from llmgym.scorers import AnyScorer, ask, register_scorer, resolve_scorer
 from llmgym.scorers.asking import asked_per, is_waiting
 from llmgym.scorers.names import _SCORERS
@@ -107,9 +107,10 @@ def test_none_of_verls_function_is_a_missing_score_and_so_is_an_error() -> None:
         (math.nan, "a finite"),
     ],
 )
-def test_what_is_no_score_is_refused(value: Any, message: str) -> None:
-    with pytest.raises(EnvironmentContractError, match=message):
-        asked(lambda solution_str: value, episode("5", VERL))
+def test_what_is_no_score_is_missing_and_said(value: Any, message: str) -> None:
+    (missing,) = asked(lambda solution_str: value, episode("5", VERL))
+    assert missing.value is None
+    assert message in str(missing.error)
 
 
 # TRL.
@@ -182,9 +183,15 @@ def test_what_it_logs_becomes_parts() -> None:
 
 
 @pytest.mark.parametrize("values", [[1.0], [1.0, 2.0, 3.0], 1.0, None, {"a": 1.0, "b": 2.0}])
-def test_another_number_of_rewards_than_completions_is_refused(values: Any) -> None:
-    with pytest.raises(EnvironmentContractError, match="a list of 2, one for each"):
-        asked(lambda completions: values, episode("5", PLAIN), episode("5", PLAIN))
+def test_another_number_of_rewards_than_completions_is_missing_and_said(values: Any) -> None:
+    missing = asked(lambda completions: values, episode("5", PLAIN), episode("5", PLAIN))
+    assert [one.value for one in missing] == [None, None]
+    assert all("a list of 2, one for each" in str(one.error) for one in missing)
+
+
+def test_one_reward_that_is_none_costs_its_own_episode() -> None:
+    first, second = asked(lambda completions: ["x", 1.0], episode("5", PLAIN), episode("5", PLAIN))
+    assert (first.value, second.value) == (None, 1.0)
 
 
 def test_rows_with_different_columns_are_refused() -> None:
@@ -241,8 +248,8 @@ def test_a_function_is_found_by_its_file_and_name(name: str, tmp_path: Path, mon
     [
         ("nowhere.py:f", "cannot import .*no such file"),
         ("broken.py:f", "cannot import .*SyntaxError"),
-        ("fine.py:missing", "No scorer is registered as 'missing'"),
-        ("fine.py:table", "No scorer is registered as 'table'"),
+        ("fine.py:missing", "fine.py' has no scorer 'missing'"),
+        ("fine.py:table", "fine.py' has no scorer 'table'"),
     ],
 )
 def test_a_file_that_has_no_such_scorer_says_so(place: str, message: str, tmp_path: Path) -> None:

@@ -1,0 +1,111 @@
+"""`Pool`: several workers, each of which answers one message at a time, and is replaced when it has failed."""
+
+import contextlib
+import os
+import queue
+import threading
+import weakref
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Any, Self
+
+from llmgym.workers.worker import Forker, Worker, WorkerError
+
+MOST_OUTPUT = 10 * 2**20
+"""Bytes of what workers print that are kept."""
+
+
+class Pool:
+    """Workers that answer messages.
+
+    Args:
+        handler: ``"module:function"``, which is given a message and returns its answer, both as JSON has them.
+        size: The number of workers.
+        limit: Seconds that an answer may take.
+        first: Message that is answered before workers are forked, such as what to import; {"error": why} is the answer
+            if it is not possible.
+        memory: Bytes that a worker may take beyond what it has at its start.
+        log: File to append what workers print to; None for nowhere.
+
+    Raises:
+        ConfigError: It cannot do what the first message says.
+
+    Example:
+        >>> with Pool("json:loads", size=1, limit=5.0, first="{}") as pool:
+        ...     pool.submit("[1, 2]").result()
+        [1, 2]
+    """
+
+    def __init__(
+        self,
+        handler: str,
+        *,
+        size: int,
+        limit: float,
+        first: Any = None,
+        memory: int = 2 * 2**30,
+        log: Path | None = None,
+    ) -> None:
+        self._limit = limit
+        self._output, output = os.pipe()
+        try:
+            threading.Thread(target=_keep, args=(self._output, log), name="llmgym-worker-log", daemon=True).start()
+            self._forker = Forker(handler, first, memory, output)
+        finally:
+            os.close(output)
+        self._free: queue.LifoQueue[Worker | None] = queue.LifoQueue()  # None: one that has to be forked
+        for _ in range(size):
+            self._free.put(None)
+        self._threads = ThreadPoolExecutor(size, thread_name_prefix="llmgym-worker")
+        self._close = weakref.finalize(self, _end, self._forker, self._threads)
+
+    def submit(self, message: Any) -> "Future[Any]":
+        """Ask for the answer to a message, which is a `WorkerError` if there is none."""
+        return self._threads.submit(self._ask, message)
+
+    def close(self) -> None:
+        """End all workers; what they have not answered yet is an error."""
+        self._close()
+
+    def __enter__(self) -> Self:
+        """Use the pool for a while."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End all workers."""
+        self.close()
+
+    def _ask(self, message: Any) -> Any:
+        worker = self._free.get()
+        try:
+            worker = self._forker.fork() if worker is None else worker
+            answer = worker.ask(message, self._limit)
+        except WorkerError:
+            worker = None
+            raise
+        finally:
+            self._free.put(worker)
+        return answer
+
+
+def _end(forker: Forker, threads: ThreadPoolExecutor) -> None:
+    threads.shutdown(wait=False, cancel_futures=True)
+    forker.close()
+
+
+def _opened(log: Path) -> IO[bytes]:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    return log.open("ab")
+
+
+def _keep(output: int, log: Path | None) -> None:
+    """Read what workers print to its end, and keep the beginning."""
+    left = MOST_OUTPUT if log is not None else 0
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, output)
+        file: IO[bytes] | None = None
+        while data := os.read(output, 2**16):
+            if left and log is not None:
+                file = file or stack.enter_context(_opened(log))
+                left -= file.write(data[:left])
+                file.flush()

@@ -1,0 +1,161 @@
+"""The forker and the workers, as the pool sees them."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from typing import IO, Any
+
+from llmgym.errors import ConfigError
+from llmgym.workers import frames
+from llmgym.workers.forker import FORK, NUMBER, REAP, kill
+
+PATIENCE = 120.0  # seconds that imports may take
+
+
+class WorkerError(Exception):
+    """A worker did not answer: it took too long, or it ended."""
+
+
+class Forker:
+    """The process that forks workers; see `llmgym.workers.forker`.
+
+    Args:
+        handler: ``"module:function"``, which answers messages.
+        first: The message that it answers itself, such as what to import; the answer is {"error": why} if it cannot.
+        memory: Bytes that a worker may take beyond what is there when it is forked.
+        output: Where to write what it and its workers print.
+
+    Raises:
+        ConfigError: It cannot do what the first message says.
+    """
+
+    def __init__(self, handler: str, first: Any, memory: int, output: int | IO[bytes]) -> None:
+        self._lock = threading.Lock()
+        self._socket, other = socket.socketpair()
+        command = [sys.executable, "-m", "llmgym.workers.forker", str(other.fileno()), str(memory), handler]
+        paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        with other:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=[other.fileno()],
+                env={**os.environ, **threads, "PYTHONPATH": paths},
+                start_new_session=True,  # Ctrl-C is for this process alone
+            )
+        try:
+            frames.send(self._socket, first)
+            said = frames.receive(self._socket, time.monotonic() + PATIENCE)
+        except TimeoutError:
+            said = {"error": f"imports took longer than {PATIENCE:g} s"}
+        except (EOFError, OSError):
+            said = {"error": f"an import ended its process with {in_words(self._process.wait())}"}
+        if isinstance(said, dict) and "error" in said:
+            self.close()
+            raise ConfigError(f"Workers cannot be started: {said['error']}")
+        self._socket.settimeout(PATIENCE)
+
+    def fork(self) -> "Worker":
+        """Return a new worker.
+
+        Raises:
+            WorkerError: The forker has ended.
+        """
+        here, there = socket.socketpair()
+        with there:
+            try:
+                with self._lock:
+                    socket.send_fds(self._socket, [FORK], [there.fileno()])
+                    return Worker(self, here, self._number())
+            except OSError as error:
+                here.close()
+                raise WorkerError(f"no worker can be started: {error}") from error
+
+    def reap(self, worker: int) -> int:
+        """Return how a worker that is ending ends."""
+        with contextlib.suppress(OSError), self._lock:
+            self._socket.sendall(REAP + NUMBER.pack(worker))
+            return self._number()
+        return -signal.SIGKILL
+
+    def close(self) -> None:
+        """End the process and all workers."""
+        self._socket.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _number(self) -> int:
+        data = self._socket.recv(NUMBER.size, socket.MSG_WAITALL)
+        if len(data) < NUMBER.size:
+            raise ConnectionError("the process that forks workers has ended")
+        number: int = NUMBER.unpack(data)[0]
+        return number
+
+
+class Worker:
+    """A process that answers messages.
+
+    Args:
+        forker: Its parent.
+        connection: To it.
+        number: Of the process.
+    """
+
+    def __init__(self, forker: Forker, connection: socket.socket, number: int) -> None:
+        self._forker, self._connection, self._number = forker, connection, number
+
+    def ask(self, message: Any, limit: float) -> Any:
+        """Return the answer to a message.
+
+        Args:
+            message: What JSON can hold.
+            limit: Seconds that the answer may take.
+
+        Raises:
+            WorkerError: There is none; the worker is of no more use, and has ended.
+            ValueError: The message is too long.
+        """
+        until = time.monotonic() + limit
+        try:
+            self._connection.settimeout(limit)
+            frames.send(self._connection, message)
+            return frames.receive(self._connection, until)
+        except TimeoutError:
+            self.end()
+            raise WorkerError(f"it took longer than {limit:g} s") from None
+        except (EOFError, OSError):
+            raise WorkerError(f"it ended its process with {in_words(self.end())}") from None
+        except (ValueError, RecursionError):
+            self.end()
+            raise WorkerError("it wrote where the answers go") from None
+
+    def end(self) -> int:
+        """Kill the process, if it has not ended; return how it ended."""
+        self._connection.close()
+        kill(self._number)
+        return self._forker.reap(self._number)
+
+
+def in_words(code: int) -> str:
+    """Say how a process ended.
+
+    Examples:
+        >>> in_words(3), in_words(-11)
+        ('exit code 3', 'SIGSEGV')
+    """
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
