@@ -33,7 +33,7 @@ class Product(llmgym.TextEnv):
         yield str(a * b)
 
 
-OPTIONS = {"env": "Product-v0", "eval_episodes": 100, "max_tokens": 48}
+OPTIONS = {"env": "Product-v0", "eval_episodes": 100, "max_tokens": 64}
 
 if __name__ == "__main__":  # a model that was made for tools needs no demonstrations
     shown = SFT(**OPTIONS, steps=80, examples=400, batch_size=8, learning_rate=2e-3).train()

@@ -1,19 +1,20 @@
 """Conversations to imitate, from Parquet in the columns that TRL reads too."""
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from llmgym.calls import Schemas
 from llmgym.data.conversations import (
     check_prompt,
     check_reply,
-    choose_columns,
-    conversations_in,
+    conversation_of,
     read_rows,
     read_table,
     reading,
-    tools_in,
+    tools_of,
 )
 from llmgym.errors import DataError
 from llmgym.types import Message
@@ -52,33 +53,28 @@ def read_conversations(path: Path, skipped: list[str] | None = None) -> list[Con
         DataError: The file cannot be read, lacks a column, is empty, or holds another kind of
             conversation. The message names column and row.
     """
-    columns = choose_columns(path, ("messages",), ("prompt", "completion"), ("prompt", "chosen"))
-    table, _ = read_table(path, columns, optional=("label", "tools"))
-    if "label" in table.column_names:
+    layouts = ("messages",), ("prompt", "completion"), ("prompt", "chosen")
+    table = read_table(path, *layouts, optional=("label", "tools"))
+    if "label" in table.columns:
         raise DataError(
             f"{str(path)!r}: expected demonstrations, got answers marked good and bad (column 'label'): the agent kto "
             "learns from both; for imitation leave the bad ones and the column out."
         )
+    whole = table.columns[0] == "messages"
+    asked, replied = ("messages", "messages") if whole else table.columns[:2]
+
+    def read(content: Mapping[str, Any], row: int) -> Conversation:
+        prompt = conversation_of(content, asked, "user", row)
+        prompt, completion = _divide(prompt) if whole else (prompt, conversation_of(content, replied, "assistant", row))
+        check_prompt(prompt, f"Column {asked!r}, row {row}")
+        check_reply(completion, f"Column {replied!r}, row {row}")
+        return Conversation(prompt, completion, tools_of(content, row), row)
+
     with reading(path):
-        tools = tools_in(table)
-        if columns == ("messages",):
-            whole = conversations_in(table, "messages", "user")
-            both = ("messages", "messages")
-            return read_rows(table, lambda row: _checked(*_divide(whole(row)), tools(row), both, row), skipped)
-        prompt = conversations_in(table, "prompt", "user")
-        completion = conversations_in(table, columns[1], "assistant")
-        return read_rows(table, lambda row: _checked(prompt(row), completion(row), tools(row), columns, row), skipped)
+        return read_rows(table, read, skipped)
 
 
 def _divide(messages: tuple[Message, ...]) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
     """Divide a conversation before the assistant's first message."""
     prompt = tuple(itertools.takewhile(lambda message: message.role != "assistant", messages))
     return prompt, messages[len(prompt) :]
-
-
-def _checked(
-    prompt: tuple[Message, ...], completion: tuple[Message, ...], tools: Schemas, columns: tuple[str, ...], row: int
-) -> Conversation:
-    check_prompt(prompt, f"Column {columns[0]!r}, row {row}")
-    check_reply(completion, f"Column {columns[1]!r}, row {row}")
-    return Conversation(prompt, completion, tools, row)

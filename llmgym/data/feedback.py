@@ -1,22 +1,22 @@
 """Answers that somebody found good or bad, from Parquet in TRL's unpaired columns: prompt, completion, label."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from llmgym.calls import Schemas
 from llmgym.data.conversations import (
-    booleans_in,
+    boolean_of,
     check_prompt,
     check_reply,
-    choose_columns,
-    conversations_in,
+    conversation_of,
     read_rows,
     read_table,
     reading,
-    tools_in,
+    tools_of,
 )
-from llmgym.data.preferences import Preference, read_preferences
+from llmgym.data.preferences import OPTIONAL, Preference, preferences_in
 from llmgym.types import Message
 
 
@@ -63,20 +63,17 @@ def read_feedback(path: Path, skipped: list[str] | None = None) -> list[Feedback
         DataError: The file cannot be read, lacks a column, is empty, or holds another kind of
             conversation. The message names column and row.
     """
-    columns = choose_columns(path, ("prompt", "completion", "label"), ("prompt", "chosen", "rejected"))
-    if "chosen" in columns:
-        return feedback_of(read_preferences(path, skipped))
-    table, _ = read_table(path, columns, optional=("tools",))
+    layouts = ("prompt", "completion", "label"), ("prompt", "chosen", "rejected")
+    table = read_table(path, *layouts, optional=OPTIONAL)
+    if "chosen" in table.columns:
+        return feedback_of(preferences_in(table, path, skipped))
     with reading(path):
-        prompt = conversations_in(table, "prompt", "user")
-        completion = conversations_in(table, "completion", "assistant")
-        label = booleans_in(table, "label")
-        tools = tools_in(table)
+        return read_rows(table, _feedback_of, skipped)
 
-        def read(row: int) -> Feedback:
-            answer = Feedback(prompt(row), completion(row), label(row), tools(row), row)
-            check_prompt(answer.prompt, f"Column 'prompt', row {row}")
-            check_reply(answer.completion, f"Column 'completion', row {row}")
-            return answer
 
-        return read_rows(table, read, skipped)
+def _feedback_of(content: Mapping[str, Any], row: int) -> Feedback:
+    prompt = conversation_of(content, "prompt", "user", row)
+    completion = conversation_of(content, "completion", "assistant", row)
+    check_prompt(prompt, f"Column 'prompt', row {row}")
+    check_reply(completion, f"Column 'completion', row {row}")
+    return Feedback(prompt, completion, boolean_of(content, "label", row), tools_of(content, row), row)

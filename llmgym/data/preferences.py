@@ -10,7 +10,7 @@ is rejected. The environment's own score tells that it is the worse one.
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,15 +25,16 @@ from llmgym.config import Config, parse_command_line
 from llmgym.config.sections import Environment
 from llmgym.data.conversations import (
     CONVERSATION,
+    Table,
     as_rows,
     check_prompt,
     check_reply,
-    conversations_in,
-    numbers_in,
+    conversation_of,
+    number_of,
     read_rows,
     read_table,
     reading,
-    tools_in,
+    tools_of,
 )
 from llmgym.envs.experts import expert_env, has_mistakes, play, play_expert
 from llmgym.envs.splits import training_seeds
@@ -45,6 +46,9 @@ from llmgym.types import Episode, Message
 SCHEMA_VERSION = 2
 
 _NUMBERS = ("score_chosen", "score_rejected", "margin")
+OPTIONAL = (*_NUMBERS, "tools")
+"""The columns of a file of preferences that may be missing."""
+
 _FUTILE = 100  # episodes in a row that give no pair
 
 
@@ -118,27 +122,39 @@ def read_preferences(path: Path, skipped: list[str] | None = None) -> list[Prefe
         DataError: The file cannot be read, lacks a column, holds no pair or another kind of
             conversation, or a later llmgym wrote it. The message names column and row.
     """
-    table, label = read_table(path, ("prompt", "chosen", "rejected"), optional=(*_NUMBERS, "tools"))
+    table = read_table(path, ("prompt", "chosen", "rejected"), optional=OPTIONAL)
+    return preferences_in(table, path, skipped)
+
+
+def preferences_in(table: Table, path: Path, skipped: list[str] | None = None) -> list[Preference]:
+    """Return the preferences in the rows of a file, see `read_preferences`.
+
+    Args:
+        table: The rows.
+        path: The file.
+        skipped: See `read_preferences`.
+
+    Raises:
+        DataError: See `read_preferences`.
+    """
+    label = table.label
     if label and (label.get("kind") != "preferences" or label["version"] > SCHEMA_VERSION):
         raise DataError(
             f"{str(path)!r}: expected preferences of version {SCHEMA_VERSION} or earlier, "
             f"got {label.get('kind', 'something else')} of version {label.get('version', 'unknown')}."
         )
     with reading(path):
-        prompt = conversations_in(table, "prompt", "user")
-        chosen, rejected = (conversations_in(table, name, "assistant") for name in ("chosen", "rejected"))
-        numbers = [numbers_in(table, name) for name in _NUMBERS]
-        tools = tools_in(table)
+        return read_rows(table, _preference_of, skipped)
 
-        def read(row: int) -> Preference:
-            high, low, margin = (number(row) for number in numbers)
-            pair = Preference(prompt(row), chosen(row), rejected(row), high, low, margin, tools(row), row)
-            check_prompt(pair.prompt, f"Column 'prompt', row {row}")
-            check_reply(pair.chosen, f"Column 'chosen', row {row}")
-            check_reply(pair.rejected, f"Column 'rejected', row {row}")
-            return pair
 
-        return read_rows(table, read, skipped)
+def _preference_of(content: Mapping[str, Any], row: int) -> Preference:
+    prompt = conversation_of(content, "prompt", "user", row)
+    chosen, rejected = (conversation_of(content, name, "assistant", row) for name in ("chosen", "rejected"))
+    check_prompt(prompt, f"Column 'prompt', row {row}")
+    check_reply(chosen, f"Column 'chosen', row {row}")
+    check_reply(rejected, f"Column 'rejected', row {row}")
+    high, low, margin = (number_of(content, name, row) for name in _NUMBERS)
+    return Preference(prompt, chosen, rejected, high, low, margin, tools_of(content, row), row)
 
 
 def generate_preferences(env: str, n: int, seed: int = 0, **env_kwargs: Any) -> list[Preference]:

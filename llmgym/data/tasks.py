@@ -4,6 +4,7 @@ A table is read once and shared by everybody who plays its rows.
 """
 
 import copy
+import json
 import threading
 import weakref
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -11,14 +12,11 @@ from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from llmgym.data.conversations import as_messages, check_prompt, read_whole
+from llmgym.data.conversations import Table, as_messages, check_prompt, read_whole
 from llmgym.errors import DataError, did_you_mean
 from llmgym.types import Message
-
-_AT_ONCE = 1000  # rows of a file that become Python objects at the same time
 
 
 @runtime_checkable
@@ -74,13 +72,13 @@ class TaskTable:
                 f"{type(rows).__name__}: {rows!r:.80}"
             )
         self.name = repr(str(rows)) if isinstance(rows, str | Path) else f"rows of a {type(rows).__name__}"
-        self._source: Rows = _FileRows(Path(rows)) if isinstance(rows, str | Path) else rows
+        self._source: Rows = read_whole(Path(rows)) if isinstance(rows, str | Path) else rows
         self._prompt_column, self._answer_column = prompt_column, answer_column
         self.skipped: list[str] = []
         kept, keys = [], []
         for row, content in enumerate(_each(self._source)):
             try:
-                keys.append(hash(self._checked(content, row)))
+                keys.append(_key(self._checked(content, row)))
                 kept.append(row)
             except DataError as error:
                 if not skip_bad_rows:
@@ -109,7 +107,7 @@ class TaskTable:
     def task(self, row: int) -> dict[str, Any]:
         """Return all columns of a row, with its prompt and its answer under these names too."""
         content = self._source[self._known(row)]
-        if not isinstance(self._source, _FileRows):
+        if not isinstance(self._source, Table):
             content = copy.deepcopy(dict(content))  # whoever is given it may change it
         task = {**content, "prompt": content[self._prompt_column]}
         answer = self._answer(content, row)
@@ -139,6 +137,8 @@ class TaskTable:
 
     def _checked(self, content: Any, row: int) -> tuple[Message, ...]:
         """Return the prompt of a row, if it is one."""
+        if isinstance(content, DataError):
+            raise DataError(f"{self.name}: {content}")
         if not isinstance(content, Mapping):
             raise DataError(
                 f"{self.name}, row {row}: expected a mapping, got {type(content).__name__}: {content!r:.80}"
@@ -174,36 +174,21 @@ class TaskTable:
         return model.get("ground_truth") if isinstance(model, Mapping) else None
 
 
-class _FileRows:
-    """The rows of a file, as Arrow holds them: a row becomes Python objects when it is asked for."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._table = path, read_whole(path).combine_chunks()
-
-    def __len__(self) -> int:
-        return len(self._table)
-
-    def __getitem__(self, row: int) -> dict[str, Any]:
-        return self.some(row, 1)[0]
-
-    def some(self, start: int, count: int) -> list[dict[str, Any]]:
-        try:
-            found: list[dict[str, Any]] = self._table.slice(start, count).to_pylist()
-        except (UnicodeDecodeError, pa.ArrowException) as error:
-            rows = f"row {start}" if count == 1 else f"rows {start} to {start + count - 1}"
-            raise DataError(f"{str(self._path)!r}, {rows}: expected text in UTF-8, got something else.") from error
-        return found
+def _key(messages: tuple[Message, ...]) -> int:
+    """Return the same number for the same messages, whose calls have no hash of their own."""
+    calls = [call.chat for message in messages for call in message.calls]
+    said = tuple((one.role, one.content, one.name, one.call_id, len(one.calls)) for one in messages)
+    return hash((said, json.dumps(calls, sort_keys=True) if calls else ""))
 
 
 def _each(source: Rows) -> Iterator[Any]:
-    """Yield all rows.
+    """Yield all rows; for one that a file has and that cannot be read, what is wrong with it.
 
     Raises:
         DataError: They cannot be read by number.
     """
-    if isinstance(source, _FileRows):
-        for start in range(0, len(source), _AT_ONCE):
-            yield from source.some(start, _AT_ONCE)
+    if isinstance(source, Table):
+        yield from source.each()
         return
     for number in range(len(source)):
         try:

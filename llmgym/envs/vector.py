@@ -121,17 +121,20 @@ class TextVectorEnv(SyncVectorEnv[tuple[str, ...], Sequence[str]]):
             ConfigError: They are no strings, or no numbers from 1 on.
         """
         inner = self._texts[0]
-        if inner is None or not (inner.stop or inner.max_tokens is not None or inner.max_episode_tokens is not None):
+        if inner is None:
             return sampling
-        stop = (inner.stop,) if isinstance(inner.stop, str) else tuple(inner.stop)
-        limits: dict[str, Any] = {"stop": (*sampling.stop, *(one for one in stop if one not in sampling.stop))}
+        limits: dict[str, Any] = {}
         for name in ("max_tokens", "max_episode_tokens"):
-            bounds = [limit for limit in (getattr(sampling, name), getattr(inner, name)) if limit is not None]
-            limits[name] = min(bounds, default=None)
-        try:
-            return Sampling.of(sampling.flat() | limits)
-        except ConfigError as error:
-            raise ConfigError(f"{type(inner).__name__} limits its replies wrongly: {error}") from None
+            own, asked = getattr(inner, name), getattr(sampling, name)
+            if own is not None:
+                if type(own) is not int or own < 1:
+                    raise _wrong_limit(inner, name, "a whole number from 1 on or None")
+                limits[name] = own if asked is None else min(own, asked)
+        stop = (inner.stop,) if isinstance(inner.stop, str) else inner.stop
+        if not isinstance(stop, Sequence) or not all(isinstance(one, str) and one for one in stop):
+            raise _wrong_limit(inner, "stop", "strings that are not empty")
+        limits["stop"] = tuple(dict.fromkeys((*sampling.stop, *stop)))
+        return sampling.with_options(**limits)
 
     def episode(self, index: int, seat: int = 0) -> Episode | None:
         """Return the newest episode of a seat of environment `index`; None if it is no `TextEnv`."""
@@ -305,6 +308,11 @@ class TextVectorEnv(SyncVectorEnv[tuple[str, ...], Sequence[str]]):
 
     def _name(self, index: int) -> str:
         return type(self.envs[index].unwrapped).__name__
+
+
+def _wrong_limit(env: TextEnv, name: str, expected: str) -> ConfigError:
+    got = getattr(env, name)
+    return ConfigError(f"{type(env).__name__} limits its replies wrongly: {name} has to be {expected}, got {got!r:.80}")
 
 
 def _others(env: TextEnv, terminated: bool, truncated: bool) -> dict[int, StepResult]:

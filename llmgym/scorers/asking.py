@@ -1,14 +1,13 @@
 """How any kind of scorer is asked: when, about how much at once, and what happens if it raises."""
 
 from collections.abc import Awaitable, Sequence
-from dataclasses import replace
 from inspect import isawaitable
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from llmgym.envs.waiting import then, together, waits
 from llmgym.errors import EnvironmentContractError, LLMGymError
 from llmgym.scorers.pairwise import PairwiseScorer, win_rates
-from llmgym.scorers.pointwise import Scorer, as_score, called, score_all
+from llmgym.scorers.pointwise import FunctionScorer, Scorer, as_score, called, score_all
 from llmgym.types import Episode, Score
 
 AnyScorer = Scorer | PairwiseScorer
@@ -66,10 +65,22 @@ def ask(scorer: AnyScorer, episodes: Sequence[Episode], groups: Sequence[int]) -
     Raises:
         LLMGymError: What the user can mend; nothing else that a scorer does ends a run.
     """
-    if asked_per(scorer) == "episode":
+    if type(scorer) is FunctionScorer and not scorer.waits:
+        return [_of_function(scorer, episode) for episode in episodes]
+    if asked_per(scorer) == "episode" and not getattr(scorer, "isolates", False):
         asked = [_ask(scorer, [episode], [group]) for episode, group in zip(episodes, groups, strict=True)]
         return then(together(asked), lambda answers: [scores[0] for scores in answers])
     return _ask(scorer, episodes, groups)
+
+
+def _of_function(scorer: FunctionScorer, episode: Episode) -> Score:
+    """Ask a plain function, the usual scorer, without ado."""
+    try:
+        return _score_or_missing(scorer.function(own_copy(episode)), len(episode.turns), scorer.name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - it costs a score, and not the run
+        return _missing(error, scorer, 1)[0]
 
 
 def _ask(scorer: AnyScorer, episodes: Sequence[Episode], groups: Sequence[int]) -> list[Score] | Awaitable[list[Score]]:
@@ -114,11 +125,14 @@ def _score_or_missing(value: Any, turns: int, name: str) -> Score:
 
 def own_copy(episode: Episode) -> Episode:
     """Return an episode that a scorer may change unnoticed, apart from instances of classes in its task."""
-    return replace(episode, turns=[*episode.turns], task=_copied(episode.task))
+    seat, scored = episode.seat, episode.scored
+    return Episode(episode.system_prompt, [*episode.turns], _copied(episode.task), seat, scored)
 
 
 def _copied(value: Any) -> Any:
     """Return a copy of dictionaries and lists within one another."""
     if type(value) is dict:
-        return {key: _copied(one) for key, one in value.items()}
-    return [_copied(one) for one in value] if type(value) is list else value
+        return {key: _copied(one) if type(one) in (dict, list) else one for key, one in value.items()}
+    if type(value) is list:
+        return [_copied(one) if type(one) in (dict, list) else one for one in value]
+    return value

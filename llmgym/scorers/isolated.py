@@ -99,19 +99,23 @@ class _Isolated:
     """
 
     waits: ClassVar[bool] = True
+    isolates: ClassVar[bool] = True  # what goes wrong with one episode costs no other, however many it is asked about
 
     def __init__(self, scorer: AnyScorer, path: str, pool: Pool) -> None:
         self.name, self.per = called(scorer), asked_per(scorer)
         self._path, self._pool = path, pool
 
-    async def _asked(self, about: Sequence[Any]) -> list[Any]:
-        """Return what the scorer says of episodes or pairs; the same missing score for each if a worker fails."""
-        message = {"scorer": self._path, "about": [encode(one) for one in about]}
-        try:
-            said = await asyncio.wrap_future(self._pool.submit(message))
-        except WorkerError as error:
-            return [Score(None, error=f"{self.name} did not answer: {error}")] * len(about)
-        return [Score(**one) if isinstance(one, dict) else one for one in said]
+    async def _asked(self, calls: Sequence[Sequence[Any]]) -> list[Any]:
+        """Return what the scorer says of episodes or pairs, in calls of its own; a worker that fails loses one call."""
+        messages = [{"scorer": self._path, "about": [encode(one) for one in about]} for about in calls]
+        batches = await asyncio.gather(*map(asyncio.wrap_future, self._pool.submit_all(messages)))
+        answers = [answer for batch in batches for answer in batch]
+        return [one for about, answer in zip(calls, answers, strict=True) for one in self._read(len(about), answer)]
+
+    def _read(self, count: int, answer: Any) -> list[Any]:
+        if isinstance(answer, WorkerError):
+            return [Score(None, error=f"{self.name} did not answer: {answer}")] * count
+        return [Score(**one) if isinstance(one, dict) else one for one in answer]
 
 
 class _Scoring(_Isolated):
@@ -121,8 +125,7 @@ class _Scoring(_Isolated):
 
     async def score(self, episodes: Sequence[Episode]) -> list[Score]:
         """Have the scorer asked."""
-        batches = [[one] for one in episodes] if self.per == "episode" else [episodes]
-        return [score for scores in await asyncio.gather(*map(self._asked, batches)) for score in scores]
+        return await self._asked([[one] for one in episodes] if self.per == "episode" else [episodes])
 
 
 class _Comparing(_Isolated):
@@ -134,5 +137,4 @@ class _Comparing(_Isolated):
 
     async def compare(self, pairs: Sequence[tuple[Episode, Episode]]) -> list[Comparison]:
         """Have the scorer asked."""
-        batches = [[one] for one in pairs] if self._singly else [pairs]
-        return [value for values in await asyncio.gather(*map(self._asked, batches)) for value in values]
+        return await self._asked([[one] for one in pairs] if self._singly else [pairs])

@@ -125,6 +125,8 @@ def as_score(value: ScoreLike, turns: int, name: str) -> Score:
         EnvironmentContractError: The value, or one of its parts, is not a finite number, or the rewards of turns are
             not one for each with the value as their sum.
     """
+    if type(value) is float and math.isfinite(value):
+        return Score(value)  # the usual case
     if isinstance(value, Score):
         if value.value is None:
             return Score(None, named(value.parts, name), error=value.error)

@@ -12,6 +12,18 @@ MOST_BYTES = 2**28
 _LENGTH = struct.Struct("!I")
 
 
+def packed(message: Any) -> bytes:
+    """Return a message as it is sent.
+
+    Raises:
+        ValueError: It is too long, or no JSON.
+    """
+    data = json.dumps(message).encode()
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"expected a message of at most {MOST_BYTES} bytes, got {len(data)}")
+    return _LENGTH.pack(len(data)) + data
+
+
 def send(connection: socket.socket, message: Any) -> None:
     """Send a message.
 
@@ -19,10 +31,7 @@ def send(connection: socket.socket, message: Any) -> None:
         ValueError: It is too long, or no JSON.
         OSError: Nobody receives it.
     """
-    data = json.dumps(message).encode()
-    if len(data) > MOST_BYTES:
-        raise ValueError(f"expected a message of at most {MOST_BYTES} bytes, got {len(data)}")
-    connection.sendall(_LENGTH.pack(len(data)) + data)
+    connection.sendall(packed(message))
 
 
 def receive(connection: socket.socket, until: float | None = None) -> Any:

@@ -5,11 +5,16 @@ import os
 import queue
 import threading
 import weakref
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, Self
 
+from llmgym.workers import frames
 from llmgym.workers.worker import Forker, Worker, WorkerError
+
+_MOST_AT_ONCE = 32  # messages for a worker
+_BUFFERED = 2**16  # bytes of them, which a socket takes while nobody reads
 
 MOST_OUTPUT = 10 * 2**20
 """Bytes of what workers print that are kept."""
@@ -46,7 +51,7 @@ class Pool:
         memory: int = 2 * 2**30,
         log: Path | None = None,
     ) -> None:
-        self._limit = limit
+        self._size, self._limit = size, limit
         self._output, output = os.pipe()
         try:
             threading.Thread(target=_keep, args=(self._output, log), name="llmgym-worker-log", daemon=True).start()
@@ -61,7 +66,15 @@ class Pool:
 
     def submit(self, message: Any) -> "Future[Any]":
         """Ask for the answer to a message, which is a `WorkerError` if there is none."""
-        return self._threads.submit(self._ask, message)
+        return self._threads.submit(self._answer, frames.packed(message))
+
+    def submit_all(self, messages: Sequence[Any]) -> "list[Future[list[Any]]]":
+        """Ask for the answers to messages, several of which are handed to a worker at once.
+
+        Returns:
+            The answers in order, in batches. Where there is none, the `WorkerError` is in its place.
+        """
+        return [self._threads.submit(self._answers, batch) for batch in self._batches(messages)]
 
     def close(self) -> None:
         """End all workers; what they have not answered yet is an error."""
@@ -75,17 +88,41 @@ class Pool:
         """End all workers."""
         self.close()
 
-    def _ask(self, message: Any) -> Any:
+    def _batches(self, messages: Sequence[Any]) -> Iterator[list[bytes]]:
+        """Yield messages as they are sent, in batches that a worker takes at once, enough of them for all workers."""
+        most = max(1, min(_MOST_AT_ONCE, len(messages) // self._size))
+        batch, length = list[bytes](), 0
+        for message in map(frames.packed, messages):
+            if batch and (len(batch) == most or length + len(message) > _BUFFERED):
+                yield batch
+                batch, length = [], 0
+            batch.append(message)
+            length += len(message)
+        if batch:
+            yield batch
+
+    def _answer(self, message: bytes) -> Any:
+        (answer,) = self._answers([message])
+        if isinstance(answer, WorkerError):
+            raise answer
+        return answer
+
+    def _answers(self, messages: Sequence[bytes]) -> list[Any]:
+        answers: list[Any] = []
         worker = self._free.get()
         try:
-            worker = self._forker.fork() if worker is None else worker
-            answer = worker.ask(message, self._limit)
-        except WorkerError:
-            worker = None
-            raise
+            while len(answers) < len(messages):
+                try:
+                    worker = self._forker.fork() if worker is None else worker
+                    worker.send(messages[len(answers) :], self._limit)
+                    while len(answers) < len(messages):
+                        answers.append(worker.receive(self._limit))
+                except WorkerError as error:
+                    worker = None
+                    answers.append(error)
         finally:
             self._free.put(worker)
-        return answer
+        return answers
 
 
 def _end(forker: Forker, threads: ThreadPoolExecutor) -> None:

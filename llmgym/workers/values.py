@@ -9,6 +9,7 @@ import base64
 import datetime
 import decimal
 import enum
+import functools
 import re
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -98,15 +99,25 @@ def _unsent(name: str) -> Callable[..., NoReturn]:
 
 def _instance(value: Any) -> list[Json]:
     """Return an instance as its class, what it is as a string, number or tuple if it is one, and its attributes."""
-    cls = type(value)
-    base = next((base for base in _BASES.values() if isinstance(value, base)), None)
-    slots = (name for each in cls.__mro__ for name in _names(each.__dict__.get("__slots__", ())))
-    names = [*slots, *getattr(value, "__dict__", {})]
-    held = {name: getattr(value, name) for name in names if name not in ("__dict__", "__weakref__")}
+    cls: Any = type(value)
+    name, base, slots = _shape(cls)
+    held = {slot: getattr(value, slot) for slot in slots if hasattr(value, slot)} | getattr(value, "__dict__", {})
+    own = None if base is None else [base.__name__, encode(base(value))]
+    return ["instance", name, own, {name: encode(one) for name, one in held.items()}]
+
+
+@functools.cache
+def _shape(cls: Any) -> tuple[str, Any, tuple[str, ...]]:
+    """Return the name of a class, which of the bases it has that are values themselves, and its slots.
+
+    Raises:
+        ConfigError: It has no name, or its instances are more than that.
+    """
+    base = next((base for base in _BASES.values() if issubclass(cls, base)), None)
     if base is None and not _is_own(cls):
         raise ConfigError(f"expected what another process can be given, such as JSON has, got {cls.__name__}")
-    own = None if base is None else [base.__name__, encode(base(value))]
-    return ["instance", _named(cls)[1], own, {name: encode(one) for name, one in held.items()}]
+    slots = (name for each in cls.__mro__ for name in _names(each.__dict__.get("__slots__", ())))
+    return reference(cls), base, tuple(name for name in slots if name not in ("__dict__", "__weakref__"))
 
 
 def _is_own(cls: type) -> bool:

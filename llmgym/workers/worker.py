@@ -8,11 +8,14 @@ import subprocess
 import sys
 import threading
 import time
-from typing import IO, Any
+from collections.abc import Callable, Sequence
+from typing import IO, Any, TypeVar
 
 from llmgym.errors import ConfigError
 from llmgym.workers import frames
 from llmgym.workers.forker import FORK, NUMBER, REAP, kill
+
+Value = TypeVar("Value")
 
 PATIENCE = 120.0  # seconds that imports may take
 
@@ -114,22 +117,33 @@ class Worker:
     def __init__(self, forker: Forker, connection: socket.socket, number: int) -> None:
         self._forker, self._connection, self._number = forker, connection, number
 
-    def ask(self, message: Any, limit: float) -> Any:
-        """Return the answer to a message.
+    def send(self, messages: Sequence[bytes], limit: float) -> None:
+        """Send messages, each packed; the worker answers one after another.
 
         Args:
-            message: What JSON can hold.
-            limit: Seconds that the answer may take.
+            messages: At least the first will be read at once. The others have to fit what the system buffers.
+            limit: Seconds that it may take.
 
         Raises:
-            WorkerError: There is none; the worker is of no more use, and has ended.
-            ValueError: The message is too long.
+            WorkerError: The worker has ended, and is of no more use.
         """
-        until = time.monotonic() + limit
+        self._tried(limit, lambda until: self._connection.sendall(b"".join(messages)))
+
+    def receive(self, limit: float) -> Any:
+        """Return the next answer.
+
+        Args:
+            limit: Seconds that it may take.
+
+        Raises:
+            WorkerError: There is none; the worker has ended, and is of no more use.
+        """
+        return self._tried(limit, lambda until: frames.receive(self._connection, until))
+
+    def _tried(self, limit: float, act: Callable[[float], Value]) -> Value:
         try:
             self._connection.settimeout(limit)
-            frames.send(self._connection, message)
-            return frames.receive(self._connection, until)
+            return act(time.monotonic() + limit)
         except TimeoutError:
             self.end()
             raise WorkerError(f"it took longer than {limit:g} s") from None

@@ -222,7 +222,7 @@ def refusal(capsys: pytest.CaptureFixture[str], main: Any, tmp_path: Path, *word
     ("main", "columns", "message"),
     [
         (dpo.main, {"prompt": ["x"], "chosen": ["y"], "reject": ["z"]}, "Did you mean 'reject'?"),
-        (dpo.main, {"prompt": ["x"], "chosen": [1], "rejected": ["z"]}, "Column 'chosen': expected strings or lists"),
+        (dpo.main, {"prompt": ["x"], "chosen": [1], "rejected": ["z"]}, "expected a string or messages, got int: 1"),
         (kto.main, {"prompt": ["x"], "completion": ["y"], "lable": [True]}, "Did you mean 'lable'?"),
         (sft.main, {"mesages": ["x"]}, "Did you mean 'mesages'?"),
     ],

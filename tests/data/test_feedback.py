@@ -47,12 +47,15 @@ def test_a_pair_gives_an_answer_of_each_kind(tmp_path: Path) -> None:
             "got prompt, completion, labels",
         ),
         ({"prompt": ["x"], "chosen": ["y"], "regected": ["z"]}, "no column 'rejected'. Did you mean 'regected'?"),
-        ({"prompt": ["x"], "completion": ["y"], "label": [1]}, "Column 'label': expected true or false, got int64"),
+        ({"prompt": ["x"], "completion": ["y"], "label": [1]}, "Column 'label', row 0: expected true or false, got 1."),
         (
             {"prompt": ["x"], "completion": ["y"], "label": pa.array([None], pa.bool_())},
             "row 0: expected true or false",
         ),
-        ({"prompt": ["x"], "completion": [2], "label": [True]}, "Column 'completion': expected strings or lists"),
+        (
+            {"prompt": ["x"], "completion": [2], "label": [True]},
+            "Column 'completion', row 0: expected a string or messages, got int: 2",
+        ),
         ({"prompt": [], "completion": [], "label": []}, "got a table without rows"),
         (
             {"prompt": [[{"role": "assistant", "content": "x"}]], "completion": ["y"], "label": [True]},

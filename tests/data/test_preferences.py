@@ -67,8 +67,8 @@ def said(*roles: str) -> list[list[dict[str, str]]]:
     [
         ({"prompt": ["p"], "choosen": ["c"], "rejected": ["r"]}, r"no column 'chosen'\. Did you mean 'choosen'"),
         ({"text": ["p"]}, r"no column 'prompt'.* Expected prompt, chosen, rejected, got text"),
-        (table(prompt=[1]), r"'prompt': expected strings or lists of \{role, content\}, got int64"),
-        (table(chosen=[["c"]]), "'chosen': expected strings or lists"),
+        (table(prompt=[1]), r"'prompt', row 0: expected a string or messages, got int: 1"),
+        (table(chosen=[["c"]]), "'chosen', row 0: expected a role of .*, got 'c'"),
         (table(chosen=pa.array([None], pa.string())), r"'chosen', row 0: expected a string or messages, got nothing"),
         (
             table(prompt=said("user", "robot")),
@@ -81,7 +81,8 @@ def said(*roles: str) -> list[list[dict[str, str]]]:
         ),
         (table(chosen=said("user", "assistant")), "'chosen', row 0: .* assistant first and last, got user, assistant"),
         (table(rejected=said("assistant", "user")), "'rejected', row 0: .* got assistant, user"),
-        (table(score_chosen=["1"]), "'score_chosen': expected numbers, got string"),
+        (table(score_chosen=["1"]), "'score_chosen', row 0: expected a finite number or null, got '1'"),
+        (table(margin=[True]), "'margin', row 0: expected a finite number or null, got True"),
         (table(margin=[float("nan")]), "'margin', row 0: expected a finite number or null, got nan"),
         ({name: pa.array([], pa.string()) for name in table()}, "a table without rows"),
     ],

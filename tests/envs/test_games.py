@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import time
 from fractions import Fraction
 
 import gymnasium
@@ -14,6 +15,7 @@ from playing import LAZY, contents, make, played, told
 import llmgym
 from llmgym.envs.games import kuhn_strategies
 from llmgym.envs.games.board import worth
+from llmgym.envs.games.kuhn import KuhnMatch
 from llmgym.envs.games.negotiation import NegotiationMatch
 from llmgym.errors import ConfigError
 
@@ -94,7 +96,53 @@ def test_an_unknown_opponent_is_refused(name: str) -> None:
         make(name, opponent="deep blue")
 
 
+@pytest.mark.parametrize("name", GAMES)
+def test_a_game_that_is_cut_off_earns_nothing(name: str) -> None:
+    env = make(name, difficulty=0)
+    env.reset(seed=0)
+    assert env.finish() == (0.0, {"success": 0.0})
+    env.reset(seed=0)
+    env.step(next(env.expert()))
+    assert env.finish()[0] == 0.0
+
+
+@pytest.mark.parametrize("name", GAMES)
+@pytest.mark.parametrize(
+    "text", ["\n", " ", ".", ". ", "1", "-1", "1.", "bet\n", "accept. ", "2 books ", "hats: ", "a1"]
+)
+def test_a_megabyte_is_read_at_once(name: str, text: str) -> None:
+    env = make(name, difficulty=0)
+    env.reset(seed=0)
+    began = time.process_time()
+    env.match.read(text * (1_000_000 // len(text)))  # type: ignore[attr-defined]
+    assert time.process_time() - began < 3
+
+
 # Kuhn poker.
+
+
+@pytest.mark.parametrize(
+    ("reply", "move"),
+    [
+        ("bet", "bet"),
+        ("**Bet!**", "bet"),
+        ("I bet.", "bet"),
+        ("I’ll check", "check"),
+        ("Check or bet? I will bet.", "bet"),
+        ("I hold a king, so I should bet.\nbet\nGood luck!", "bet"),
+        ("I will not bet", None),
+        ("I won’t bet", None),
+        ("I bet.\nNo, I do not bet.", None),
+        ("bet?", None),
+        ("check or bet", None),
+        ("bet, bet", None),
+        ("call", None),
+        ("bets", None),
+    ],
+)
+def test_a_move_at_poker_is_a_sentence_of_its_own(reply: str, move: str | None) -> None:
+    assert KuhnMatch((("K", "Q"),), ()).read(reply) == move
+
 
 TABLES = {  # chance of a bet or a call: as the first to act, facing a bet after a check, after a check, facing a bet
     "random": {card: (Fraction(1, 2),) * 4 for card in "JQK"},
@@ -305,6 +353,26 @@ def test_perfect_negotiators_reach_the_equilibrium() -> None:
         ("2 books", None),
         ("books: 99999999999999999999999999, hats: 1", None),
         ("unacceptable", None),
+        ('"accept"', "accept"),
+        ("Is this fair? I will accept your offer.", "accept"),
+        ("I keep 2 books and 1 hat. Do you accept?", '{"books": 2, "hats": 1}'),
+        ("I keep 2 books and 1 hat, or accept?", '{"books": 2, "hats": 1}'),
+        ("I keep 2 books and 1 hat. Accepted?", '{"books": 2, "hats": 1}'),
+        ('{\n"books": 2,\n"hats": 1\n}', '{"books": 2, "hats": 1}'),
+        ("- 2 books\n- 1 hat", '{"books": 2, "hats": 1}'),
+        ("I do not want to accept", None),
+        ("I refuse to accept", None),
+        ("Accept? No.", None),
+        ("I accept nothing", None),
+        ("I wouldn’t accept that", None),
+        ("I accept. No, I do not accept.", None),
+        ("I keep -2 books and 1 hats", None),
+        ("I keep 2 books, no, -2 books and 1 hats", None),
+        ('{"books": 2.9, "hats": 1}', None),
+        ('{"books": 2.9e0, "hats": 1}', None),
+        ("1/2 books 1 hats", None),
+        ("2,5 books and 1 hat", None),
+        ("1-2 books and 1 hat", None),
     ],
 )
 def test_offers_are_read_from_json_and_from_words(reply: str, move: str | None) -> None:

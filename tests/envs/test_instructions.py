@@ -51,7 +51,11 @@ def test_what_is_read_off_a_text_is_kept_by_it_and_not_once_it_is_spoilt(kind: s
     ("constraint", "kept", "broken"),
     [
         (Words(3, 4), ["one two three", "a-b c d e's!"], ["one two", "a b c d e", "1 2 3", ""]),
-        (Sentences(2), ["A b. C d!", "Go... Stop?\n"], ["A b.", "A. B. C.", "A b. C d", "A. B. c", ""]),
+        (
+            Sentences(2),
+            ["A b. C d.", "Go... Stop.\n"],
+            ["A b.", "A. B. C.", "A b. C d", "A. B. c", "A b. C d!", "A? B.", "A. B. C!", ""],
+        ),
         (
             Contains("boat", 2),
             ["A boat, a BOAT.", "boat boat"],
@@ -60,8 +64,18 @@ def test_what_is_read_off_a_text_is_kept_by_it_and_not_once_it_is_spoilt(kind: s
         (Avoids("the"), ["a then b", ""], ["The end", "in the, end"]),
         (
             FirstWord("today"),
-            ["Today it rains", "- today", " \n today"],
-            ["It is today", "todays news", "1. today", '"today"'],
+            [
+                "Today it rains",
+                "- today",
+                " \n today",
+                '"Today"',
+                "“Today”",
+                "(today)",
+                "**Today**",
+                "# Today",
+                "_today_",
+            ],
+            ["It is today", "todays news", "1. today", "1today"],
         ),
         (LastWord("soup"), ["hot soup", "Soup!"], ["soup is hot", "soups", ""]),
         (NoCommas(), ["a; b"], ["a, b", "a，b"]),

@@ -252,10 +252,10 @@ def raw(path: Path, content: bytes) -> Path:
         ("list.jsonl", b"[1, 2]\n", "cannot be read as JSON lines"),
         ("text.parquet", b"prompt\nHi\n", "cannot be read as Parquet"),
         ("blank.csv", b"prompt,answer\n,5\n", "blank.csv', column 'prompt', row 0: expected a prompt, got blank text"),
-        ("mixed.jsonl", b'{"prompt": "a"}\n{"prompt": ["b"]}\n', "cannot be read as JSON lines"),
+        ("mixed.jsonl", b'{"prompt": "a"}\n{"prompt": ["b"]}\n', "row 1: expected a role of"),
         ("numbers.jsonl", b'{"prompt": 1}\n', "row 0: expected a string or messages, got int"),
         ("bytes.jsonl", b'{"prompt": "\xff"}\n', "expected text in UTF-8"),
-        ("bytes.csv", b"prompt,answer\n\xff,5\n", "cannot be read as CSV"),
+        ("bytes.csv", b"prompt,answer\n\xff,5\n", "expected text in UTF-8"),
         ("question.csv", b"question,answer\na,b\n", "no column 'prompt'"),
     ],
 )

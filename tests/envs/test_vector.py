@@ -13,7 +13,8 @@ import torch
 from gymnasium.vector import SyncVectorEnv
 
 import llmgym
-from llmgym.errors import EnvironmentContractError
+from llmgym.config.sections import Sampling
+from llmgym.errors import ConfigError, EnvironmentContractError
 
 ANSWER = '{"service": "auth", "incident_type": "swapping"}'
 
@@ -166,6 +167,35 @@ class Endless(llmgym.TextEnv):
 
     def score(self, episode: llmgym.Episode) -> dict[str, float]:
         return {"turns": 0.25 * len(episode.turns)}
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"max_tokens": "3"}, "max_tokens has to be a whole number from 1 on or None, got '3'"),
+        ({"max_tokens": 2.5}, "max_tokens has to be a whole number from 1 on or None, got 2.5"),
+        ({"max_tokens": True}, "max_tokens has to be a whole number from 1 on or None, got True"),
+        ({"max_episode_tokens": 0}, "max_episode_tokens has to be a whole number from 1 on or None, got 0"),
+        ({"stop": None}, "stop has to be strings that are not empty, got None"),
+        ({"stop": None, "max_tokens": 3}, "stop has to be strings that are not empty, got None"),
+        ({"stop": ""}, "stop has to be strings that are not empty, got ''"),
+        ({"stop": [".", ""]}, "stop has to be strings that are not empty, got ['.', '']"),
+        ({"stop": 3}, "stop has to be strings that are not empty, got 3"),
+    ],
+)
+def test_a_wrong_limit_of_an_environment_is_named(limits: dict[str, Any], said: str) -> None:
+    envs = llmgym.TextVectorEnv([type("Unbounded", (Endless,), limits)])
+    with pytest.raises(ConfigError) as raised:
+        envs.within_limits(Sampling())
+    assert str(raised.value) == f"Unbounded limits its replies wrongly: {said}"
+
+
+def test_the_stricter_limit_counts_and_every_stop_string() -> None:
+    limits = {"stop": ".", "max_tokens": 3, "max_episode_tokens": 9}
+    envs = llmgym.TextVectorEnv([type("Bounded", (Endless,), limits)])
+    assert envs.within_limits(Sampling(stop=("!",))) == Sampling(stop=("!", "."), max_tokens=3, max_episode_tokens=9)
+    assert envs.within_limits(Sampling(max_tokens=2)) == Sampling(stop=(".",), max_tokens=2, max_episode_tokens=9)
+    assert llmgym.TextVectorEnv([Endless]).within_limits(Sampling()) == Sampling()
 
 
 def limited_by_itself() -> gymnasium.Env[str, str]:

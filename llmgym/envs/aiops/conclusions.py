@@ -16,13 +16,14 @@ _BEGINS = re.compile(r"\borigin(?:s|ates?|ated)?\b|\bcomes? from\b|\b(?:starts?|
 _OF_A_SIGNAL = re.compile(r"^\W*(?:the )?(?:[smlt]\d|log|line|request|span|trace|数据|日志)|\brequests?\b")
 _EMPHASIS = re.compile(
     r"\bno doubt\b|\bwithout (?:any |a )?doubt\b|\bnot only\b|\bnot surprisingly\b|"
-    r"\b(?:cannot|can't) be anything (?:other than|but)\b|无疑|毫无疑问|非常|不难|不仅"
+    r"\b(?:cannot|can['’]t) be anything (?:other than|but)\b|无疑|毫无疑问|(?:非常|很|极|最)可能|非常|不难|不仅"
 )
 _DENIES = re.compile(
     r"\b(?:no|not|never|nothing|without|neither|nor|cannot|unlikely|unknown|unclear|undecided|open|whether|excluded?|"
-    r"exclud\w+|rul\w+ (?:it )?out|contradict\w*|eliminat\w+|against|rather than|would|if|candidates?|possible|normal|"
-    r"which (?:service|one|of)|round 2|incident types?)\b|n't\b|"
-    r"不|没|无|非|未|排除|尚|哪|吗|如果|矛盾|候选|第二轮|留到|平常"
+    r"exclud\w+|rul\w+ (?:it )?out|contradict\w*|eliminat\w+|against|rather than|candidates?|normal|"
+    r"would|if|suppos\w+|assum\w+|may|maybe|might|could|perhaps|possibl[ey]|"
+    r"which (?:service|one|of)|round 2|incident types?)\b|n['’]t\b|"
+    r"不|没|无|非|未|排除|尚|哪|吗|如果|假设|假如|也许|或许|可能|矛盾|候选|第二轮|留到|平常"
 )
 _CLAUSES = re.compile(r"[^.;,\n!?。；，！？]+[?？]?")
 _TURNS = re.compile(r"\bbut\b|\byet\b|\bhowever\b|\bso\b|但|而是")

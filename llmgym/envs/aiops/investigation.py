@@ -32,7 +32,7 @@ class AIOpsInvestigation(TextEnv):
 
     The reward is the weighted sum of five parts:
 
-    - ``json_ok`` (0.1): the last reply is exactly one JSON object with the two keys and known names.
+    - ``json_ok`` (0.1): the last reply is exactly one JSON object with the two keys, and both names are in play.
     - ``service``, ``incident_type`` (0.2 each), ``acc_main`` (0.3): it is right in one, or in both.
     - ``economy`` (0.2): the answer is right, and what was shown leaves no other; the fewest queries that would do,
       given the symptoms, divided by the number of queries made. A query that is made twice counts twice.

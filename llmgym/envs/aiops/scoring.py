@@ -29,7 +29,7 @@ MAX_CHARS = (1200, 120)  # longest replies of round 1 and 2 that are not too lon
 KEYS = {"service", "incident_type"}
 _MOST = 1_000_000  # that a part can count
 
-_BRACKETS = re.compile(r"[\[【［]([^\[\]【】［］]{2,40})[\]】］]")
+_BRACKETS = re.compile(r"[\[【［]([^\[\]【】［］]*)[\]】］]")
 _TAG = re.compile(r"\b[SMLT]\d{1,3}\b", re.IGNORECASE | re.ASCII)
 
 
@@ -114,9 +114,9 @@ def evidence(incident: Incident, difficulty: Difficulty, round_1: str) -> float:
     """Return how well round 1 cites signals that tell the cause apart.
 
     Counted are distinct tags in square brackets, a pair of them for each or for several. If
-    they leave exactly one possible cause, this is the square of the number that suffices,
-    divided by the number cited; else it is 0. Tags that are not there cost as much as tags
-    that tell nothing.
+    they leave exactly one possible cause, this is (the number that suffices / the number
+    cited) squared; else it is 0. Tags that are not there cost as much as tags that tell
+    nothing.
     """
     cited = {tag.upper() for within in _BRACKETS.findall(round_1) for tag in _TAG.findall(within)}
     claims = [signal.claim for signal in incident.signals if signal.tag in cited]

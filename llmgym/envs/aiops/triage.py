@@ -27,10 +27,11 @@ class AIOpsTriage(TextEnv):
     The reward is a weighted sum of parts, each between 0 and 1 and reported in the last
     ``info``:
 
-    - ``json_ok``: round 2 is exactly one JSON object with the two keys and known names.
+    - ``json_ok``: round 2 is exactly one JSON object with the two keys, and both names are in play.
     - ``service``, ``incident_type``, ``acc_main``: the answer is right in one, or in both.
     - ``evidence``: the signals that round 1 cites leave one possible cause, and no more are cited than it takes.
-    - ``no_early_conclusion``: round 1 is not blank and names no incident type and no cause.
+    - ``no_early_conclusion``: round 1 is not blank and names no incident type and no cause, other than to deny it, to
+      ask or to suppose.
     - ``length_1``, ``length_2``: the replies are neither blank nor too long.
 
     Args:

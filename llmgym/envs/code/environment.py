@@ -32,7 +32,7 @@ class Code(TextEnv):
     The function takes a list of numbers or of words and does some steps one after another, which are described; in half
     of the tasks a function with one mistake is shown. The last block of code in a reply, between lines of three
     backticks, is run against twelve hidden tests. If one fails, the agent is told what kind of test it is and whether
-    the function raised something, and not which value was expected.
+    the function raised something, by name if that is a built-in exception, and not which value was expected.
 
     The reward is 1 if all hidden tests pass at the first attempt, 0.8 at the second, 0.6 at the third, else 0
     (``solved``). Passing some tests earns nothing. No constant passes more than a third of the tests.

@@ -1,5 +1,6 @@
 """Running an agent's code in a process of its own, which is killed when it has had its time."""
 
+import builtins
 import contextlib
 import json
 import os
@@ -18,6 +19,7 @@ PATIENCE = 60.0  # seconds to wait for the interpreter
 MOST_BYTES = 100_000  # of an answer
 
 _CHILD = Path(__file__).parent / "child.py"
+_BUILT_IN = [name for name, one in vars(builtins).items() if isinstance(one, type) and issubclass(one, BaseException)]
 
 
 class RunnerError(Exception):
@@ -108,7 +110,8 @@ class _Process:
         if not isinstance(answer, dict) or not answer.keys() & {"value", "error"}:
             raise CodeError("it writes where the answers go")
         if "error" in answer:
-            raise _RaisedError(f"it raises {answer['error']!s:.80}")
+            error = answer["error"]  # which the code can call whatever it likes, and say what it was called with
+            raise _RaisedError(f"it raises {error if error in _BUILT_IN else 'an exception of its own'}")
         return answer["value"]
 
     def _send(self, data: bytes) -> None:

@@ -1,13 +1,13 @@
 """Kuhn poker: three cards, one chip to bet, and a reason to bluff."""
 
 import itertools
+import re
 
 import numpy as np
 
 from llmgym.envs.games.kuhn_strategies import CARDS, FIRST, STRATEGIES, best_answer, pays
-from llmgym.envs.games.match import Computed, Match
+from llmgym.envs.games.match import Computed, Match, alone, sentences
 from llmgym.envs.games.table import TwoPlayerGame
-from llmgym.envs.reading import last_named
 
 HANDS = (2, 4, 6, 10)  # of a match, per difficulty
 MOST_CHIPS = 2  # of a hand
@@ -15,6 +15,8 @@ MOST_CHIPS = 2  # of a hand
 _DEALS = list(itertools.permutations(CARDS, 2))
 _CODES = {"check": "c", "bet": "b", "call": "k", "fold": "f"}
 _DONE = {"check": "checks", "bet": "bets", "call": "calls", "fold": "folds"}
+_NAMED = re.compile(rf"\b(?:{'|'.join(_CODES)})\b")
+_MOVE = alone("|".join(_CODES))
 
 
 class KuhnMatch(Match):
@@ -63,10 +65,18 @@ class KuhnMatch(Match):
         return "bet" if self.done.endswith("b") else "call"
 
     def read(self, reply: str) -> str | None:
-        """See `Match`."""
-        said = [line for line in reply.splitlines() if last_named(line, _CODES)]
-        named = {last_named(word, _CODES) for word in said[-1].split()} - {None} if said else set()
-        return next((move for move in self.legal if named == {move}), None)
+        """Return the move that is a sentence of its own; the last sentence that names a move counts.
+
+        Examples:
+            >>> match = KuhnMatch((("J", "K"),), ())
+            >>> match.read("Should I check? I bet.")
+            'bet'
+            >>> match.read("I will not bet.") is None
+            True
+        """
+        named = [sentence for sentence in sentences(reply) if _NAMED.search(sentence)]
+        move = _MOVE.fullmatch(named[-1]) if named else None
+        return move["said"] if move and move["said"] in self.legal else None
 
     def play(self, move: str) -> None:
         """See `Match`."""
@@ -88,7 +98,9 @@ class KuhnMatch(Match):
         self.mover, self.over = self.hand % 2, self.hand == len(self.deals)
 
     def score(self, player: int) -> float:
-        """Return a half, and up to 0.4 more or less for the chips."""
+        """Return a half, and up to 0.4 more or less for the chips; 0 while the game goes on."""
+        if not self.over:
+            return 0.0
         share = self.chips / (MOST_CHIPS * len(self.deals))
         return 0.5 + 0.4 * (share if player == 0 else -share)
 
@@ -119,12 +131,13 @@ class KuhnPoker(TwoPlayerGame):
 
     The deck is J, Q, K. In each hand both players pay a chip and get a card. The first player checks or bets a chip;
     after a check the second one checks or bets; whoever faces a bet calls or folds. The higher card wins, unless
-    somebody folds. A reply is ``check``, ``bet``, ``call`` or ``fold``; the last line that names one counts, and names
-    no other. The players are first in turn.
+    somebody folds. A reply is ``check``, ``bet``, ``call`` or ``fold``. The last sentence that names one counts, and
+    says nothing else: ``bet`` or ``I bet``, and not ``I would bet``. The players are first in turn.
 
-    The score is a half, and up to 0.4 more or less for the chips that were won or lost in all hands. A reply that is
-    no legal move is answered with what can be played; the third in a match loses it, which scores 0. The last
-    ``info`` counts them as ``illegal``. An episode is a success if no chips were lost.
+    The score is a half, plus 0.4 times the chips that were won in all hands, less those that were lost, divided by two
+    chips for each hand. A match that is cut off scores 0. A reply that is no legal move is answered with what can be
+    played; the third in a match loses it, which scores 0. The last ``info`` counts them as ``illegal``. An episode is a
+    success if no chips were lost.
 
     Opponents: ``"random"`` tosses a coin. ``"scripted"`` bets with a king only and calls with all but a jack.
     ``"optimal"`` plays an equilibrium, against which nobody wins more than 1/18 chip a hand as the second player, or
@@ -144,7 +157,9 @@ class KuhnPoker(TwoPlayerGame):
 
     Args:
         difficulty: 0 to 3.
-        split: ``"train"`` or ``"eval"``; no match belongs to both: deals, and the opponent's luck.
+        split: ``"train"`` or ``"eval"``; no match belongs to both: deals and the opponent's luck, taken together. At
+            difficulties 0 and 1 the deals alone are in both, and they are all that matters against the scripted
+            opponent, which leaves nothing to luck.
         opponent: ``"random"``, ``"scripted"`` or ``"optimal"``; or ``"self"`` or ``"frozen"``, in training.
         options: What every `TextEnv` takes: `render_mode`, `scorer`.
     """

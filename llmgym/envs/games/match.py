@@ -1,5 +1,6 @@
 """`Match`: one game between two players, with its rules and with what an opponent may play."""
 
+import re
 from abc import ABC, abstractmethod
 from typing import Literal
 
@@ -8,6 +9,8 @@ Computed = Literal["random", "scripted", "optimal"]
 
 Opponent = Literal[Computed, "frozen", "self"]
 """Who plays the other side: the environment, a policy whose weights stay as they are, or the policy that learns."""
+
+_BETWEEN_SENTENCES = re.compile(r"(?:(?<=[.!?])\s|\n)\s*")
 
 
 class Match(ABC):
@@ -82,3 +85,29 @@ class Match(ABC):
 def pick(options: list[str], die: float) -> str:
     """Return one of several moves, each as likely as the others."""
     return options[int(die * len(options))]
+
+
+def sentences(reply: str) -> list[str]:
+    r"""Return the sentences of a reply in lower case; a line break ends one, too.
+
+    Examples:
+        >>> sentences("Is it 2.5? No.\nI bet")
+        ['is it 2.5?', 'no.', 'i bet']
+    """
+    return _BETWEEN_SENTENCES.split(reply.lower())
+
+
+def alone(said: str) -> re.Pattern[str]:
+    """Return what matches a sentence that says something and nothing else; a question says nothing.
+
+    Args:
+        said: A regular expression.
+
+    Examples:
+        >>> pattern = alone("bet|check")
+        >>> pattern.fullmatch("i will bet.")["said"]
+        'bet'
+        >>> pattern.fullmatch("i will not bet.") is None and pattern.fullmatch("bet?") is None
+        True
+    """
+    return re.compile(rf"[^\w?]*(?:i (?:will )?|i['’]ll )?(?P<said>{said})[^\w?]*")

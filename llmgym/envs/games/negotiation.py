@@ -4,11 +4,12 @@ import functools
 import itertools
 import math
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
-from llmgym.envs.games.match import Computed, Match, pick
+from llmgym.envs.games.match import Computed, Match, alone, pick, sentences
 from llmgym.envs.games.table import TwoPlayerGame
 
 TOTAL = 20  # what all things together are worth to a player
@@ -17,6 +18,7 @@ FIRM, SOFT = 0.9, 0.4  # share of everything that the scripted opponent asks for
 
 _THINGS = ("books", "hats", "balls")
 _ACCEPT = "accept"
+_ACCEPTANCE = alone(rf"{_ACCEPT}(?:ed)?(?: (?:it|this|that|(?:the|this|that|your) (?:offer|deal)))?")
 _ROUNDING = 1e-9
 
 Keep = tuple[int, ...]
@@ -89,25 +91,27 @@ class NegotiationMatch(Match):
     def read(self, reply: str) -> str | None:
         """Return the offer that a reply makes, or that it accepts; the last of what it says counts.
 
+        A sentence of its own accepts. Numbers are read wherever they are next to a thing.
+
         Examples:
             >>> match = NegotiationMatch((3, 1), ((2, 4), (3, 1)), rounds=2)
-            >>> match.read("I keep 2 books, and hats: 0.")
+            >>> match.read("I keep 2 books, and hats: 0. Do you accept?")
             '{"books": 2, "hats": 0}'
             >>> match.read("accept") is None  # there is no offer yet
             True
         """
-        keep: dict[str, int] = {}
+        keep: dict[str, str] = {}
         accepts = False
-        for found in _said(self.things).finditer(reply.lower()):
-            accepts = found["accept"] is not None
-            if not accepts:
-                keep[f"{(found['thing'] or found['after']).removesuffix('s')}s"] = int(
-                    found["count"] or found["before"]
-                )
+        for sentence in sentences(reply):
+            named = list(_numbers(self.things).finditer(sentence))
+            for found in named:
+                keep[f"{(found['thing'] or found['after']).removesuffix('s')}s"] = found["count"] or found["before"]
+            if named or _ACCEPT in sentence:
+                accepts = _ACCEPTANCE.fullmatch(sentence) is not None
         if accepts:
             return None if self.offer is None else _ACCEPT
-        wanted = tuple(keep.get(thing, -1) for thing in self.things)
-        return _json(wanted) if wanted in self._splits else None
+        wanted = _json(keep.get(thing, "") for thing in self.things)
+        return wanted if wanted in map(_json, self._splits) else None
 
     def play(self, move: str) -> None:
         """See `Match`."""
@@ -171,7 +175,7 @@ class NegotiationMatch(Match):
         return {"random": self._demanding, "scripted": self._exploiting, "optimal": self._perfect}[opponent](die)
 
     def _any(self, die: float) -> str:
-        """Accept every second offer, and make any."""
+        """Accept with probability one half, and offer anything."""
         if self.offer is not None and die < 0.5:
             return _ACCEPT
         return pick([_json(keep) for keep in self._splits], die * 2 % 1)
@@ -252,19 +256,22 @@ class Negotiation(TwoPlayerGame):
     """Divide things between two players that value them differently, and do not know how the other does.
 
     There are two or three kinds of things. To each player, all together are worth 20. The players make offers in turn,
-    until one accepts. A reply says how many of each thing the agent keeps, in JSON or in words: ``{"books": 2,
-    "hats": 0}`` or ``I keep 2 books and 0 hats``; or it says ``accept``. The last of what it says counts. After every
-    two moves a deal is worth 10 % of the whole less, so that it does not pay to wait for ever.
+    until one accepts. An offer names every kind, and how many of it the agent keeps, in JSON or in words:
+    ``{"books": 2, "hats": 0}`` or ``I keep 2 books and 0 hats``; both players have to get something. A sentence of its
+    own accepts: ``accept``, ``I accept`` or ``I accept your offer``. The last of what a reply says counts. After every
+    two moves a deal is worth 10 % of the whole less, so that it does not pay to wait for ever; it is worth what it was
+    at the move of the offer.
 
-    The score is the share that the agent has got of what everything is worth to it, and 0 without a deal. A reply that
-    is no offer is answered with how to make one; with the third the talks are over, and there is no deal. The last
-    ``info`` counts them as ``illegal``. An episode is a success if the agent has got at least one half.
+    The score is the share that the agent has got of what everything is worth to it, and 0 without a deal; the agent is
+    told it as a whole percentage. A reply that is no offer is answered with how to make one; with the third the talks
+    are over, and there is no deal. The last ``info`` counts them as ``illegal``. An episode is a success if the agent
+    has got at least one half.
 
-    Opponents: ``"random"`` accepts every second offer, and makes any. ``"scripted"`` asks for 90 % of what everything
-    is worth to it at the first move, for 40 % at the last, and for less with every move between them; it accepts what
-    is as good. ``"optimal"`` knows what the things are worth to the agent, and plays the equilibrium, from the last
-    move backwards. The expert earns the most that can be earned from the opponent on average; against the scripted
-    one and the optimal one it knows what the things are worth to both.
+    Opponents: ``"random"`` accepts an offer with probability one half, and makes any. ``"scripted"`` asks for 90 % of
+    what everything is worth to it at the first move, for 40 % at the last, and for less with every move between them;
+    it accepts what is as good. ``"optimal"`` knows what the things are worth to the agent, and plays the equilibrium,
+    from the last move backwards. The expert earns the most that can be earned from the opponent on average; against the
+    scripted one and the optimal one it knows what the things are worth to both.
 
     With ``"self"``, the policy that learns plays both sides, and each gives a trajectory of its own. With ``"frozen"``,
     it plays one side, and the other is played with the weights that it had at the start, or by ``--frozen-model``.
@@ -279,7 +286,8 @@ class Negotiation(TwoPlayerGame):
 
     Args:
         difficulty: 0 to 3.
-        split: ``"train"`` or ``"eval"``; no things with their values belong to both.
+        split: ``"train"`` or ``"eval"``; no things with their values belong to both, but the same game with its
+            players swapped may.
         opponent: ``"random"``, ``"scripted"`` or ``"optimal"``; or ``"self"`` or ``"frozen"``, in training.
         options: What every `TextEnv` takes: `render_mode`, `scorer`.
     """
@@ -303,17 +311,17 @@ class Negotiation(TwoPlayerGame):
 
 
 @functools.cache
-def _said(things: tuple[str, ...]) -> re.Pattern[str]:
-    """Return what finds numbers of things and acceptances in a reply, in their order."""
+def _numbers(things: tuple[str, ...]) -> re.Pattern[str]:
+    """Return what finds the numbers of things in a sentence, as they are written: also -2, 2.9 and 1/2."""
     names = "|".join(f"{thing}?" for thing in things)  # with or without the s
+    number = r"[-−]?\d++(?:[.,/–-]\d++)*+(?!\w)"
     return re.compile(
-        rf"(?<!not )(?<!n't )(?<!cannot )(?<!never )\b(?P<accept>accept(?:ed|s)?)\b"
-        rf"|\b(?P<before>\d{{1,2}}) (?P<after>{names})\b"
-        rf"|\b(?P<thing>{names})\b[\"']?\s{{0,9}}[:=]?\s{{0,9}}(?P<count>\d{{1,2}})\b"
+        rf"(?<![\w.,/−–-])(?P<before>{number}) (?P<after>{names})\b"
+        rf"|\b(?P<thing>{names})\b[\"']?\s{{0,9}}[:=]?\s{{0,9}}(?P<count>{number})"
     )
 
 
-def _json(keep: Keep) -> str:
+def _json(keep: Iterable[int | str]) -> str:
     return "{" + ", ".join(f'"{thing}": {count}' for thing, count in zip(_THINGS, keep, strict=False)) + "}"
 
 

@@ -143,7 +143,8 @@ class TicTacToe(TwoPlayerGame):
 
     Args:
         difficulty: 0 to 3.
-        split: ``"train"`` or ``"eval"``; no opening belongs to both, however the board is turned or mirrored.
+        split: ``"train"`` or ``"eval"``; no opening belongs to both, however the board is turned or mirrored. At
+            difficulty 0, ``"eval"`` has 4 of them that differ in more than that.
         opponent: ``"random"``, ``"scripted"`` or ``"optimal"``; or ``"self"`` or ``"frozen"``, in training.
         options: What every `TextEnv` takes: `render_mode`, `scorer`.
     """

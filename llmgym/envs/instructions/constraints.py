@@ -151,9 +151,10 @@ class Sentences:
         return f"Write exactly {self.count} sentence{'s' * (self.count > 1)}, each with a full stop at its end."
 
     def met(self, text: str) -> bool:
-        """Count their ends; the text has to end with one."""
+        """Count their ends, each of which is a full stop; the text has to end with one."""
         ends = list(_SENTENCE_END.finditer(text.rstrip()))
-        return len(ends) == self.count and ends[-1].end() == len(text.rstrip())
+        stops = [end for end in ends if end[0].endswith(".")]
+        return len(stops) == len(ends) == self.count and ends[-1].end() == len(text.rstrip())
 
     def spoilt(self, text: str) -> str:
         """Say one more."""
@@ -242,8 +243,9 @@ class FirstWord:
         return f'Let the first word be "{self.word}".'
 
     def met(self, text: str) -> bool:
-        """Look at the first word, which nothing but white space or a bullet comes before."""
-        return words_of(text)[:1] == [self.word] and text.lstrip("- \n").lower().startswith(self.word)
+        """Look at the first word, which no digit comes before."""
+        before = text.lower().partition(self.word)[0]
+        return words_of(text)[:1] == [self.word] and not any(map(str.isalnum, before))
 
     def spoilt(self, text: str) -> str:
         """Begin with a courtesy."""
@@ -251,9 +253,8 @@ class FirstWord:
 
     @classmethod
     def read_off(cls, rng: np.random.Generator, text: str) -> "FirstWord | None":
-        """Take the first word."""
-        found = cls(words_of(text)[0])
-        return found if found.met(text) else None
+        """Take the first word, unless it is the first key of a JSON object."""
+        return cls(words_of(text)[0]) if object_of(text) is None else None
 
 
 @constraint_kind("last_word")

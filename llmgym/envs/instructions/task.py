@@ -51,9 +51,9 @@ class Instructions(TextEnv):
     | kind | asks for |
     |---|---|
     | ``words`` | a number of words in a range |
-    | ``sentences`` | exactly so many sentences |
+    | ``sentences`` | exactly so many sentences, each with a full stop at its end |
     | ``contains``, ``avoids`` | a word exactly so often, or not at all |
-    | ``first_word``, ``last_word`` | what the text begins or ends with |
+    | ``first_word``, ``last_word`` | what the text begins or ends with, punctuation aside |
     | ``no_commas`` | no comma |
     | ``case`` | small or capital letters only |
     | ``bullets`` | so many lines that begin with ``- ``, and nothing else |

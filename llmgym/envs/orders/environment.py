@@ -84,9 +84,10 @@ class Orders(TextEnv):
 
     The user asks for refunds, cancellations, other addresses, other appointments, and for invoices to be filed; from
     difficulty 2 on they ask for more after the first reply without a call. Tools show and change the state of the
-    shop, which each episode has for itself. They do what they are told: the rules in the system prompt are the agent's
-    to keep. What a rule forbids is declined with a tool, which names the rule. A reply without a call is said to the
-    user; the last one ends the episode.
+    shop, which each episode has for itself. They do what they are told, except that ``reschedule`` refuses a time that
+    is taken or no full hour from 9 to 16: the rules in the system prompt are the agent's to keep. What a rule forbids
+    is declined with a tool, which names the rule. A reply without a call is said to the user; the last one ends the
+    episode.
 
     The reward compares the final state with the one that the right changes give, object by object, and is the sum of
     two parts:

@@ -47,8 +47,9 @@ class Search(TextEnv):
 
     All names are invented for the episode, so the answer is only in the documents, one for each person, company, city,
     lamp and novel. A tool searches them, another one reads one of them. Then a reply without a call ends the episode
-    with a JSON object between ``<answer>`` and ``</answer>``: ``{"answer": "...", "documents": ["D001"]}``. At most
-    five documents may be cited, and only those that were read count. A reply with two answers has none.
+    with a JSON object between ``<answer>`` and ``</answer>``: ``{"answer": "...", "documents": ["D001"]}``. Of
+    the documents cited, only those that were read count. A reply scores nothing if it cites more than five, has two
+    answers, lacks one of the two keys, or has another key. An episode is a success if it earns the full score.
 
     The reward is the sum of three parts:
 

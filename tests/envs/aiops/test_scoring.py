@@ -1,6 +1,7 @@
 """What round 2 accepts is exact, every part is what it says, and nothing that can be written raises an exception."""
 
 import json
+import time
 
 import gymnasium
 import pytest
@@ -129,8 +130,16 @@ def test_tags_are_cited_one_by_one_or_several_in_a_pair_of_brackets(form: str) -
     tags = [signal.tag for signal in telling_signals(env.episode.task, env.difficulty)]
     assert evidence(" ".join(form.format(tag) for tag in tags)) == 1.0
     assert evidence(form.format(", ".join(tags))) == 1.0
+    assert evidence(form.format(", ".join(tags * 20))) == 1.0
     assert evidence(form.format(" and ".join(tags).lower())) == 1.0
     assert evidence(" ".join(tags)) == 0.0
+
+
+@pytest.mark.parametrize("text", ["[", "]", "[S1, ", "[S1, M1] ", "S1, "])
+def test_a_megabyte_of_tags_is_read_at_once(text: str) -> None:
+    began = time.process_time()
+    evidence(f"[{text * (1_000_000 // len(text))}")
+    assert time.process_time() - began < 3
 
 
 @pytest.mark.parametrize("seen", [0, 1])
