@@ -26,6 +26,11 @@ def package(tmp_path: Path) -> Path:
     return tmp_path / "log_reader"
 
 
+def test_the_folder_of_the_project_does_not_hide_the_package(package: Path) -> None:
+    assert sorted(path.name for path in package.iterdir()) == ["README.md", "pyproject.toml", "src", "tests"]
+    assert sorted(path.name for path in (package / "src" / "log_reader").iterdir()) == ["__init__.py", "environment.py"]
+
+
 def test_its_own_test_passes_and_its_code_has_nothing_to_lint(package: Path) -> None:
     assert "6 passed" in run(["pytest", "-q", "-p", "no:cacheprovider"], package, [ROOT])
     run(["ruff", "check", "--no-cache", "."], package, [ROOT])
@@ -88,7 +93,7 @@ def test_an_empty_directory_is_filled_and_one_that_cannot_be_made_is_named(
 ) -> None:
     (tmp_path / "my_env").mkdir()
     assert main(["init", str(tmp_path / "my_env")]) == 0
-    assert (tmp_path / "my_env" / "my_env" / "environment.py").is_file()
+    assert (tmp_path / "my_env" / "src" / "my_env" / "environment.py").is_file()
     (tmp_path / "file").write_text("")
     assert main(["init", str(tmp_path / "file" / "my_env")]) == 2
     assert "Cannot write" in capsys.readouterr().err

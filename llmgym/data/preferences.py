@@ -243,6 +243,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         task = config.environment
         if config.out.exists():
             raise DataError(f"--out {str(config.out)!r} exists already; expected a new file.")
+        if config.out.suffix != ".parquet":
+            raise DataError(f"--out {str(config.out)!r}: expected a name that ends in .parquet.")
         preferences = generate_preferences(task.required, config.n, config.seed, **task.env_kwargs)
         config.out.parent.mkdir(parents=True, exist_ok=True)
         write_preferences(config.out, preferences)

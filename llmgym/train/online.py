@@ -209,7 +209,7 @@ class OnlineSteps:
         self._unscored = 0 if taught else self._unscored + 1
         if self._unscored >= _MAX_UNSCORED or (step == 1 and self._unscored):
             steps = "the first step" if step == 1 else f"{_MAX_UNSCORED} steps in a row"
-            raise TrainingError(f"No episode of {steps} has a score, one of the last since {reason}.")
+            raise TrainingError(f"No episode of {steps} has a score. One reason: {reason}.")
         if reasons and "missing" not in self._told:
             self._told.add("missing")
             notify(f"Step {step}: {len(reasons)} of {len(trajectories)} episodes have no score, one since {reason}")

@@ -116,6 +116,12 @@ def test_the_command_writes_what_it_says_and_overwrites_nothing(
     assert out.read_bytes() == before
 
 
+def test_a_name_that_promises_another_format_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--env", "AIOpsTriage", "--out", str(tmp_path / "prefs.jsonl")]) == 2
+    assert "expected a name that ends in .parquet" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [(["--env", "AIOpTriage"], "Did you mean"), (["--n", "0"], "greater than or equal to 1"),
@@ -124,7 +130,7 @@ def test_the_command_writes_what_it_says_and_overwrites_nothing(
 def test_the_command_explains_what_is_wrong(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*arguments, "--out", str(tmp_path / "x")]) == 2
+    assert main([*arguments, "--out", str(tmp_path / "x.parquet")]) == 2
     assert message in capsys.readouterr().err
 
 
