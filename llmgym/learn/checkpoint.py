@@ -4,7 +4,9 @@ import dataclasses
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -25,6 +27,7 @@ class Origin:
         steps: Training steps since then.
         learning_rate: After warm-up.
         seed: Of tasks and sampling.
+        env_kwargs: Arguments of the environment.
     """
 
     algorithm: str
@@ -33,6 +36,7 @@ class Origin:
     steps: int
     learning_rate: float
     seed: int
+    env_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def save_checkpoint(
@@ -56,7 +60,9 @@ def save_checkpoint(
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
     if origin is not None:
-        (partial / _NOTE).write_text(json.dumps(dataclasses.asdict(origin), indent=2) + "\n", encoding="utf-8")
+        (partial / _NOTE).write_text(
+            json.dumps(dataclasses.asdict(origin), indent=2, default=str) + "\n", encoding="utf-8"
+        )
     for file in partial.iterdir():
         sync(file)
     partial.replace(path)

@@ -217,6 +217,7 @@ class Trainer:
             self.steps_done,
             config.learning_rate,
             config.run.seed,
+            config.environment.env_kwargs,
         )
         self.student.save(path, origin)
 
@@ -307,11 +308,13 @@ def make_learner(algorithm: Algorithm, loss: LanguageModelLoss) -> Learner:
 
 def _begins_anew(origin: Origin, config: LearningConfig) -> str:
     """Say what training from a checkpoint takes over from the run that wrote it, and what it does not."""
+    words = " ".join(f"{key}={value}" for key, value in origin.env_kwargs.items())
+    played, environment = (f" ({words})", f" --env-kwargs {words}") if words else ("", "")
     return (
-        f"{config.model.name!r} is a checkpoint of llmgym: {origin.algorithm} on {origin.env}, {origin.steps} "
+        f"{config.model.name!r} is a checkpoint of llmgym: {origin.algorithm} on {origin.env}{played}, {origin.steps} "
         f"steps with a learning rate of {origin.learning_rate:g} and seed {origin.seed}. Only its weights are "
         f"taken: this run begins anew, with a learning rate of {config.learning_rate:g} after "
         f"{config.learner.warmup_steps} steps of warm-up, a fresh optimiser, these weights as its reference, and the "
         f"tasks of seed {config.run.seed}. To come close to going on, give --learning-rate {origin.learning_rate:g} "
-        f"--warmup-steps 0 --seed {origin.seed + 1}."
+        f"--warmup-steps 0 --seed {origin.seed + 1}{environment}."
     )

@@ -90,9 +90,10 @@ def test_a_run_from_a_checkpoint_says_that_it_begins_anew(
     with contextlib.closing(GRPO(**options)) as agent:
         again = agent.train(steps=1)
     said = " ".join(capsys.readouterr().out.split())
-    assert "is a checkpoint of llmgym: grpo on llmgym/AIOpsTriage-v0, 14 steps with a learning rate of 0.0005" in said
+    run_before = "grpo on llmgym/AIOpsTriage-v0 (difficulty=0), 14 steps with a learning rate of 0.0005"
+    assert f"is a checkpoint of llmgym: {run_before}" in said
     assert "with a learning rate of 1e-06 after 3 steps of warm-up" in said
-    assert "give --learning-rate 0.0005 --warmup-steps 0 --seed 1." in said
+    assert "give --learning-rate 0.0005 --warmup-steps 0 --seed 1 --env-kwargs difficulty=0." in said
     found = origin_of(str(again.path / "checkpoint"))
     assert found == Origin("grpo", "llmgym/AIOpsTriage-v0", str(run.path / "checkpoint"), 1, 1e-6, 0)
 
