@@ -123,9 +123,10 @@ class TextEnv(gymnasium.Env[str, str]):
         return Score(None, error=f"{type(self).__name__} has no score(episode) of its own and was given no scorer")
 
     def succeeded(self, score: Score) -> bool:
-        """Tell whether a scored episode counts as a success; by default one with the top score does.
+        """Tell whether a scored episode counts as a success; by default one that earned the top score does.
 
-        It is not asked where the score has a part called ``success``, which is then the success.
+        What its turns earned is part of the score here, as it is of `top_score`. It is not asked where the score has a
+        part called ``success``, which is then the success.
         """
         return self.top_score is not None and score.value is not None and score.value >= self.top_score - 1e-6
 
@@ -229,7 +230,8 @@ class TextEnv(gymnasium.Env[str, str]):
         for turn in self.episodes[seat].turns:
             for name, part in turn.parts.items():
                 parts[name] = parts.get(name, 0.0) + part
-        return score.value, {"success": float(self.succeeded(score)), **parts}
+        total = score.value + sum(turn.reward for turn in self.episodes[seat].turns)
+        return score.value, {"success": float(self.succeeded(replace(score, value=total))), **parts}
 
     def release_episode(self) -> None:
         """Give back what an episode holds, such as a connection, once it is over, or cut off where nobody scores it."""

@@ -47,6 +47,24 @@ def test_an_episode_that_is_too_long_is_truncated_and_still_scored() -> None:
     assert reward == pytest.approx(2 / 3)
 
 
+def test_what_turns_earn_counts_for_success() -> None:
+    class Halves(llmgym.TextEnv):
+        def begin(self) -> str:
+            return "Say hello."
+
+        def respond(self, action: str) -> llmgym.Outcome:
+            return llmgym.Outcome(reward=0.5 if action == "hello" else 0.0, over=True)
+
+        def score(self, episode: llmgym.Episode) -> float:
+            return 0.5
+
+    for action, success in (("hello", 1.0), ("no", 0.0)):
+        env = Halves()
+        env.reset(seed=0)
+        *_, info = env.step(action)
+        assert info["success"] == success
+
+
 def test_a_part_called_success_is_the_success() -> None:
     class Judge(Count):
         top_score = 1.0
@@ -144,7 +162,7 @@ def test_a_scorer_object_that_returns_nonsense_is_named() -> None:
     env.reset(seed=0)
     env.step("1")
     env.step("2")
-    with pytest.raises(EnvironmentContractError, match=r"Judge\.score has to return a finite number, got float: nan"):
+    with pytest.raises(EnvironmentContractError, match="Judge has to return a finite number, got float: nan"):
         env.step("3")
 
 
