@@ -62,7 +62,7 @@ class PPOConfig(PolicyGradientConfig):
     """Where the divergence is charged: in each token's `reward`, as k1, or in the `loss`."""
 
     kl_target: Annotated[float, Field(gt=0)] | None = None
-    """Divergence, in nats per token, that `kl_coef` is steered to. None: `kl_coef` stays as it is."""
+    """Divergence, in nats per token, toward which `kl_coef` is adjusted. None: `kl_coef` stays as it is."""
 
     kl_horizon: Positive = 10_000
     """Episodes over which `kl_coef` adapts; a smaller number steers faster."""

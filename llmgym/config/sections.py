@@ -118,7 +118,7 @@ class Learner(Config):
     """Weight decay of AdamW."""
 
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    """Norm of a gradient, at most; longer gradients are scaled down to it."""
+    """Largest norm of a gradient; larger gradients are scaled down to it."""
 
     micro_batch_tokens: Positive | None = None
     """Tokens per forward pass of the learner, at most. None: 2048 on a processor, 16384 on a GPU."""

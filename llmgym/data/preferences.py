@@ -227,7 +227,7 @@ class PreferencesConfig(Config):
     """How many pairs."""
 
     seed: Annotated[int, Field(ge=0)] = 0
-    """Of tasks and mistakes."""
+    """Seed of the tasks and the mistakes."""
 
     out: Path = Path("preferences.parquet")
     """The file; one that exists is never written over."""

@@ -71,7 +71,7 @@ def _is_pure_and_scores(env: gymnasium.Env[str, str], seeds: int) -> str:
     missing = sum("score_missing" in info for *_, info in ends)
     if ends and missing == len(ends):
         reason = getattr(getattr(env.unwrapped, "scored", None), "error", None) or "it does not say why"
-        raise EnvironmentContractError(f"None of {seeds} episodes has a score, the last since {reason}.")
+        raise EnvironmentContractError(f"None of {seeds} episodes has a score. The last reason: {reason}.")
     return f"equal episodes for equal replies on {seeds} seeds" + (f", {missing} without a score" if missing else "")
 
 

@@ -128,7 +128,7 @@ class ConsoleReport:
             notify(
                 f"Nothing was learnt: none of {len(metrics)} step{'s' * (len(metrics) > 1)} had a gradient. Either no "
                 "scores of a group differ (groups_without_signal in metrics.jsonl counts such groups), or the "
-                "algorithm makes no batch of them."
+                "algorithm made no batch of them."
             )
 
 

@@ -104,7 +104,7 @@ def run_rows(config: AgentConfig, env_id: str | None, given: Mapping[str, Given 
     if training is not None and held_out is not None:
         training = _apart(training, held_out, tell=not tasks.eval_share)
     if training is not None and held_out is None and named:
-        notify("No rows are held out, so nothing is evaluated: eval_data or eval_share holds some out.", warning=False)
+        notify("No rows are held out, so nothing is evaluated; set eval_data or eval_share to hold some out.", warning=False)
     wanted = config.evaluation.episodes
     if wanted and held_out is None:
         raise ConfigError(f"eval_episodes: no row is held out; expected eval_data, or none to evaluate, got {wanted}")
@@ -136,5 +136,5 @@ def _apart(training: TaskTable, held_out: TaskTable, *, tell: bool) -> TaskTable
     if apart is None:
         raise DataError("data: every prompt is among those that are held out; expected some to train on.")
     if tell and (left_out := len(training) - len(apart)):
-        notify(f"{left_out} of {len(training)} rows of data are left out, their prompts are in eval_data too.")
+        notify(f"{left_out} of {len(training)} rows of data left out, because their prompts are in eval_data too.")
     return apart

@@ -263,10 +263,10 @@ class Trainer:
         config, env_id, model = self.algorithm.config, self.algorithm.env_id, self.student.model
         preset = preset_of(config.model.name)
         if preset is not None and env_id is not None and env_id not in preset.envs:
-            made_for = ", ".join(preset.envs)
+            made_for = " and ".join(preset.envs)
             notify(
-                f"The model {config.model.name!r} was made for {made_for} and can do nothing else, so do not expect "
-                f"it to learn {env_id}. Name a model of your own: a directory or a name on the Hugging Face hub."
+                f"The model {config.model.name!r} was made for {made_for}, and knows nothing else: it may well not "
+                f"learn {env_id}. Name a model of your own: a directory or a name on the Hugging Face hub."
             )
         if (origin := origin_of(config.model.name)) is not None:
             notify(_begins_anew(origin, config))

@@ -58,13 +58,28 @@ def test_a_run_whose_first_tasks_do_not_fit_stops_at_once(tmp_path: Path) -> Non
         agent.train(steps=1)
 
 
-def test_a_run_stops_where_no_episode_of_several_steps_has_a_score(tmp_path: Path, capsys: Any) -> None:
+def test_a_run_stops_at_once_where_no_episode_of_the_first_step_has_a_score(tmp_path: Path) -> None:
     options: dict[str, Any] = {"prompts_per_step": 2, "group_size": 2, "max_tokens": 8, "eval_episodes": 0}
     agent = GRPO(output_dir=tmp_path, scorer=lambda episode: Score(None, error="the judge is out"), **options)
-    with pytest.raises(TrainingError, match=r"No episode of 3 steps in a row has a score, .* since the judge is out"):
+    with pytest.raises(
+        TrainingError, match=r"No episode of the first step has a score\. .* the judge is out \(seed \d+\)"
+    ):
+        agent.train(steps=5)
+
+
+def test_a_run_stops_where_no_episode_of_several_steps_has_a_score(tmp_path: Path, capsys: Any) -> None:
+    asked: list[llmgym.Episode] = []
+
+    def out_after_a_while(episode: llmgym.Episode) -> Score:
+        asked.append(episode)
+        return Score(1.0) if len(asked) <= 4 else Score(None, error="the judge is out")
+
+    options: dict[str, Any] = {"prompts_per_step": 2, "group_size": 2, "max_tokens": 8, "eval_episodes": 0}
+    agent = GRPO(output_dir=tmp_path, scorer=out_after_a_while, **options)
+    with pytest.raises(TrainingError, match=r"No episode of 3 steps in a row has a score\. .* the judge is out"):
         agent.train(steps=5)
     said = " ".join(capsys.readouterr().out.split())
-    assert "Step 1: 4 of 4 episodes have no score, one since the judge is out" in said
+    assert "Step 2: 4 of 4 episodes have no score, one since the judge is out" in said
     assert said.count("of replies did not end by themselves; max_tokens (8) or the context cut them off.") == 1
 
 
