@@ -104,7 +104,7 @@ def run_rows(config: AgentConfig, env_id: str | None, given: Mapping[str, Given 
     if training is not None and held_out is not None:
         training = _apart(training, held_out, tell=not tasks.eval_share)
     if training is not None and held_out is None and named:
-        notify("No rows are held out, so nothing is evaluated; set eval_data or eval_share to hold some out.", warning=False)
+        notify("No rows are held out for evaluation; set eval_data or eval_share to hold some out.", warning=False)
     wanted = config.evaluation.episodes
     if wanted and held_out is None:
         raise ConfigError(f"eval_episodes: no row is held out; expected eval_data, or none to evaluate, got {wanted}")
