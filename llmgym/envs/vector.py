@@ -133,8 +133,9 @@ class TextVectorEnv(SyncVectorEnv[tuple[str, ...], Sequence[str]]):
         stop = (inner.stop,) if isinstance(inner.stop, str) else inner.stop
         if not isinstance(stop, Sequence) or not all(isinstance(one, str) and one for one in stop):
             raise _wrong_limit(inner, "stop", "strings that are not empty")
-        limits["stop"] = tuple(dict.fromkeys((*sampling.stop, *stop)))
-        return sampling.with_options(**limits)
+        if stop:
+            limits["stop"] = tuple(dict.fromkeys((*sampling.stop, *stop)))
+        return sampling.with_options(**limits) if limits else sampling
 
     def episode(self, index: int, seat: int = 0) -> Episode | None:
         """Return the newest episode of a seat of environment `index`; None if it is no `TextEnv`."""

@@ -200,16 +200,15 @@ class OnlineSteps:
         """Say once in a run why scores are missing; `scores_missing` counts them in every step.
 
         Raises:
-            TrainingError: The first step, or several in a row, had no score at all, and taught nothing.
+            TrainingError: Several steps in a row had no score at all, and taught nothing.
         """
         reasons = [trajectory.score_error for trajectory in trajectories if trajectory.score is None]
         reason = next(iter(reasons), None) or "its environment does not say why"
         scored = len(reasons) < len(trajectories)
         taught = scored or any(self.algorithm.teaches(group) for group in _groups(trajectories))
         self._unscored = 0 if taught else self._unscored + 1
-        if self._unscored >= _MAX_UNSCORED or (step == 1 and self._unscored):
-            steps = "the first step" if step == 1 else f"{_MAX_UNSCORED} steps in a row"
-            raise TrainingError(f"No episode of {steps} has a score. One reason: {reason}.")
+        if self._unscored >= _MAX_UNSCORED:
+            raise TrainingError(f"No episode of {_MAX_UNSCORED} steps in a row has a score. One reason: {reason}.")
         if reasons and "missing" not in self._told:
             self._told.add("missing")
             notify(f"Step {step}: {len(reasons)} of {len(trajectories)} episodes have no score, one since {reason}")

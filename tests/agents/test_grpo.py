@@ -131,8 +131,9 @@ def test_the_policy_that_learns_is_the_one_that_sampled(tmp_path: Path) -> None:
 
 
 def test_without_a_mismatch_none_is_measured_and_a_correction_changes_nothing(tmp_path: Path) -> None:
+    hot = {**SMALL, "temperature": 2.0}
     runs = [
-        GRPO(output_dir=tmp_path, mismatch_correction=correction, mismatch_level=level, **SMALL).train(steps=1)
+        GRPO(output_dir=tmp_path, mismatch_correction=correction, mismatch_level=level, **hot).train(steps=1)
         for correction, level in [("none", "token"), ("truncate", "token"), ("mask", "sequence")]
     ]
     for run in runs:
@@ -184,12 +185,13 @@ def test_a_kl_penalty_reads_the_reference(tmp_path: Path) -> None:
 def test_the_first_step_of_every_variant_is_along_the_plain_policy_gradient(
     options: dict[str, Any], tmp_path: Path
 ) -> None:
-    agent = GRPO(output_dir=tmp_path, scorer=lambda e: len(e.actions[0]), **{**SMALL, "updates_per_step": 1, **options})
+    options = {**SMALL, "updates_per_step": 1, "temperature": 2.0, **options}
+    agent = GRPO(output_dir=tmp_path, scorer=lambda e: len(e.actions[0]), **options)
     result = agent.train(steps=1)
     (metrics,) = result.metrics
     assert metrics["clip_fraction"] == 0.0
     # The ratio is 1, so the gradient is that of the weighted log-probabilities, computed here on a fresh copy.
-    fresh = GRPO(output_dir=tmp_path, **{**SMALL, "updates_per_step": 1, **options})
+    fresh = GRPO(output_dir=tmp_path, **options)
     batch = fresh.prepare(read_trajectories(result.path / "trajectories" / "step-00001.parquet"))
     policy = fresh.trainer.student.policy
     weight = fresh.trainer.learner.loss.weights(batch)

@@ -13,6 +13,7 @@ from llmgym.agents.opo import main
 from llmgym.data.trajectories import read_trajectories
 
 SMALL: dict[str, Any] = {"prompts_per_step": 2, "group_size": 4, "eval_episodes": 0, "max_tokens": 48}
+HOT = {**SMALL, "temperature": 2.0}  # so that siblings differ
 
 
 @pytest.mark.slow
@@ -25,7 +26,7 @@ def test_a_small_run_improves_its_reward(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("strategy", "most"), [("best_worst", 1), ("adjacent", 3)])
 def test_the_batch_holds_the_pairs_of_what_was_sampled(strategy: str, most: int, tmp_path: Path) -> None:
-    agent = OPO(output_dir=tmp_path, pair_strategy=strategy, scorer=lambda e: len(e.actions[0]), **SMALL)
+    agent = OPO(output_dir=tmp_path, pair_strategy=strategy, scorer=lambda e: len(e.actions[0]), **HOT)
     run = agent.train(steps=1)
     trajectories = read_trajectories(run.path / "trajectories" / "step-00001.parquet")
     batch = agent.prepare(trajectories)
@@ -36,7 +37,7 @@ def test_the_batch_holds_the_pairs_of_what_was_sampled(strategy: str, most: int,
 
 
 def test_training_starts_at_a_loss_of_log_two_and_makes_the_chosen_likelier(tmp_path: Path) -> None:
-    options = {**SMALL, "scorer": lambda e: len(e.actions[0]), "updates_per_step": 1, "epochs": 2, "warmup_steps": 0}
+    options = {**HOT, "scorer": lambda e: len(e.actions[0]), "updates_per_step": 1, "epochs": 2, "warmup_steps": 0}
     once = OPO(output_dir=tmp_path, **{**options, "epochs": 1}).train(steps=1).metrics[0]
     twice = OPO(output_dir=tmp_path, **options).train(steps=1).metrics[0]
     assert once["loss_dpo"] == pytest.approx(math.log(2), abs=1e-4)

@@ -58,15 +58,6 @@ def test_a_run_whose_first_tasks_do_not_fit_stops_at_once(tmp_path: Path) -> Non
         agent.train(steps=1)
 
 
-def test_a_run_stops_at_once_where_no_episode_of_the_first_step_has_a_score(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"prompts_per_step": 2, "group_size": 2, "max_tokens": 8, "eval_episodes": 0}
-    agent = GRPO(output_dir=tmp_path, scorer=lambda episode: Score(None, error="the judge is out"), **options)
-    with pytest.raises(
-        TrainingError, match=r"No episode of the first step has a score\. .* the judge is out \(seed \d+\)"
-    ):
-        agent.train(steps=5)
-
-
 def test_a_run_stops_where_no_episode_of_several_steps_has_a_score(tmp_path: Path, capsys: Any) -> None:
     asked: list[llmgym.Episode] = []
 

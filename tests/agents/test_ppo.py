@@ -177,7 +177,7 @@ def test_a_small_run_improves_its_reward(critic: str, tmp_path: Path) -> None:
     rewards = [metrics["reward"] for metrics in result.metrics]
     assert sum(rewards[-4:]) / 4 > sum(rewards[:4]) / 4 + 0.1
     losses = [metrics["loss_critic"] for metrics in result.metrics]
-    assert sum(losses[-4:]) < 0.5 * sum(losses[:4])
+    assert sum(losses[-4:]) < 0.7 * sum(losses[:4])
 
 
 @pytest.mark.parametrize("critic", ["own", "shared"])
@@ -187,7 +187,7 @@ def test_the_first_update_starts_from_the_policy_that_sampled_and_from_values_of
     def near_one(episode: llmgym.Episode) -> float:
         return 1.0 + len(episode.actions[0]) / 1000
 
-    options = {**SMALL, "scorer": near_one, "temperature": 2.0, "updates_per_step": 1, "warmup_steps": 0}
+    options = {**SMALL, "scorer": near_one, "temperature": 1.5, "updates_per_step": 1, "warmup_steps": 0}
     agent = PPO(output_dir=tmp_path, critic=critic, **options)
     first, second = agent.train(steps=2).metrics
     assert first["clip_fraction"] == first["value_clip_fraction"] == 0.0

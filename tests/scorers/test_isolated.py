@@ -192,7 +192,7 @@ def test_a_run_goes_on_with_scorers_that_fail_and_ends_where_all_do(tmp_path: Pa
     assert any(0 < step["scores_missing"] < 16 and step["reward"] == 1.0 for step in metrics)
     assert "garbage" in (tmp_path / "scorers.log").read_text()
     with pytest.raises(TrainingError, match=r"none returned None|none has to return .*\(seed \d+\)"):
-        GRPO(scorer=f"{file}:none", **options).train()
+        GRPO(scorer=f"{file}:none", **{**options, "steps": 3}).train()
 
 
 def test_a_function_of_a_script_is_found_by_the_script_s_file(tmp_path: Path) -> None:
