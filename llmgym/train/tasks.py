@@ -136,5 +136,5 @@ def _apart(training: TaskTable, held_out: TaskTable, *, tell: bool) -> TaskTable
     if apart is None:
         raise DataError("data: every prompt is among those that are held out; expected some to train on.")
     if tell and (left_out := len(training) - len(apart)):
-        notify(f"{left_out} of {len(training)} rows of data left out, because their prompts are in eval_data too.")
+        notify(f"{left_out} of {len(training)} rows of data are left out, because their prompts are in eval_data too.")
     return apart
