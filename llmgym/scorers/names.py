@@ -10,7 +10,7 @@ from llmgym.plugins import load_plugins
 from llmgym.scorers.asking import AnyScorer, asked_per
 from llmgym.scorers.functions import check_takes, function_scorer
 from llmgym.scorers.pairwise import PairwiseFunctionScorer
-from llmgym.scorers.pointwise import ScoreFunction, call
+from llmgym.scorers.pointwise import ScoreFunction, give_name
 
 Decorated = TypeVar("Decorated")
 
@@ -48,7 +48,7 @@ def _registering(name: str, made_of: Callable[[Any, str], AnyScorer]) -> Callabl
     def register(decorated: Decorated) -> Decorated:
         if isinstance(decorated, type | AnyScorer):
             _SCORERS[name] = made = _made(decorated)
-            call(made, name)
+            give_name(made, name)
         elif callable(decorated):
             _SCORERS[name] = made_of(decorated, name)
         else:
@@ -137,7 +137,7 @@ def find_named(scorer: AnyScorer | ScoreFunction | str, name: str | None = None)
     if isinstance(scorer, AnyScorer):  # a class with such a method, too
         made = _made(scorer)
         if name is not None:
-            call(made, name)
+            give_name(made, name)
         return lambda: made
     if callable(scorer) and not isinstance(scorer, type):
         registered = (one for one in _SCORERS.values() if getattr(one, "function", None) is scorer)

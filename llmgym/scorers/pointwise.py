@@ -69,7 +69,7 @@ def called(scorer: object) -> str:
     return known or next(name for name in own if isinstance(name, str) and name)
 
 
-def call(scorer: object, name: str) -> None:
+def give_name(scorer: object, name: str) -> None:
     """Have messages call a scorer by the name that its user gave it, unless it has one already."""
     if not any(one is scorer for one, _ in _NAMES):
         _NAMES.append((scorer, name))
