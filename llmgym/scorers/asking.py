@@ -85,14 +85,13 @@ def _of_function(scorer: FunctionScorer, episode: Episode) -> Score:
 
 def _ask(scorer: AnyScorer, episodes: Sequence[Episode], groups: Sequence[int]) -> list[Score] | Awaitable[list[Score]]:
     """Ask a scorer once; what it raises costs these scores and no others."""
-    episodes = [own_copy(episode) for episode in episodes]
     try:
-        if isinstance(scorer, SiblingScorer):
+        if isinstance(scorer, SiblingScorer):  # it is made of others, which are given copies
             scores = scorer.score_siblings(episodes, groups)
         elif isinstance(scorer, PairwiseScorer):
-            scores = win_rates(scorer, episodes, groups)
+            scores = win_rates(scorer, list(map(own_copy, episodes)), groups)
         else:
-            scores = score_all(scorer, episodes, _score_or_missing)
+            scores = score_all(scorer, list(map(own_copy, episodes)), _score_or_missing)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a judge out of reach costs scores, and not the run
