@@ -3,6 +3,7 @@
 import importlib
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -200,3 +201,12 @@ def test_settled_values_replace_none() -> None:
     config = GRPOConfig().with_options(learning_rate=1e-4, eval_episodes=3, clip_epsilon=(0.1, 0.1), steps=2)
     assert (config.learner.learning_rate, config.evaluation.episodes, config.run.steps) == (1e-4, 3, 2)
     assert config.clip_epsilon == (0.1, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "needs"), [("env_timeout", {"isolate_env": True}), ("scorer_timeout", {"scorer_workers": 1})]
+)
+def test_a_limit_is_refused_where_it_limits_nothing(name: str, needs: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"{name}: .* expected {next(iter(needs))} too"):
+        GRPOConfig.of({name: 3.0})
+    assert GRPOConfig.of({name: 3.0, **needs}).flat()[name] == 3.0

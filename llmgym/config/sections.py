@@ -53,6 +53,19 @@ class Environment(Config):
     """Largest share of episodes that may end because their environment raises an exception or takes too long. They have
     no score; a larger share ends the run."""
 
+    isolate_env: bool = False
+    """Whether each environment is a process of its own, so that one that hangs or crashes costs only its episode. What
+    they print goes to `environments.log` in `output_dir`."""
+
+    env_timeout: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds that a reset or a step of an isolated environment may take, unless it has a `step_timeout` of its own."""
+
+    @model_validator(mode="after")
+    def _bounds_what_can_be_ended(self) -> Self:
+        if self.env_timeout != Environment.model_fields["env_timeout"].default and not self.isolate_env:
+            raise ValueError("env_timeout: is about isolated environments; expected isolate_env too")
+        return self
+
     @field_validator("env", mode="before")
     @classmethod
     def _by_its_id(cls, env: object) -> object:
@@ -262,6 +275,12 @@ class Rollout(Config):
 
     scorer_timeout: Annotated[float, Field(gt=0)] = 30.0
     """Seconds that a call of a scorer in such a process may take."""
+
+    @model_validator(mode="after")
+    def _bounds_what_can_be_ended(self) -> Self:
+        if self.scorer_timeout != Rollout.model_fields["scorer_timeout"].default and not self.scorer_workers:
+            raise ValueError("scorer_timeout: is about scorers in other processes; expected scorer_workers too")
+        return self
 
     prompts_per_step: Positive = 16
     """Tasks per training step."""

@@ -123,6 +123,12 @@ class TaskTable:
         apart = ~np.isin(self._keys, other._keys)
         return self if apart.all() else self._where(apart) if apart.any() else None
 
+    def in_memory(self) -> "TaskTable":
+        """Return the same table with the rows that are played as mappings, which another process can be given."""
+        copied = self._where(np.ones(len(self), dtype=np.bool_))
+        copied._source = {row: self._source[row] for row in self.rows.tolist()}
+        return copied
+
     def _where(self, wanted: NDArray[np.bool_]) -> "TaskTable":
         part = object.__new__(TaskTable)
         part.__dict__ = {**self.__dict__, "rows": self.rows[wanted], "_keys": self._keys[wanted]}

@@ -39,6 +39,8 @@ def caught(function: Callable[..., Value], *arguments: Any) -> Value | EpisodeLo
         return function(*arguments)
     except KeyboardInterrupt:
         raise
+    except EpisodeLostError as fault:
+        return fault
     except BaseException as error:  # noqa: BLE001  # whatever user code raises costs its own episode and no other
         said = f"{type(error).__name__}: {error}".rstrip(": ")
         return EpisodeLostError("env_error", f"{said}\n{_where(error.__traceback__)}".rstrip())

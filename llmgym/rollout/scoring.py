@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
+from llmgym.envs.faults import EpisodeLostError, caught
 from llmgym.envs.waiting import settled, then, together
 from llmgym.errors import EnvironmentContractError
 from llmgym.rollout.trajectory import Trajectory
@@ -68,8 +69,11 @@ class Scoring:
         for index, score in zip(members, scores, strict=True):
             total = _on_top(score, [turn.reward for turn in self._episodes[index].turns])
             if index in self._succeeded and total.value is not None and total.kind == "reward":
-                success = float(self._succeeded[index](total))
-                total = replace(total, parts={"success": success, **total.parts})
+                success = caught(self._succeeded[index], total)
+                if isinstance(success, EpisodeLostError):
+                    total = Score(None, error=f"the environment cannot tell whether it was a success: {success}")
+                else:
+                    total = replace(total, parts={"success": float(success), **total.parts})
             trajectory = self._trajectories[index]
             if total.error is not None:
                 total = replace(total, error=f"{total.error} (seed {trajectory.seed})")

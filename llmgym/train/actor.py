@@ -3,6 +3,7 @@
 import contextlib
 import functools
 from pathlib import Path
+from typing import Any
 
 import torch
 from tensordict import TensorDict
@@ -11,8 +12,10 @@ from transformers import PreTrainedModel
 from llmgym.calls import Schemas
 from llmgym.config.presets import directory_of
 from llmgym.config.sections import AgentConfig
+from llmgym.data.tasks import TaskTable
 from llmgym.engines.base import Engine, taking_weights
 from llmgym.engines.make import engine_kind, make_engine
+from llmgym.envs.isolated import IsolatedVectorEnv
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import ConfigError
 from llmgym.evaluate import Evaluation, evaluate
@@ -23,7 +26,7 @@ from llmgym.learn.policy import Policy
 from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
 from llmgym.models.context import context_notice, longest_context
 from llmgym.models.lora import merged_weights, plain_copy
-from llmgym.registry import make_env, resolve_env, takes_split
+from llmgym.registry import load_env_creator, make_env, resolve_env, takes_split
 from llmgym.report.console import notify
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector, Task
@@ -95,10 +98,21 @@ class Actor:
             options |= self.config.environment.eval_env_kwargs
         if self.rows is not None:
             options |= self.rows.arguments(held_out=split == "eval")
-        envs = TextVectorEnv([lambda: make_env(env_id, **options)] * count)
+        if self.config.environment.isolate_env:
+            envs: TextVectorEnv = self._isolated(options, count)
+        else:
+            envs = TextVectorEnv([lambda: make_env(env_id, **options)] * count)
         self.tell_of(envs.tools(0))
         self._stops_at_strings |= bool(envs.within_limits(self.config.sampling).stop)
         return envs
+
+    def _isolated(self, options: dict[str, Any], count: int) -> TextVectorEnv:
+        """Make environments in processes of their own."""
+        name, log = self.config.environment.required, self.config.run.output_dir / "environments.log"
+        sent = {key: one.in_memory() if isinstance(one, TaskTable) else one for key, one in options.items()}
+        make = functools.partial(make_env, name, **sent)
+        creator = load_env_creator(resolve_env(name))
+        return IsolatedVectorEnv(make, count, imports=creator, timeout=self.config.environment.env_timeout, log=log)
 
     @functools.cached_property
     def held_out_tasks(self) -> list[Task]:

@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
+
 from llmgym.workers import frames
 
 FORK, REAP = b"F", b"R"
@@ -76,6 +78,7 @@ def _work(pool: socket.socket, handler: Handler, memory: int) -> NoReturn:
     """Answer messages until there are no more."""
     os.setsid()
     _bound(memory)
+    np.random.seed()  # else all workers draw the same; Python's own generator sees to that itself
     me = os.getpid()
     try:
         while True:

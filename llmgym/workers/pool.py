@@ -1,23 +1,17 @@
 """`Pool`: several workers, each of which answers one message at a time, and is replaced when it has failed."""
 
-import contextlib
-import os
 import queue
-import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from llmgym.workers import frames
-from llmgym.workers.worker import Forker, Worker, WorkerError
+from llmgym.workers.worker import MEMORY, Forker, Worker, WorkerError
 
 _MOST_AT_ONCE = 32  # messages for a worker
 _BUFFERED = 2**16  # bytes of them, which a socket takes while nobody reads
-
-MOST_OUTPUT = 10 * 2**20
-"""Bytes of what workers print that are kept."""
 
 
 class Pool:
@@ -48,16 +42,11 @@ class Pool:
         size: int,
         limit: float,
         first: Any = None,
-        memory: int = 2 * 2**30,
+        memory: int = MEMORY,
         log: Path | None = None,
     ) -> None:
         self._size, self._limit = size, limit
-        self._output, output = os.pipe()
-        try:
-            threading.Thread(target=_keep, args=(self._output, log), name="llmgym-worker-log", daemon=True).start()
-            self._forker = Forker(handler, first, memory, output)
-        finally:
-            os.close(output)
+        self._forker = Forker(handler, first, memory, log)
         self._free: queue.LifoQueue[Worker | None] = queue.LifoQueue()  # None: one that has to be forked
         for _ in range(size):
             self._free.put(None)
@@ -128,21 +117,3 @@ class Pool:
 def _end(forker: Forker, threads: ThreadPoolExecutor) -> None:
     threads.shutdown(wait=False, cancel_futures=True)
     forker.close()
-
-
-def _opened(log: Path) -> IO[bytes]:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    return log.open("ab")
-
-
-def _keep(output: int, log: Path | None) -> None:
-    """Read what workers print to its end, and keep the beginning."""
-    left = MOST_OUTPUT if log is not None else 0
-    with contextlib.ExitStack() as stack:
-        stack.callback(os.close, output)
-        file: IO[bytes] | None = None
-        while data := os.read(output, 2**16):
-            if left and log is not None:
-                file = file or stack.enter_context(_opened(log))
-                left -= file.write(data[:left])
-                file.flush()

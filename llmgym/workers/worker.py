@@ -9,19 +9,33 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import IO, Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 from llmgym.errors import ConfigError
 from llmgym.workers import frames
 from llmgym.workers.forker import FORK, NUMBER, REAP, kill
+from llmgym.workers.output import kept_output
 
 Value = TypeVar("Value")
 
 PATIENCE = 120.0  # seconds that imports may take
 
+MEMORY = 2 * 2**30
+"""Bytes that a worker may take beyond what it has at its start."""
+
 
 class WorkerError(Exception):
-    """A worker did not answer: it took too long, or it ended."""
+    """A worker did not answer: it took too long, or it ended.
+
+    Args:
+        message: What happened.
+        timed_out: Whether it took too long.
+    """
+
+    def __init__(self, message: str, *, timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.timed_out = timed_out
 
 
 class Forker:
@@ -31,19 +45,19 @@ class Forker:
         handler: ``"module:function"``, which answers messages.
         first: The message that it answers itself, such as what to import; the answer is {"error": why} if it cannot.
         memory: Bytes that a worker may take beyond what is there when it is forked.
-        output: Where to write what it and its workers print.
+        log: File to append what it and its workers print to; None for nowhere.
 
     Raises:
         ConfigError: It cannot do what the first message says.
     """
 
-    def __init__(self, handler: str, first: Any, memory: int, output: int | IO[bytes]) -> None:
+    def __init__(self, handler: str, first: Any, memory: int = MEMORY, log: Path | None = None) -> None:
         self._lock = threading.Lock()
         self._socket, other = socket.socketpair()
         command = [sys.executable, "-m", "llmgym.workers.forker", str(other.fileno()), str(memory), handler]
         paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        with other:
+        with other, kept_output(log) as output:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -63,6 +77,8 @@ class Forker:
         if isinstance(said, dict) and "error" in said:
             self.close()
             raise ConfigError(f"Workers cannot be started: {said['error']}")
+        self.answer = said
+        """To the first message."""
         self._socket.settimeout(PATIENCE)
 
     def fork(self) -> "Worker":
@@ -116,6 +132,8 @@ class Worker:
 
     def __init__(self, forker: Forker, connection: socket.socket, number: int) -> None:
         self._forker, self._connection, self._number = forker, connection, number
+        self._ending = threading.Lock()
+        self._ended: int | None = None
 
     def send(self, messages: Sequence[bytes], limit: float) -> None:
         """Send messages, each packed; the worker answers one after another.
@@ -146,7 +164,7 @@ class Worker:
             return act(time.monotonic() + limit)
         except TimeoutError:
             self.end()
-            raise WorkerError(f"it took longer than {limit:g} s") from None
+            raise WorkerError(f"it took longer than {limit:g} s", timed_out=True) from None
         except (EOFError, OSError):
             raise WorkerError(f"it ended its process with {in_words(self.end())}") from None
         except (ValueError, RecursionError):
@@ -154,10 +172,15 @@ class Worker:
             raise WorkerError("it wrote where the answers go") from None
 
     def end(self) -> int:
-        """Kill the process, if it has not ended; return how it ended."""
-        self._connection.close()
-        kill(self._number)
-        return self._forker.reap(self._number)
+        """Kill the process, if it has not ended; return how it ended. Whoever waits for an answer is told so."""
+        with self._ending:
+            if self._ended is None:
+                with contextlib.suppress(OSError):
+                    self._connection.shutdown(socket.SHUT_RDWR)
+                self._connection.close()
+                kill(self._number)
+                self._ended = self._forker.reap(self._number)
+            return self._ended
 
 
 def in_words(code: int) -> str:

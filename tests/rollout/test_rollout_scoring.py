@@ -83,6 +83,34 @@ def test_a_scorer_is_asked_once_for_all_episodes_of_a_rollout(tokenizer: PreTrai
         assert [reply.reward for reply in trajectory.replies] == [0.0, trajectory.score]
 
 
+def test_an_environment_that_cannot_tell_a_success_costs_the_score_of_its_episode(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    class Unsure(llmgym.TextEnv):
+        """It knows no success of odd tasks."""
+
+        max_turns = 1
+
+        def begin(self) -> str:
+            self.episode.task = self.np_random_seed
+            return str(self.episode.task)
+
+        def succeeded(self, score: Score) -> bool:
+            if self.episode.task % 2:
+                raise KeyError("odd")
+            return True
+
+    trajectories = roll_out(tokenizer, Judge(), Unsure)
+    for one in trajectories:
+        if int(one.messages[0].content) % 2:
+            assert one.score is None
+            assert one.score_error is not None
+            assert "KeyError: 'odd'" in one.score_error
+        else:
+            assert one.parts["success"] == 1.0
+    assert {one.score is None for one in trajectories} == {True, False}
+
+
 def test_what_the_environment_reports_stays_its_success_too(tokenizer: PreTrainedTokenizerFast) -> None:
     alone, judged = roll_out(tokenizer, None), roll_out(tokenizer, Judge())
     assert [t.tokens for t in alone] == [t.tokens for t in judged]
