@@ -1,4 +1,4 @@
-"""An environment with a calculator: demonstrations teach the bundled model to call it, then GRPO goes on.
+"""An environment with a tool: demonstrations teach a bundled model to call it, then GRPO teaches it to call it right.
 
 python examples/tools.py
 """
@@ -35,6 +35,6 @@ class Product(llmgym.TextEnv):
 
 OPTIONS = {"env": "Product-v0", "eval_episodes": 100, "max_tokens": 64}
 
-if __name__ == "__main__":  # a model that was made for tools needs no demonstrations
-    shown = SFT(**OPTIONS, steps=80, examples=400, batch_size=8, learning_rate=2e-3).train()
+if __name__ == "__main__":  # a larger model that was made for tools needs no demonstrations
+    shown = SFT(**OPTIONS, model="tiny-tools", steps=80, examples=400, batch_size=8, learning_rate=1e-3).train()
     GRPO(**OPTIONS, model=shown.path / "checkpoint", steps=20, learning_rate=5e-4).train()

@@ -6,31 +6,29 @@ python examples/turn_rewards.py
 import llmgym
 from llmgym.agents import PPO
 
-CALLS = {"gateway": "checkout", "checkout": "payments", "payments": "database"}
+MOVES = {"J": "check", "Q": "check", "K": "bet"}
 
 
-@llmgym.register_env("CallChain-v0")
-class CallChain(llmgym.TextEnv):
-    """Name, one reply after the other, the service that the last one calls; a wrong name ends it."""
+@llmgym.register_env("ThreeHands-v0")
+class ThreeHands(llmgym.TextEnv):
+    """Bet on a king and check on a lower card, in three hands; each right move earns 1 at once."""
 
-    system_prompt = "Calls: " + "; ".join(f"{caller} > {called}" for caller, called in CALLS.items())
-    top_score = None
+    max_turns, top_score = 3, 3.0
 
     def begin(self) -> str:
-        self.service = str(self.np_random.choice(list(CALLS)))
-        return f"Which service does {self.service} call? Answer with its name alone."
+        return self.deal()
 
     def respond(self, action: str) -> llmgym.Outcome:
-        if action.strip() != CALLS[self.service]:
-            return llmgym.Outcome(f"No, it calls {CALLS[self.service]}.", parts={"right": 0.0}, over=True)
-        self.service = action.strip()
-        if self.service not in CALLS:
-            return llmgym.Outcome("Right, and it calls none.", reward=1.0, parts={"right": 1.0}, over=True)
-        return llmgym.Outcome(f"Right. And {self.service}?", reward=1.0, parts={"right": 1.0})
+        right = float(action == MOVES[self.card])
+        return llmgym.Outcome(f"{'Right' if right else 'Wrong'}. {self.deal()}", reward=right, parts={"right": right})
+
+    def deal(self) -> str:
+        self.card = str(self.np_random.choice(list(MOVES)))
+        return f"You hold {self.card}. Reply with check or bet."
 
     def score(self, episode: llmgym.Episode) -> float:
         return 0.0  # on top of what the replies have earned
 
 
 if __name__ == "__main__":
-    PPO(env="CallChain-v0", steps=40, eval_episodes=200, max_tokens=16).train()
+    PPO(env="ThreeHands-v0", model="tiny-tools", steps=12, eval_episodes=200, max_tokens=16).train()
