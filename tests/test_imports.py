@@ -17,7 +17,13 @@ PACKAGE = Path(__file__).parent.parent / "llmgym"
 LAYERS = [
     {"llmgym.version", "llmgym.errors", "llmgym.calls", "llmgym.types", "llmgym.spaces"},
     {"llmgym.files", "llmgym.plugins", "llmgym.config", "llmgym.workers"},
-    {"llmgym.data.conversations", "llmgym.data.tasks", "llmgym.data.order"},
+    {
+        "llmgym.data.strict_json",
+        "llmgym.data.tables",
+        "llmgym.data.conversations",
+        "llmgym.data.tasks",
+        "llmgym.data.order",
+    },
     {"llmgym.scorers", "llmgym.envs"},
     {"llmgym.entry_points", "llmgym.registry", "llmgym"},
     {"llmgym.audit"},

@@ -7,15 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from llmgym.calls import Schemas
-from llmgym.data.conversations import (
-    check_prompt,
-    check_reply,
-    conversation_of,
-    read_rows,
-    read_table,
-    reading,
-    tools_of,
-)
+from llmgym.data.conversations import check_prompt, check_reply, conversation_of, read_rows, reading, tools_of
+from llmgym.data.tables import read_table
 from llmgym.errors import DataError
 from llmgym.types import Message
 

@@ -12,11 +12,11 @@ from llmgym.data.conversations import (
     check_reply,
     conversation_of,
     read_rows,
-    read_table,
     reading,
     tools_of,
 )
 from llmgym.data.preferences import OPTIONAL, Preference, preferences_in
+from llmgym.data.tables import read_table
 from llmgym.types import Message
 
 

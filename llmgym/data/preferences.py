@@ -25,17 +25,16 @@ from llmgym.config import Config, parse_command_line
 from llmgym.config.sections import Environment
 from llmgym.data.conversations import (
     CONVERSATION,
-    Table,
     as_rows,
     check_prompt,
     check_reply,
     conversation_of,
     number_of,
     read_rows,
-    read_table,
     reading,
     tools_of,
 )
+from llmgym.data.tables import Table, read_table
 from llmgym.envs.experts import expert_env, has_mistakes, play, play_expert
 from llmgym.envs.splits import training_seeds
 from llmgym.errors import DataError, LLMGymError

@@ -14,7 +14,8 @@ from typing import Any, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from llmgym.data.conversations import Table, as_messages, check_prompt, read_whole
+from llmgym.data.conversations import as_messages, check_prompt
+from llmgym.data.tables import Table, read_whole
 from llmgym.errors import DataError, did_you_mean
 from llmgym.types import Message
 

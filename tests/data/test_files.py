@@ -256,10 +256,22 @@ def test_commas_at_the_ends_of_lines_make_no_column_unless_something_follows(tmp
     assert tasks(raw(path, b",prompt\n0,a\n1,b\n")) == [{"": "0", "prompt": "a"}, {"": "1", "prompt": "b"}]
 
 
-def test_a_line_of_csv_with_more_cells_than_columns_is_named(tmp_path: Path) -> None:
-    path = raw(tmp_path / "rows.csv", b"prompt,answer\na,1\nb,2,3\n")
-    with pytest.raises(DataError, match=r"rows.csv' cannot be read as CSV: .*Row #3: Expected 2 columns, got 3"):
+@pytest.mark.parametrize(("line", "count"), [(b"b,2,3", 3), (b"b", 1)])
+def test_a_line_of_csv_that_has_other_cells_than_the_header_is_named_or_left_out(
+    tmp_path: Path, line: bytes, count: int
+) -> None:
+    path = raw(tmp_path / "rows.csv", b"prompt,answer\na,1\n" + line + b'\n"c\nd",4\n')
+    with pytest.raises(DataError, match=rf"Row 1 \(line 3\): expected 2 cells, as the header has, got {count}"):
         TaskTable(path)
+    table = TaskTable(path, skip_bad_rows=True)
+    assert (table.rows.tolist(), len(table.skipped)) == ([0, 2], 1)
+    assert table.prompt(2)[0].content == "c\nd"
+
+
+def test_a_quotation_mark_that_is_not_closed_is_not_taken_for_the_rest_of_the_file(tmp_path: Path) -> None:
+    path = raw(tmp_path / "rows.csv", b'prompt,answer\na,1\n"b,2\nc,3\n')
+    with pytest.raises(DataError, match=r"rows.csv' cannot be read as CSV: unexpected end of data"):
+        TaskTable(path, skip_bad_rows=True)
 
 
 def test_names_of_columns_that_are_no_text_are_refused(tmp_path: Path) -> None:

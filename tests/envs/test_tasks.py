@@ -245,10 +245,10 @@ def raw(path: Path, content: bytes) -> Path:
     ("name", "content", "message"),
     [
         ("empty.jsonl", b"", "cannot be read as JSON lines"),
-        ("empty.csv", b"", "cannot be read as CSV"),
+        ("empty.csv", b"", "expected rows, got a table without rows"),
         ("empty.parquet", b"", "cannot be read as Parquet"),
         ("header.csv", b"prompt,answer\n", "expected rows, got a table without rows"),
-        ("ragged.csv", b"prompt,answer\na,b,c\n", "cannot be read as CSV"),
+        ("ragged.csv", b"prompt,answer\na,b,c\n", "expected 2 cells, as the header has, got 3"),
         ("list.jsonl", b"[1, 2]\n", "cannot be read as JSON lines"),
         ("text.parquet", b"prompt\nHi\n", "cannot be read as Parquet"),
         ("blank.csv", b"prompt,answer\n,5\n", "blank.csv', column 'prompt', row 0: expected a prompt, got blank text"),
