@@ -70,6 +70,7 @@ def test_installed_it_is_found_by_name_and_trains(package: Path, tmp_path: Path)
         ("class", "class_env"),
         ("json", "json_env"),
         ("llmgym", "llmgym_env"),
+        ("torch", "torch_env"),
         ("日志", "my_env"),
     ],
 )

@@ -15,7 +15,8 @@ from llmgym.errors import ConfigError
 
 _TEMPLATES = resources.files("llmgym") / "templates" / "env"
 _SUFFIX = ".template"  # so that no tool takes them for modules and tests
-_TAKEN = {*sys.stdlib_module_names, "gymnasium", "llmgym", "tests"}
+_TAKEN = {*sys.stdlib_module_names, "tests", "llmgym", "gymnasium", "numpy", "pyarrow", "pydantic", "ray", "sglang"}
+_TAKEN |= {"tensordict", "tokenizers", "torch", "torchrl", "transformers"}  # what is imported beside the package
 
 
 def add_to(commands: Commands) -> None:

@@ -67,11 +67,20 @@ def _keeps_gymnasiums_contract(env: gymnasium.Env[str, str], seeds: int) -> str:
 
 
 def _is_pure_and_scores(env: gymnasium.Env[str, str], seeds: int) -> str:
-    ends = [_play_twice(env, seed, partial(_random_replies, seed))[-1] for seed in range(seeds)]
+    transcripts = [_play_twice(env, seed, partial(_random_replies, seed)) for seed in range(seeds)]
+    ends = [transcript[-1] for transcript in transcripts]
     missing = sum("score_missing" in info for *_, info in ends)
     if ends and missing == len(ends):
         reason = getattr(getattr(env.unwrapped, "scored", None), "error", None) or "it does not say why"
         raise EnvironmentContractError(f"None of {seeds} episodes has a score. The last reason: {reason}.")
+    top = getattr(env.unwrapped, "top_score", None)
+    for seed, transcript in enumerate(transcripts):
+        total = float(sum(step[1] for step in transcript))
+        if top is not None and total > top + 1e-6:
+            raise EnvironmentContractError(
+                f"Random replies earned {total:g} on seed {seed}, expected at most the top_score of {top:g}; a class "
+                "whose episodes can earn more says so with top_score, or that there is no such limit with None."
+            )
     return f"equal episodes for equal replies on {seeds} seeds" + (f", {missing} without a score" if missing else "")
 
 

@@ -5,6 +5,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import torch
 from tensordict import TensorDict
 from transformers import PreTrainedModel
@@ -91,13 +92,7 @@ class Actor:
 
     def make_envs(self, count: int, *, split: str | None = None) -> TextVectorEnv:
         """Make environments; of a split, if they have splits."""
-        env_id, options = resolve_env(self.config.environment.required), dict(self.config.environment.env_kwargs)
-        if split is not None and takes_split(env_id):
-            options["split"] = split
-        if split == "eval":
-            options |= self.config.environment.eval_env_kwargs
-        if self.rows is not None:
-            options |= self.rows.arguments(held_out=split == "eval")
+        env_id, options = self._made_with(split)
         if self.config.environment.isolate_env:
             envs: TextVectorEnv = self._isolated(options, count)
         else:
@@ -105,6 +100,22 @@ class Actor:
         self.tell_of(envs.tools(0))
         self._stops_at_strings |= bool(envs.within_limits(self.config.sampling).stop)
         return envs
+
+    def make_expert_env(self) -> gymnasium.Env[str, str]:
+        """Make an environment in this process, for its expert to play in."""
+        env_id, options = self._made_with(None)
+        return make_env(env_id, **options)
+
+    def _made_with(self, split: str | None) -> tuple[str, dict[str, Any]]:
+        """Return the id of the environments, and the arguments of those of a split."""
+        env_id, options = resolve_env(self.config.environment.required), dict(self.config.environment.env_kwargs)
+        if split is not None and takes_split(env_id):
+            options["split"] = split
+        if split == "eval":
+            options |= self.config.environment.eval_env_kwargs
+        if self.rows is not None:
+            options |= self.rows.arguments(held_out=split == "eval")
+        return env_id, options
 
     def _isolated(self, options: dict[str, Any], count: int) -> TextVectorEnv:
         """Make environments in processes of their own."""

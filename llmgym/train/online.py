@@ -70,11 +70,18 @@ class OnlineSteps:
     def __init__(self, algorithm: OnlineAlgorithm, actor: Actor, learner: Learner) -> None:
         self.algorithm, self.actor, self.learner, self.config = algorithm, actor, learner, algorithm.config
         self.envs = actor.make_envs(self.config.rollout.prompts_per_step * self.config.rollout.group_size)
+        environment = self.config.environment
+        if environment.frozen_model is not None and "frozen" not in self.envs.seats and not environment.eval_env_kwargs:
+            raise ConfigError(
+                f"frozen_model: {environment.env} has no frozen seat; expected an environment that has one, such as "
+                "--env KuhnPoker --env-kwargs opponent=frozen"
+            )
         self.player = actor.make_player(self.envs, algorithm.scorer)
         self._told: set[str] = set()
         self._unscored = 0  # steps in a row without a score
         if algorithm.learns_from_expert:
-            expert_env(self.envs.envs[0])  # refused before anything is played
+            with contextlib.closing(actor.make_expert_env()) as env:
+                expert_env(env)  # refused before anything is played
         elif algorithm.scorer is None and not self.envs.has_score:
             raise ConfigError(f"scorer: {algorithm.env_id} has no score of its own; expected a scorer, such as exact.")
 
@@ -135,8 +142,13 @@ class OnlineSteps:
         judged = seconds_of(needs.forward * held_out * (prompt + sampled))
         return (
             ("" if limit else ". The environment names no limit of turns (max_turns): 1 is assumed")
-            + f". If every episode has {turns} turn{'s' * (turns > 1)} and every reply {longest} tokens, "
-            f"{seconds_of(step)} per step of {episodes} episodes, {seconds_of(step * steps)} for all {steps}"
+            + (
+                f". If every episode has {turns} turns, every reply {longest} tokens, and the environment's answers "
+                "are short, "
+                if turns > 1
+                else f". If every reply has {longest} tokens, "
+            )
+            + f"{seconds_of(step)} per step of {episodes} episodes, {seconds_of(step * steps)} for all {steps}"
             + (f", and {judged} each time that {held_out} held-out episodes are played" if held_out else "")
         )
 
@@ -226,8 +238,8 @@ class OnlineSteps:
         """Return an episode of the expert for each group in which something was said."""
         tasks = {own.group: own for own in trajectories if own.replies}
         seeds, rows = [own.seed for own in tasks.values()], [own.data_row for own in tasks.values()]
-        with contextlib.closing(self.actor.make_envs(1)) as envs:
-            shown = demonstrate(envs.envs[0], seeds, rows)
+        with contextlib.closing(self.actor.make_expert_env()) as env:
+            shown = demonstrate(env, seeds, rows)
         codec = self.actor.codec
         written = [transcribe(codec, one.prompt, one.completion, tools=one.tools, seed=one.seed) for one in shown]
         return [replace(one, group=group) for group, one in zip(tasks, written, strict=True)]

@@ -136,5 +136,6 @@ def _apart(training: TaskTable, held_out: TaskTable, *, tell: bool) -> TaskTable
     if apart is None:
         raise DataError("data: every prompt is among those that are held out; expected some to train on.")
     if tell and (left_out := len(training) - len(apart)):
-        notify(f"{left_out} of {len(training)} rows of data are left out, because their prompts are in eval_data too.")
+        are = "is" if left_out == 1 else "are"
+        notify(f"{left_out} of {len(training)} rows of data {are} left out: prompts of eval_data are not trained on.")
     return apart

@@ -274,7 +274,7 @@ class Trainer:
         some = f", of which {trained:,} are trained" if trained < model.num_parameters() else ""
         make_console().print(
             f"[bold]{self.label}[/bold]: {config.model.name}, {model.num_parameters():,} parameters{some}, "
-            f"{steps} steps, learning rate {config.learning_rate:g}",
+            f"{steps} step{'s' * (steps > 1)}, learning rate {config.learning_rate:g}",
             soft_wrap=True,
         )
         needs = self.student.needs(self.learner)
@@ -310,11 +310,12 @@ def _begins_anew(origin: Origin, config: LearningConfig) -> str:
     """Say what training from a checkpoint takes over from the run that wrote it, and what it does not."""
     words = " ".join(f"{key}={value}" for key, value in origin.env_kwargs.items())
     played, environment = (f" ({words})", f" --env-kwargs {words}") if words else ("", "")
+    steps = f"{origin.steps} step{'s' * (origin.steps > 1)}"
     return (
-        f"{config.model.name!r} is a checkpoint of llmgym: {origin.algorithm} on {origin.env}{played}, {origin.steps} "
-        f"steps with a learning rate of {origin.learning_rate:g} and seed {origin.seed}. Only its weights are "
-        f"taken: this run begins anew, with a learning rate of {config.learning_rate:g} after "
-        f"{config.learner.warmup_steps} steps of warm-up, a fresh optimiser, these weights as its reference, and the "
-        f"tasks of seed {config.run.seed}. To come close to going on, give --learning-rate {origin.learning_rate:g} "
-        f"--warmup-steps 0 --seed {origin.seed + 1}{environment}."
+        f"{config.model.name!r} is a checkpoint of llmgym: {origin.algorithm} on {origin.env}{played}, {steps} with a "
+        f"learning rate of {origin.learning_rate:g} and seed {origin.seed}. Only its weights are taken: this run "
+        f"begins anew, with a learning rate of {config.learning_rate:g} after {config.learner.warmup_steps} steps of "
+        f"warm-up, a fresh optimiser, these weights as its reference, and the tasks of seed {config.run.seed}. To come "
+        f"close to going on, give --learning-rate {origin.learning_rate:g} --warmup-steps 0 --seed {origin.seed + 1}"
+        f"{environment}."
     )

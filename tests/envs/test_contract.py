@@ -11,6 +11,7 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 
 import llmgym
 from llmgym.envs.text_env import TextEnv
+from llmgym.errors import EnvironmentContractError
 
 SEEDS = 200
 ARGUMENTS = {
@@ -106,3 +107,19 @@ def test_the_id_works_without_importing_llmgym() -> None:
     program = "import gymnasium; print(gymnasium.make('llmgym:llmgym/AIOpsTriage-v0').reset(seed=1)[0][:8])"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "Round 1."
+
+
+def test_a_reward_above_the_top_score_is_found() -> None:
+    class Generous(TextEnv):
+        """It pays 2 for anything."""
+
+        def begin(self) -> str:
+            return "Say anything."
+
+        def score(self, episode: llmgym.Episode) -> float:
+            return 2.0
+
+    with pytest.raises(EnvironmentContractError, match=r"Random replies earned 2 on seed 0, expected at most"):
+        llmgym.check_env(Generous())
+    Generous.top_score = None
+    llmgym.check_env(Generous())

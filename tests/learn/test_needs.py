@@ -73,7 +73,7 @@ def test_what_does_not_fit_is_reported_before_training(
     agent.train(steps=1)
     said = " ".join(capsys.readouterr().out.split())
     assert "Memory: about" in said
-    assert "If every episode has 2 turns and every reply 8 tokens, " in said
+    assert "If every episode has 2 turns, every reply 8 tokens, and the environment's answers are short, " in said
     assert " per step of 4 episodes, " in said
     assert " for all 1." in said
     assert "This may not fit" not in said
@@ -101,7 +101,7 @@ def test_an_estimate_says_that_the_environment_names_no_limit_of_turns(tmp_path:
         gymnasium.registry.pop("Endless-v0")
         llmgym.registry._IDS.remove("Endless-v0")
     said = trainer.steps.time_in_words(trainer.student.needs(trainer.learner), steps=1)
-    assert said.startswith(". The environment names no limit of turns (max_turns): 1 is assumed. If every episode has ")
+    assert said.startswith(". The environment names no limit of turns (max_turns): 1 is assumed. If every reply has ")
 
 
 def test_free_memory_is_the_machines_or_what_a_container_grants(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from faulty_calls import ENDS, HANGS, RAISES
 from transformers import PreTrainedTokenizerFast
 
 import llmgym
-from llmgym.agents import GRPO
+from llmgym.agents import GRPO, SPIN
 from llmgym.calls import as_action
 from llmgym.config.sections import Sampling
 from llmgym.data.trajectories import read_trajectories
@@ -218,6 +218,20 @@ def test_a_run_with_isolated_environments_plays_the_episodes_of_the_run_without(
         (path,) = (tmp_path / str(isolate)).rglob("*.parquet")
         played.append([(one.tokens, one.mask, one.score, one.parts, one.ending) for one in read_trajectories(path)])
     assert played[0] == played[1]
+
+
+def test_an_expert_of_an_isolated_environment_is_asked_in_this_process(tmp_path: Path) -> None:
+    SPIN(
+        env="Countdown",
+        isolate_env=True,
+        steps=1,
+        prompts_per_step=2,
+        max_tokens=8,
+        eval_episodes=0,
+        output_dir=tmp_path,
+    ).train()
+    (path,) = tmp_path.rglob("*.parquet")
+    assert {one.demonstrated for one in read_trajectories(path)} == {False}, "shards have what was played"
 
 
 def test_rows_of_a_data_set_are_read_once_and_sent(tmp_path: Path) -> None:

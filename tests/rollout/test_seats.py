@@ -233,6 +233,12 @@ def test_a_frozen_model_with_other_tokens_is_refused() -> None:
         agent.evaluate()
 
 
+def test_a_frozen_model_that_would_play_no_seat_is_refused(tmp_path: Path) -> None:
+    agent = GRPO(env="TicTacToe", frozen_model="tiny", output_dir=tmp_path, **SMALL)
+    with pytest.raises(ConfigError, match="frozen_model: TicTacToe has no frozen seat"):
+        agent.train(steps=1)
+
+
 def test_self_play_is_evaluated_against_whom_one_likes(tmp_path: Path) -> None:
     options = {"env": "TicTacToe", "env_kwargs": {"opponent": "self"}, "output_dir": tmp_path, **SMALL}
     agent = GRPO(**options, eval_env_kwargs={"opponent": "optimal"})
