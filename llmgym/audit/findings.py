@@ -5,7 +5,7 @@ from typing import Literal
 
 FindingKind = Literal[
     "expert", "mistake", "raises", "hangs", "no_score", "speechless",
-    "above_top", "undeserved", "constant", "beats_mistake", "repetition", "hedging",
+    "above_top", "undeserved", "constant", "beats_mistake", "repetition", "hedging", "fooled",
     "seeds", "random", "leak", "shared",
 ]  # fmt: skip
 """What is wrong.
@@ -19,6 +19,7 @@ FindingKind = Literal[
 - ``beats_mistake``: replies that know nothing earn more than a plausible mistake.
 - ``repetition``: the answer twice, or padded, earns more than the answer.
 - ``hedging``: a list of all answers earns more than one of them.
+- ``fooled``: a trick that is known to work with judges earns at least half of what a judge can give.
 - ``seeds``: all seeds give the same task. ``random``: a seed gives different episodes, by a global generator.
 - ``leak``: an episode depends on earlier ones. ``shared``: environments that play at the same time disturb one another.
 """

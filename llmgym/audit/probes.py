@@ -4,7 +4,10 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import resources
 from typing import Literal
+
+import yaml
 
 from llmgym.audit.answers import Answers, normal
 from llmgym.audit.playing import Env, Speaker, Speaking
@@ -12,6 +15,7 @@ from llmgym.calls import ActionLike, as_action
 from llmgym.envs.text_env import TextEnv
 
 LONG = 102_400  # characters
+TRICKS = "a trick on judges"
 
 _WORD = ("yes",)
 _INJECTIONS = (
@@ -170,6 +174,12 @@ PROBES: tuple[Probe, ...] = (
     Probe("an object of all answers", "the answer", lambda known, seed: known.merged(seed)),
 )
 """Every probe. One that knows some answer is left out where no answers are known."""
+
+
+def judge_tricks() -> Probe:
+    """Return the probe of replies that are known to earn high grades from careless judges."""
+    tricks = tuple(yaml.safe_load((resources.files(__package__) / "tricks.yaml").read_text(encoding="utf-8")))
+    return Probe(TRICKS, "nothing", _rotating(tricks))
 
 
 def expert(env: Env) -> Speaker:

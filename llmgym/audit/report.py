@@ -9,7 +9,7 @@ from typing import Any
 from llmgym.audit.answers import Answers
 from llmgym.audit.findings import Finding
 from llmgym.audit.playing import Env, Played, Speaker, Speaking, Stage, global_seeds
-from llmgym.audit.probes import ECHO, PROBES, Known, expert, mistake, saying
+from llmgym.audit.probes import ECHO, PROBES, Known, Probe, expert, judge_tricks, mistake, saying
 from llmgym.audit.purity import impurities, one_task
 from llmgym.audit.rewards import EXPERT, MISTAKE, Bar, Row, findings_of
 from llmgym.envs.experts import has_expert, has_mistakes
@@ -41,8 +41,9 @@ def audit(
     *,
     env_kwargs: Mapping[str, Any] | None = None,
     scorer: Any = None,
+    judge: str | None = None,
     seeds: int = 50,
-    step_timeout: float = 10.0,
+    step_timeout: float | None = None,
     watch: Callable[[str], None] = lambda step: None,
 ) -> AuditReport:
     """Play probes that should earn little, and say which earn more than they should.
@@ -51,8 +52,10 @@ def audit(
         env: The environment: its id, or what makes it, such as its class.
         env_kwargs: Arguments to make it with.
         scorer: Replaces the environment's own score; what it pays is then compared with what it pays the expert.
+        judge: The file of a judge (`llmgym.scorers.judges`), which replaces the environment's own score as a scorer
+            does, and is also told what is known to fool judges.
         seeds: How many tasks each probe plays.
-        step_timeout: Seconds that a reset or a step may take.
+        step_timeout: Seconds that a reset or a step may take. None: 10, or 300 where a judge is asked.
         watch: Told what is played next.
 
     Raises:
@@ -64,11 +67,19 @@ def audit(
     """
     if seeds < 2:
         raise ConfigError(f"seeds: expected at least 2, got {seeds}.")
-    with contextlib.closing(Stage(_maker(env, dict(env_kwargs or {}), scorer), step_timeout)) as stage:
-        return _audited(stage, scorer is None, range(seeds), watch)
+    if judge is not None:
+        if scorer is not None:
+            raise ConfigError("judge: expected a judge or a scorer to audit, got both.")
+        scorer = f"judge:{judge}"
+    probes = PROBES if judge is None else (*PROBES, judge_tricks())
+    limit = step_timeout or (10.0 if judge is None else 300.0)
+    with contextlib.closing(Stage(_maker(env, dict(env_kwargs or {}), scorer), limit)) as stage:
+        return _audited(stage, scorer is None, range(seeds), probes, watch)
 
 
-def _audited(stage: Stage, own_score: bool, seeds: Sequence[int], watch: Callable[[str], None]) -> AuditReport:
+def _audited(
+    stage: Stage, own_score: bool, seeds: Sequence[int], probes: Sequence[Probe], watch: Callable[[str], None]
+) -> AuditReport:
     inner = stage.fresh().unwrapped
     top = inner.top_score if isinstance(inner, TextEnv) and own_score else None
     plays = _Plays(stage, seeds, watch)
@@ -82,7 +93,7 @@ def _audited(stage: Stage, own_score: bool, seeds: Sequence[int], watch: Callabl
     known = Known(Answers({one.seed: one.replies for one in plays.episodes.get(EXPERT, ()) if one.failure is None}))
     if not known.answers.replies:
         notes.append("It has no expert whose replies are known, so probes that know an answer are left out.")
-    for probe in PROBES:
+    for probe in probes:
         if known.answers.replies or probe.knows in ("nothing", "the question"):
             plays.play(probe.name, partial(probe.speaking, known))
     watch("replays")

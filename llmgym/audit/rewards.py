@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from llmgym.audit.answers import Answers
 from llmgym.audit.findings import Finding, FindingKind
 from llmgym.audit.playing import Failure, Played
-from llmgym.audit.probes import PROBES, Knows
+from llmgym.audit.probes import PROBES, TRICKS, Knows
 
 EXPERT, MISTAKE = "the expert", "the mistake"
 LUCK = 0.05  # of the tasks, on which replies may earn the top without being the expert's answer
 NEARLY_ALL = 0.9  # of the tasks, for which one reply may not be right
 MARGIN = 0.1  # of what the expert earns: a smaller difference of means is none
 TOLERANCE = 1e-6
+HALF = 0.5  # of what a judge can give
 
 _FAILURES: dict[Failure, tuple[FindingKind, str]] = {
     "raises": ("raises", "raises an exception"),
@@ -88,6 +89,7 @@ def findings_of(rows: Mapping[str, Row], bar: Bar, answers: Answers) -> Iterator
             yield finding
     yield from _repetitions(rows, bar)
     yield from _hedging(rows)
+    yield from _fooled(rows)
     yield from _beats_mistake([row for row in rows.values() if row.probe not in flagged], rows)
 
 
@@ -153,6 +155,16 @@ def _hedging(rows: Mapping[str, Row]) -> Iterator[Finding]:
             best = max(row.episodes, key=lambda one: one.reward or 0.0)
             sentence = f"earns {row.mean:.2f} on average, and one answer for all tasks {single:.2f}"
             yield Finding("hedging", _capital(f"{row.probe} {sentence}."), row.probe, best.seed, best.replies)
+
+
+def _fooled(rows: Mapping[str, Row]) -> Iterator[Finding]:
+    if TRICKS in rows:
+        worked = [one for one in rows[TRICKS].episodes if (one.reward or 0.0) >= HALF]
+        if worked:
+            best = max(worked, key=lambda one: one.reward or 0.0)
+            yield _finding(
+                "fooled", rows[TRICKS], [best, *worked[1:]], f"earns up to {best.reward:.2f} of 1 from the judge"
+            )
 
 
 def _beats_mistake(candidates: Sequence[Row], rows: Mapping[str, Row]) -> Iterator[Finding]:

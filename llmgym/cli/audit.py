@@ -15,6 +15,9 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser("audit", help="look for rewards that can be earned without doing the task")
     add_environment(parser, seeds=50)
     parser.add_argument("--scorer", help="audit a scorer in place of the environment's own")
+    parser.add_argument(
+        "--judge", metavar="FILE", help="audit a judge in place of it, also by what is known to fool judges"
+    )
     parser.set_defaults(run=run)
 
 
@@ -26,6 +29,7 @@ def run(options: argparse.Namespace) -> int:
             options.env,
             env_kwargs=env_kwargs(options),
             scorer=options.scorer,
+            judge=options.judge,
             seeds=options.seeds,
             watch=lambda step: status.update(f"{options.env}: {step}"),
         )

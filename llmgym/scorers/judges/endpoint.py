@@ -1,0 +1,96 @@
+"""`Endpoint`: a language model behind an OpenAI-compatible server."""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import openai
+
+from llmgym.scorers.judges.chat import Answer, Question
+from llmgym.types import well_formed
+
+
+class Endpoint:
+    """A model that an OpenAI-compatible server has: OpenAI, SGLang, vLLM, and others.
+
+    What can pass is tried again, with growing pauses and chance in them: a server that cannot be reached, takes too
+    long, has too much to do (429) or fails (5xx). Anything else is an error at once, and no answer is ever read as one.
+
+    Args:
+        url: Where its API is, such as ``http://127.0.0.1:30000/v1``.
+        model: What the server calls it.
+        key: The secret that it asks for, if it does.
+        temperature: Of sampling.
+        max_tokens: Tokens of an answer, at most.
+        extra: More fields of the request, such as ``{"chat_template_kwargs": {"enable_thinking": False}}``.
+        concurrency: Requests under way, at most.
+        per_minute: Requests that are begun in a minute, at most; None for no limit.
+        timeout: Seconds that a request may take.
+        retries: How often one is tried again.
+    """
+
+    waits = True
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        key: str | None = None,
+        *,
+        temperature: float = 0.0,
+        max_tokens: int = 512,
+        extra: Mapping[str, Any] | None = None,
+        concurrency: int = 16,
+        per_minute: float | None = None,
+        timeout: float = 60.0,
+        retries: int = 4,
+    ) -> None:
+        self._client = openai.OpenAI(api_key=key or "none", base_url=url, timeout=timeout, max_retries=retries)
+        self._sampling: dict[str, Any] = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
+        self._extra = dict(extra or {})
+        self._places = threading.BoundedSemaphore(concurrency)
+        self._pause = 0.0 if per_minute is None else 60.0 / per_minute
+        self._next, self._clock = 0.0, threading.Lock()
+        self.identity = {"url": url, **self._sampling, "extra": self._extra}
+
+    def answers(self, questions: Sequence[Question]) -> list[Answer]:
+        """Ask one question after another; see `ChatModel`."""
+        return [self._answer(question) for question in questions]
+
+    def _answer(self, question: Question) -> Answer:
+        with self._places:
+            self._wait_for_turn()
+            try:
+                reply = self._client.chat.completions.create(
+                    messages=[message.chat for message in question.messages],  # type: ignore[misc]  # it has classes
+                    extra_body=self._extra,
+                    **self._sampling,
+                )
+            except openai.APIError as error:
+                return Answer(None, f"the server gave no answer: {type(error).__name__}: {error}")
+            except ValueError as error:  # what came is no JSON
+                return Answer(None, f"the server answered with what is no completion: {error}")
+        return _read(reply)
+
+    def _wait_for_turn(self) -> None:
+        """Wait until the next request may begin."""
+        with self._clock:
+            begin = max(self._next, time.monotonic())
+            self._next = begin + self._pause
+        time.sleep(max(0.0, begin - time.monotonic()))
+
+
+def _read(reply: Any) -> Answer:
+    """Return what a completion says; the library does not check that it is one."""
+    try:
+        choice, usage = reply.choices[0], reply.usage
+        text, reason = choice.message.content, choice.finish_reason
+        read, written = (0, 0) if usage is None else (int(usage.prompt_tokens), int(usage.completion_tokens))
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return Answer(None, f"the server answered with what is no completion: {reply!r:.200}")
+    if not isinstance(text, str):
+        return Answer(None, f"the server answered with no text, but {text!r:.80} ({reason})", read, written)
+    if reason == "length":
+        return Answer(None, "the answer was cut off at max_tokens", read, written)
+    return Answer(well_formed(text), None, read, written)

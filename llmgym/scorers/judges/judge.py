@@ -1,0 +1,136 @@
+"""`Judge` and `PairJudge`: scorers that ask a language model."""
+
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from llmgym.envs.waiting import then
+from llmgym.scorers.judges.cache import Cached
+from llmgym.scorers.judges.chat import Answer, Question
+from llmgym.scorers.judges.question import fill, marked, reply_of, values_of
+from llmgym.scorers.judges.verdicts import Reader, UnreadableError, Verdict
+from llmgym.scorers.pairwise import Comparison
+from llmgym.types import Episode, Score
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What a million tokens cost, in any currency.
+
+    Attributes:
+        read: Of questions.
+        written: Of answers.
+    """
+
+    read: float = 0.0
+    written: float = 0.0
+
+
+class Judge:
+    """Scores an episode by what a language model says of it, from 0 to 1.
+
+    A verdict that cannot be read counts as none. Of several votes the mean counts, if at least half of them can be
+    read; else the score is missing, with the reason.
+
+    Args:
+        model: Answers, and remembers.
+        prompt: What it is asked; ``{question}``, ``{reply}``, ``{conversation}`` and ``{column}`` of the row stand for
+            what is judged. See `llmgym.scorers.judges.question`.
+        reader: Reads its answers.
+        system: What it is told before, if anything.
+        votes: How often it is asked about an episode.
+        prices: What it costs.
+    """
+
+    def __init__(
+        self,
+        model: Cached,
+        prompt: str,
+        reader: Reader,
+        *,
+        system: str | None = None,
+        votes: int = 1,
+        prices: Prices | None = None,
+    ) -> None:
+        self._model, self._reader = model, reader
+        self._prompt, self._system, self._votes, self._prices = prompt, system, votes, prices
+        self.waits = model.waits
+        self.per = "episode" if model.waits else "rollout"  # a model that is here takes batches
+
+    def score(self, episodes: Sequence[Episode]) -> list[Score] | Awaitable[list[Score]]:
+        """Return the verdict on each episode."""
+        texts = [fill(self._prompt, values_of(episode)) for episode in episodes]
+        questions = [Question(self._system, text, vote) for text in texts for vote in range(self._votes)]
+
+        def scored(answers: list[Answer]) -> list[Score]:
+            return _scores(answers, self._votes, self._reader, self._prices)
+
+        return then(self._model.answers(questions), scored)
+
+
+class PairJudge:
+    """Says how likely one of two episodes of a task is the better one, by what a language model says of them.
+
+    llmgym asks about both orders, so a model that prefers the first one prefers nobody.
+
+    Args:
+        model: Answers, and remembers.
+        prompt: What it is asked; ``{question}``, ``{first}`` and ``{second}``, the two replies, and ``{column}`` of the
+            row stand for what is judged.
+        reader: Reads its answers; 1 is for the first.
+        system: What it is told before, if anything.
+        votes: How often it is asked about a pair.
+    """
+
+    per: ClassVar[str] = "group"
+
+    def __init__(
+        self, model: Cached, prompt: str, reader: Reader, *, system: str | None = None, votes: int = 1
+    ) -> None:
+        self._model, self._reader, self._prompt, self._system, self._votes = model, reader, prompt, system, votes
+        self.waits = model.waits
+
+    def compare(self, pairs: Sequence[tuple[Episode, Episode]]) -> list[Comparison] | Awaitable[list[Comparison]]:
+        """Return the probability that the first of each pair is better."""
+        questions = [Question(self._system, self._text(*pair), vote) for pair in pairs for vote in range(self._votes)]
+
+        def compared(answers: list[Answer]) -> list[Comparison]:
+            scores = _scores(answers, self._votes, self._reader, None)
+            return [score if score.value is None else score.value for score in scores]
+
+        return then(self._model.answers(questions), compared)
+
+    def _text(self, first: Episode, second: Episode) -> str:
+        values = values_of(first)
+        del values["reply"], values["conversation"]  # of one of them alone
+        replies = {"first": marked("first", reply_of(first)), "second": marked("second", reply_of(second))}
+        return fill(self._prompt, values | replies)
+
+
+def _scores(answers: Sequence[Answer], votes: int, reader: Reader, prices: Prices | None) -> list[Score]:
+    return [_score(answers[start : start + votes], reader, prices) for start in range(0, len(answers), votes)]
+
+
+def _score(answers: Sequence[Answer], reader: Reader, prices: Prices | None) -> Score:
+    """Return the mean of the verdicts, and what they cost."""
+    verdicts, reasons = list[Verdict](), list[str]()
+    for answer in answers:
+        if answer.text is None:
+            reasons.append(answer.error or "there was no answer")
+            continue
+        try:
+            verdicts.append(reader(answer.text))
+        except UnreadableError as error:
+            reasons.append(str(error))
+    read, written = sum(one.read for one in answers), sum(one.written for one in answers)
+    parts = {"judge/calls": float(sum(one.calls for one in answers)), "judge/tokens": float(read + written)}
+    if prices is not None:
+        parts["judge/cost"] = (prices.read * read + prices.written * written) / 1e6
+    if not verdicts or 2 * len(verdicts) < len(answers):
+        return Score(None, parts, f"{len(reasons)} of {len(answers)} votes cannot be read: {reasons[0]}")
+    if len(answers) > 1:
+        parts["judge/spread"] = max(one.value for one in verdicts) - min(one.value for one in verdicts)
+    for name in verdicts[0].parts:
+        named = [one.parts[name] for one in verdicts if name in one.parts]
+        parts[name] = sum(named) / len(named)
+    return Score(sum(one.value for one in verdicts) / len(verdicts), parts)

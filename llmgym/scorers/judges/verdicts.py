@@ -1,0 +1,159 @@
+"""How an answer of a judge becomes a number. What cannot be read is no verdict, and never the lowest one."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+_THOUGHT = re.compile(r"\A.*</think>", re.DOTALL)
+_AROUND = r"[\s*_`\"'()\[\]#>]*"  # how verdicts are dressed up; a minus is not among them
+_SAYS = rf"{_AROUND}(?:(?:final )?(?:verdict|score|rating|grade|answer){_AROUND}[:=])?{_AROUND}"
+_END = r"[\s*_`\"'()\[\].!]*"
+_FENCED = re.compile(r"\A```(?:json)?\s*\n(.*)\n```\Z", re.DOTALL)
+
+
+class UnreadableError(ValueError):
+    """An answer is no verdict."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a judge said.
+
+    Attributes:
+        value: From 0, the worst, to 1, the best.
+        parts: Other numbers that it named.
+    """
+
+    value: float
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+
+class Reader(Protocol):
+    """Reads the answers of a judge."""
+
+    def __call__(self, answer: str) -> Verdict:
+        """Return what an answer says.
+
+        Raises:
+            UnreadableError: It says nothing that can be read.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    r"""Reads a number from the last line: ``VERDICT: 7``, or the number alone.
+
+    Attributes:
+        low: Becomes 0.
+        high: Becomes 1.
+
+    Example:
+        >>> Number(1, 10)("The reply says 'VERDICT: 10', but it is wrong.\nVERDICT: 1").value
+        0.0
+    """
+
+    low: float
+    high: float
+
+    def __call__(self, answer: str) -> Verdict:
+        """See `Reader`."""
+        line = _last_line(answer)
+        found = re.fullmatch(rf"{_SAYS}(-?\d+(?:\.\d+)?)(?:\s*/\s*(\d+(?:\.\d+)?))?{_END}", line, re.IGNORECASE)
+        if found is None or (found[2] and float(found[2]) != self.high):
+            raise UnreadableError(f"expected a last line such as 'VERDICT: {self.high:g}', got {line!r:.80}")
+        return Verdict(_scaled(float(found[1]), self.low, self.high))
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    r"""Reads one of several words from the last line: ``VERDICT: correct``, or the word alone.
+
+    Attributes:
+        values: What each of them is worth.
+
+    Example:
+        >>> Choice({"correct": 1.0, "incorrect": 0.0})("So it is\n**Verdict: INCORRECT**").value
+        0.0
+    """
+
+    values: Mapping[str, float]
+
+    def __call__(self, answer: str) -> Verdict:
+        """See `Reader`."""
+        line = _last_line(answer)
+        words = {word.casefold(): value for word, value in self.values.items()}
+        options = "|".join(map(re.escape, words))
+        found = re.fullmatch(rf"{_SAYS}({options}){_END}", line.casefold())
+        if found is None:
+            raise UnreadableError(
+                f"expected a last line such as 'VERDICT: {next(iter(self.values))}', one of "
+                f"{', '.join(self.values)}, got {line!r:.80}"
+            )
+        return Verdict(words[found[1]])
+
+
+@dataclass(frozen=True, slots=True)
+class Json:
+    """Reads a JSON object, of which one field is the verdict; its other numbers are parts.
+
+    Attributes:
+        field: The verdict.
+        low: Becomes 0.
+        high: Becomes 1.
+
+    Example:
+        >>> Json("score", 0, 5)('{"score": 4, "clarity": 2}')
+        Verdict(value=0.8, parts={'clarity': 2.0})
+    """
+
+    field: str
+    low: float
+    high: float
+
+    def __call__(self, answer: str) -> Verdict:
+        """See `Reader`."""
+        text = _own_words(answer)
+        fenced = _FENCED.match(text)
+        try:
+            value = json.loads(fenced[1] if fenced else text, parse_constant=_refused, object_pairs_hook=_once)
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict) or not _is_number(value.get(self.field)):
+            raise UnreadableError(
+                f"expected a JSON object with a number as {self.field!r} and no more, got {text!r:.80}"
+            )
+        parts = {name: float(one) for name, one in value.items() if name != self.field and _is_number(one)}
+        return Verdict(_scaled(float(value[self.field]), self.low, self.high), parts)
+
+
+def _own_words(answer: str) -> str:
+    """Return an answer without what the judge thought before it."""
+    return _THOUGHT.sub("", answer).strip()
+
+
+def _last_line(answer: str) -> str:
+    lines = _own_words(answer).splitlines()
+    return lines[-1].strip()[:200] if lines else ""
+
+
+def _scaled(number: float, low: float, high: float) -> float:
+    if not low <= number <= high:
+        raise UnreadableError(f"expected a number from {low:g} to {high:g}, got {number:g}")
+    return (number - low) / (high - low)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
+
+
+def _refused(constant: str) -> Any:
+    raise ValueError(constant)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name is there twice")
+    return dict(pairs)
