@@ -1,4 +1,4 @@
-"""`Endpoint`: a language model behind an OpenAI-compatible server."""
+"""`Endpoint`: a language model that an OpenAI-compatible server has."""
 
 import threading
 import time
