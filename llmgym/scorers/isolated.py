@@ -134,6 +134,7 @@ class _Comparing(_Isolated):
     def __init__(self, scorer: AnyScorer, path: str, pool: Pool) -> None:
         super().__init__(scorer, path, pool)
         self._singly = isinstance(scorer, PairwiseFunctionScorer)
+        self.opponents: int | None = getattr(scorer, "opponents", None)
 
     async def compare(self, pairs: Sequence[tuple[Episode, Episode]]) -> list[Comparison]:
         """Have the scorer asked."""

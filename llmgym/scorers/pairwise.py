@@ -1,6 +1,9 @@
 """Scorers that compare two episodes of one task, and how a plain function becomes one."""
 
-from collections.abc import Awaitable, Callable, Sequence
+import math
+import random
+import statistics
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import permutations
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -15,7 +18,10 @@ CompareFunction = Callable[[Episode, Episode], Comparison | Awaitable[Comparison
 
 @runtime_checkable
 class PairwiseScorer(Protocol):
-    """Says which of two episodes of one task is better, one batch of pairs at a time."""
+    """Says which of two episodes of one task is better, one batch of pairs at a time.
+
+    It may have an attribute `opponents`: how many siblings each episode is compared with, where all would be too many.
+    """
 
     def compare(self, pairs: Sequence[tuple[Episode, Episode]]) -> list[Comparison] | Awaitable[list[Comparison]]:
         """Return, for each pair, the probability that the first beats the second.
@@ -30,7 +36,7 @@ class PairwiseFunctionScorer:
 
     Args:
         function: Returns the probability that the first beats the second, or None. It may be a
-            coroutine function, or say that it is `blocking`.
+            coroutine function, say that it is `blocking`, or how many `opponents` each episode has.
         name: What messages call it; None for its own name.
     """
 
@@ -39,6 +45,7 @@ class PairwiseFunctionScorer:
     def __init__(self, function: CompareFunction, name: str | None = None) -> None:
         self.function, self.name = function, name or called(function)
         self.waits = waits(function, "__call__")
+        self.opponents: int | None = getattr(function, "opponents", None)
 
     def compare(self, pairs: Sequence[tuple[Episode, Episode]]) -> list[Comparison] | Awaitable[list[Comparison]]:
         """Apply the function to every pair."""
@@ -49,7 +56,7 @@ class PairwiseFunctionScorer:
 def win_rates(
     scorer: PairwiseScorer, episodes: Sequence[Episode], groups: Sequence[int]
 ) -> list[Score] | Awaitable[list[Score]]:
-    """Have all siblings compared in both orders, so that neither order nor a bias for the first counts.
+    """Have siblings compared in both orders, so that neither order nor a bias for the first counts.
 
     Args:
         scorer: Asked once for all pairs, whoever wrote it.
@@ -58,7 +65,8 @@ def win_rates(
 
     Returns:
         The mean probability of each of beating a sibling, of the pairs that it could tell; an awaitable if the scorer
-        waits. What is neither a probability nor None tells nothing.
+        waits. What is neither a probability nor None tells nothing. Where the scorer has `opponents`, each episode
+        meets so many, and the part ``standard_error`` says how far its win rate may be from that against all siblings.
 
     Raises:
         EnvironmentContractError: It returned another number of values.
@@ -66,23 +74,75 @@ def win_rates(
     members: dict[int, list[int]] = {}
     for index, group in enumerate(groups):
         members.setdefault(group, []).append(index)
-    pairs = [pair for group in members.values() for pair in permutations(group, 2)]
+    opponents = _opponents(scorer)
+    pairs = [pair for group, those in members.items() for pair in _pairs(those, opponents, seed=group)]
 
     def averaged(values: list[float | Score | None]) -> list[Score]:
-        wins: list[list[float]] = [[] for _ in episodes]
+        wins: list[dict[int, list[float]]] = [{} for _ in episodes]  # of each episode, by opponent
         reasons = [f"{called(scorer)} compared it with no sibling"] * len(episodes)
         for (first, second), probability in zip(pairs, values, strict=True):
             if isinstance(probability, Score):
                 reasons[first] = reasons[second] = probability.error or reasons[first]
             elif probability is not None:
-                wins[first].append(probability)
-                wins[second].append(1.0 - probability)
+                wins[first].setdefault(second, []).append(probability)
+                wins[second].setdefault(first, []).append(1.0 - probability)
+        siblings = {index: len(those) - 1 for those in members.values() for index in those}
         return [
-            Score(sum(rates) / len(rates), kind="win_rate") if rates else Score(None, error=reason)
-            for rates, reason in zip(wins, reasons, strict=True)
+            _win_rate(list(met.values()), siblings[index] if opponents else None)
+            if met
+            else Score(None, error=reasons[index])
+            for index, met in enumerate(wins)
         ]
 
     return then(compare_all(scorer, [(episodes[first], episodes[second]) for first, second in pairs]), averaged)
+
+
+def _opponents(scorer: PairwiseScorer) -> int | None:
+    """Return how many siblings each episode meets; None for all.
+
+    Raises:
+        EnvironmentContractError: It is no number of siblings.
+    """
+    opponents = getattr(scorer, "opponents", None)
+    if opponents is not None and (type(opponents) is not int or opponents < 2 or opponents % 2):
+        raise EnvironmentContractError(
+            f"{called(scorer)}.opponents has to be an even number from 2 on, or None for all, got {opponents!r:.80}"
+        )
+    return opponents
+
+
+def _pairs(members: Sequence[int], opponents: int | None, seed: int) -> Iterator[tuple[int, int]]:
+    """Yield the pairs of a group in both orders: all, or those in which each meets `opponents` that chance names.
+
+    Chance seats them at a round table, and each meets those who sit next on both sides.
+    """
+    if opponents is None or opponents >= len(members) - 1:
+        yield from permutations(members, 2)
+        return
+    seated = random.Random(seed).sample(members, len(members))
+    for place, first in enumerate(seated):
+        for distance in range(1, opponents // 2 + 1):
+            second = seated[(place + distance) % len(seated)]
+            yield from ((first, second), (second, first))
+
+
+def _win_rate(met: Sequence[Sequence[float]], siblings: int | None) -> Score:
+    """Return a win rate; where there may be siblings that were not met, with its standard error.
+
+    It is that of a mean of a sample that is drawn without replacement (Cochran, Sampling Techniques, theorem 2.2).
+
+    Args:
+        met: The probabilities of beating each opponent, one or two for both orders.
+        siblings: How many there are; None if all were met.
+    """
+    every = [rate for rates in met for rate in rates]
+    mean = sum(every) / len(every)
+    if siblings is None:
+        return Score(mean, kind="win_rate")
+    of_each = [sum(rates) / len(rates) for rates in met]
+    spread = 0.5 if len(of_each) == 1 else statistics.stdev(of_each)  # of one, nothing is known but its bounds
+    error = spread * math.sqrt((1 - len(of_each) / siblings) / len(of_each))
+    return Score(mean, {"standard_error": error}, kind="win_rate")
 
 
 def compare_all(

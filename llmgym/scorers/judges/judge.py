@@ -80,13 +80,22 @@ class PairJudge:
         reader: Reads its answers; 1 is for the first.
         system: What it is told before, if anything.
         votes: How often it is asked about a pair.
+        opponents: How many siblings each episode is compared with; None for all.
     """
 
     per: ClassVar[str] = "group"
 
     def __init__(
-        self, model: Cached, prompt: str, reader: Reader, *, system: str | None = None, votes: int = 1
+        self,
+        model: Cached,
+        prompt: str,
+        reader: Reader,
+        *,
+        system: str | None = None,
+        votes: int = 1,
+        opponents: int | None = None,
     ) -> None:
+        self.opponents = opponents
         self._model, self._reader, self._prompt, self._system, self._votes = model, reader, prompt, system, votes
         self.waits = model.waits
 

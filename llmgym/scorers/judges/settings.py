@@ -51,6 +51,9 @@ class JudgeSettings(Config):
     pairs: bool = False
     """Whether it is asked which of two replies is better, and 1 is for the first."""
 
+    opponents: Annotated[int, Field(ge=2, multiple_of=2)] | None = None
+    """How many siblings each episode is compared with, an even number. None: all, which takes quadratic time."""
+
     read: Literal["number", "choice", "json"] | None = None
     """What its answers end with: a number, one of the `choices`, or a JSON object with a number as `field`."""
 
@@ -108,6 +111,8 @@ class JudgeSettings(Config):
             raise ValueError(f"prompt, read: expected both, or a rubric of {', '.join(rubrics())}")
         if (self.read == "choice") != (self.choices is not None):
             raise ValueError("choices: expected with read: choice, and only there")
+        if self.opponents is not None and not self.pairs:
+            raise ValueError("opponents: expected with pairs, and only there")
         if self.low >= self.high:
             raise ValueError(f"high: expected more than low, got {self.high:g} and {self.low:g}")
         if self.votes > 1 and self.temperature == 0:
@@ -142,7 +147,7 @@ def from_settings(settings: JudgeSettings) -> Judge | PairJudge:
     model = Cached(_model(settings), settings.cache)
     options: dict[str, Any] = {"system": settings.system, "votes": settings.votes}
     if settings.pairs:
-        return PairJudge(model, settings.prompt, settings.reader, **options)
+        return PairJudge(model, settings.prompt, settings.reader, opponents=settings.opponents, **options)
     prices = Prices(settings.price_read, settings.price_written)
     return Judge(
         model,
