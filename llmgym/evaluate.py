@@ -1,8 +1,11 @@
 """How well a policy does on tasks that it was not trained on."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from llmgym.config.sections import Sampling
 from llmgym.rollout.collector import Collector, Task
@@ -58,6 +61,37 @@ def summarise(trajectories: Sequence[Trajectory]) -> Evaluation:
         parts={name: _mean([t.parts[name] for t in trajectories if name in t.parts]) for name in names},
         missing=len(trajectories) - len(scored),
     )
+
+
+def length_correlation(scored: Sequence[Trajectory]) -> float:
+    """Return how the reward and the number of sampled tokens go together within groups; 0 where nothing differs.
+
+    Args:
+        scored: Episodes that have a score.
+    """
+    groups: dict[int, list[Trajectory]] = {}
+    for one in scored:
+        groups.setdefault(one.group, []).append(one)
+    rewards, lengths = [np.zeros(0)], [np.zeros(0)]
+    for siblings in groups.values():
+        reward = np.array([one.score for one in siblings], dtype=np.float64)
+        length = np.array([one.sampled_tokens for one in siblings], dtype=np.float64)
+        rewards.append(reward - reward.mean())
+        lengths.append(length - length.mean())
+    reward, length = np.concatenate(rewards), np.concatenate(lengths)
+    norm = float(np.linalg.norm(reward) * np.linalg.norm(length))
+    return float(reward @ length) / norm if norm > 0 else 0.0
+
+
+def share_repeated(scored: Sequence[Trajectory]) -> float:
+    """Return the share of episodes in which the agent says word by word what it says in another one."""
+    counts = Counter(map(replies_of, scored))
+    return sum(count for count in counts.values() if count > 1) / max(1, len(scored))
+
+
+def replies_of(trajectory: Trajectory) -> str:
+    """Return all that an agent said in an episode."""
+    return "\n".join(message.content for message in trajectory.messages if message.role == "assistant")
 
 
 def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:

@@ -245,6 +245,20 @@ class Clipped(Composed):
         return Score(value, rewards=score.rewards if value == score.value else None)
 
 
+def only_reported(scorer: AnyScorer | None) -> list[str]:
+    """Return the names of the parts of weight 0: what they measure is reported and counts for nothing.
+
+    Examples:
+        >>> only_reported(Weighted({"exact": 1.0, "contains": 0.0}))
+        ['contains']
+    """
+    if not isinstance(scorer, Composed):
+        return []
+    weights = getattr(scorer, "weights", {})
+    own = [name for name, weight in weights.items() if not weight]
+    return own + [f"{name}.{part}" for name, one in scorer.scorers.items() for part in only_reported(one)]
+
+
 def reads_environment(scorer: AnyScorer) -> bool:
     """Tell whether a scorer reads what the environment itself says of an episode, or is made of one that does."""
     if isinstance(scorer, Composed):

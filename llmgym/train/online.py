@@ -16,7 +16,7 @@ from llmgym.engines.base import LendsMemory, require_log_probs
 from llmgym.envs.experts import expert_env
 from llmgym.envs.splits import training_seeds
 from llmgym.errors import ConfigError, TrainingError
-from llmgym.evaluate import summarise
+from llmgym.evaluate import length_correlation, share_repeated, summarise
 from llmgym.learn import mismatch
 from llmgym.learn.batch import as_batch, split_by_group
 from llmgym.learn.engine_check import check_log_probs
@@ -28,11 +28,13 @@ from llmgym.rollout.collector import Task
 from llmgym.rollout.demonstrate import demonstrate
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.rollout.transcript import transcribe
+from llmgym.scorers.composition import only_reported
 from llmgym.train.actor import Actor, HeldOutEpisodes
 from llmgym.train.algorithm import OnlineAlgorithm
 from llmgym.train.setting import set_up
 from llmgym.train.tasks import run_rows
 from llmgym.train.trainer import Experience, Trainer, make_learner
+from llmgym.train.watch import HackWatch
 
 _LEAST_ROWS = 16  # that decode in about the time that fewer take
 _PROMPTS_TRIED = 4  # first prompts whose length an estimate goes by
@@ -55,6 +57,7 @@ def online_trainer(algorithm: OnlineAlgorithm) -> Trainer:
         OnlineSteps(algorithm, actor, learner),
         HeldOutEpisodes(actor, scorer),
         sample_every=config.evaluation.sample_every,
+        sinks=[HackWatch(only_reported(scorer), judged=scorer is not None)],
     )
 
 
@@ -318,6 +321,7 @@ def _summary(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     seen = summarise(trajectories)
     replies = [reply for trajectory in trajectories for reply in trajectory.replies]
     log_probs = [sum(trajectory.log_probs) for trajectory in trajectories]
+    scored = [trajectory for trajectory in trajectories if trajectory.score is not None]
     return {
         "reward": seen.reward,
         "success": seen.success,
@@ -325,6 +329,8 @@ def _summary(trajectories: Sequence[Trajectory]) -> dict[str, float]:
         "reply_tokens": sum(reply.stop - reply.start for reply in replies) / max(1, len(replies)),
         "replies_cut_off": sum(reply.finish_reason == "length" for reply in replies) / max(1, len(replies)),
         "scores_missing": seen.missing,
+        "length_correlation": length_correlation(scored),
+        "repeated": share_repeated(scored),
         "prompts_overlong": sum(trajectory.overlong for trajectory in trajectories),
         "env_errors": sum(trajectory.ending == "env_error" for trajectory in trajectories),
         "env_timeouts": sum(trajectory.ending == "env_timeout" for trajectory in trajectories),

@@ -38,7 +38,7 @@ from llmgym.report.run_directory import RunDirectory
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.train.algorithm import Algorithm
 from llmgym.train.interrupts import terminations, uninterrupted
-from llmgym.train.journal import ConsoleReport, Journal, Metrics, RunFiles
+from llmgym.train.journal import ConsoleReport, Journal, Metrics, RunFiles, Sink
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,7 @@ class Trainer:
         judge: What evaluates.
         subject: What the run is called after, besides the algorithm; None for its environment.
         sample_every: Steps between two conversations that are printed; 0 for none.
+        sinks: Others that are told what happens, besides the files and the console.
 
     Attributes:
         steps_done: Training steps so far, over all runs.
@@ -167,9 +168,10 @@ class Trainer:
         *,
         subject: str | None = None,
         sample_every: int = 0,
+        sinks: Sequence[Sink] = (),
     ) -> None:
         self.algorithm, self.student, self.learner, self.steps, self.judge = algorithm, student, learner, steps, judge
-        self.sample_every = sample_every
+        self.sample_every, self._sinks = sample_every, sinks
         self.label = f"{algorithm.name}-{subject or str(algorithm.env_id).rpartition('/')[2]}"
         self.steps_done = 0
 
@@ -256,7 +258,8 @@ class Trainer:
         self.learner.skipped_batches = directory.path / "skipped_batches"
         console = make_console()
         console.print(f"Run directory: {directory.path}", soft_wrap=True, markup=False)
-        return directory, Journal([RunFiles(directory, self.label), ConsoleReport(console, steps, self.sample_every)])
+        report = ConsoleReport(console, steps, self.sample_every)
+        return directory, Journal([RunFiles(directory, self.label), report, *self._sinks])
 
     def _announce(self, steps: int) -> None:
         """Say what is trained, from where it starts, and what it will take."""
