@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar, cast
 
 import gymnasium
-from gymnasium.envs.registration import VectorizeMode
+from gymnasium.envs.registration import EnvSpec, VectorizeMode
 
 from llmgym import entry_points
 from llmgym.envs.adapters import ADAPTERS
@@ -244,6 +244,11 @@ def make_env(name: str, **options: Any) -> gymnasium.Env[str, str]:
         raise
     except (TypeError, ValueError, gymnasium.error.Error) as error:
         raise ConfigError(f"Cannot make {env_id} with {options}: {error}") from error
+
+
+def make_of_spec(spec: EnvSpec, **options: Any) -> gymnasium.Env[str, str]:
+    """Make the environment of a registration, which need not be known in this process."""
+    return gymnasium.make(spec, disable_env_checker=True, **options)
 
 
 def load_env_creator(env_id: str) -> Callable[..., gymnasium.Env[str, str]]:

@@ -16,6 +16,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Dtype = Literal["float32", "bfloat16"]
 
 _EVAL_EPISODES = 500
+_A_WEEK = 7 * 86_400.0  # in seconds
 
 
 class Run(Config):
@@ -57,7 +58,7 @@ class Environment(Config):
     """Whether each environment is a process of its own, so that one that hangs or crashes costs only its episode. What
     they print goes to `environments.log` in `output_dir`."""
 
-    env_timeout: Annotated[float, Field(gt=0)] = 60.0
+    env_timeout: Annotated[float, Field(gt=0, le=_A_WEEK)] = 60.0
     """Seconds that a reset or a step of an isolated environment may take, unless it has a `step_timeout` of its own."""
 
     @model_validator(mode="after")
@@ -273,7 +274,7 @@ class Rollout(Config):
     """Processes in which scorers of your own are asked, so that one that hangs or crashes costs only the score of its
     episode. What they print goes to `scorers.log` in `output_dir`. 0: they are asked in this process."""
 
-    scorer_timeout: Annotated[float, Field(gt=0)] = 30.0
+    scorer_timeout: Annotated[float, Field(gt=0, le=_A_WEEK)] = 30.0
     """Seconds that a call of a scorer in such a process may take."""
 
     @model_validator(mode="after")

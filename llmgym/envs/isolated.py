@@ -2,6 +2,7 @@
 
 import functools
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ from llmgym.types import Episode, Score
 from llmgym.workers import frames
 from llmgym.workers.references import reference
 from llmgym.workers.values import decode, encode
-from llmgym.workers.worker import Forker, Worker, WorkerError
+from llmgym.workers.worker import PATIENCE, Forker, Worker, WorkerError
 
 _HANDLER = "llmgym.envs.isolated_worker:answer"
-_FAREWELL = 5.0  # seconds that an environment may take to close
+_FAREWELL = 5.0  # seconds that environments may take to close, all of them together
 
 Json = Any
 
@@ -38,8 +39,6 @@ class IsolatedVectorEnv(TextVectorEnv):
         make: Makes an environment: a function or class of a module or a file, and its arguments, which may be what
             `llmgym.workers.values` can send.
         num_envs: How many.
-        imports: A function or class whose module has to be imported first, such as the environment's, if `make` finds
-            it by a name under which that module registers it.
         timeout: Seconds that a reset or a step may take where an environment has no `step_timeout` of its own.
         log: File to append what environments print to; None for nowhere.
 
@@ -52,28 +51,50 @@ class IsolatedVectorEnv(TextVectorEnv):
         make: "functools.partial[gymnasium.Env[str, str]]",
         num_envs: int,
         *,
-        imports: Callable[..., Any] | None = None,
         timeout: float,
         log: Path | None = None,
     ) -> None:
         try:
-            imported = None if imports is None else reference(imports)
             made = {"make": reference(make.func), "arguments": encode(make.args), "options": encode(make.keywords)}
         except ConfigError as error:
             raise ConfigError(f"isolate_env: the environment cannot be made in another process: {error}") from error
-        self._forker = Forker(_HANDLER, {"imports": imported, **made}, log=log)
+        self._forker = Forker(_HANDLER, made, log=log)
         facts = decode(self._forker.answer)
         super().__init__([lambda: _IsolatedEnv(self._forker, facts, timeout)] * num_envs)
 
     def episode(self, index: int, seat: int = 0) -> Episode | None:
-        """Return the newest episode of a seat of environment `index`; None if it is no `TextEnv`."""
-        inner: Any = self.envs[index]
-        return super().episode(index, seat) if inner.is_text_env else None
+        """Return the newest episode of a seat of environment `index`; None if it is no `TextEnv`.
+
+        Raises:
+            EpisodeLostError: Its process does not give it.
+        """
+        episodes = self._isolated(index).said
+        return None if episodes is None else episodes[seat]
+
+    def judge_of_success(self, index: int) -> Callable[[Score], bool] | None:
+        """Return what tells a success of environment `index` from a score; see `TextVectorEnv`.
+
+        It runs in this process, in what can be sent of the environment.
+
+        Raises:
+            EpisodeLostError: Its process does not give that.
+        """
+        return None if self.has_score else self._isolated(index).judge()
 
     def close_extras(self, **kwargs: Any) -> None:
-        """End all processes."""
-        super().close_extras(**kwargs)
+        """End all processes; environments that take long to close are not waited for."""
+        until = time.monotonic() + _FAREWELL
+        envs = [self._isolated(index) for index in range(self.num_envs)]
+        for env in envs:
+            env.take_leave()
+        for env in envs:
+            env.close(max(0.0, until - time.monotonic()))
         self._forker.close()
+
+    def _isolated(self, index: int) -> "_IsolatedEnv":
+        env = self.envs[index]
+        assert isinstance(env, _IsolatedEnv), "all of them are"
+        return env
 
 
 class _IsolatedEnv(TextEnv):
@@ -91,16 +112,14 @@ class _IsolatedEnv(TextEnv):
         super().__init__()
         self._forker, self._one_at_a_time = forker, threading.Lock()
         self._worker: Worker | None = None
-        self.is_text_env: bool = facts["is_text_env"]
-        self.seats, self.stop, self.top_score = facts["seats"], facts["stop"], facts["top_score"]
+        self._leaving = False
+        self.seats, self.stop, self.max_turns = facts["seats"], facts["stop"], facts["turn_limit"]
         self.max_tokens, self.max_episode_tokens = facts["max_tokens"], facts["max_episode_tokens"]
-        self.max_turns = facts["turn_limit"]
+        self._class: type[TextEnv] | None = facts["class"]
         self._has_score: bool = facts["has_score"]
-        self._judges: bool = facts["judges"]
-        self._limit = timeout if facts["step_timeout"] is None else facts["step_timeout"]
+        self._limit: float = timeout if facts["step_timeout"] is None else facts["step_timeout"]
         self._tools_elsewhere = _ToolsElsewhere(self, facts["tools"])
         self._others: Mapping[int, StepResult] = {}
-        self._number = 0  # of the newest episode
 
     @property
     def has_score(self) -> bool:
@@ -126,20 +145,30 @@ class _IsolatedEnv(TextEnv):
         if not self.under_way:
             raise gymnasium.error.ResetNeeded("Call reset() before step(): there is no episode under way.")
         result, state = self._asked("step", action)
-        self.under_way = not (result.terminated or result.truncated)
-        self._others = result.others
         self._take(state)
+        if result.terminated or result.truncated:
+            self.under_way, self._others = False, result.others
+            if result.score is not None:
+                ends = {**result.others, self.seat: result}
+                self.scores = [ends[seat].score for seat in range(len(self.seats))]
         return result.observation, result.reward, result.terminated, result.truncated, result.info
 
     def earned(self, seat: int) -> tuple[float, dict[str, Any]]:
         """Return the score of a seat that did not reply last, and the info of its end."""
         return self._others[seat].reward, self._others[seat].info
 
-    def succeeded(self, score: Score) -> bool:
-        """Tell whether a scored episode counts as a success."""
-        if not self._judges:
-            return super().succeeded(score)
-        return bool(self._asked("succeeded", self._number, score))
+    @property
+    def said(self) -> list[Episode] | None:
+        """What was said in each seat, once the episode is over; None if it is no `TextEnv`."""
+        episodes: list[Episode] | None = None if self._class is None else self._asked("episodes")
+        return episodes
+
+    def judge(self) -> Callable[[Score], bool]:
+        """Return what tells a success from a score, for the episode that is over."""
+        assert self._class is not None, "others have a score of their own"
+        as_it_is = object.__new__(self._class)
+        as_it_is.__dict__.update(self._asked("attributes"))
+        return as_it_is.succeeded
 
     def release_episode(self) -> None:
         """Give back what an episode holds."""
@@ -147,26 +176,37 @@ class _IsolatedEnv(TextEnv):
         if self._worker is not None:
             self._asked("release")
 
-    def close(self) -> None:
-        """Close the environment, and end its process."""
-        free = self._one_at_a_time.acquire(blocking=False)  # else it hangs, or somebody gave it up
+    def take_leave(self) -> None:
+        """Have the environment closed, without waiting for it; nobody may ask it for anything afterwards."""
+        if self._worker is not None and self._one_at_a_time.acquire(blocking=False):  # else it hangs
+            try:
+                self._worker.send([frames.packed(["close"])], _FAREWELL)
+                self._leaving = True
+            except WorkerError:
+                self._worker = None
+
+    def close(self, limit: float = _FAREWELL) -> None:
+        """Close the environment, and end its process.
+
+        Args:
+            limit: Seconds that it may take.
+        """
+        if not self._leaving:
+            self.take_leave()
         worker, self._worker = self._worker, None
         try:
-            if worker is not None:
-                if free:
-                    _answer(worker, ["close"], _FAREWELL)
-                worker.end()
+            if worker is not None and self._leaving:
+                worker.receive(limit)
         except WorkerError:
             pass
         finally:
-            if free:
-                self._one_at_a_time.release()
+            if worker is not None:
+                worker.end()
 
     def _take(self, state: Mapping[str, Any]) -> None:
         """Take what is to be known of an episode."""
-        for name in ("heard", "seat", "episodes", "scores", "top_score"):
-            setattr(self, name, state[name])
-        self.episode, self._number = self.episodes[self.seat], state["number"]
+        self.heard, self.seat = state["heard"], state["seat"]
+        self.episode = Episode(state["system"], seat=self.seat)
         if state["tools"] is not None:
             self._tools_elsewhere = _ToolsElsewhere(self, state["tools"])
 
@@ -180,18 +220,26 @@ class _IsolatedEnv(TextEnv):
             try:
                 if self._worker is None:
                     self._worker = self._forker.fork()
+                    _answer(self._worker, ["make"], PATIENCE)
                 answer = _answer(self._worker, [method, *map(encode, arguments)], self._limit)
             except WorkerError as error:
                 self._worker = None
                 raise EpisodeLostError("env_timeout" if error.timed_out else "env_error", str(error)) from error
-        if "lost" in answer:
-            raise EpisodeLostError("env_error", answer["lost"])
-        return decode(answer["result"])
+        return decode(answer)
 
 
 def _answer(worker: Worker, message: Json, limit: float) -> Json:
+    """Return the answer to a message.
+
+    Raises:
+        WorkerError: There is none.
+        EpisodeLostError: It is that the environment failed.
+    """
     worker.send([frames.packed(message)], limit)
-    return worker.receive(limit)
+    answer = worker.receive(limit)
+    if "lost" in answer:
+        raise EpisodeLostError("env_error", answer["lost"])
+    return answer["result"]
 
 
 class _ToolsElsewhere(Toolbox):

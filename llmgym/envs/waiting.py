@@ -68,8 +68,25 @@ def settled(value: Any) -> Any:
     """
     if isinstance(value, str) or not inspect.isawaitable(value):  # most are text, and the question takes its time
         return value
-    call: _Call | None = getattr(_thread, "call", None)
+    call: _Call | OwnLoop | None = getattr(_thread, "call", None)
     return run(awaited(value)) if call is None else call.await_in_loop(awaited(value))
+
+
+class OwnLoop:
+    """A loop in a thread of its own, which runs as long as the process."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="llmgym-loop", daemon=True).start()
+
+    def await_in_loop(self, coroutine: Coroutine[Any, Any, Value]) -> Value:
+        """Return, in this thread, what a coroutine comes to in the loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+
+def settle_in_own_loop() -> None:
+    """From now on have `settled` run the coroutines of this thread in one loop, not in a new one each."""
+    _thread.call = OwnLoop()
 
 
 def run(coroutine: Coroutine[Any, Any, Value]) -> Value:

@@ -8,7 +8,7 @@ from typing import Any
 from llmgym.calls import Schemas
 from llmgym.config.sections import Sampling
 from llmgym.engines.base import Engine
-from llmgym.envs.faults import EpisodeLostError
+from llmgym.envs.faults import EpisodeLostError, caught
 from llmgym.envs.vector import StepResult, TextVectorEnv
 from llmgym.envs.waiting import WaitingRoom, run
 from llmgym.errors import ConfigError, ContextOverflowError, EnvironmentContractError, EnvironmentFailedError
@@ -177,18 +177,23 @@ class Collector:
         async def play(index: int, room: WaitingRoom) -> None:
             env, table = await free.get(), tables[index]
             first = index * len(table)  # request number of the first seat
+            episodes: list[Episode | None] = []
+            succeeded = None
             try:
                 await rules.episode(first, table, _Stage(self.envs, env, room, table[0], first_of))
+                _cut_off(table)
+                if scoring is not None:
+                    episodes = [self._episode(env, trajectory) for trajectory in table]
+                    succeeded = self.envs.judge_of_success(env)
             except EpisodeLostError as fault:
+                episodes = [None] * len(table)
                 for trajectory in table:
                     trajectory.fail(fault)
                 self.envs.replace(env, hangs=fault.kind == "env_timeout")
-            _cut_off(table)
-            episodes = [self._episode(env, trajectory) for trajectory in table]
-            succeeded = self.envs.judge_of_success(env)
             for seat, dispatcher in enumerate(of_seat):
                 dispatcher.release(first + seat)
-            self.envs.release_one(env)
+            if isinstance(released := caught(self.envs.release_one, env), EpisodeLostError):
+                self.envs.replace(env, hangs=released.kind == "env_timeout")
             free.put_nowait(env)
             if scoring is not None:
                 for seat in self._learners:

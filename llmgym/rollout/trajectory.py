@@ -135,7 +135,11 @@ class Trajectory:
         """End without a score, because the environment failed."""
         turn = len(self.replies)
         when = f"turn {turn}" if turn else "its reset"
-        self.ending, self.score_error = fault.kind, f"the environment of {self.subject} failed in {when}: {fault}"
+        self.score, self.ending, self.score_error = (
+            None,
+            fault.kind,
+            f"the environment of {self.subject} failed in {when}: {fault}",
+        )
 
     @property
     def subject(self) -> str:

@@ -1,6 +1,7 @@
 """`Actor`: a policy that acts: its model, the engine that samples from it, and the environments it plays."""
 
 import contextlib
+import copy
 import functools
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from llmgym.learn.policy import Policy
 from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
 from llmgym.models.context import context_notice, longest_context
 from llmgym.models.lora import merged_weights, plain_copy
-from llmgym.registry import load_env_creator, make_env, resolve_env, takes_split
+from llmgym.registry import check_arguments, load_env_creator, make_env, make_of_spec, resolve_env, takes_split
 from llmgym.report.console import notify
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector, Task
@@ -94,7 +95,7 @@ class Actor:
         """Make environments; of a split, if they have splits."""
         env_id, options = self._made_with(split)
         if self.config.environment.isolate_env:
-            envs: TextVectorEnv = self._isolated(options, count)
+            envs: TextVectorEnv = self._isolated(env_id, options, count)
         else:
             envs = TextVectorEnv([lambda: make_env(env_id, **options)] * count)
         self.tell_of(envs.tools(0))
@@ -117,13 +118,15 @@ class Actor:
             options |= self.rows.arguments(held_out=split == "eval")
         return env_id, options
 
-    def _isolated(self, options: dict[str, Any], count: int) -> TextVectorEnv:
+    def _isolated(self, env_id: str, options: dict[str, Any], count: int) -> TextVectorEnv:
         """Make environments in processes of their own."""
-        name, log = self.config.environment.required, self.config.run.output_dir / "environments.log"
+        check_arguments(env_id, options)
         sent = {key: one.in_memory() if isinstance(one, TaskTable) else one for key, one in options.items()}
-        make = functools.partial(make_env, name, **sent)
-        creator = load_env_creator(resolve_env(name))
-        return IsolatedVectorEnv(make, count, imports=creator, timeout=self.config.environment.env_timeout, log=log)
+        spec = copy.copy(gymnasium.spec(env_id))
+        spec.entry_point = load_env_creator(env_id)  # what can be imported, whoever registered it
+        make = functools.partial(make_of_spec, spec, **sent)
+        log = self.config.run.output_dir / "environments.log"
+        return IsolatedVectorEnv(make, count, timeout=self.config.environment.env_timeout, log=log)
 
     @functools.cached_property
     def held_out_tasks(self) -> list[Task]:

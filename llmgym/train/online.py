@@ -14,6 +14,7 @@ from torch import Tensor
 from llmgym.config.sections import PolicyGradientConfig
 from llmgym.engines.base import LendsMemory, require_log_probs
 from llmgym.envs.experts import expert_env
+from llmgym.envs.faults import EpisodeLostError, caught
 from llmgym.envs.splits import training_seeds
 from llmgym.errors import ConfigError, TrainingError
 from llmgym.evaluate import length_correlation, share_repeated, summarise
@@ -162,11 +163,15 @@ class OnlineSteps:
         """Tokens of a first prompt, on average over some of the first step."""
         lengths = []
         for task in self._tasks(1, self._rng(1), 0, min(_PROMPTS_TRIED, self.config.rollout.prompts_per_step)):
-            observation, _ = self.envs.reset_one(0, task.seed, None if task.row is None else {"row": task.row})
+            begun = caught(self.envs.reset_one, 0, task.seed, None if task.row is None else {"row": task.row})
+            if isinstance(begun, EpisodeLostError):
+                self.envs.replace(0, hangs=begun.kind == "env_timeout")
+                continue
+            observation, _ = begun
             tools = self.envs.tools(0)
             self.actor.tell_of(tools)  # which an episode may have of its own
             lengths.append(len(self.actor.codec.prompt(self.envs.opening(0, observation), tools)))
-        return sum(lengths) // len(lengths)
+        return sum(lengths) // max(1, len(lengths))
 
     def _roll_out(self, step: int) -> tuple[list[Trajectory], list[Trajectory]]:
         """Play a step's groups; return all episodes, and those to learn from.

@@ -1,4 +1,4 @@
-"""The process that forks workers: ``python -m llmgym.workers.forker SOCKET MEMORY HANDLER``.
+"""The process that forks workers; see `llmgym.workers.worker.Forker`, which starts it.
 
 It imports the handler, a function of one message that returns the answer, and answers the first message itself: that
 one says what else to import. It then forks a worker whenever the pool asks for one. A worker answers one message after
@@ -10,18 +10,22 @@ import ctypes
 import importlib
 import os
 import resource
+import select
 import signal
 import socket
 import struct
-import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
 from llmgym.workers import frames
+
+STARTING = "LLMGYM_WORKERS_STARTING"
+"""Environment variable of a forker that imports what it is told to; nothing of that may start workers itself."""
 
 FORK, REAP = b"F", b"R"
 """What the pool asks for: a worker, with the socket that it is to use; or how a worker, by its number, ended."""
@@ -38,13 +42,15 @@ def main(descriptor: int, memory: int, handler: str) -> None:
     pool = socket.socket(fileno=descriptor)
     os.dup2(2, 1)
     try:
-        module, _, name = handler.partition(":")
-        function = getattr(importlib.import_module(module), name)
-        answer = function(frames.receive(pool))
+        with _ending_with(pool):
+            module, _, name = handler.partition(":")
+            function = getattr(importlib.import_module(module), name)
+            answer = function(frames.receive(pool))
     except BaseException as error:  # noqa: BLE001  # a module that exits is imported in vain, too
         traceback.print_exc()
         frames.send(pool, {"error": f"{type(error).__name__}: {error}"})
         return
+    os.environ.pop(STARTING, None)
     frames.send(pool, answer)
     workers: set[int] = set()
     try:
@@ -55,16 +61,41 @@ def main(descriptor: int, memory: int, handler: str) -> None:
             kill(worker)
 
 
+@contextlib.contextmanager
+def _ending_with(pool: socket.socket) -> Iterator[None]:
+    """End this process if the pool ends meanwhile."""
+    over = threading.Event()
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(pool, select.POLLHUP | getattr(select, "POLLRDHUP", 0))
+        while not over.is_set():
+            if poll.poll(100):
+                os._exit(1)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
 def _served(pool: socket.socket, handler: Handler, memory: int, workers: set[int]) -> bool:
     """Do what the pool asks for next; False if it has ended."""
     asked, descriptors, _, _ = socket.recv_fds(pool, 1, 1)
     if asked == FORK:
-        worker = os.fork()
+        try:
+            worker = os.fork()
+        except OSError:  # there is no room for one now
+            worker = -1
         if not worker:
             pool.close()
             _work(socket.socket(fileno=descriptors[0]), handler, memory)
         os.close(descriptors[0])
-        workers.add(worker)
+        if worker > 0:
+            workers.add(worker)
         pool.sendall(NUMBER.pack(worker))
     elif asked == REAP:
         (worker,) = NUMBER.unpack(pool.recv(NUMBER.size, socket.MSG_WAITALL))
@@ -100,9 +131,9 @@ def _bound(memory: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError, ValueError):  # macOS bounds no memory, and tells of none here
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        pages = int(Path("/proc/self/statm").read_text().split()[5])  # of data and stack, not of files that are mapped
         most = pages * resource.getpagesize() + memory
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def kill(worker: int) -> None:
@@ -111,7 +142,3 @@ def kill(worker: int) -> None:
         os.killpg(worker, signal.SIGKILL)
     with contextlib.suppress(ProcessLookupError):  # it has not begun, and so has no group of its own
         os.kill(worker, signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

@@ -32,10 +32,14 @@ def _keep(reading: int, log: Path | None) -> None:
         stack.callback(os.close, reading)
         file: IO[bytes] | None = None
         while data := os.read(reading, 2**16):
-            if left and log is not None:
+            if not left or log is None:
+                continue
+            try:
                 file = file or stack.enter_context(_opened(log))
                 left -= file.write(data[:left])
                 file.flush()
+            except OSError:  # what cannot be kept is read all the same, or who prints would fail
+                left = 0
 
 
 def _opened(log: Path) -> IO[bytes]:

@@ -1,14 +1,19 @@
 """`Pool`: several workers, each of which answers one message at a time, and is replaced when it has failed."""
 
+import contextlib
 import queue
+import threading
 import weakref
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from llmgym.workers import frames
 from llmgym.workers.worker import MEMORY, Forker, Worker, WorkerError
+
+Value = TypeVar("Value")
+Other = TypeVar("Other")
 
 _MOST_AT_ONCE = 32  # messages for a worker
 _BUFFERED = 2**16  # bytes of them, which a socket takes while nobody reads
@@ -50,7 +55,7 @@ class Pool:
         self._free: queue.LifoQueue[Worker | None] = queue.LifoQueue()  # None: one that has to be forked
         for _ in range(size):
             self._free.put(None)
-        self._threads = ThreadPoolExecutor(size, thread_name_prefix="llmgym-worker")
+        self._threads = _Threads(size)
         self._close = weakref.finalize(self, _end, self._forker, self._threads)
 
     def submit(self, message: Any) -> "Future[Any]":
@@ -114,6 +119,44 @@ class Pool:
         return answers
 
 
-def _end(forker: Forker, threads: ThreadPoolExecutor) -> None:
-    threads.shutdown(wait=False, cancel_futures=True)
+def _end(forker: Forker, threads: "_Threads") -> None:
+    threads.close()
     forker.close()
+
+
+class _Threads:
+    """Threads that the interpreter does not wait for when it ends, unlike those of `concurrent.futures`.
+
+    Args:
+        size: How many.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._size = size
+        for _ in range(size):
+            threading.Thread(target=_serve, args=(self._calls,), name="llmgym-worker", daemon=True).start()
+
+    def submit(self, function: Callable[[Value], Other], value: Value) -> "Future[Other]":
+        """Call a function in one of them."""
+        future: Future[Other] = Future()
+        self._calls.put((future, lambda: function(value)))
+        return future
+
+    def close(self) -> None:
+        """End them; calls that have not begun are cancelled."""
+        with contextlib.suppress(queue.Empty):
+            while call := self._calls.get_nowait():
+                call[0].cancel()
+        for _ in range(self._size):
+            self._calls.put(None)
+
+
+def _serve(calls: "queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]") -> None:
+    while call := calls.get():
+        future, function = call
+        if future.set_running_or_notify_cancel():
+            try:
+                future.set_result(function())
+            except BaseException as error:  # noqa: BLE001  # it is raised where the result is asked for
+                future.set_exception(error)

@@ -41,7 +41,7 @@ def _importable(module: Any) -> str:
     if module.__name__ == "__main__":
         if getattr(module, "__spec__", None) is not None:  # python -m
             return str(module.__spec__.name)
-        if file is None:
+        if file is None or not Path(file).is_file():
             raise ConfigError("expected something that a module or a file holds, got something of __main__")
     return str(file) if file and module.__name__ in ("__main__", module_of_file(Path(file))) else str(module.__name__)
 
@@ -54,7 +54,9 @@ def find(name: str) -> Any:
         UnknownNameError: There is no such module, or nothing of that name in it.
     """
     module, _, attribute = name.rpartition(":")
+    main = sys.modules["__main__"]
+    is_main = module.endswith(".py") and getattr(main, "__file__", None) == module  # which is not imported once more
     try:
-        return operator.attrgetter(attribute)(import_user_module(module, name))
+        return operator.attrgetter(attribute)(main if is_main else import_user_module(module, name))
     except AttributeError as error:
         raise UnknownNameError(f"{name!r}: {error}") from error

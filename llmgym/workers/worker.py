@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from llmgym.errors import ConfigError
 from llmgym.workers import frames
-from llmgym.workers.forker import FORK, NUMBER, REAP, kill
+from llmgym.workers.forker import FORK, NUMBER, REAP, STARTING, kill
 from llmgym.workers.output import kept_output
 
 Value = TypeVar("Value")
@@ -52,28 +52,41 @@ class Forker:
     """
 
     def __init__(self, handler: str, first: Any, memory: int = MEMORY, log: Path | None = None) -> None:
+        if STARTING in os.environ:
+            raise ConfigError(
+                "workers: this process is being started for a run, and may not start another one; guard what a script "
+                'runs with `if __name__ == "__main__":`'
+            )
+        try:
+            opening = frames.packed(first)
+        except ValueError as error:
+            raise ConfigError(f"workers: {error}") from error
         self._lock = threading.Lock()
         self._socket, other = socket.socketpair()
-        command = [sys.executable, "-m", "llmgym.workers.forker", str(other.fileno()), str(memory), handler]
+        begin = f"from llmgym.workers.forker import main; main({other.fileno()}, {memory}, {handler!r})"
         paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         with other, kept_output(log) as output:
             self._process = subprocess.Popen(
-                command,
+                [sys.executable, "-u", "-c", begin],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 pass_fds=[other.fileno()],
-                env={**os.environ, **threads, "PYTHONPATH": paths},
+                env={**os.environ, **threads, "PYTHONPATH": paths, STARTING: "1"},
                 start_new_session=True,  # Ctrl-C is for this process alone
             )
         try:
-            frames.send(self._socket, first)
+            self._socket.sendall(opening)
             said = frames.receive(self._socket, time.monotonic() + PATIENCE)
         except TimeoutError:
-            said = {"error": f"imports took longer than {PATIENCE:g} s"}
+            said = {"error": f"they are not there after {PATIENCE:g} s"}
         except (EOFError, OSError):
-            said = {"error": f"an import ended its process with {in_words(self._process.wait())}"}
+            said = {"error": f"their process ended with {in_words(self._process.wait())}"}
+        except BaseException:
+            self._process.kill()
+            self.close()
+            raise
         if isinstance(said, dict) and "error" in said:
             self.close()
             raise ConfigError(f"Workers cannot be started: {said['error']}")
@@ -87,15 +100,22 @@ class Forker:
         Raises:
             WorkerError: The forker has ended.
         """
-        here, there = socket.socketpair()
+        try:
+            here, there = socket.socketpair()
+        except OSError as error:
+            raise WorkerError(f"no worker can be started: {error}") from error
         with there:
             try:
                 with self._lock:
                     socket.send_fds(self._socket, [FORK], [there.fileno()])
-                    return Worker(self, here, self._number())
+                    number = self._number()
             except OSError as error:
                 here.close()
                 raise WorkerError(f"no worker can be started: {error}") from error
+        if number < 0:
+            here.close()
+            raise WorkerError("no worker can be started: the system has no room for another process")
+        return Worker(self, here, number)
 
     def reap(self, worker: int) -> int:
         """Return how a worker that is ending ends."""

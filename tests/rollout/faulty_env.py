@@ -1,8 +1,11 @@
 """An environment of a user's, which goes wrong on one seed, in the way that its argument names."""
 
+import asyncio
+import os
 import threading
 from typing import Any
 
+import numpy as np
 from faulty_calls import DISTURBS, ENDS, HANGS, RAISES
 
 import llmgym
@@ -38,6 +41,11 @@ class Counting(llmgym.TextEnv):
         self.commit("score")
         return {"even": float(self.number % 2 == 0), "length": float(len(episode.actions[-1])) / 10}
 
+    def close(self) -> None:
+        """Close."""
+        if hasattr(self, "number"):
+            self.commit("close")
+
     def commit(self, method: str) -> None:
         """Commit the fault, if this is where."""
         if self._fault and method == self._method and self.np_random_seed == FAULTY_SEED:
@@ -48,15 +56,63 @@ class Counting(llmgym.TextEnv):
 class Judged(llmgym.TextEnv):
     """It has no score, and says what a success is by what it alone knows."""
 
+    def __init__(self, leaves: int | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self._leaves = leaves
+
     def begin(self) -> str:
         """Say a number."""
         self.number = int(self.np_random.integers(1000))
         self.episode.task = {"number": self.number}
+        if self.np_random_seed == self._leaves:
+            print(f"seed {self._leaves} leaves")  # noqa: T201  # it is kept
+            os._exit(9)
         return str(self.number)
 
     def succeeded(self, score: llmgym.Score) -> bool:
         """Tell whether the number was even, and the score is above zero."""
         return score.value is not None and score.value > 0 and self.number % 2 == 0
+
+
+class Leaving(llmgym.TextEnv):
+    """It ends the process that makes it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        os._exit(3)
+
+
+class Connected(llmgym.TextEnv):
+    """It keeps something of the loop in which it began."""
+
+    async def begin(self) -> str:
+        """Begin something that goes on meanwhile."""
+        self.number = asyncio.ensure_future(asyncio.sleep(0.01, 1.0))
+        return "Wait."
+
+    async def respond(self, action: str) -> None:
+        """Wait for it."""
+        self.worth = await self.number
+
+    def score(self, episode: llmgym.Episode) -> float:
+        """Return what came of it."""
+        return self.worth
+
+
+class Mapping(llmgym.TextEnv):
+    """It reads a large file as memory."""
+
+    def __init__(self, index: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.index = np.memmap(index, dtype=np.uint8, mode="r")
+
+    def begin(self) -> str:
+        """Read something."""
+        return str(self.index[-1])
+
+    def score(self, episode: llmgym.Episode) -> float:
+        """Pay for anything."""
+        return 1.0
 
 
 class Unsendable(Counting):
@@ -67,3 +123,14 @@ class Unsendable(Counting):
         said = super().begin()
         self.episode.task = threading.Lock()
         return said
+
+
+class Unreleasable(Counting):
+    """It cannot give back what an episode holds."""
+
+    def release_episode(self) -> None:
+        """Fail where the episode was cut off."""
+        if self.under_way and len(self.episode.turns) < 3:
+            super().release_episode()
+            raise OSError("gone")
+        super().release_episode()

@@ -1,5 +1,6 @@
 """Environments in processes of their own: what one does costs its own episode, and all else is as in one process."""
 
+import asyncio
 import functools
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from llmgym.rollout.trajectory import Trajectory
 
 FILE = str(Path(faulty_env.__file__))
 TIMEOUT = 2.0
+SAMPLING = Sampling(max_tokens=6)
 BUILT_IN = [name for name in registered_envs() if name.startswith("llmgym/") and name != "llmgym/qa-v0"]
 
 
@@ -39,11 +41,17 @@ def isolated(make: Any, count: int, *arguments: Any, log: Path | None = None, **
     return IsolatedVectorEnv(functools.partial(make, *arguments, **options), count, timeout=TIMEOUT, log=log)
 
 
-def collected(envs: TextVectorEnv, tokenizer: PreTrainedTokenizerFast, seeds: range, scorer: Any = None) -> Any:
+def collected(
+    envs: TextVectorEnv,
+    tokenizer: PreTrainedTokenizerFast,
+    seeds: range,
+    scorer: Any = None,
+    sampling: Sampling = SAMPLING,
+) -> Any:
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     engine = ScriptedEngine(lambda request: [*tokenizer("ok")["input_ids"], end])
     trajectories = Collector(envs, ChatCodec(tokenizer), engine, scorer).collect(
-        [Task(seed, seed) for seed in seeds], Sampling(max_tokens=6)
+        [Task(seed, seed) for seed in seeds], sampling
     )
     envs.close()
     return trajectories
@@ -79,6 +87,49 @@ def test_one_seed_of_fifty_costs_its_own_episode_and_its_own_limit(
     if fault in RAISES and fault != "recurses":
         assert f'File "{faulty_env.__file__}"' in lost.score_error, "it says where"
     assert took < (TIMEOUT if fault in HANGS else 0) + 15
+
+
+def test_what_holds_a_loop_between_calls_finds_it_again(tokenizer: PreTrainedTokenizerFast) -> None:
+    here = collected(TextVectorEnv([faulty_env.Connected] * 2), tokenizer, range(6))
+    assert {one.score for one in here} == {1.0}
+    assert collected(isolated(faulty_env.Connected, 2), tokenizer, range(6)) == here
+
+
+def test_a_later_fault_of_an_environment_takes_no_score_from_earlier_episodes(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    async def slowly(episode: llmgym.Episode) -> float:
+        await asyncio.sleep(0.3)
+        return 1.0
+
+    scorer = llmgym.FunctionScorer(slowly, "slowly")
+    played = collected(isolated(faulty_env.Judged, 1, leaves=5), tokenizer, range(8), scorer)
+    assert [one.score for one in played] == [1.0] * 5 + [None] + [1.0] * 2
+
+
+def test_an_episode_that_cannot_be_released_costs_nothing(tokenizer: PreTrainedTokenizerFast) -> None:
+    sampling = Sampling(max_tokens=6, max_episode_tokens=6)
+    for kind in (TextVectorEnv([faulty_env.Unreleasable] * 2), isolated(faulty_env.Unreleasable, 2)):
+        played = collected(kind, tokenizer, range(6), sampling=sampling)
+        assert {one.ending for one in played} == {"max_tokens"}
+
+
+def test_what_is_printed_before_a_crash_is_kept(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    log = tmp_path / "environments.log"
+    collected(isolated(faulty_env.Judged, 1, log=log, leaves=5), tokenizer, range(8), lambda_scorer())
+    assert log.read_text().splitlines() == ["seed 5 leaves"]
+
+
+def lambda_scorer() -> llmgym.FunctionScorer:
+    return llmgym.FunctionScorer(lambda episode: 1.0, "one")
+
+
+def test_memory_is_what_is_taken_and_not_what_is_mapped(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    index = tmp_path / "index"
+    with index.open("wb") as file:
+        file.truncate(3 * 2**30)
+    played = collected(isolated(faulty_env.Mapping, 1, index=str(index)), tokenizer, range(2))
+    assert {one.score for one in played} == {1.0}
 
 
 def test_what_environments_print_goes_to_a_file_and_not_between_the_messages(
@@ -165,14 +216,13 @@ class Plain(gymnasium.Env[str, str]):
         return action, 1.0, False, self._left == 0, {"left": np.int64(self._left), "board": object()}
 
 
-def test_a_task_that_no_process_can_be_given_is_one_clear_fault(tokenizer: PreTrainedTokenizerFast) -> None:
-    envs = isolated(faulty_env.Unsendable, 2)
-    envs.reset_one(0, 1)
-    envs.step_one(0, "a")
-    envs.step_one(0, "a")
-    with pytest.raises(llmgym.envs.faults.EpisodeLostError, match=r"episode\.task of an isolated environment"):
-        envs.step_one(0, "a")
-    envs.close()
+def test_a_task_that_no_process_can_be_given_matters_only_to_a_scorer(tokenizer: PreTrainedTokenizerFast) -> None:
+    alone = collected(isolated(faulty_env.Unsendable, 2), tokenizer, range(3))
+    assert alone == collected(TextVectorEnv([faulty_env.Unsendable] * 2), tokenizer, range(3))
+    scorer = llmgym.FunctionScorer(lambda episode: 1.0, "one")
+    lost = collected(isolated(faulty_env.Unsendable, 2), tokenizer, range(3), scorer)
+    assert {one.score for one in lost} == {None}
+    assert "a scorer of a run is given episode.task" in str(lost[0].score_error)
 
 
 def test_what_cannot_be_made_in_another_process_is_one_error_at_the_start() -> None:
@@ -180,6 +230,18 @@ def test_what_cannot_be_made_in_another_process_is_one_error_at_the_start() -> N
         isolated(lambda: faulty_env.Counting(), 2)
     with pytest.raises(ConfigError, match=r"Workers cannot be started: .*argument 'colour'"):
         isolated(faulty_env.Counting, 2, colour="red")
+    with pytest.raises(ConfigError, match="Workers cannot be started: their process ended with exit code 3"):
+        isolated(faulty_env.Leaving, 2)
+
+
+def test_an_environment_that_cannot_be_closed_ends_all_the_same() -> None:
+    for fault, least in (("raises", 0.0), ("sleeps", 5.0)):
+        envs = isolated(faulty_env.Counting, 3, fault=fault, method="close")
+        for index in range(3):
+            envs.reset_one(index, faulty_env.FAULTY_SEED)
+        begun = time.monotonic()
+        envs.close()
+        assert least <= time.monotonic() - begun < least + 3, "all of them together take as long as one"
 
 
 def test_no_process_is_left_when_the_environments_are_closed() -> None:
@@ -278,3 +340,27 @@ def test_a_script_that_registers_its_environment_and_starts_the_run(tmp_path: Pa
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "the run is over" in done.stdout
+    script.write_text(script.read_text().replace('if __name__ == "__main__":', "if True:"))
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode != 0
+    assert "guard what a script runs with `if __name__" in done.stderr
+
+
+def test_a_registration_in_a_script_of_a_class_of_a_module(tmp_path: Path) -> None:
+    (tmp_path / "counting.py").write_text(Path(FILE).read_text().replace("FaultyCounting-v0", "ModuleCounting-v0"))
+    (tmp_path / "train.py").write_text(
+        "import sys\n"
+        f"sys.path += [{str(Path(FILE).parent)!r}, {str(Path(FILE).parents[1])!r}]\n"
+        "import gymnasium\nfrom counting import Counting\nfrom llmgym.agents import GRPO\n\n"
+        'gymnasium.register("Scripted-v0", entry_point=Counting, max_episode_steps=2)\n'
+        'if __name__ == "__main__":\n'
+        "    GRPO(env='Scripted-v0', steps=1, prompts_per_step=2, group_size=2, eval_episodes=0, max_tokens=8,\n"
+        "         isolate_env=True).train()\n"
+        "    print('the run is over')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "train.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert "the run is over" in done.stdout, done.stderr[-2000:]
