@@ -71,7 +71,7 @@ class Number:
         value = None if match is None else _value(match)
         if value is None or value < 0:
             raise ConfigError(f"scorer: expected a tolerance of at least 0 after 'number:', got {tolerance!r:.80}.")
-        self.tolerance = text.strip()
+        self.name, self.tolerance = f"number:{text.strip()}", text.strip()
 
     def score(self, episodes: Sequence[Episode]) -> list[Score]:
         """Compare the last reply of each."""

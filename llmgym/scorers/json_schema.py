@@ -49,6 +49,7 @@ class JsonSchema:
     def __init__(self, schema: Mapping[str, Any] | bool | str | Path) -> None:
         import_extra("jsonschema", extra="json-schema")
         place = f" in {schema}" if isinstance(schema, str | Path) else ""
+        self.name = f"json_schema:{schema}" if place else "json_schema"
         try:
             self.schema = _file(Path(schema)) if isinstance(schema, str | Path) else json.dumps(schema, allow_nan=False)
             strict(self.schema)

@@ -79,7 +79,7 @@ class Language:
                 f"scorer: expected one of {', '.join(known)} after 'language:', got {code!r:.80}."
                 f"{did_you_mean(str(code), known)}"
             )
-        self.code = code
+        self.name, self.code = f"language:{code}", code
 
     def score(self, episodes: Sequence[Episode]) -> list[Score]:
         """Read the last reply of each."""

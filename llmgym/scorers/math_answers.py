@@ -29,6 +29,7 @@ class Math:
         ConfigError: The package is missing.
     """
 
+    name: ClassVar[str] = "math"
     per: ClassVar[str] = "episode"
     may_hang: ClassVar[bool] = True
 

@@ -47,7 +47,7 @@ class Regex:
 
     def __init__(self, pattern: str) -> None:
         try:
-            self.pattern = re.compile(pattern)
+            self.name, self.pattern = f"regex:{pattern}", re.compile(pattern)
         except (re.error, RecursionError, OverflowError, TypeError) as error:
             raise ConfigError(f"scorer: expected a pattern after 'regex:', got {pattern!r:.200}: {error}") from error
 
@@ -83,6 +83,7 @@ class Length:
         if unit not in get_args(Unit):
             raise ConfigError(f"scorer: expected one of {get_args(Unit)} as a unit of length, got {unit!r:.80}.")
         self.at_most, self.unit = int(text), unit
+        self.name = f"length:{self.at_most}" if unit == "characters" else f"length:{self.at_most} {unit}"
 
     def score(self, episodes: Sequence[Episode]) -> list[Score]:
         """Measure the last reply of each."""

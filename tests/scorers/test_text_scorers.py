@@ -82,7 +82,7 @@ def test_a_catastrophic_pattern_in_a_worker_costs_one_score() -> None:
     scores = settled(ask(scorer, episodes, [0] * 4))
     assert time.perf_counter() - start < 30.0
     assert [score.value for score in scores] == [1.0, None, 1.0, 0.0]
-    assert "took longer than 1.5 s" in str(scores[1].error)
+    assert "regex:^(a|aa)+$ did not answer: it took longer than 1.5 s" in str(scores[1].error)
 
 
 @given(st.integers(1, 50), st.integers(0, 200))
@@ -226,6 +226,13 @@ def test_a_reply_without_letters_or_small_words_is_in_no_language() -> None:
     for reply in ("", "42", "🙂", "auth", "東京"):
         assert told("language:en", reply) == 0.0
         assert told("language:ja", reply) == 0.0
+
+
+def test_several_of_a_kind_are_parts_of_their_own() -> None:
+    scorer = Weighted({Regex("a"): 0.5, Regex("b"): 0.25, Length(1): 0.125, Length(1, "words"): 0.125})
+    assert settled(ask(scorer, [Episode(turns=[Turn("?", "ab")])], [0])) == [
+        Score(0.875, {"regex:a": 1.0, "regex:b": 1.0, "length:1": 0.0, "length:1 words": 1.0})
+    ]
 
 
 def test_they_are_weighed_on_a_command_line() -> None:
