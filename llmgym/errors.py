@@ -80,6 +80,20 @@ def import_user_module(module: str, wanted: str) -> ModuleType:
         raise UnknownNameError(f"{wanted!r}: cannot import {module!r} ({type(error).__name__}: {error}).") from error
 
 
+def import_extra(module: str, extra: str) -> ModuleType:
+    """Import and return a module of a package that an extra of llmgym brings.
+
+    Raises:
+        ConfigError: It cannot be imported; the message says how to install it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigError(
+            f"{module} cannot be imported ({error}): pip install 'llmgym-rl[{extra}]' installs its package."
+        ) from error
+
+
 def module_of_file(file: Path) -> str:
     """Return the name of the module that a file is imported as."""
     file = file.resolve()

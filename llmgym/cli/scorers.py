@@ -1,6 +1,7 @@
 """``llmgym scorers``: every registered scorer, and what it says of itself."""
 
 import argparse
+import importlib
 
 from llmgym.cli.options import Commands, first_sentence
 from llmgym.scorers import registered_scorers, scorer_classes
@@ -17,6 +18,9 @@ def run(options: argparse.Namespace) -> int:
         print(name)
         if sentence := first_sentence(getattr(scorer, "function", type(scorer))):
             print(f"    {sentence}")
-    for name in scorer_classes():
-        print(f"{name}:...")
+    for name, entry_point in scorer_classes().items():
+        print(name)
+        module, _, cls = entry_point.partition(":")
+        if module.startswith("llmgym.scorers."):  # others may take long to import, as a model does
+            print(f"    {first_sentence(getattr(importlib.import_module(module), cls))}")
     return 0

@@ -1,4 +1,4 @@
-"""What an agent means: an answer between tags, or the last of some names."""
+"""What an agent means: an answer between tags, the last of some names, or the last block of code."""
 
 import re
 from collections.abc import Iterable
@@ -35,3 +35,18 @@ def last_named(reply: str, names: Iterable[str]) -> str | None:
     longest_first = sorted(by_lower, key=len, reverse=True)
     found = re.findall(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)", reply.lower())
     return by_lower[found[-1]] if found else None
+
+
+def last_block(reply: str) -> str | None:
+    r"""Return the last block of code of a reply; None if there is none.
+
+    Example:
+        >>> last_block("So:\n```python\nx = 1\n```\nDone.")
+        'x = 1\n'
+    """
+    pieces = reply.split("```")
+    blocks = pieces[1:-1:2]  # one that is never closed is none
+    if not blocks:
+        return None
+    language, end, code = blocks[-1].partition("\n")
+    return code if end and language.strip().lower() in ("", "python", "python3", "py") else None

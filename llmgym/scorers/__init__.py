@@ -1,6 +1,6 @@
 """Scorers turn finished episodes into rewards; they see text and nothing else."""
 
-from llmgym.scorers import answers, own
+from llmgym.scorers import answers, code, own, text
 from llmgym.scorers.asking import AnyScorer, ask, judges_alone
 from llmgym.scorers.composition import Clipped, Gated, Product, Weighted
 from llmgym.scorers.expressions import find_scorer, resolve_scorer
@@ -42,6 +42,21 @@ __all__ = [
     "scorer_classes",
 ]
 
-for _scorer in (answers.exact, answers.contains, answers.number, answers.boxed, own.env):
+for _scorer in (
+    answers.exact,
+    answers.contains,
+    answers.number,
+    answers.boxed,
+    code.code,
+    text.repetition,
+    text.citations,
+    own.env,
+):
     register_scorer(_scorer.__name__)(_scorer)
 register_scorer_class("env", "llmgym.scorers.own:Part")
+register_scorer_class("number", "llmgym.scorers.answers:Number")
+register_scorer_class("math", "llmgym.scorers.math_answers:Math", alone=True)
+register_scorer_class("json_schema", "llmgym.scorers.json_schema:JsonSchema")
+register_scorer_class("regex", "llmgym.scorers.text:Regex")
+register_scorer_class("length", "llmgym.scorers.text:Length")
+register_scorer_class("language", "llmgym.scorers.languages:Language")

@@ -9,11 +9,11 @@ import math
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
-from llmgym.errors import DataError
+from llmgym.errors import ConfigError, DataError
 from llmgym.types import Episode, Score
 
 _NUMBER = re.compile(
@@ -30,17 +30,61 @@ _MOST_DIGITS = 1000  # of a number; Python refuses to read much longer ones
 
 def exact(episode: Episode) -> Score:
     """Compare the whole reply with the answer, apart from case, white space and a full stop at the end."""
-    return _judged(episode, lambda reply, answer: normal(reply) == normal(answer))
+    return judged(episode, lambda reply, answer: normal(reply) == normal(answer))
 
 
 def contains(episode: Episode) -> Score:
     """Find the answer in the reply, apart from case and white space, and not within a word or a number."""
-    return _judged(episode, lambda reply, answer: _within(normal(answer), normal(reply)))
+    return judged(episode, lambda reply, answer: _within(normal(answer), normal(reply)))
 
 
 def number(episode: Episode) -> Score:
     """Compare the last number of the reply with the last one of the answer, as numbers: 1,000.0 equals 1000."""
-    return _judged(episode, lambda reply, answer: _equal(last_number(reply), last_number(answer)))
+    return judged(episode, lambda reply, answer: _equal(last_number(reply), last_number(answer)))
+
+
+class Number:
+    """Compare the last number of the reply with the last one of the answer, and forgive a small difference.
+
+    The reply is right if ``|reply - answer| <= tolerance * max(1, |answer|)``: the tolerance is relative to answers
+    beyond 1, and absolute for those within. It is calculated without rounding.
+
+    Args:
+        tolerance: A number of at least 0, or one as text.
+
+    Raises:
+        ConfigError: It is something else.
+
+    Example:
+        >>> from llmgym.types import Turn
+        >>> def of(reply, answer):
+        ...     return Number(0.01).score([Episode(turns=[Turn("?", reply)], task={"answer": answer})])[0].value
+        >>> of("101", 100), of("101.1", 100), of("0.01", 0), of("0.011", 0)
+        (1.0, 0.0, 1.0, 0.0)
+    """
+
+    per: ClassVar[str] = "episode"
+
+    def __init__(self, tolerance: float | str) -> None:
+        text = tolerance if isinstance(tolerance, str) else repr(tolerance)
+        match = _NUMBER.fullmatch(text.strip())
+        value = None if match is None else _value(match)
+        if value is None or value < 0:
+            raise ConfigError(f"scorer: expected a tolerance of at least 0 after 'number:', got {tolerance!r:.80}.")
+        self.name, self.tolerance = f"number:{text.strip()}", text.strip()
+
+    def score(self, episodes: Sequence[Episode]) -> list[Score]:
+        """Compare the last reply of each."""
+        tolerance = last_number(self.tolerance)
+        assert tolerance is not None, "it was read before"
+
+        def near(reply: str, answer: str) -> bool:
+            found, right = last_number(reply), last_number(answer)
+            if found is None or right is None:
+                return False
+            return abs(found - right) <= tolerance * max(Fraction(1), abs(right))
+
+        return [judged(one, near) for one in episodes]
 
 
 def boxed(episode: Episode) -> Score:
@@ -53,7 +97,7 @@ def boxed(episode: Episode) -> Score:
             return False
         return _plain(box) == _plain(wanted) or _equal(_whole(box), _whole(wanted))
 
-    return _judged(episode, same)
+    return judged(episode, same)
 
 
 def normal(text: str) -> str:
@@ -148,7 +192,16 @@ def _within(answer: str, reply: str) -> bool:
     return re.search(before + re.escape(answer) + after, reply) is not None
 
 
-def _judged(episode: Episode, right: Callable[[str, str], bool]) -> Score:
+def judged(episode: Episode, right: Callable[[str, str], bool]) -> Score:
+    """Return whether the last reply is right by one of the answers; missing where the row has none.
+
+    Args:
+        episode: The episode.
+        right: Tells whether a reply is right, given an answer.
+
+    Raises:
+        DataError: The task has no place for an answer, or it is of another kind.
+    """
     answers = _answers(episode.task)
     if not answers:
         return Score(None, error="its row has no answer to compare with")

@@ -27,8 +27,8 @@ Json = Any
 def isolated(scorer: AnyScorer, *, workers: int, timeout: float, log: Path | None = None) -> AnyScorer:
     """Return a scorer that is asked in worker processes.
 
-    Those of llmgym, and coroutines, which wait without holding anybody up, stay in this process. Of a composition, each
-    part is taken by itself.
+    Those of llmgym, unless they say ``may_hang = True``, and coroutines, which wait without holding anybody up, stay in
+    this process. Of a composition, each part is taken by itself.
 
     Args:
         scorer: Any kind of scorer, if its function or class can be imported from a module or a file.
@@ -68,11 +68,11 @@ def _moved(scorer: AnyScorer, path: str, pool: Pool) -> AnyScorer:
 
 
 def _is_moved(scorer: AnyScorer) -> bool:
-    """Tell whether a scorer is somebody's own and holds the process up while it is asked."""
+    """Tell whether a scorer is somebody's own, or says that it may hang, and holds the process up while it is asked."""
     thing = getattr(scorer, "function", type(scorer))
     own = str(getattr(thing, "__module__", "")).partition(".")[0] != "llmgym"
     blocks = getattr(thing, "blocking", False) or not waits(thing, "score", "compare", "__call__")
-    return own and bool(blocks)
+    return (own or getattr(thing, "may_hang", False)) and bool(blocks)
 
 
 def _sent(scorer: AnyScorer) -> Json:

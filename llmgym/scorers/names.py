@@ -2,7 +2,9 @@
 
 import functools
 import importlib
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from llmgym.errors import ConfigError, UnknownNameError, did_you_mean, import_user_module
@@ -16,6 +18,8 @@ Decorated = TypeVar("Decorated")
 
 _SCORERS: dict[str, AnyScorer] = {}
 _CLASSES: dict[str, str] = {}
+_ALONE: set[str] = set()  # of those, the ones that need no argument
+_ORIGINS: dict[str, str] = {}  # of registered names: where each comes from
 _PLAIN: list[object] = []  # made of a class without arguments
 
 
@@ -25,7 +29,7 @@ def register_scorer(name: str) -> Callable[[Decorated], Decorated]:
     A reward function written for verl or TRL will do too; see `llmgym.scorers.functions`.
 
     Raises:
-        ConfigError: It is neither, or the class cannot be made without arguments.
+        ConfigError: It is neither, the class cannot be made without arguments, or another scorer has the name.
     """
     return _registering(name, function_scorer)
 
@@ -34,7 +38,7 @@ def register_pairwise_scorer(name: str) -> Callable[[Decorated], Decorated]:
     """Register the decorated function of two episodes of one task, or class with a method `compare`, under `name`.
 
     Raises:
-        ConfigError: It is neither, or the class cannot be made without arguments.
+        ConfigError: It is neither, the class cannot be made without arguments, or another scorer has the name.
     """
     return _registering(name, _comparing)
 
@@ -46,16 +50,38 @@ def _comparing(function: Callable[..., Any], name: str) -> PairwiseFunctionScore
 
 def _registering(name: str, made_of: Callable[[Any, str], AnyScorer]) -> Callable[[Decorated], Decorated]:
     def register(decorated: Decorated) -> Decorated:
+        made: AnyScorer
         if isinstance(decorated, type | AnyScorer):
-            _SCORERS[name] = made = _made(decorated)
+            made = _made(decorated)
             give_name(made, name)
         elif callable(decorated):
-            _SCORERS[name] = made_of(decorated, name)
+            made = made_of(decorated, name)
         else:
             raise ConfigError(f"scorer {name!r}: expected a function or a class, got {decorated!r:.80}")
+        _claim(name, _origin(decorated))
+        _SCORERS[name] = made
         return decorated
 
     return register
+
+
+def _claim(name: str, origin: str) -> None:
+    """Give a name to what comes from somewhere; a cell that is run again, or a file read twice, gives the same one.
+
+    Raises:
+        ConfigError: Something from elsewhere has the name.
+    """
+    if (known := _ORIGINS.setdefault(name, origin)) != origin:
+        raise ConfigError(f"scorer: the name {name!r} is taken by {known}; {origin} needs a name of its own.")
+
+
+def _origin(scorer: object) -> str:
+    """Return where a function or class, or the class of an instance, comes from, as ``"file or module:name"``."""
+    thing = scorer if hasattr(scorer, "__qualname__") else type(scorer)
+    module = str(getattr(thing, "__module__", ""))
+    file = getattr(sys.modules.get(module), "__file__", None)
+    place = module if file is None or module.startswith("llmgym.") else str(Path(file).resolve())
+    return f"{place}:{getattr(thing, '__qualname__', '')}"
 
 
 def _made(scorer: object) -> AnyScorer:
@@ -87,21 +113,28 @@ def is_plain(scorer: object) -> bool:
     return any(one is scorer for one in _PLAIN)
 
 
-def _made_of(entry_point: str, argument: str) -> AnyScorer:
-    """Return what a class makes of a string."""
+def _made_of(entry_point: str, *arguments: str) -> AnyScorer:
+    """Return what a class makes of a string, or of nothing."""
     module, _, cls = entry_point.partition(":")
-    made: AnyScorer = getattr(importlib.import_module(module), cls)(argument)
+    made: AnyScorer = getattr(importlib.import_module(module), cls)(*arguments)
     return made
 
 
-def register_scorer_class(name: str, entry_point: str) -> None:
+def register_scorer_class(name: str, entry_point: str, *, alone: bool = False) -> None:
     """Register a scorer that is made from a string: ``"name:string"`` calls `entry_point` with it.
 
     Args:
         name: What comes before the colon.
         entry_point: ``"module:Class"``, imported when it is first needed.
+        alone: Whether the class takes no string, so that the name alone makes one.
+
+    Raises:
+        ConfigError: Another class, or with `alone` another scorer, has the name.
     """
+    _claim(name if alone else f"{name}:", entry_point)
     _CLASSES[name] = entry_point
+    if alone:
+        _ALONE.add(name)
 
 
 def registered_scorers() -> dict[str, AnyScorer]:
@@ -110,10 +143,14 @@ def registered_scorers() -> dict[str, AnyScorer]:
     return dict(_SCORERS)
 
 
-def scorer_classes() -> list[str]:
-    """Return the names of scorers that are made from a string, such as ``reward_model``."""
+def scorer_classes() -> dict[str, str]:
+    """Return the entry points of the classes that scorers are made of, by what a name of theirs looks like."""
     load_plugins()
-    return list(_CLASSES)
+    return {_looks(name): entry_point for name, entry_point in _CLASSES.items()}
+
+
+def _looks(name: str) -> str:
+    return name if name in _ALONE else f"{name}:..."
 
 
 def find_named(scorer: AnyScorer | ScoreFunction | str, name: str | None = None) -> Callable[[], AnyScorer]:
@@ -145,10 +182,14 @@ def find_named(scorer: AnyScorer | ScoreFunction | str, name: str | None = None)
         return lambda: found
     if not isinstance(scorer, str):
         raise ConfigError(f"scorer: expected a scorer, a function or a name, got {scorer!r:.80}")
-    kind, _, argument = scorer.partition(":")
+    kind, colon, argument = scorer.partition(":")
     if scorer not in _SCORERS and kind not in _CLASSES:
         load_plugins()
-    if argument and kind in _CLASSES:
+    if scorer in _ALONE:
+        return functools.partial(_made_of, _CLASSES[scorer])
+    if colon and kind in _CLASSES and kind not in _ALONE:
+        if not argument:
+            raise ConfigError(f"scorer: expected something after the colon of {scorer!r}, got nothing.")
         return functools.partial(_made_of, _CLASSES[kind], argument)
     module, _, wanted = scorer.rpartition(":")
     if module:
@@ -159,7 +200,7 @@ def find_named(scorer: AnyScorer | ScoreFunction | str, name: str | None = None)
         if wanted not in _SCORERS or _module_of(_SCORERS[wanted]) != imported.__name__:
             raise UnknownNameError(f"{module!r} has no scorer {wanted!r}.{did_you_mean(wanted, vars(imported))}")
     if wanted not in _SCORERS:
-        known = ", ".join([*sorted(_SCORERS), *(f"{kind}:..." for kind in _CLASSES)]) or "none"
+        known = ", ".join([*sorted(_SCORERS), *map(_looks, _CLASSES)]) or "none"
         raise UnknownNameError(
             f"No scorer is registered as {wanted!r}.{did_you_mean(wanted, _SCORERS)} Registered: {known}. "
             "One of yours is 'my_module:name' or 'path/to/file.py:name'."

@@ -14,8 +14,9 @@ from playing import LAZY, contents, make, played, told
 
 import llmgym
 from llmgym.envs.code import runner
-from llmgym.envs.code.environment import failure, last_block
+from llmgym.envs.code.environment import failure
 from llmgym.envs.code.runner import CodeError, outputs
+from llmgym.envs.reading import last_block
 from llmgym.errors import ConfigError
 
 

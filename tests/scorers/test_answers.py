@@ -4,12 +4,15 @@ import math
 from fractions import Fraction
 from typing import Any
 
+import hostile
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import llmgym
-from llmgym.errors import DataError
+from llmgym.errors import ConfigError, DataError
 from llmgym.scorers import resolve_scorer
-from llmgym.scorers.answers import last_box, last_number
+from llmgym.scorers.answers import Number, last_box, last_number
 from llmgym.types import Episode, Turn
 
 
@@ -92,6 +95,36 @@ def test_hostile_replies_take_no_time(text: str) -> None:
 def test_numbers_are_exact() -> None:
     assert last_number("0.1") == Fraction(1, 10)
     assert last_number("123456789012345678901") != last_number("123456789012345678902")
+
+
+@given(st.fractions(), st.fractions(), st.sampled_from(["0", "0.01", "1e-6", "2", "1/3"]))
+def test_a_tolerance_is_relative_beyond_1_and_absolute_within(found: Fraction, right: Fraction, tolerance: str) -> None:
+    expected = abs(found - right) <= Fraction(tolerance) * max(1, abs(right))
+    assert score(f"number:{tolerance}", f"so {found}", str(right)) == float(expected)
+
+
+def test_a_tolerance_is_read_as_a_number_is_written() -> None:
+    for tolerance in ("0.01", ".01", "1e-2", "1/100", 0.01):
+        assert Number(tolerance).score([Episode(turns=[Turn("?", "101")], task={"answer": 100})])[0].value == 1.0
+        assert Number(tolerance).score([Episode(turns=[Turn("?", "102")], task={"answer": 100})])[0].value == 0.0
+    assert score("number:0.5", "7", ["1", "7.2"]) == 1.0
+    assert score("number:0.5", "none", "0") == 0.0
+    assert score("number:0.5", "7", None) is None
+
+
+@pytest.mark.parametrize(
+    "tolerance", ["a", "-0.1", "nan", "inf", "0.1 0.2", "1e9999", math.nan, math.inf, -1.0, None, True]
+)
+def test_a_tolerance_is_a_number_of_at_least_0(tolerance: Any) -> None:
+    with pytest.raises(ConfigError, match="expected a tolerance of at least 0 after 'number:'"):
+        Number(tolerance)
+
+
+@settings(max_examples=60, deadline=None)
+@given(hostile.texts())
+def test_any_reply_is_1_or_0(reply: str) -> None:
+    for name in ("exact", "contains", "number", "number:0.1", "boxed"):
+        assert score(name, reply, "12") in (0.0, 1.0)
 
 
 def test_they_score_an_environment_by_name() -> None:

@@ -17,6 +17,7 @@ from llmgym.errors import ConfigError, UnknownNameError
 from llmgym.scorers import AnyScorer, Clipped, Gated, PairwiseFunctionScorer, Product, Weighted, ask, resolve_scorer
 from llmgym.scorers.asking import asked_per, compares, is_waiting, judges_alone
 from llmgym.scorers.expressions import read_sum
+from llmgym.scorers.text import Regex
 from llmgym.types import Episode, Score, Turn
 
 numbers = st.floats(-100, 100)
@@ -174,6 +175,54 @@ def test_a_sum_is_read_from_text(text: str, weights: dict[str, float] | None) ->
 def test_a_sum_that_cannot_be_read_says_what_was_expected(text: str, message: str) -> None:
     with pytest.raises((ConfigError, UnknownNameError), match=message):
         resolve_scorer(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "weights"),
+    [
+        ("0.5*'regex:a b' + exact", {"regex:a b": 0.5, "exact": 1.0}),
+        ("exact - 2 * 'regex:a + 0.5*b'", {"exact": 1.0, "regex:a + 0.5*b": -2.0}),
+        ("""0.5*"regex:it's" + 0.5*'regex:say "a"'""", {"regex:it's": 0.5, 'regex:say "a"': 0.5}),
+        ("1*'regex:it''s ''a'''", {"regex:it's 'a'": 1.0}),
+        ("'exact'+0.5*'number'", {"exact": 1.0, "number": 0.5}),
+        ("0.5*regex:it's + 0.5*regex:a-'b'", {"regex:it's": 0.5, "regex:a-'b'": 0.5}),
+        ("'regex:a + b'", None),
+    ],
+)
+def test_a_name_in_quotes_may_have_spaces_and_signs(text: str, weights: dict[str, float] | None) -> None:
+    assert read_sum(text) == weights
+
+
+def test_a_quoted_name_alone_is_that_name() -> None:
+    scorer = resolve_scorer("'regex:^it''s a + b$'")
+    assert isinstance(scorer, Regex)
+    assert scorer.pattern.pattern == "^it's a + b$"
+    weighted = resolve_scorer(r"2*'regex:a \+ b' + length:3")
+    assert isinstance(weighted, Weighted)
+    assert one(weighted, episode("a + b")).parts == {r"regex:a \+ b": 1.0, "length:3": pytest.approx(1 / 3)}
+
+
+@pytest.mark.parametrize(
+    "text", ["0.5*'regex:a b", "0.5*'a'b' + exact", "exact + 'a b", "0.5*'' + exact", "0.5*'a' 'b'"]
+)
+def test_quotes_that_are_not_closed_are_refused(text: str) -> None:
+    with pytest.raises((ConfigError, UnknownNameError)):
+        resolve_scorer(text)
+
+
+@given(st.text("ab'\" +-*0.5:", max_size=25))
+def test_any_expression_is_read_or_refused(text: str) -> None:
+    try:
+        weights = read_sum(text)
+    except ConfigError:
+        return
+    assert weights is None or all(math.isfinite(weight) for weight in weights.values())
+
+
+@given(st.text("ab'\" +-*0.5:", min_size=1))
+def test_any_name_can_be_quoted(name: str) -> None:
+    quoted = "'" + name.replace("'", "''") + "'"
+    assert read_sum(f"0.5*{quoted} + exact") == {name: 0.5, "exact": 1.0}
 
 
 def test_names_that_are_there_twice_and_bad_weights_are_refused() -> None:

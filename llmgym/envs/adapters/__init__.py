@@ -4,11 +4,7 @@ An adapter is a module of this folder with a function, or a class, that takes th
 Its package is an extra of llmgym; nothing of it is imported before an environment is made.
 """
 
-import importlib
-from types import ModuleType
 from typing import NamedTuple
-
-from llmgym.errors import ConfigError
 
 
 class Adapter(NamedTuple):
@@ -74,17 +70,3 @@ ADAPTERS = {
     ),
 }
 """Adapters by what their environments' names begin with."""
-
-
-def import_extra(module: str, extra: str) -> ModuleType:
-    """Import and return a module of a package that an extra of llmgym brings.
-
-    Raises:
-        ConfigError: It cannot be imported; the message says how to install it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ConfigError(
-            f"{module} cannot be imported ({error}): pip install 'llmgym-rl[{extra}]' installs its package."
-        ) from error

@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from llmgym.envs.adapters import import_extra
 from llmgym.envs.adapters.global_random import GlobalRandom
 from llmgym.envs.text_env import TextEnv
-from llmgym.errors import ConfigError, UnknownNameError, did_you_mean, import_user_module
+from llmgym.errors import ConfigError, UnknownNameError, did_you_mean, import_extra, import_user_module
 from llmgym.scorers.pointwise import ScoreFunction, Scorer
 from llmgym.types import Episode, Outcome, Score
 

@@ -5,9 +5,8 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
-from llmgym.envs.adapters import import_extra
 from llmgym.envs.text_env import TextEnv
-from llmgym.errors import ConfigError, UnknownNameError, did_you_mean
+from llmgym.errors import ConfigError, UnknownNameError, did_you_mean, import_extra
 from llmgym.scorers.pointwise import ScoreFunction, Scorer
 from llmgym.types import Episode, Outcome, Score
 

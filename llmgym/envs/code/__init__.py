@@ -1,5 +1,8 @@
-"""Functions to write or to mend, run against hidden tests; see `environment.Code`."""
+"""Functions to write or to mend, run against hidden tests; see `environment.Code`.
 
-from llmgym.envs.code.environment import Code
+The environment is imported when first asked for, because scorers run code too, and environments import scorers.
+"""
 
-__all__ = ["Code"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from llmgym.envs.code.program import Program, draw_program
 from llmgym.envs.code.runner import CodeError, RunnerError, outputs
+from llmgym.envs.reading import last_block
 from llmgym.envs.splits import Split, check_difficulty_and_split, draw_in_split
 from llmgym.envs.text_env import TextEnv
 from llmgym.errors import ConfigError
@@ -128,21 +129,6 @@ class Code(TextEnv):
         """Give the function with a mistake in one step, and insist on it."""
         for _ in WORTH:
             yield f"```python\n{self.episode.task.wrong}\n```"
-
-
-def last_block(reply: str) -> str | None:
-    r"""Return the last block of code of a reply; None if there is none.
-
-    Example:
-        >>> last_block("So:\n```python\nx = 1\n```\nDone.")
-        'x = 1\n'
-    """
-    pieces = reply.split("```")
-    blocks = pieces[1:-1:2]  # one that is never closed is none
-    if not blocks:
-        return None
-    language, end, code = blocks[-1].partition("\n")
-    return code if end and language.strip().lower() in ("", "python", "python3", "py") else None
 
 
 def failure(program: Program, code: str) -> str | None:

@@ -30,6 +30,10 @@ class CodeError(Exception):
     """What the code did wrong."""
 
 
+class UnfitTestError(Exception):
+    """A test cannot be run with any code, which is no fault of the code."""
+
+
 def outputs(code: str, calls: Sequence[Sequence[Any]]) -> list[Any]:
     """Run code, and call its function ``solve`` with one tuple of arguments after another.
 
@@ -60,17 +64,47 @@ def outputs(code: str, calls: Sequence[Sequence[Any]]) -> list[Any]:
         return found
 
 
+def passes(code: str, test: str) -> bool:
+    """Run code, and a test that calls its functions, in a process for each; tell whether the test raises nothing.
+
+    Args:
+        code: Any text.
+        test: Python, which calls functions of the code by their names, with plain data.
+
+    Raises:
+        RunnerError: There was no process to run them in.
+        UnfitTestError: The test calls a function with what is no plain data.
+    """
+    with _Process() as solution, _Process("test") as tester:
+        try:
+            message = tester.exchange({"test": test, "functions": solution.ask(code)})
+            while "call" in message:
+                message = tester.exchange(solution.exchange(message))
+        except (CodeError, RecursionError):  # the latter: of values deep within one another
+            return False
+    if "unsent" in message:
+        raise UnfitTestError(f"a test cannot be run: {message['unsent']}")
+    return message.get("value") is True
+
+
 class _RaisedError(CodeError):
     """The code raised an exception, and can be called again."""
 
 
 class _Process:
-    """An interpreter that has nothing: no environment, no packages, no folder of ours."""
+    """An interpreter that has nothing: no environment, no packages, no folder of ours.
+
+    Args:
+        role: Arguments of `child`.
+    """
+
+    def __init__(self, *role: str) -> None:
+        self._role, self._answers = role, {"value", "call", "unsent"} if role else {"value", "error"}
 
     def __enter__(self) -> Self:
         # -I would ignore PYTHONHASHSEED, without which the order of sets differs from run to run; nothing else of the
         # environment is handed over, so -P, -s and -S leave nothing for it to shut out.
-        command = [sys.executable, "-P", "-s", "-S", "-B", str(_CHILD)]
+        command = [sys.executable, "-P", "-s", "-S", "-B", str(_CHILD), *self._role]
         try:
             self._process = subprocess.Popen(
                 command,
@@ -102,17 +136,26 @@ class _Process:
         Raises:
             CodeError: There is none.
         """
+        answer = self.exchange(what)
+        if "error" in answer:
+            error = answer["error"]  # which the code can call whatever it likes, and say what it was called with
+            raise _RaisedError(f"it raises {error if error in _BUILT_IN else 'an exception of its own'}")
+        return answer["value"]
+
+    def exchange(self, what: Any) -> dict[str, Any]:
+        """Send a line; return what is answered, which says more than nothing.
+
+        Raises:
+            CodeError: It is no answer.
+        """
         self._send(json.dumps(what).encode() + b"\n")
         try:
             answer = json.loads(self._line())
         except (ValueError, RecursionError):
             raise CodeError("it writes where the answers go") from None
-        if not isinstance(answer, dict) or not answer.keys() & {"value", "error"}:
+        if not isinstance(answer, dict) or not answer.keys() & self._answers:
             raise CodeError("it writes where the answers go")
-        if "error" in answer:
-            error = answer["error"]  # which the code can call whatever it likes, and say what it was called with
-            raise _RaisedError(f"it raises {error if error in _BUILT_IN else 'an exception of its own'}")
-        return answer["value"]
+        return answer
 
     def _send(self, data: bytes) -> None:
         os.set_blocking(self._into, False)

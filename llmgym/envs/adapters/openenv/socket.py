@@ -12,8 +12,7 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
-from llmgym.envs.adapters import import_extra
-from llmgym.errors import ConfigError, EnvironmentFailedError
+from llmgym.errors import ConfigError, EnvironmentFailedError, import_extra
 
 client: Any = import_extra("websockets.sync.client", extra="openenv")
 exceptions: Any = import_extra("websockets.exceptions", extra="openenv")

@@ -11,10 +11,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from llmgym.envs.adapters import import_extra
 from llmgym.envs.adapters.global_random import GlobalRandom
 from llmgym.envs.adapters.reasoning_gym.answers import answer_in, may_be_scored
-from llmgym.errors import ConfigError, UnknownNameError, did_you_mean
+from llmgym.errors import ConfigError, UnknownNameError, did_you_mean, import_extra
 
 _package: Any = import_extra("reasoning_gym", extra="reasoning-gym")
 _factory: Any = import_extra("reasoning_gym.factory", extra="reasoning-gym")

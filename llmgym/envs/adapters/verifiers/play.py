@@ -6,8 +6,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from llmgym.envs.adapters import import_extra
 from llmgym.envs.adapters.verifiers.seat import Seat
+from llmgym.errors import import_extra
 
 _package: Any = import_extra("verifiers.v1", extra="verifiers")
 

@@ -5,8 +5,8 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
-from llmgym.envs.adapters import import_extra
 from llmgym.envs.adapters.verifiers.tasks import own_hooks
+from llmgym.errors import import_extra
 
 _package: Any = import_extra("verifiers.v1", extra="verifiers")
 _state_of: Any = import_extra("verifiers.v1.state", extra="verifiers").state_cls

@@ -10,9 +10,8 @@ from typing import Any
 
 import pydantic
 
-from llmgym.envs.adapters import import_extra
 from llmgym.envs.adapters.global_random import GlobalRandom
-from llmgym.errors import ConfigError, UnknownNameError, did_you_mean
+from llmgym.errors import ConfigError, UnknownNameError, did_you_mean, import_extra
 
 _package: Any = import_extra("verifiers.v1", extra="verifiers")
 _built_in: Any = import_extra("verifiers.v1.tasksets", extra="verifiers")
