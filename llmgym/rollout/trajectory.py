@@ -135,11 +135,8 @@ class Trajectory:
         """End without a score, because the environment failed."""
         turn = len(self.replies)
         when = f"turn {turn}" if turn else "its reset"
-        self.score, self.ending, self.score_error = (
-            None,
-            fault.kind,
-            f"the environment of {self.subject} failed in {when}: {fault}",
-        )
+        self.score, self.ending = None, fault.kind
+        self.score_error = f"the environment of {self.subject} failed in {when}: {fault}"
 
     @property
     def subject(self) -> str:
