@@ -128,7 +128,11 @@ class RewardModelScorer:
         if not os.path.isdir(os.path.expanduser(path)) and str(path).count("/") != 1:
             raise ModelError(f"reward_model:{path}: no such directory, and no name on the hub such as 'owner/model'.")
         self.model = RewardModel.load(path)
-        self.model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.to("cuda" if torch.cuda.is_available() else "cpu")
+
+    def to(self, device: str) -> None:
+        """Run on a device from now on."""
+        self.model.to(device)
 
     def score(self, episodes: Sequence[Episode]) -> list[Score]:
         """Return the reward of every episode; one longer than the model can read has none."""

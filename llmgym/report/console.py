@@ -101,6 +101,9 @@ def print_evaluations(console: Console, evaluations: Mapping[str, Evaluation]) -
     table = Table(title=f"{first.episodes} held-out {first.unit}")
     for column in ("", first.measure, "95 % interval", "reward"):
         table.add_column(column, justify="left" if not column else "right", no_wrap=True)
+    missing = any(evaluation.missing for evaluation in evaluations.values())
+    if missing:
+        table.add_column("no score", justify="right")
     names = [name for name in first.parts if name != "success"][:_PARTS_SHOWN]
     for name in names:
         table.add_column(name, justify="right")
@@ -110,6 +113,7 @@ def print_evaluations(console: Console, evaluations: Mapping[str, Evaluation]) -
             f"{evaluation.success:.3f}",
             f"{evaluation.success_low:.3f} to {evaluation.success_high:.3f}",
             f"{evaluation.reward:.3f}",
+            *([str(evaluation.missing)] if missing else []),
             *(f"{evaluation.parts.get(name, float('nan')):.3f}" for name in names),
         )
     console.print(table)

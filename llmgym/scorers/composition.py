@@ -259,6 +259,15 @@ def only_reported(scorer: AnyScorer | None) -> list[str]:
     return own + [f"{name}.{part}" for name, one in scorer.scorers.items() for part in only_reported(one)]
 
 
+def put_on(scorer: AnyScorer, device: str) -> None:
+    """Have the scorers that are models of this process, and have a method `to`, run on a device."""
+    if isinstance(scorer, Composed):
+        for one in scorer.scorers.values():
+            put_on(one, device)
+    elif callable(to := getattr(scorer, "to", None)):
+        to(device)
+
+
 def reads_environment(scorer: AnyScorer) -> bool:
     """Tell whether a scorer reads what the environment itself says of an episode, or is made of one that does."""
     if isinstance(scorer, Composed):

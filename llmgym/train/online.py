@@ -29,7 +29,7 @@ from llmgym.rollout.collector import Task
 from llmgym.rollout.demonstrate import demonstrate
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.rollout.transcript import transcribe
-from llmgym.scorers.composition import only_reported
+from llmgym.scorers.composition import only_reported, put_on
 from llmgym.train.actor import Actor, HeldOutEpisodes
 from llmgym.train.algorithm import OnlineAlgorithm
 from llmgym.train.setting import set_up
@@ -50,6 +50,8 @@ def online_trainer(algorithm: OnlineAlgorithm) -> Trainer:
     scorer = algorithm.scorer  # it may be a model, and not load
     rows = run_rows(config, algorithm.env_id, algorithm.rows)
     actor = Actor(config, keeps_reference=algorithm.keeps_reference, plays=True, rows=rows)
+    if scorer is not None:
+        put_on(scorer, actor.model.device.type)
     learner = make_learner(algorithm, algorithm.loss(actor.policy))
     return Trainer(
         algorithm,

@@ -22,6 +22,17 @@ from llmgym.types import Message
 SMALL: dict[str, Any] = {"examples": 30, "held_out": 10, "batch_size": 4}
 
 
+def test_a_reward_model_among_other_scorers_runs_where_the_run_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(RewardModelScorer, "__init__", lambda self, path: None)
+    monkeypatch.setattr(RewardModelScorer, "to", lambda self, device: asked.append(device))
+    agent = GRPO(env="AIOpsTriage", scorer="0.5*env + 0.5*reward_model:x", device="cpu", output_dir=tmp_path)
+    agent.trainer.close()
+    assert asked == ["cpu"]
+
+
 @pytest.mark.slow
 def test_it_learns_to_tell_what_the_expert_does_from_mistakes(tmp_path: Path) -> None:
     run = RewardModel(examples=1700, held_out=100, steps=100, output_dir=tmp_path).train()

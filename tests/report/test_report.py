@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,13 @@ def test_the_last_table_fits_a_log() -> None:
     assert "0.260 to 0.340" in text
     assert "after training" in text
     assert "500 held-out episodes" in text
+
+
+def test_the_last_table_says_how_many_episodes_have_no_score_if_some_have_none() -> None:
+    for missing in (0, 7):
+        console = log()
+        print_evaluations(console, {"before": evaluation(0.3), "after": replace(evaluation(0.9), missing=missing)})
+        assert ("no score" in "\n".join(printed(console))) == bool(missing)
 
 
 def test_the_curve_is_a_picture_also_where_a_step_has_no_score(tmp_path: Path) -> None:

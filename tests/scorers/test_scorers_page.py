@@ -66,7 +66,7 @@ def test_each_command_of_a_row_trains(cell: str, there: Path) -> None:
     server = JudgeServer()
     (there / "judge.yaml").write_text(f"endpoint: {server.url}\nmodel: judge\nrubric: correct\n")
     if "reward_model" in cell:
-        RewardModel(env="AIOpsTriage", steps=1, examples=8, batch_size=4, output_dir=there).train()
+        RewardModel(env="AIOpsTriage", steps=1, examples=8, batch_size=4, held_out=4, output_dir=there).train()
         (checkpoint,) = there.glob("reward_model-*/checkpoint")
         checkpoint.rename(there / "checkpoint")
     for command in re.findall(r"`(--scorer .+?)`", cell):
