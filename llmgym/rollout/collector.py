@@ -15,7 +15,7 @@ from llmgym.errors import ConfigError, ContextOverflowError, EnvironmentContract
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.dispatcher import Dispatcher
 from llmgym.rollout.play import Play
-from llmgym.rollout.scoring import Scoring, episode_of
+from llmgym.rollout.scoring import Scoring, episode_of, kind_of
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.scorers.asking import AnyScorer
 from llmgym.types import Episode, Message, Player, Score
@@ -112,7 +112,8 @@ class Collector:
         Raises:
             ContextOverflowError: More first observations leave no room for a reply than may do so.
             EnvironmentFailedError: More environments raise exceptions or hang than may do so.
-            EnvironmentContractError: Siblings of a group differ in their first observation.
+            EnvironmentContractError: Siblings of a group differ in their first observation, or scores are of several
+                kinds.
             StaleCompletionError: A reply was sampled by other weights than the engine's current ones.
         """
         tables = [self._table(task) for task in tasks]
@@ -129,6 +130,7 @@ class Collector:
         self._count(trajectories)
         if scoring is not None:
             scoring.finish()
+            kind_of(trajectories)  # refused, if a scorer mixes kinds that cannot be compared
         return trajectories
 
     def _table(self, task: Task) -> list[Trajectory]:

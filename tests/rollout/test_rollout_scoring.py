@@ -83,6 +83,14 @@ def test_a_scorer_is_asked_once_for_all_episodes_of_a_rollout(tokenizer: PreTrai
         assert [reply.reward for reply in trajectory.replies] == [0.0, trajectory.score]
 
 
+def test_a_scorer_that_mixes_kinds_of_scores_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    def mixed(episode: Episode) -> Score:
+        return Score(0.5, kind="win_rate" if len(episode.actions[0]) % 2 else "reward")
+
+    with pytest.raises(EnvironmentContractError, match="scores of one kind, got reward and win_rate"):
+        roll_out(tokenizer, FunctionScorer(mixed))
+
+
 def test_an_environment_that_cannot_tell_a_success_costs_the_score_of_its_episode(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
