@@ -17,6 +17,7 @@ from llmgym.envs.text_env import TextEnv
 from llmgym.errors import ConfigError
 from llmgym.registry import make_env
 from llmgym.scorers.expressions import resolve_scorer
+from llmgym.scorers.pairwise import PairwiseScorer
 
 REPLAYED = 5  # tasks that are played again to see what else an episode depends on
 
@@ -70,7 +71,9 @@ def audit(
     if judge is not None:
         if scorer is not None:
             raise ConfigError("judge: expected a judge or a scorer to audit, got both.")
-        scorer = f"judge:{judge}"
+        scorer = resolve_scorer(f"judge:{judge}")
+        if isinstance(scorer, PairwiseScorer):
+            raise ConfigError(f"judge: {judge} compares replies, and an audit has one at a time.")
     probes = PROBES if judge is None else (*PROBES, judge_tricks())
     limit = step_timeout or (10.0 if judge is None else 300.0)
     with contextlib.closing(Stage(_maker(env, dict(env_kwargs or {}), scorer), limit)) as stage:

@@ -12,7 +12,6 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
-from cpu_options import CPU
 
 from llmgym import Episode, Score
 from llmgym.demo import TINY_TOOLS_PATH
@@ -22,6 +21,7 @@ from llmgym.scorers.judges.settings import from_file
 from llmgym.types import Turn
 
 pytest.importorskip("sglang")
+CPU = pytest.importorskip("cpu_options").CPU
 
 PROMPT = "You hold {reply}. Reply with check or bet."
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile import TEXTS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from odd_texts import TEXTS
 from playing import make, told
 
 from llmgym import Episode, registered_envs

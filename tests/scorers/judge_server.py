@@ -42,16 +42,22 @@ class JudgeServer:
 
     Args:
         troubled: Every tenth question fails at first: it is refused with 500 or 429, or the connection is closed.
+        delay: Seconds before each answer.
+        drip: Seconds before each byte of one.
         rubbish: What some questions are answered with: by a number from 0 to 19 that the question gives.
     """
 
-    def __init__(self, *, troubled: bool = False, rubbish: dict[int, Any] | None = None, delay: float = 0.0) -> None:
+    def __init__(
+        self, *, troubled: bool = False, rubbish: dict[int, Any] | None = None, delay: float = 0.0, drip: float = 0.0
+    ) -> None:
         self.asked: Counter[str] = Counter()
         self.answered = self.read = self.written = self.at_once = self.most_at_once = 0
         self.lock = threading.Lock()
         self.headers: list[dict[str, str]] = []
         self.bodies: list[dict[str, Any]] = []
         self.verdict = verdict
+        self.reason, self.usage = "stop", ...
+        self.refusal = self.location = None
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -69,6 +75,9 @@ class JudgeServer:
                     outer.bodies.append(body)
                 try:
                     time.sleep(delay)
+                    if outer.location or outer.refusal:
+                        self.turn_away()
+                        return
                     number = int(hashlib.md5(text.encode(), usedforsecurity=False).hexdigest(), 16)
                     if troubled and number % 10 == 0 and first:
                         self.fail(number // 10 % 3)
@@ -77,6 +86,14 @@ class JudgeServer:
                 finally:
                     with outer.lock:
                         outer.at_once -= 1
+
+            def turn_away(self) -> None:
+                self.send_response(401 if outer.refusal else 307)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Location", outer.location or "")
+                self.send_header("Content-Length", str(len(outer.refusal or b"")))
+                self.end_headers()
+                self.wfile.write(outer.refusal or b"")
 
             def fail(self, how: int) -> None:
                 if how == 2:
@@ -95,7 +112,9 @@ class JudgeServer:
                 message = {"role": "assistant", "content": said}
                 usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
                 reply = {"id": "1", "object": "chat.completion", "created": 1, "model": "judge", "usage": usage}
-                reply["choices"] = [{"index": 0, "message": message, "finish_reason": "stop"}]
+                reply["choices"] = [{"index": 0, "message": message, "finish_reason": outer.reason}]
+                if outer.usage is not ...:
+                    reply["usage"] = outer.usage
                 with outer.lock:
                     outer.answered += 1
                     outer.read += read
@@ -108,7 +127,10 @@ class JudgeServer:
                     self.send_header("Content-Type", "application/json")
                     self.send_header("Content-Length", str(len(content)))
                     self.end_headers()
-                    self.wfile.write(content)
+                    for byte in content if drip else ():
+                        self.wfile.write(bytes([byte]))
+                        time.sleep(drip)
+                    self.wfile.write(b"" if drip else content)
                 except OSError:  # nobody waits for it any more
                     self.close_connection = True
 

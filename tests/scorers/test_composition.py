@@ -264,7 +264,9 @@ def test_a_run_is_scored_by_a_composition_and_reports_each_part(tmp_path: Path) 
 
 def test_what_the_page_on_scorers_shows_of_compositions_runs() -> None:
     page = (Path(__file__).parents[2] / "docs" / "scorers.md").read_text(encoding="utf-8")
-    (block,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "Gated(" in block]
+    (block,) = [
+        block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "Gated(" in block and "GRPO(" in block
+    ]
     names: dict[str, Any] = {"llmgym": llmgym, "GRPO": GRPO}
     exec(block[: block.index("GRPO(")], names)
     scored = episode("short", scored=Score(0.6, {"json_ok": 1.0, "acc_main": 1.0, "evidence": 0.5}))

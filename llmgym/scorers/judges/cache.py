@@ -13,6 +13,8 @@ from llmgym.envs.waiting import each
 from llmgym.errors import ConfigError
 from llmgym.scorers.judges.chat import Answer, ChatModel, Question
 
+_PATIENCE = 10.0  # seconds to wait for others who write
+
 
 class Cached:
     """A model whose answers are kept in a file.
@@ -36,9 +38,11 @@ class Cached:
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._file = sqlite3.connect(
-                path or ":memory:", timeout=60.0, check_same_thread=False, isolation_level=None
+                path or ":memory:", timeout=_PATIENCE, check_same_thread=False, isolation_level=None
             )
             self._file.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, text TEXT NOT NULL)")
+            self._file.execute("INSERT OR REPLACE INTO answers (key, text) VALUES ('', 'this cache can be written')")
+            self._file.execute("SELECT count(text) FROM answers").fetchone()
         except (sqlite3.Error, OSError) as error:
             raise ConfigError(f"judge: the cache {str(path)!r} cannot be used: {error}") from error
 
@@ -88,13 +92,15 @@ class Cached:
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     def _known(self, key: str) -> Answer | None:
-        with self._lock:
+        with self._lock, contextlib.suppress(sqlite3.Error):  # what cannot be read is asked again
             row = self._file.execute("SELECT text FROM answers WHERE key = ?", (key,)).fetchone()
-        return None if row is None else Answer(row[0], calls=0)
+            if row is not None and isinstance(row[0], str):
+                return Answer(row[0], calls=0)
+        return None
 
     def _keep(self, key: str, answer: Answer) -> None:
         if answer.text is not None:
-            with self._lock:
+            with self._lock, contextlib.suppress(sqlite3.Error):  # an answer counts, kept or not
                 self._file.execute("INSERT OR IGNORE INTO answers VALUES (?, ?)", (key, answer.text))
 
 

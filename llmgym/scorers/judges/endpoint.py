@@ -1,8 +1,9 @@
 """`Endpoint`: a language model that an OpenAI-compatible server has."""
 
+import importlib
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import openai
@@ -10,12 +11,19 @@ import openai
 from llmgym.scorers.judges.chat import Answer, Question
 from llmgym.types import well_formed
 
+httpx: Any = importlib.import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
+"""What openai sends its requests with: httpx, or httpx2."""
+
+_MOST_BYTES = 2**24  # of a reply
+_LONGEST_ERROR = 500  # characters
+
 
 class Endpoint:
     """A model that an OpenAI-compatible server has: OpenAI, SGLang, vLLM, and others.
 
     What can pass is tried again, with growing pauses and chance in them: a server that cannot be reached, takes too
-    long, has too much to do (429) or fails (5xx). Anything else is an error at once, and no answer is ever read as one.
+    long, has too much to do (429) or fails (5xx). Anything else is an error at once. Nobody is asked but this server:
+    redirections are not followed.
 
     Args:
         url: Where its API is, such as ``http://127.0.0.1:30000/v1``.
@@ -46,7 +54,12 @@ class Endpoint:
         timeout: float = 60.0,
         retries: int = 4,
     ) -> None:
-        self._client = openai.OpenAI(api_key=key or "none", base_url=url, timeout=timeout, max_retries=retries)
+        http = openai.DefaultHttpxClient(transport=_Transport(timeout), timeout=timeout, follow_redirects=False)
+        self._client = openai.OpenAI(
+            api_key=key or "none", base_url=url, timeout=timeout, max_retries=retries, http_client=http
+        )
+        self._client.organization = self._client.project = None  # those of the shell are for another server
+        self._url, self._key = url, key
         self._sampling: dict[str, Any] = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
         self._extra = dict(extra or {})
         self._places = threading.BoundedSemaphore(concurrency)
@@ -68,10 +81,15 @@ class Endpoint:
                     **self._sampling,
                 )
             except openai.APIError as error:
-                return Answer(None, f"the server gave no answer: {type(error).__name__}: {error}")
-            except ValueError as error:  # what came is no JSON
-                return Answer(None, f"the server answered with what is no completion: {error}")
+                return self._failed(f"gave no answer: {type(error).__name__}: {error}")
+            except Exception as error:  # noqa: BLE001  # whatever it sends, it costs this answer and no other
+                return self._failed(f"answered with what is no completion: {type(error).__name__}: {error}")
         return _read(reply)
+
+    def _failed(self, how: str) -> Answer:
+        """Return that there is no answer; a server may repeat the key."""
+        said = f"the server at {self._url} {how}"
+        return Answer(None, well_formed(said.replace(self._key, "***") if self._key else said)[:_LONGEST_ERROR])
 
     def _wait_for_turn(self) -> None:
         """Wait until the next request may begin."""
@@ -84,13 +102,58 @@ class Endpoint:
 def _read(reply: Any) -> Answer:
     """Return what a completion says; the library does not check that it is one."""
     try:
-        choice, usage = reply.choices[0], reply.usage
+        choice = reply.choices[0]
         text, reason = choice.message.content, choice.finish_reason
-        read, written = (0, 0) if usage is None else (int(usage.prompt_tokens), int(usage.completion_tokens))
-    except (AttributeError, LookupError, TypeError, ValueError):
+    except (AttributeError, LookupError, TypeError):
         return Answer(None, f"the server answered with what is no completion: {reply!r:.200}")
+    usage = getattr(reply, "usage", None)
+    read, written = (_count(getattr(usage, name, None)) for name in ("prompt_tokens", "completion_tokens"))
     if not isinstance(text, str):
         return Answer(None, f"the server answered with no text, but {text!r:.80} ({reason})", read, written)
     if reason == "length":
         return Answer(None, "the answer was cut off at max_tokens", read, written)
+    if reason not in ("stop", None):
+        return Answer(None, f"the answer was ended by {reason!r:.80}", read, written)
     return Answer(well_formed(text), None, read, written)
+
+
+def _count(tokens: Any) -> int:
+    """Return a number of tokens; 0 if a server says something else."""
+    return tokens if type(tokens) is int and 0 <= tokens < 2**40 else 0
+
+
+class _Transport(httpx.HTTPTransport):  # type: ignore[misc]  # see above
+    """Bounds a whole reply, where httpx bounds the time between two pieces of it.
+
+    Args:
+        timeout: Seconds that a request may take.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        super().__init__()
+        self._timeout = timeout
+
+    def handle_request(self, request: Any) -> Any:
+        """Send a request."""
+        until = time.monotonic() + self._timeout
+        response = super().handle_request(request)
+        response.stream = _Bounded(response.stream, until)
+        return response
+
+
+class _Bounded(httpx.SyncByteStream):  # type: ignore[misc]  # see above
+    def __init__(self, stream: Any, until: float) -> None:
+        self._stream, self._until = stream, until
+
+    def __iter__(self) -> Iterator[bytes]:
+        size = 0
+        for piece in self._stream:
+            size += len(piece)
+            if time.monotonic() > self._until:
+                raise httpx.ReadTimeout("the reply takes too long")
+            if size > _MOST_BYTES:
+                raise ValueError(f"it has more than {_MOST_BYTES} bytes")
+            yield piece
+
+    def close(self) -> None:
+        self._stream.close()

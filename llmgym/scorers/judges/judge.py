@@ -1,13 +1,14 @@
 """`Judge` and `PairJudge`: scorers that ask a language model."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from llmgym.envs.waiting import then
 from llmgym.scorers.judges.cache import Cached
 from llmgym.scorers.judges.chat import Answer, Question
-from llmgym.scorers.judges.question import fill, marked, reply_of, values_of
+from llmgym.scorers.judges.question import NothingToSayError, fill, values_of, values_of_pair
 from llmgym.scorers.judges.verdicts import Reader, UnreadableError, Verdict
 from llmgym.scorers.pairwise import Comparison
 from llmgym.types import Episode, Score
@@ -59,13 +60,9 @@ class Judge:
 
     def score(self, episodes: Sequence[Episode]) -> list[Score] | Awaitable[list[Score]]:
         """Return the verdict on each episode."""
-        texts = [fill(self._prompt, values_of(episode)) for episode in episodes]
-        questions = [Question(self._system, text, vote) for text in texts for vote in range(self._votes)]
-
-        def scored(answers: list[Answer]) -> list[Score]:
-            return _scores(answers, self._votes, self._reader, self._prices)
-
-        return then(self._model.answers(questions), scored)
+        asked = [_question(self._prompt, values_of(episode)) for episode in episodes]
+        score = partial(_score, reader=self._reader, prices=self._prices)
+        return _asked(self._model, asked, self._system, self._votes, score)
 
 
 class PairJudge:
@@ -101,23 +98,35 @@ class PairJudge:
 
     def compare(self, pairs: Sequence[tuple[Episode, Episode]]) -> list[Comparison] | Awaitable[list[Comparison]]:
         """Return the probability that the first of each pair is better."""
-        questions = [Question(self._system, self._text(*pair), vote) for pair in pairs for vote in range(self._votes)]
-
-        def compared(answers: list[Answer]) -> list[Comparison]:
-            scores = _scores(answers, self._votes, self._reader, None)
-            return [score if score.value is None else score.value for score in scores]
-
-        return then(self._model.answers(questions), compared)
-
-    def _text(self, first: Episode, second: Episode) -> str:
-        values = values_of(first)
-        del values["reply"], values["conversation"]  # of one of them alone
-        replies = {"first": marked("first", reply_of(first)), "second": marked("second", reply_of(second))}
-        return fill(self._prompt, values | replies)
+        asked = [_question(self._prompt, values_of_pair(*pair)) for pair in pairs]
+        score = partial(_score, reader=self._reader, prices=None)
+        scores = _asked(self._model, asked, self._system, self._votes, score)
+        return then(scores, lambda found: [score if score.value is None else score.value for score in found])
 
 
-def _scores(answers: Sequence[Answer], votes: int, reader: Reader, prices: Prices | None) -> list[Score]:
-    return [_score(answers[start : start + votes], reader, prices) for start in range(0, len(answers), votes)]
+def _question(prompt: str, values: Mapping[str, str | None]) -> str | Score:
+    """Return what is asked, or the missing score of what cannot be."""
+    try:
+        return fill(prompt, values)
+    except NothingToSayError as error:
+        return Score(None, error=str(error))
+
+
+def _asked(
+    model: Cached,
+    asked: Sequence[str | Score],
+    system: str | None,
+    votes: int,
+    score: Callable[[Sequence[Answer]], Score],
+) -> list[Score] | Awaitable[list[Score]]:
+    """Ask what can be asked, several times each, and return a score for each in order."""
+    questions = [Question(system, one, vote) for one in asked if isinstance(one, str) for vote in range(votes)]
+
+    def scored(answers: list[Answer]) -> list[Score]:
+        found = (score(answers[start : start + votes]) for start in range(0, len(answers), votes))
+        return [next(found) if isinstance(one, str) else one for one in asked]
+
+    return then(model.answers(questions), scored)
 
 
 def _score(answers: Sequence[Answer], reader: Reader, prices: Prices | None) -> Score:
@@ -141,5 +150,5 @@ def _score(answers: Sequence[Answer], reader: Reader, prices: Prices | None) -> 
         parts["judge/spread"] = max(one.value for one in verdicts) - min(one.value for one in verdicts)
     for name in verdicts[0].parts:
         named = [one.parts[name] for one in verdicts if name in one.parts]
-        parts[name] = sum(named) / len(named)
+        parts[f"judge/said/{name}"] = sum(named) / len(named)  # a name of its own, whatever a judge calls it
     return Score(sum(one.value for one in verdicts) / len(verdicts), parts)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from llmgym.config.base import Config, read_yaml
 from llmgym.config.sections import Positive
@@ -16,6 +16,7 @@ from llmgym.errors import ConfigError, LLMGymError, did_you_mean
 from llmgym.scorers.judges.cache import Cached
 from llmgym.scorers.judges.chat import ChatModel
 from llmgym.scorers.judges.judge import Judge, PairJudge, Prices
+from llmgym.scorers.judges.question import fields_of
 from llmgym.scorers.judges.verdicts import Choice, Json, Number, Reader
 
 RUBRICS = resources.files(__package__) / "rubrics"
@@ -109,6 +110,12 @@ class JudgeSettings(Config):
     def _asks_and_reads(self) -> Self:
         if self.prompt is None or self.read is None:
             raise ValueError(f"prompt, read: expected both, or a rubric of {', '.join(rubrics())}")
+        wanted = [{"first", "second"}] if self.pairs else [{"reply"}, {"conversation"}]
+        if not any(names <= fields_of(self.prompt) for names in wanted):
+            shown = "{first} and {second}" if self.pairs else "{reply} or {conversation}"
+            raise ValueError(f"prompt: expected {shown} in it, or the model sees nothing of what it judges")
+        if self.endpoint is not None and not self.endpoint.startswith(("http://", "https://")):
+            raise ValueError(f"endpoint: expected http:// or https:// at its beginning, got {self.endpoint!r:.80}")
         if (self.read == "choice") != (self.choices is not None):
             raise ValueError("choices: expected with read: choice, and only there")
         if self.opponents is not None and not self.pairs:
@@ -120,6 +127,18 @@ class JudgeSettings(Config):
         if self.key is not None and not self.key.startswith("env:"):
             raise ValueError("key: expected env:NAME, the name of an environment variable, so that no file has the key")
         return self
+
+    @field_validator("choices", mode="before")
+    @classmethod
+    def _are_words(cls, choices: object) -> object:
+        words = list(choices) if isinstance(choices, dict) else []
+        if not all(isinstance(word, str) for word in words):
+            raise ValueError("expected words; YAML takes yes and no for truth values unless they stand in quotes")
+        if isinstance(choices, dict) and len({word.strip().casefold() for word in words} - {""}) < max(1, len(words)):
+            raise ValueError(f"expected at least one word, each of them different and not empty, got {words}")
+        if any(word != word.strip() or "\n" in word for word in words):
+            raise ValueError(f"expected words without space around them and without line breaks, got {words}")
+        return choices
 
     @property
     def reader(self) -> Reader:
@@ -144,7 +163,7 @@ def from_file(path: str) -> Judge | PairJudge:
 def from_settings(settings: JudgeSettings) -> Judge | PairJudge:
     """Return the judge that settings describe."""
     assert settings.prompt is not None, "the settings see to it"
-    model = Cached(_model(settings), settings.cache)
+    model = Cached(_model(settings), None if settings.cache is None else settings.cache.expanduser())
     options: dict[str, Any] = {"system": settings.system, "votes": settings.votes}
     if settings.pairs:
         return PairJudge(model, settings.prompt, settings.reader, opponents=settings.opponents, **options)
@@ -194,6 +213,9 @@ def _key(key: str | None) -> str | None:
     if key is None:
         return None
     name = key.removeprefix("env:")
-    if not os.environ.get(name):
-        raise ConfigError(f"key: expected a key in the environment variable {name}, got none")
-    return os.environ[name]
+    found = os.environ.get(name, "").strip()
+    if not found:
+        raise ConfigError(f"key: expected a key in the environment variable {name!r}, got none")
+    if not found.isascii() or not found.isprintable():
+        raise ConfigError(f"key: expected printable ASCII in the environment variable {name}, got something else")
+    return found

@@ -130,13 +130,20 @@ class Json:
 
 
 def _own_words(answer: str) -> str:
-    """Return an answer without what the judge thought before it."""
-    return _THOUGHT.sub("", answer).strip()
+    """Return an answer without what the judge thought before it.
+
+    Raises:
+        UnreadableError: It never stopped thinking.
+    """
+    said = _THOUGHT.sub("", answer).strip()
+    if "<think>" in said:
+        raise UnreadableError("expected a verdict after the thought, which has no end")
+    return said
 
 
 def _last_line(answer: str) -> str:
-    lines = _own_words(answer).splitlines()
-    return lines[-1].strip()[:200] if lines else ""
+    """Return the last line; only a line feed ends one, since a judge may quote a reply that has other separators."""
+    return _own_words(answer).rpartition("\n")[2].strip()[:200]
 
 
 def _scaled(number: float, low: float, high: float) -> float:
