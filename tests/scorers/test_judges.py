@@ -473,7 +473,7 @@ def test_an_audit_finds_a_judge_that_is_fooled_and_none_that_is_not(
         ({"choices": {}}, "choices: .*at least one word"),
         ({"choices": {"": 1.0, "no": 0.0}}, "choices: .*not empty"),
         ({"choices": {"Yes": 1.0, "yes": 0.0}}, "choices: .*different"),
-        ({"choices": {True: 1.0, False: 0.0}}, "choices: .*in quotes"),
+        ({"choices": {True: 1.0, False: 0.0}}, "choices: .*without quotes"),
         ({"prompt": "Is it right?"}, r"prompt: expected \{reply\} or \{conversation\}"),
         ({"rubric": "better", "prompt": "Which? {first}"}, r"prompt: expected \{first\} and \{second\}"),
         ({"endpoint": "127.0.0.1:30000/v1"}, "endpoint: expected http:// or https://"),

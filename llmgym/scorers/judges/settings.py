@@ -133,7 +133,7 @@ class JudgeSettings(Config):
     def _are_words(cls, choices: object) -> object:
         words = list(choices) if isinstance(choices, dict) else []
         if not all(isinstance(word, str) for word in words):
-            raise ValueError("expected words; YAML takes yes and no for truth values unless they stand in quotes")
+            raise ValueError("expected words; YAML takes yes and no without quotes for truth values")
         if isinstance(choices, dict) and len({word.strip().casefold() for word in words} - {""}) < max(1, len(words)):
             raise ValueError(f"expected at least one word, each of them different and not empty, got {words}")
         if any(word != word.strip() or "\n" in word for word in words):
