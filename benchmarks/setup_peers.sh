@@ -31,7 +31,8 @@ sglang() { # on a CPU, as the tests run it
 
 gem() { # which has llmgym beside it: both step their environments in one process, without torch
     "$PYTHON" -m venv --clear "$PEERS/gem"
-    install gem -c constraints.txt gem-llm==0.1.0 gymnasium lazy-loader pydantic PyYAML rich tyro
+    # It asks for versions of its own of some that are tested together with llmgym.
+    install gem -c <(grep -v "reasoning-gym\|math\|latex" constraints.txt) gem-llm==0.1.0 gymnasium lazy-loader pyarrow pydantic PyYAML rich tyro
     install gem --no-deps -e .
     echo '{}' > "$PEERS/gem/environment.json"
 }
