@@ -235,7 +235,7 @@ def test_votes_are_averaged_and_half_of_them_have_to_be_readable(tmp_path: Path)
         good, bad = asked(judge, [episode("5")]), asked(judge, [episode("6")])
     assert (good[0].value, good[0].parts["judge/spread"]) == (0.5, 1.0)
     assert bad[0].value is None
-    assert "2 of 3 votes cannot be read" in str(bad[0].error)
+    assert "2 of 3 votes tell nothing" in str(bad[0].error)
 
 
 def type_of_answer(text: str) -> Any:

@@ -145,7 +145,8 @@ def _score(answers: Sequence[Answer], reader: Reader, prices: Prices | None) -> 
     if prices is not None:
         parts["judge/cost"] = (prices.read * read + prices.written * written) / 1e6
     if not verdicts or 2 * len(verdicts) < len(answers):
-        return Score(None, parts, f"{len(reasons)} of {len(answers)} votes cannot be read: {reasons[0]}")
+        of_several = f"{len(reasons)} of {len(answers)} votes tell nothing: " if len(answers) > 1 else ""
+        return Score(None, parts, f"{of_several}{reasons[0]}")
     if len(answers) > 1:
         parts["judge/spread"] = max(one.value for one in verdicts) - min(one.value for one in verdicts)
     for name in verdicts[0].parts:
