@@ -68,7 +68,7 @@ class IsolatedVectorEnv(TextVectorEnv):
         Raises:
             EpisodeLostError: Its process does not give it.
         """
-        episodes = self._isolated(index).said
+        episodes = self._isolated(index).ended_episodes()
         return None if episodes is None else episodes[seat]
 
     def judge_of_success(self, index: int) -> Callable[[Score], bool] | None:
@@ -120,6 +120,7 @@ class _IsolatedEnv(TextEnv):
         self._limit: float = timeout if facts["step_timeout"] is None else facts["step_timeout"]
         self._tools_elsewhere = _ToolsElsewhere(self, facts["tools"])
         self._others: Mapping[int, StepResult] = {}
+        self._ended: list[Episode] | None = None  # of the newest episode, once they were asked for
 
     @property
     def has_score(self) -> bool:
@@ -157,11 +158,11 @@ class _IsolatedEnv(TextEnv):
         """Return the score of a seat that did not reply last, and the info of its end."""
         return self._others[seat].reward, self._others[seat].info
 
-    @property
-    def said(self) -> list[Episode] | None:
-        """What was said in each seat, once the episode is over; None if it is no `TextEnv`."""
-        episodes: list[Episode] | None = None if self._class is None else self._asked("episodes")
-        return episodes
+    def ended_episodes(self) -> list[Episode] | None:
+        """Return what was said in each seat, once the episode is over; None if it is no `TextEnv`."""
+        if self._class is not None and self._ended is None:
+            self._ended = self._asked("episodes")
+        return self._ended
 
     def judge(self) -> Callable[[Score], bool]:
         """Return what tells a success from a score, for the episode that is over."""
@@ -205,7 +206,7 @@ class _IsolatedEnv(TextEnv):
 
     def _take(self, state: Mapping[str, Any]) -> None:
         """Take what is to be known of an episode."""
-        self.heard, self.seat = state["heard"], state["seat"]
+        self.heard, self.seat, self._ended = state["heard"], state["seat"], None
         self.episode = Episode(state["system"], seat=self.seat)
         if state["tools"] is not None:
             self._tools_elsewhere = _ToolsElsewhere(self, state["tools"])

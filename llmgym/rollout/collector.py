@@ -179,16 +179,15 @@ class Collector:
         async def play(index: int, room: WaitingRoom) -> None:
             env, table = await free.get(), tables[index]
             first = index * len(table)  # request number of the first seat
-            episodes: list[Episode | None] = []
+            episodes: list[Episode | None] = [None] * len(table)
             succeeded = None
             try:
                 await rules.episode(first, table, _Stage(self.envs, env, room, table[0], first_of))
                 _cut_off(table)
                 if scoring is not None:
-                    episodes = [self._episode(env, trajectory) for trajectory in table]
                     succeeded = self.envs.judge_of_success(env)
+                    episodes = [self._episode(env, trajectory) for trajectory in table]
             except EpisodeLostError as fault:
-                episodes = [None] * len(table)
                 for trajectory in table:
                     trajectory.fail(fault)
                 self.envs.replace(env, hangs=fault.kind == "env_timeout")

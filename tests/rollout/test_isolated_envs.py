@@ -117,11 +117,11 @@ def test_an_episode_that_cannot_be_released_costs_nothing(tokenizer: PreTrainedT
 
 def test_what_is_printed_before_a_crash_is_kept(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     log = tmp_path / "environments.log"
-    collected(isolated(faulty_env.Judged, 1, log=log, leaves=5), tokenizer, range(8), lambda_scorer())
+    collected(isolated(faulty_env.Judged, 1, log=log, leaves=5), tokenizer, range(8), constant_scorer())
     assert log.read_text().splitlines() == ["seed 5 leaves"]
 
 
-def lambda_scorer() -> llmgym.FunctionScorer:
+def constant_scorer() -> llmgym.FunctionScorer:
     return llmgym.FunctionScorer(lambda episode: 1.0, "one")
 
 

@@ -31,7 +31,7 @@ class Cached:
     """
 
     def __init__(self, model: ChatModel, path: Path | None = None) -> None:
-        self._model, self.identity, self.waits = model, model.identity, model.waits
+        self._model, self.waits = model, model.waits
         self._lock = threading.Lock()  # of the connection, which threads share
         self._asking: dict[str, tuple[threading.Lock, int]] = {}
         try:
@@ -49,7 +49,7 @@ class Cached:
     def answers(self, questions: Sequence[Question]) -> list[Answer] | Awaitable[list[Answer]]:
         """Return an answer to each question, in order; an awaitable if the model waits."""
         keyed = [(self._key(question), question) for question in questions]
-        if self._model.waits:
+        if self.waits:
             return each(self._answer, keyed, blocking=True)
         found = {key: answer for key, _ in keyed if (answer := self._known(key)) is not None}
         missing = {key: question for key, question in keyed if key not in found}

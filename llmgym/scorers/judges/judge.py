@@ -1,9 +1,8 @@
 """`Judge` and `PairJudge`: scorers that ask a language model."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from llmgym.envs.waiting import then
 from llmgym.scorers.judges.cache import Cached
@@ -27,7 +26,39 @@ class Prices:
     written: float = 0.0
 
 
-class Judge:
+class _Asking:
+    """What asks a language model, and reads what it says.
+
+    Args:
+        model: Answers, and remembers.
+        prompt: What it is asked.
+        reader: Reads its answers.
+        system: What it is told before, if anything.
+        votes: How often it is asked the same.
+    """
+
+    def __init__(
+        self, model: Cached, prompt: str, reader: Reader, *, system: str | None = None, votes: int = 1
+    ) -> None:
+        self._model, self._prompt, self._reader, self._system, self._votes = model, prompt, reader, system, votes
+        self.waits = model.waits
+
+    def _scores(
+        self, shown: Sequence[Mapping[str, str | None]], prices: Prices | None = None
+    ) -> list[Score] | Awaitable[list[Score]]:
+        """Fill the prompt with each of several things that are shown, ask, and return a score for each."""
+        asked = [_question(self._prompt, values) for values in shown]
+        votes = range(self._votes)
+        questions = [Question(self._system, one, vote) for one in asked if isinstance(one, str) for vote in votes]
+
+        def scored(answers: list[Answer]) -> list[Score]:
+            of_each = (answers[start : start + self._votes] for start in range(0, len(answers), self._votes))
+            return [_score(next(of_each), self._reader, prices) if isinstance(one, str) else one for one in asked]
+
+        return then(self._model.answers(questions), scored)
+
+
+class Judge(_Asking):
     """Scores an episode by what a language model says of it, from 0 to 1.
 
     A verdict that cannot be read counts as none. Of several votes the mean counts, if at least half of them can be
@@ -38,34 +69,23 @@ class Judge:
         prompt: What it is asked; ``{question}``, ``{reply}``, ``{conversation}`` and ``{column}`` of the row stand for
             what is judged. See `llmgym.scorers.judges.question`.
         reader: Reads its answers.
-        system: What it is told before, if anything.
-        votes: How often it is asked about an episode.
         prices: What it costs.
+        options: ``system``, what it is told before, and ``votes``, how often it is asked about an episode.
     """
 
     def __init__(
-        self,
-        model: Cached,
-        prompt: str,
-        reader: Reader,
-        *,
-        system: str | None = None,
-        votes: int = 1,
-        prices: Prices | None = None,
+        self, model: Cached, prompt: str, reader: Reader, *, prices: Prices | None = None, **options: Any
     ) -> None:
-        self._model, self._reader = model, reader
-        self._prompt, self._system, self._votes, self._prices = prompt, system, votes, prices
-        self.waits = model.waits
+        super().__init__(model, prompt, reader, **options)
+        self._prices = prices
         self.per = "episode" if model.waits else "rollout"  # a model that is here takes batches
 
     def score(self, episodes: Sequence[Episode]) -> list[Score] | Awaitable[list[Score]]:
         """Return the verdict on each episode."""
-        asked = [_question(self._prompt, values_of(episode)) for episode in episodes]
-        score = partial(_score, reader=self._reader, prices=self._prices)
-        return _asked(self._model, asked, self._system, self._votes, score)
+        return self._scores(list(map(values_of, episodes)), self._prices)
 
 
-class PairJudge:
+class PairJudge(_Asking):
     """Says how likely one of two episodes of a task is the better one, by what a language model says of them.
 
     llmgym asks about both orders, so a model that prefers the first one prefers nobody.
@@ -75,32 +95,21 @@ class PairJudge:
         prompt: What it is asked; ``{question}``, ``{first}`` and ``{second}``, the two replies, and ``{column}`` of the
             row stand for what is judged.
         reader: Reads its answers; 1 is for the first.
-        system: What it is told before, if anything.
-        votes: How often it is asked about a pair.
         opponents: How many siblings each episode is compared with; None for all.
+        options: ``system``, what it is told before, and ``votes``, how often it is asked about a pair.
     """
 
     per: ClassVar[str] = "group"
 
     def __init__(
-        self,
-        model: Cached,
-        prompt: str,
-        reader: Reader,
-        *,
-        system: str | None = None,
-        votes: int = 1,
-        opponents: int | None = None,
+        self, model: Cached, prompt: str, reader: Reader, *, opponents: int | None = None, **options: Any
     ) -> None:
+        super().__init__(model, prompt, reader, **options)
         self.opponents = opponents
-        self._model, self._reader, self._prompt, self._system, self._votes = model, reader, prompt, system, votes
-        self.waits = model.waits
 
     def compare(self, pairs: Sequence[tuple[Episode, Episode]]) -> list[Comparison] | Awaitable[list[Comparison]]:
         """Return the probability that the first of each pair is better."""
-        asked = [_question(self._prompt, values_of_pair(*pair)) for pair in pairs]
-        score = partial(_score, reader=self._reader, prices=None)
-        scores = _asked(self._model, asked, self._system, self._votes, score)
+        scores = self._scores([values_of_pair(*pair) for pair in pairs])
         return then(scores, lambda found: [score if score.value is None else score.value for score in found])
 
 
@@ -110,23 +119,6 @@ def _question(prompt: str, values: Mapping[str, str | None]) -> str | Score:
         return fill(prompt, values)
     except NothingToSayError as error:
         return Score(None, error=str(error))
-
-
-def _asked(
-    model: Cached,
-    asked: Sequence[str | Score],
-    system: str | None,
-    votes: int,
-    score: Callable[[Sequence[Answer]], Score],
-) -> list[Score] | Awaitable[list[Score]]:
-    """Ask what can be asked, several times each, and return a score for each in order."""
-    questions = [Question(system, one, vote) for one in asked if isinstance(one, str) for vote in range(votes)]
-
-    def scored(answers: list[Answer]) -> list[Score]:
-        found = (score(answers[start : start + votes]) for start in range(0, len(answers), votes))
-        return [next(found) if isinstance(one, str) else one for one in asked]
-
-    return then(model.answers(questions), scored)
 
 
 def _score(answers: Sequence[Answer], reader: Reader, prices: Prices | None) -> Score:

@@ -9,6 +9,7 @@ from typing import Any
 
 from llmgym.errors import ConfigError, did_you_mean
 from llmgym.scorers.conversations import columns_of, divided
+from llmgym.scorers.text import last_reply
 from llmgym.types import Episode, Message, well_formed
 
 _FIELD = re.compile(r"\{\{([A-Za-z_]\w*)\}\}|\{([A-Za-z_]\w*)\}")
@@ -70,12 +71,12 @@ def values_of(episode: Episode) -> dict[str, str | None]:
     """Return what a prompt can speak of, each between marks: the question, the replies, and the columns of the row."""
     before, after = divided(episode)
     spoken = {"question": before, "conversation": [*before, *after]}
-    return _marked_all(columns_of(episode), {"reply": _reply_of(episode)}, spoken)
+    return _marked_all(columns_of(episode), {"reply": last_reply(episode)}, spoken)
 
 
 def values_of_pair(first: Episode, second: Episode) -> dict[str, str | None]:
     """Return what a prompt about two episodes can speak of: the question, the last replies, and the columns."""
-    replies = {"first": _reply_of(first), "second": _reply_of(second)}
+    replies = {"first": last_reply(first), "second": last_reply(second)}
     return _marked_all(columns_of(first), replies, {"question": divided(first)[0]})
 
 
@@ -104,10 +105,6 @@ def marked(name: str, text: str, code: str) -> str:
     """
     text = _CONTROL.sub(lambda found: found[0] + _HIDDEN, well_formed(text))
     return f"[{name} {code}]\n{text}\n[end of {name} {code}]"
-
-
-def _reply_of(episode: Episode) -> str:
-    return episode.actions[-1] if episode.actions else ""
 
 
 def _spoken(messages: Sequence[Message], code: str) -> str:

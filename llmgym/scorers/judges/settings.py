@@ -2,7 +2,6 @@
 
 import importlib
 import os
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -12,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from llmgym.config.base import Config, read_yaml
 from llmgym.config.sections import Positive
-from llmgym.errors import ConfigError, LLMGymError, did_you_mean
+from llmgym.errors import ConfigError, LLMGymError, did_you_mean, import_extra
 from llmgym.scorers.judges.cache import Cached
 from llmgym.scorers.judges.chat import ChatModel
 from llmgym.scorers.judges.judge import Judge, PairJudge, Prices
@@ -21,10 +20,10 @@ from llmgym.scorers.judges.verdicts import Choice, Json, Number, Reader
 
 RUBRICS = resources.files(__package__) / "rubrics"
 
-_LOCAL = "llmgym.rollout.local_chat", "LocalChat"
-_ENDPOINT = "llmgym.scorers.judges.endpoint", "Endpoint"
+_LOCAL = "llmgym.rollout.local_chat"  # which is imported by its name, because it needs torch
+_ENDPOINT = "llmgym.scorers.judges.endpoint"  # which needs an extra
 
-Finite = Annotated[float, Field(ge=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 
 
 class JudgeSettings(Config):
@@ -73,7 +72,7 @@ class JudgeSettings(Config):
     votes: Positive = 1
     """How often it is asked about each reply; the mean counts."""
 
-    temperature: Finite = 0.0
+    temperature: NotNegative = 0.0
     """Of sampling."""
 
     max_tokens: Positive = 512
@@ -97,10 +96,10 @@ class JudgeSettings(Config):
     cache: Path | None = None
     """File that answers are kept in, for later runs. None: they are kept for this run."""
 
-    price_read: Finite = 0.0
+    price_read: NotNegative = 0.0
     """What a million tokens of questions cost."""
 
-    price_written: Finite = 0.0
+    price_written: NotNegative = 0.0
     """What a million tokens of answers cost."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -195,18 +194,13 @@ def _with_rubric(said: dict[str, Any]) -> JudgeSettings:
 def _model(settings: JudgeSettings) -> ChatModel:
     options: dict[str, Any] = {"temperature": settings.temperature, "max_tokens": settings.max_tokens}
     if settings.endpoint is None:
-        return _imported(*_LOCAL)(settings.model, device=settings.device, **options)
+        local: ChatModel = importlib.import_module(_LOCAL).LocalChat(settings.model, device=settings.device, **options)
+        return local
     for name in ("concurrency", "per_minute", "timeout", "retries", "extra"):
         options[name] = getattr(settings, name)
-    return _imported(*_ENDPOINT)(settings.endpoint, settings.model, _key(settings.key), **options)
-
-
-def _imported(module: str, name: str) -> Callable[..., ChatModel]:
-    try:
-        made: Callable[..., ChatModel] = getattr(importlib.import_module(module), name)
-        return made
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"a judge needs {error.name}: pip install 'llmgym-rl[judge]'") from error
+    endpoint = import_extra(_ENDPOINT, "judge").Endpoint
+    served: ChatModel = endpoint(settings.endpoint, settings.model, _key(settings.key), **options)
+    return served
 
 
 def _key(key: str | None) -> str | None:

@@ -1,10 +1,11 @@
 """How an answer of a judge becomes a number. What cannot be read is no verdict, and never the lowest one."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from llmgym.scorers.json_schema import strict
 
 _THOUGHT = re.compile(r"\A.*</think>", re.DOTALL)
 _AROUND = r"[\s*_`\"'()\[\]#>]*"  # how verdicts are dressed up; a minus is not among them
@@ -118,8 +119,8 @@ class Json:
         text = _own_words(answer)
         fenced = _FENCED.match(text)
         try:
-            value = json.loads(fenced[1] if fenced else text, parse_constant=_refused, object_pairs_hook=_once)
-        except (ValueError, RecursionError):
+            value = strict(fenced[1] if fenced else text)
+        except ValueError:
             value = None
         if not isinstance(value, dict) or not _is_number(value.get(self.field)):
             raise UnreadableError(
@@ -154,13 +155,3 @@ def _scaled(number: float, low: float, high: float) -> float:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
-
-
-def _refused(constant: str) -> Any:
-    raise ValueError(constant)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError("a name is there twice")
-    return dict(pairs)
