@@ -16,6 +16,7 @@ from llmgym.learn.trunk import Trunk
 from llmgym.models.causal_lm import load_reward_model
 from llmgym.models.context import longest_context
 from llmgym.models.self_test import self_test
+from llmgym.rollout.reward_server import RewardServer, whole_conversation
 from llmgym.rollout.template import ChatTemplate
 from llmgym.types import Episode, Message, Score
 
@@ -55,12 +56,8 @@ class RewardModel(nn.Module):
         return cls(*load_reward_model(name, fresh_head=fresh_head, dtype=dtype))
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
-        """Return the tokens of a conversation without padding at its end, which transformers leaves out too."""
-        text = self.template.render(messages, generate=False)
-        tokens = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        while tokens and tokens[-1] == self._padding:
-            tokens.pop()
-        return tokens
+        """Return the tokens of a conversation; its reward is read off the last one."""
+        return whole_conversation(self.template, messages, self._padding)
 
     def collate(self, groups: Sequence[Sequence[list[int]]]) -> TensorDict:
         """Pad conversations on the right into a batch of as many rows as there are conversations.
@@ -111,6 +108,11 @@ def _shared(group: Sequence[list[int]]) -> int:
     least, most = min(group), max(group)  # whatever these two share, those between them do
     differ = (i for i, (a, b) in enumerate(zip(least, most, strict=False)) if a != b)
     return max(1, next(differ, min(len(least), len(most))))
+
+
+def reward_scorer(name: str) -> "RewardModelScorer | RewardServer":
+    """Return the scorer that ``reward_model:name`` names: a model that is loaded here, or one that a server has."""
+    return RewardServer.named(name) if name.startswith(("http://", "https://")) else RewardModelScorer(name)
 
 
 class RewardModelScorer:

@@ -44,7 +44,7 @@ def load_causal_lm(
             vocabulary is smaller than its tokenizer's.
     """
     name, options = find_model(name)
-    tokenizer = _load_tokenizer(name, options)
+    tokenizer = load_tokenizer(name, options)
     what = "a causal language model with safetensors weights"
     options |= {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
     model, info = _load(AutoModelForCausalLM, name, what, options)
@@ -69,7 +69,7 @@ def load_reward_model(
         ModelError: As of `load_causal_lm`, or the model has no head for one label.
     """
     name, options = find_model(name)
-    tokenizer = _load_tokenizer(name, options)
+    tokenizer = load_tokenizer(name, options)
     what = "a sequence classification model with one label and safetensors weights"
     options |= {"num_labels": 1, "dtype": dtype, "use_safetensors": True, "output_loading_info": True}
     model, info = _load(AutoModelForSequenceClassification, name, what, options)
@@ -116,7 +116,16 @@ def find_model(name: str | Path) -> tuple[str, dict[str, Any]]:
     return name, {}
 
 
-def _load_tokenizer(name: str, options: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str, options: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    """Load a tokenizer that has a chat template.
+
+    Args:
+        name: As `find_model` returned it.
+        options: The same.
+
+    Raises:
+        ModelError: There is none, or it has no chat template.
+    """
     if os.path.isdir(name) and not any(os.path.exists(os.path.join(name, file)) for file in _TOKENIZER_FILES):
         inside = os.path.join(name, "checkpoint")
         hint = f" Did you mean {inside!r}?" if os.path.isdir(inside) else ""

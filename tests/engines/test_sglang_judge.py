@@ -1,17 +1,10 @@
 """A judge that a real SGLang serves, on a CPU: `make test-sglang`."""
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import pytest
+from sglang_http import sglang_server
 
 from llmgym import Episode, Score
 from llmgym.demo import TINY_TOOLS_PATH
@@ -28,38 +21,8 @@ PROMPT = "You hold {reply}. Reply with check or bet."
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """Start SGLang's own server, with its OpenAI-compatible API."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    flags = [f"--{key.replace('_', '-')}" + ("" if value is True else f"={value}") for key, value in CPU.items()]
-    command = [
-        sys.executable,
-        "-m",
-        "sglang.launch_server",
-        f"--model-path={TINY_TOOLS_PATH}",
-        f"--port={port}",
-        *flags,
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
-        until = time.monotonic() + 300
-        while not healthy(port):
-            assert process.poll() is None, "it has ended"
-            assert time.monotonic() < until, "it does not start"
-            time.sleep(1.0)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def healthy(port: int) -> bool:
-    try:
-        with urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except (URLError, OSError):
-        return False
+    with sglang_server(TINY_TOOLS_PATH, CPU) as found:
+        yield f"{found}/v1"
 
 
 def test_it_says_what_the_embedded_engine_says_of_the_same_weights(url: str, tmp_path: Path) -> None:

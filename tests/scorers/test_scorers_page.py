@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from judge_server import JudgeServer
+from reward_http import RewardModelServer
 
 import llmgym
 from llmgym import Episode, Score
@@ -48,7 +49,7 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_no_row_and_no_block_is_longer_than_ten_lines() -> None:
-    assert len(ROWS) == 11
+    assert len(ROWS) == 12
     assert len(BLOCKS) == 6
     assert all(len(block.splitlines()) <= 10 for block in BLOCKS)
 
@@ -65,7 +66,9 @@ def test_each_command_of_a_row_trains(cell: str, there: Path) -> None:
     data.write_text('{"prompt": "Is 4 even?", "answer": "yes", "tests": "assert f(1) == 1"}\n' * 4)
     server = JudgeServer()
     (there / "judge.yaml").write_text(f"endpoint: {server.url}\nmodel: judge\nrubric: correct\n")
-    if "reward_model" in cell:
+    rewards = RewardModelServer()
+    cell = cell.replace("http://127.0.0.1:30000", rewards.url)
+    if "reward_model:checkpoint" in cell:
         RewardModel(env="AIOpsTriage", steps=1, examples=8, batch_size=4, held_out=4, output_dir=there).train()
         (checkpoint,) = there.glob("reward_model-*/checkpoint")
         checkpoint.rename(there / "checkpoint")
@@ -79,6 +82,7 @@ def test_each_command_of_a_row_trains(cell: str, there: Path) -> None:
         (metrics,) = GRPO(model="tiny", scorer=scorer, **env, **small, **options).train(steps=1).metrics
         assert metrics["scores_missing"] == 0
     server.close()
+    rewards.close()
 
 
 def test_each_block_scores(there: Path) -> None:

@@ -1,29 +1,23 @@
 """`Endpoint`: a language model that an OpenAI-compatible server has."""
 
-import importlib
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import openai
 
 from llmgym.scorers.judges.chat import Answer, Question
+from llmgym.scorers.judges.transport import client_of
 from llmgym.types import well_formed
 
-httpx: Any = importlib.import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
-"""What openai sends its requests with: httpx, or httpx2."""
-
-_MOST_BYTES = 2**24  # of a reply
 _LONGEST_ERROR = 500  # characters
 
 
 class Endpoint:
     """A model that an OpenAI-compatible server has: OpenAI, SGLang, vLLM, and others.
 
-    What can pass is tried again, with growing pauses and chance in them: a server that cannot be reached, takes too
-    long, has too much to do (429) or fails (5xx). Anything else is an error at once. Nobody is asked but this server:
-    redirections are not followed.
+    What can pass is tried again; see `client_of`. Anything else is an error at once.
 
     Args:
         url: Where its API is, such as ``http://127.0.0.1:30000/v1``.
@@ -54,11 +48,7 @@ class Endpoint:
         timeout: float = 60.0,
         retries: int = 4,
     ) -> None:
-        http = openai.DefaultHttpxClient(transport=_Transport(timeout), timeout=timeout, follow_redirects=False)
-        self._client = openai.OpenAI(
-            api_key=key or "none", base_url=url, timeout=timeout, max_retries=retries, http_client=http
-        )
-        self._client.organization = self._client.project = None  # those of the shell are for another server
+        self._client = client_of(url, key, timeout=timeout, retries=retries)
         self._url, self._key = url, key
         self._sampling: dict[str, Any] = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
         self._extra = dict(extra or {})
@@ -120,40 +110,3 @@ def _read(reply: Any) -> Answer:
 def _count(tokens: Any) -> int:
     """Return a number of tokens; 0 if a server says something else."""
     return tokens if type(tokens) is int and 0 <= tokens < 2**40 else 0
-
-
-class _Transport(httpx.HTTPTransport):  # type: ignore[misc]  # see above
-    """Bounds a whole reply, where httpx bounds the time between two pieces of it.
-
-    Args:
-        timeout: Seconds that a request may take.
-    """
-
-    def __init__(self, timeout: float) -> None:
-        super().__init__()
-        self._timeout = timeout
-
-    def handle_request(self, request: Any) -> Any:
-        """Send a request."""
-        until = time.monotonic() + self._timeout
-        response = super().handle_request(request)
-        response.stream = _Bounded(response.stream, until)
-        return response
-
-
-class _Bounded(httpx.SyncByteStream):  # type: ignore[misc]  # see above
-    def __init__(self, stream: Any, until: float) -> None:
-        self._stream, self._until = stream, until
-
-    def __iter__(self) -> Iterator[bytes]:
-        size = 0
-        for piece in self._stream:
-            size += len(piece)
-            if time.monotonic() > self._until:
-                raise httpx.ReadTimeout("the reply takes too long")
-            if size > _MOST_BYTES:
-                raise ValueError(f"it has more than {_MOST_BYTES} bytes")
-            yield piece
-
-    def close(self) -> None:
-        self._stream.close()
