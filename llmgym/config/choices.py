@@ -2,6 +2,9 @@
 
 from typing import Literal
 
+Decay = Literal["none", "linear", "cosine"]
+"""How a learning rate falls over a run: not at all, linearly to 0, or along half a cosine to 0."""
+
 History = Literal["append", "template"]
 """What the model sees of earlier turns. ``append``: what was said, token by token. ``template``: what
 the chat template makes of it now, such as replies without their thinking."""

@@ -7,7 +7,16 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from llmgym.config.base import Config
-from llmgym.config.choices import Aggregation, Correction, EngineKind, History, KLEstimator, Level, WeightTransfer
+from llmgym.config.choices import (
+    Aggregation,
+    Correction,
+    Decay,
+    EngineKind,
+    History,
+    KLEstimator,
+    Level,
+    WeightTransfer,
+)
 from llmgym.config.command_line import Kwargs
 from llmgym.errors import ConfigError
 
@@ -127,6 +136,9 @@ class Learner(Config):
 
     warmup_steps: Annotated[int, Field(ge=0)] = 3
     """Optimiser steps over which the learning rate rises linearly."""
+
+    learning_rate_decay: Decay = "none"
+    """How the learning rate falls from the first training step to the last: `linear` or `cosine`, both to 0."""
 
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Weight decay of AdamW."""
@@ -266,9 +278,9 @@ class Rollout(Config):
     """The episodes of a training step."""
 
     scorer: str | None = None
-    """Scorer that replaces the environment's own: a registered name, `package.module:name`, `reward_model:PATH`, or
-    a weighted sum of these such as `0.7*exact + 0.3*my_module:brief`. `env` is the environment's own score, `env:PART`
-    a part of it."""
+    """Scorer that replaces the environment's own: a registered name, `package.module:name`, `reward_model:` with a
+    directory or a URL, or a weighted sum of these such as `0.7*exact + 0.3*my_module:brief`. `env` is the
+    environment's own score, `env:PART` a part of it."""
 
     scorer_workers: Annotated[int, Field(ge=0)] = 0
     """Processes in which scorers of your own are asked, so that one that hangs or crashes costs only the score of its

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from tensordict import TensorDict, TensorDictBase
 
+from llmgym.config.choices import Decay
 from llmgym.errors import AlgorithmError, TrainingError
 from llmgym.files import whole_or_absent
 from llmgym.learn.batch import default_micro_batch_tokens, micro_batches
@@ -22,11 +23,17 @@ from llmgym.learn.reference import Reference
 MAX_SKIPPED_IN_A_ROW = 3
 """Consecutive steps without a finite loss and gradient, after which training stops."""
 
+_DECAYS: Mapping[Decay, Callable[[float], float]] = {
+    "none": lambda progress: 1.0,
+    "linear": lambda progress: 1.0 - progress,
+    "cosine": lambda progress: 0.5 + 0.5 * math.cos(math.pi * progress),
+}
+
 _PER_TOKEN = ("advantage", "value_target", "ref_log_probs")  # of what losses read: [B, T]
 
 
 class Learner:
-    """AdamW with linear warm-up and gradient clipping, over a TorchRL loss.
+    """AdamW with linear warm-up, decay and gradient clipping, over a TorchRL loss.
 
     A step whose loss or gradient is not finite is left out: it would destroy the weights. Its
     batch is saved, and after `MAX_SKIPPED_IN_A_ROW` of them training stops.
@@ -38,6 +45,7 @@ class Learner:
             names of its submodules, such as ``critic_network``. What a part shares with a part
             before it does not belong to it. Each part's gradient is clipped by itself.
         warmup_steps: Optimiser steps over which the learning rate rises linearly.
+        decay: How the learning rate falls with `progress`: not at all, linearly to 0, or along half a cosine to 0.
         weight_decay: Of AdamW.
         max_grad_norm: Longer gradients are scaled down to this norm.
         micro_batch_tokens: Tokens per forward pass, at most, what siblings share counted once; None for what suits the
@@ -52,6 +60,7 @@ class Learner:
         learning_rate: float,
         learning_rates: Mapping[str, float] | None = None,
         warmup_steps: int = 0,
+        decay: Decay = "none",
         weight_decay: float = 0.0,
         max_grad_norm: float = 1.0,
         micro_batch_tokens: int | None = None,
@@ -73,11 +82,13 @@ class Learner:
         self.micro_batch_tokens = micro_batch_tokens or default_micro_batch_tokens(next(loss.parameters()).device)
         groups = [{"params": parameters, "lr": rates[part]} for part, parameters in self._parts.items()]
         self.optimiser = torch.optim.AdamW(groups, weight_decay=weight_decay, fused=True)
-        rise: Callable[[int], float] = lambda step: min(1.0, (step + 1) / max(1, warmup_steps))  # noqa: E731  # one line
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, rise)
+        self._rates = list(rates.values())
+        self._warmup_steps, self._decay = warmup_steps, _DECAYS[decay]
+        self.progress = 0.0
+        """How much of the training is done, from 0 to 1."""
         self.skipped_batches: Path | None = None
         """Where the batches of steps that were left out are saved, a directory that is made when there is one."""
-        self._updates = self._skipped_in_a_row = 0
+        self._updates = self._taken = self._skipped_in_a_row = 0
         self.changed = False
         """Whether the parameters may differ from those that it was made with."""
 
@@ -100,17 +111,18 @@ class Learner:
         return self._reference
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that the next steps depend on: parameters, those of a critic too, optimiser, schedule, reference.
+        """Return all that the next steps depend on: parameters, those of a critic too, optimiser, reference.
 
         Tensors are those of the learner, not copies.
         """
         return {
             "parameters": {name: parameter.detach() for name, parameter in self._named.items()},
             "optimiser": self.optimiser.state_dict(),
-            "schedule": self.schedule.state_dict(),
             "reference": None if self._reference is None else self._reference.weights,
             "kl_coefficient": None if self.kl is None else self.kl.coefficient,
+            "progress": self.progress,
             "updates": self._updates,
+            "taken": self._taken,
             "skipped_in_a_row": self._skipped_in_a_row,
         }
 
@@ -140,10 +152,12 @@ class Learner:
                     weight.copy_(value)
         self._masters.round()
         self.optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))  # it would keep the tensors
-        self.schedule.load_state_dict(state["schedule"])
         if self.kl is not None:
             self.kl.coefficient = state["kl_coefficient"]
-        self._updates, self._skipped_in_a_row = state["updates"], state["skipped_in_a_row"]
+        self.progress = state["progress"]
+        self._updates, self._taken, self._skipped_in_a_row = (
+            state[key] for key in ("updates", "taken", "skipped_in_a_row")
+        )
 
     @torch.enable_grad()  # an environment in the same process may have switched gradients off
     def update(self, batch: TensorDict) -> dict[str, float]:
@@ -193,17 +207,24 @@ class Learner:
         for part, parameters in self._parts.items():
             norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
             metrics[f"grad_norm/{part}".rstrip("/")] = float(norm)
-        metrics["learning_rate"] = float(self.schedule.get_last_lr()[0])
+        metrics["learning_rate"] = self._set_learning_rates()
         finite = all(math.isfinite(value) for key, value in metrics.items() if key.startswith(("loss_", "grad_norm")))
         metrics["updates_skipped"] = float(not finite)
         if finite:
             self._skipped_in_a_row, self.changed = 0, True
             self.optimiser.step()
             self._masters.round()
-            self.schedule.step()
+            self._taken += 1
         else:
             self._skip(batch, metrics)
         return metrics
+
+    def _set_learning_rates(self) -> float:
+        """Give each part its learning rate for the next optimiser step, and return the first one's."""
+        share = min(1.0, (self._taken + 1) / max(1, self._warmup_steps)) * self._decay(self.progress)
+        for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
+            group["lr"] = rate * share
+        return float(self.optimiser.param_groups[0]["lr"])
 
     def _check(self, batch: TensorDict) -> None:
         """Refuse a batch that lacks something that the loss reads, or has it in another shape."""

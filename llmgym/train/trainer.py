@@ -186,8 +186,10 @@ class Trainer:
         directory, journal = self._open(steps)
         try:
             self._evaluate(journal, "before training")
-            for step in range(self.steps_done + 1, self.steps_done + steps + 1):
+            first = self.steps_done + 1
+            for step in range(first, first + steps):
                 begun = time.perf_counter()
+                self.learner.progress = (step - first) / steps
                 experience = self.steps.experience(step)  # episodes played and scored, or examples drawn
                 learnt = self.steps.learn(step, experience.batch)
                 self.student.hand_over(step)  # the next episodes are sampled with the new weights
@@ -302,6 +304,7 @@ def make_learner(algorithm: Algorithm, loss: LanguageModelLoss) -> Learner:
         learning_rate=config.learning_rate,
         learning_rates=algorithm.learning_rates,
         warmup_steps=config.learner.warmup_steps,
+        decay=config.learner.learning_rate_decay,
         weight_decay=config.learner.weight_decay,
         max_grad_norm=config.learner.max_grad_norm,
         micro_batch_tokens=config.learner.micro_batch_tokens,

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from tensordict import TensorDict
 from test_clipped_policy import real_batch
 
+from llmgym.config.choices import Decay
 from llmgym.errors import TrainingError
 from llmgym.learn.batch import collate, micro_batches, split_by_group
 from llmgym.learn.learner import MAX_SKIPPED_IN_A_ROW, Learner
@@ -24,9 +25,14 @@ from llmgym.learn.reference import Reference, kl_from
 from llmgym.rollout.trajectory import Reply, Trajectory
 
 
-def learner(model: torch.nn.Module, **options: float) -> Learner:
+def learner(model: torch.nn.Module, **options: float | str) -> Learner:
     policy = Policy(model)  # type: ignore[arg-type]
-    defaults = {"learning_rate": 1e-2, "warmup_steps": 0, "weight_decay": 0.0, "max_grad_norm": 1e9}
+    defaults: dict[str, float | str] = {
+        "learning_rate": 1e-2,
+        "warmup_steps": 0,
+        "weight_decay": 0.0,
+        "max_grad_norm": 1e9,
+    }
     return Learner(
         ClippedPolicyLoss(policy),
         **{**defaults, "micro_batch_tokens": 10**6, **options},  # type: ignore[arg-type]
@@ -96,6 +102,19 @@ def test_the_learning_rate_rises_linearly_and_gradients_are_clipped() -> None:
     assert metrics[0]["grad_norm"] > 0.01
     total = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).norm()
     assert total == pytest.approx(0.01, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("decay", "shares"), [("none", [1.0, 1.0, 1.0]), ("linear", [1.0, 0.5, 0.25]), ("cosine", [1.0, 0.5, 0.1464466])]
+)
+def test_the_learning_rate_falls_with_progress(decay: Decay, shares: list[float]) -> None:
+    model = random_model("qwen2")
+    one, batch = learner(model, decay=decay), real_batch(Policy(model))
+    rates = []
+    for progress in (0.0, 0.5, 0.75):
+        one.progress = progress
+        rates.append(one.update(batch)["learning_rate"] / 0.01)
+    assert rates == pytest.approx(shares)
 
 
 def test_the_reference_stays_where_training_started() -> None:

@@ -19,7 +19,7 @@ from llmgym.models.lora import add_adapters
 
 
 def plain(model: PreTrainedModel) -> Learner:
-    return Learner(ClippedPolicyLoss(Policy(model), kl_coef=0.1), learning_rate=1e-3, warmup_steps=5)
+    return Learner(ClippedPolicyLoss(Policy(model), kl_coef=0.1), learning_rate=1e-3, warmup_steps=5, decay="linear")
 
 
 def adapted(model: PreTrainedModel) -> Learner:
@@ -58,6 +58,7 @@ def test_another_learner_goes_on_as_the_first_would_have(make: Any) -> None:
     batch["value_target"] = batch["advantage"].clone()
     first, second = (make(random_model("qwen2")) for _ in range(2))
     first.keep_reference(first.loss.actor_network)
+    first.progress = 0.5
     steps(first, batch, 2)
     second.keep_reference(second.loss.actor_network)
     steps(second, batch, 1)  # it has gone another way
@@ -98,7 +99,7 @@ def test_the_reference_is_that_of_the_beginning() -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda state: state.pop("schedule"), "one without schedule"),
+        (lambda state: state.pop("progress"), "one without progress"),
         (lambda state: state["parameters"].update({k: v[:1] for k, v in state["parameters"].items()}), "got others: "),
         (lambda state: state.update(reference=[w[..., :1] for w in state["reference"]]), "got others: reference 0"),
         (lambda state: state.update(kl_coefficient=0.5), "a KL coefficient where this one has one"),
