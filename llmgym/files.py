@@ -25,3 +25,27 @@ def whole_or_absent(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync_directory(path: Path) -> None:
+    """Wait until the names in a directory, and all that is in it, are on the disk."""
+    for inner in path.iterdir():
+        if inner.is_dir():
+            sync_directory(inner)
+        else:
+            sync(inner)
+    _sync_names(path)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Give a file or directory another name, and wait until the disk knows it."""
+    source.replace(target)
+    _sync_names(target.parent)
+
+
+def _sync_names(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,6 +1,7 @@
 """A reader of one training step has few files to open."""
 
 import inspect
+from collections.abc import Callable
 
 import pytest
 
@@ -16,5 +17,6 @@ def test_a_grpo_step_enters_at_most_50_files_besides_those_of_its_environment() 
     assert len(files) <= 50, files
 
 
-def test_the_trainers_loop_fits_on_a_screen() -> None:
-    assert len(inspect.getsource(Trainer.train).splitlines()) <= 30
+@pytest.mark.parametrize("part", [Trainer.train, Trainer._take_steps, Trainer._take_step])
+def test_each_part_of_the_trainers_loop_fits_on_a_screen(part: Callable[..., object]) -> None:
+    assert len(inspect.getsource(part).splitlines()) <= 30

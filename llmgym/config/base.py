@@ -130,11 +130,16 @@ class Config(BaseModel):
         """Read a configuration that holds what differs from the defaults."""
         return cls.of(read_yaml(path))
 
-    def to_yaml(self) -> str:
-        """Return every value, defaults included, as YAML that `from_yaml` reads."""
+    def plain(self) -> dict[str, Any]:
+        """Return every value, defaults included, as JSON has it, all on one level."""
         values: dict[str, Any] = {}
         for name, value in self.model_dump(mode="json", by_alias=True).items():
             values |= value if name in self.sections() else {name: value}
+        return values
+
+    def to_yaml(self) -> str:
+        """Return every value, defaults included, as YAML that `from_yaml` reads."""
+        values = self.plain()
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 

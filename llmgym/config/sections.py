@@ -1,5 +1,6 @@
 """The sections that configurations share; each goes as a whole to what it configures."""
 
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -25,6 +26,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Dtype = Literal["float32", "bfloat16"]
 
 _EVAL_EPISODES = 500
+_TIME = re.compile(r"\d{1,3}:[0-5]\d:[0-5]\d")
 _A_WEEK = 7 * 86_400.0  # in seconds
 
 
@@ -39,6 +41,54 @@ class Run(Config):
 
     output_dir: Path = Path("runs")
     """Directory in which each run makes a directory of its own."""
+
+
+class Saving(Config):
+    """Checkpoints, and what a run goes on from."""
+
+    save_every: Annotated[int, Field(ge=0)] = 50
+    """Training steps between two checkpoints. 0: only at the end, which is also where a run is interrupted."""
+
+    keep: Positive = 1
+    """Number of checkpoints to keep, the newest."""
+
+    resume: bool = False
+    """Go on from the newest checkpoint of the run in `output_dir` that had the same options; begin a new run if there
+    is none. `steps` counts from the beginning of that run."""
+
+    resume_from: str | None = None
+    """Run directory, or `DIRECTORY@STEP`, from whose checkpoint a new run goes on, with any other options."""
+
+    grace: Annotated[float, Field(ge=0, le=_A_WEEK)] = 20.0
+    """Seconds that the step under way may take when a run is asked to end by Ctrl-C, SIGTERM or SIGHUP. After them its
+    episodes are abandoned. An update of the weights is never abandoned."""
+
+    save_by: str | None = None
+    """Time after which the run saves and ends with exit code 75, as HH:MM:SS, for queues with a time limit."""
+
+    rescue_dir: Path | None = None
+    """Directory for a checkpoint that cannot be written to `output_dir`. None: the directory for temporary files."""
+
+    @field_validator("save_by", mode="before")
+    @classmethod
+    def _is_a_time(cls, save_by: object) -> object:
+        if save_by is not None and not (isinstance(save_by, str) and _TIME.fullmatch(save_by)):
+            raise ValueError('expected a time such as "11:50:00"')
+        return save_by
+
+    @property
+    def save_by_seconds(self) -> float | None:
+        """`save_by` in seconds."""
+        if self.save_by is None:
+            return None
+        hours, minutes, seconds = map(int, self.save_by.split(":"))
+        return 3600.0 * hours + 60 * minutes + seconds
+
+    @model_validator(mode="after")
+    def _goes_on_in_one_way(self) -> Self:
+        if self.resume and self.resume_from is not None:
+            raise ValueError("resume: goes on in the same run, resume_from in a new one; expected one of them")
+        return self
 
 
 class Environment(Config):
@@ -137,8 +187,9 @@ class Learner(Config):
     warmup_steps: Annotated[int, Field(ge=0)] = 3
     """Optimiser steps over which the learning rate rises linearly."""
 
-    learning_rate_decay: Decay = "none"
-    """How the learning rate falls from the first training step to the last: `linear` or `cosine`, both to 0."""
+    learning_rate_decay: Decay | None = None
+    """How the learning rate falls from the first training step to the last: `linear` or `cosine`, both to 0. None: it
+    does not, unless that suits a model that ships with llmgym."""
 
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Weight decay of AdamW."""
@@ -379,6 +430,7 @@ class LearningConfig(Config):
     environment: Environment = Environment()
     model: Model = Model()
     learner: Learner = Learner()
+    saving: Saving = Saving()
 
     @property
     def needs_env(self) -> bool:

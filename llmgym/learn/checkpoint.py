@@ -1,6 +1,7 @@
 """Checkpoints: a directory that `transformers` and SGLang open as it is, and a note of the run that wrote it."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -66,6 +67,14 @@ def save_checkpoint(
     for file in partial.iterdir():
         sync(file)
     partial.replace(path)
+
+
+def hash_of(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a hash of all that decides which tokens a conversation has."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    vocabulary = json.dumps(tokenizer.get_vocab(), sort_keys=True) if backend is None else backend.to_str()
+    parts = (vocabulary, str(tokenizer.chat_template), str(tokenizer.eos_token))
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()
 
 
 def origin_of(model: str) -> Origin | None:

@@ -1,15 +1,18 @@
-"""`RunDirectory`: everything a training run writes, in one new directory."""
+"""`RunDirectory`: everything a training run writes, in one directory."""
 
+import contextlib
+import fcntl
 import importlib.metadata
 import json
 import math
 import os
 import platform
+import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from llmgym.data.trajectories import write_trajectories
 from llmgym.errors import RunDirectoryError
@@ -30,31 +33,96 @@ _PACKAGES = (
 
 
 class RunDirectory:
-    """A new directory for one run; one that exists is never written to.
+    """The directory of one run, which one process at a time writes to.
 
     It holds ``config.yaml`` (every option), ``environment.json`` (versions, arguments,
     machine), ``metrics.jsonl`` (a line per step), ``evaluations.json``,
-    ``trajectories/step-00001.parquet`` and so on, ``learning_curve.png`` and
-    ``checkpoint/``.
+    ``trajectories/step-00001.parquet`` and so on, ``learning_curve.png``, ``checkpoint/``, and
+    ``checkpoints/`` while it runs.
 
     Args:
-        parent: Where to make it.
-        name: What its name begins with; the time follows.
-        config: The resolved configuration, as YAML.
-        facts: What else to note in ``environment.json``.
+        path: A directory that exists.
 
     Raises:
-        RunDirectoryError: `parent` cannot be written to.
+        RunDirectoryError: Another process writes to it.
     """
 
-    def __init__(self, parent: Path, name: str, config: str, facts: Mapping[str, Any]) -> None:
-        self.path = self._create(parent, f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
-        (self.path / "trajectories").mkdir()
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = self._locked()
+
+    @classmethod
+    def new(cls, parent: Path, name: str) -> "RunDirectory":
+        """Make a directory for a new run.
+
+        Args:
+            parent: Where.
+            name: What its name begins with; the time follows.
+
+        Raises:
+            RunDirectoryError: `parent` cannot be written to.
+        """
+        directory = cls(cls._create(parent, f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"))
+        (directory.path / "trajectories").mkdir()
+        return directory
+
+    def describe(self, config: str, facts: Mapping[str, Any]) -> None:
+        """Write the resolved configuration, as YAML, and what else to note in ``environment.json``."""
         self._write("config.yaml", config)
         self._write("environment.json", json.dumps({**_environment(), **facts}, indent=2) + "\n")
 
+    def go_back(self, metrics: Sequence[Mapping[str, float]]) -> None:
+        """Let the run have these steps and no others; move what it has of later ones aside, into ``superseded``."""
+        aside = self.path / "superseded" / time.strftime("%Y%m%d-%H%M%S")
+        last = metrics[-1]["step"] if metrics else 0
+        file = self.path / "metrics.jsonl"
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
+        later = [one for one in (self.path / "trajectories").iterdir() if _step_of(one) > last]
+        batches = self.path / "skipped_batches"
+        if len(lines) > len(metrics) and batches.exists():
+            later.append(batches)
+        for one in later:
+            aside.mkdir(parents=True, exist_ok=True)
+            one.replace(aside / one.name)
+        if lines[len(metrics) :]:
+            aside.mkdir(parents=True, exist_ok=True)
+            (aside / file.name).write_text("".join(lines[len(metrics) :]), encoding="utf-8")
+        self._write(file.name, "".join(map(_line, metrics)))
+        for partial in (self.path / "trajectories").glob(".*.partial"):
+            partial.unlink()
+
+    def close(self, *, discard: bool = False) -> None:
+        """Let other processes write to it.
+
+        Args:
+            discard: Delete it, for a run that came to nothing; but not batches whose loss was not finite.
+        """
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+        if discard and not (self.path / "skipped_batches").exists():
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def _locked(self) -> TextIO | None:
+        """Lock the directory until `close`, or the end of this process."""
+        try:
+            file = (self.path / ".lock").open("a+", encoding="utf-8")
+        except OSError as error:
+            raise RunDirectoryError(
+                f"{str(self.path)!r}: expected a directory that can be written to ({error.strerror})."
+            ) from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise RunDirectoryError(f"Another process is writing to the run directory {str(self.path)!r}.") from None
+        except OSError:  # a file system that knows no locks
+            pass
+        return file
+
     @staticmethod
     def _create(parent: Path, name: str) -> Path:
+        parent = parent.absolute()
         try:
             parent.mkdir(parents=True, exist_ok=True)
             for suffix in ("", *(f"-{number}" for number in range(2, 1000))):
@@ -73,23 +141,21 @@ class RunDirectory:
         )
 
     @property
-    def checkpoint(self) -> Path:
-        """Where the model goes."""
-        return self.path / "checkpoint"
-
-    @property
     def learning_curve(self) -> Path:
         """Where the picture goes."""
         return self.path / "learning_curve.png"
 
     def add_metrics(self, metrics: Mapping[str, float]) -> None:
         """Append a line to ``metrics.jsonl``; a number that is not finite becomes null."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_known(metrics)) + "\n")
+        with self._writing(), (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(_line(metrics))
+            file.flush()
+            os.fsync(file.fileno())
 
     def add_trajectories(self, step: int, trajectories: Sequence[Trajectory]) -> None:
         """Write a step's trajectories."""
-        write_trajectories(self.path / "trajectories" / f"step-{step:05d}.parquet", trajectories)
+        with self._writing():
+            write_trajectories(self.path / "trajectories" / f"step-{step:05d}.parquet", trajectories)
 
     def add_evaluations(self, evaluations: Mapping[str, Mapping[str, Any]]) -> None:
         """Write what the evaluations so far came to; a number that is not finite becomes null."""
@@ -97,8 +163,26 @@ class RunDirectory:
         self._write("evaluations.json", json.dumps(known, indent=2) + "\n")
 
     def _write(self, name: str, text: str) -> None:
-        with whole_or_absent(self.path / name) as temporary:
+        with self._writing(), whole_or_absent(self.path / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Say where something could not be written."""
+        try:
+            yield
+        except OSError as error:
+            raise RunDirectoryError(f"{str(self.path)!r} cannot be written to: {error}.") from error
+
+
+def _line(metrics: Mapping[str, float]) -> str:
+    return json.dumps(_known(metrics)) + "\n"
+
+
+def _step_of(shard: Path) -> int:
+    """Return the step whose trajectories a file has; 0 for any other file."""
+    number = shard.stem.removeprefix("step-")
+    return int(number) if number.isdecimal() else 0
 
 
 def _known(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,8 +198,13 @@ def _environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processors": os.cpu_count(),
-        "versions": {"llmgym": __version__, **{name: _version(name) for name in _PACKAGES}},
+        "versions": versions(),
     }
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of llmgym and of the packages that its numbers depend on."""
+    return {"llmgym": __version__, **{name: _version(name) for name in _PACKAGES}}
 
 
 def _version(package: str) -> str | None:

@@ -1,7 +1,7 @@
 """`Collector`: many episodes at once, each a coroutine."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,6 +132,14 @@ class Collector:
             scoring.finish()
             kind_of(trajectories)  # refused, if a scorer mixes kinds that cannot be compared
         return trajectories
+
+    def state_dict(self) -> dict[str, list[int]]:
+        """Return how much went wrong so far."""
+        return {"overlong": self._overlong.counts, "failed": self._failed.counts}
+
+    def load_state_dict(self, state: Mapping[str, Sequence[int]]) -> None:
+        """Go on counting from what `state_dict` returned."""
+        self._overlong.counts, self._failed.counts = list(state["overlong"]), list(state["failed"])
 
     def _table(self, task: Task) -> list[Trajectory]:
         """Return a trajectory for each seat of an episode; those that learn have a group each, the others none."""
@@ -287,17 +295,17 @@ class _Tally:
 
     def __init__(self, share: float) -> None:
         self.share = share
-        self._wrong = self._all = 0
+        self.counts = [0, 0]  # went wrong, of so many
 
     def too_many(self, wrong: int, of: int) -> bool:
         """Count some more, and tell whether it is now too much."""
-        self._wrong += wrong
-        self._all += of
-        none_right = self._wrong == self._all and self._all >= _NONE_OF
-        return wrong > 0 and (none_right or self._wrong > self.share * max(self._all, _FEW))
+        self.counts = [self.counts[0] + wrong, self.counts[1] + of]
+        all_wrong, tried = self.counts
+        none_right = all_wrong == tried and tried >= _NONE_OF
+        return wrong > 0 and (none_right or all_wrong > self.share * max(tried, _FEW))
 
     def __str__(self) -> str:
-        return f"{self._wrong} of {self._all}"
+        return "{} of {}".format(*self.counts)
 
 
 def _cut_off(table: Sequence[Trajectory]) -> None:

@@ -21,7 +21,7 @@ from llmgym.envs.isolated import IsolatedVectorEnv
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import ConfigError
 from llmgym.evaluate import Evaluation, evaluate
-from llmgym.learn.checkpoint import Origin, save_checkpoint
+from llmgym.learn.checkpoint import Origin, hash_of, save_checkpoint
 from llmgym.learn.learner import Learner
 from llmgym.learn.needs import Needs, some_tokens, training_needs
 from llmgym.learn.policy import Policy
@@ -224,6 +224,10 @@ class Actor:
         """Return what the chat template does to earlier turns, if anything, and what time it is told."""
         told = [self.codec.notice, self.codec.tool_notice if self._told_of_tools else None]
         return {"template": " ".join(filter(None, told)) or None, "date": self.codec.template.now.isoformat()}
+
+    def tokenizer_hash(self) -> str:
+        """Return a hash of the tokenizer and its chat template."""
+        return hash_of(self.tokenizer)
 
     def save(self, path: Path, origin: Origin) -> None:
         """Write the model, or its adapters, and its tokenizer to a new directory."""

@@ -15,7 +15,7 @@ from llmgym.config import parse_command_line
 from llmgym.config.sections import OfflineConfig, RewardConfig
 from llmgym.errors import ConfigError, LLMGymError
 from llmgym.train.algorithm import Algorithm, OfflineAlgorithm, OnlineAlgorithm
-from llmgym.train.interrupts import terminated_like_interrupted
+from llmgym.train.interrupts import Interrupted, signals_interrupt
 
 if TYPE_CHECKING:
     from llmgym.evaluate import Evaluation
@@ -33,7 +33,12 @@ class Agent(Algorithm):
     @cached_property
     def trainer(self) -> train.Trainer:
         """The trainer that does the work; made on first use."""
-        return self._make_trainer()
+        past = train.past_of(self.config, self.name)
+        if past is not None:
+            self.config = self.config.with_options(date=past.date)
+        trainer = self._make_trainer()
+        trainer.past = past
+        return trainer
 
     def train(self, steps: int | None = None) -> train.Result:
         """Train, and write a run directory.
@@ -98,19 +103,20 @@ def run_command(agent_class: type[Agent], arguments: Sequence[str] | None = None
         prog: How the command is called; None for that of an algorithm of llmgym.
 
     Returns:
-        The exit code: 0, 2 for a mistake that the message explains, 130 if interrupted.
+        The exit code: 0, 2 for a mistake that the message explains, 130 if interrupted, 143 and 129 if by SIGTERM and
+        SIGHUP, 75 if its time was up.
     """
     prog = prog or f"python -m llmgym.agents.{agent_class.name}"
     try:
         agent_class.check_class()
         config = parse_command_line(agent_class.config_class, arguments, prog)
         if config is not None:
-            with terminated_like_interrupted(), contextlib.closing(agent_class(**config.flat())) as agent:
+            with signals_interrupt(), contextlib.closing(agent_class(**config.flat())) as agent:
                 agent.train()
     except LLMGymError as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print(f"{prog}: interrupted", file=sys.stderr)
-        return 130
+        return error.code if isinstance(error, Interrupted) else 130
     return 0

@@ -1,48 +1,148 @@
 """What interrupts a run, and when it may."""
 
 import contextlib
+import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+from llmgym.report.console import notify
+
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+OUT_OF_TIME = 75
+"""Exit code of a run that ended because its time was up: what it does can be gone on with."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was asked to end.
+
+    Attributes:
+        code: Its exit code: 128 and the number of the signal, or `OUT_OF_TIME`.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"interrupted ({code})")
+        self.code = code
+
+
+class LeaveAtOnceError(Interrupted):
+    """It was asked again: nothing is saved."""
+
+
+class Interruptions:
+    """Decides what a request to end a run does: SIGINT (Ctrl-C), SIGTERM, SIGHUP, or the end of its time.
+
+    The first lets the step under way end, if it does so within `grace` seconds; else what is played is abandoned, but
+    never an update. The second leaves at once.
+
+    Args:
+        grace: Seconds that a step may take to end.
+        save_by: Seconds after which the run is asked to end; None for no limit.
+    """
+
+    def __init__(self, grace: float, save_by: float | None = None) -> None:
+        self._grace, self._save_by = grace, save_by
+        self._asked: int | None = None  # the exit code
+        self._stepping = self._saving = self._waking = False
+        self.updating = False
+        """Whether an update of the weights is under way, which is not abandoned; set by whoever updates them."""
+        self._timers: list[threading.Timer] = []
+
+    @contextlib.contextmanager
+    def handling(self) -> Iterator[None]:
+        """Take signals within a block; outside of the main thread, there are none."""
+        try:
+            with _handling(_SIGNALS, self._on_signal):
+                if self._save_by is not None:
+                    self._after(self._save_by, self._out_of_time)
+                yield
+        finally:
+            for timer in self._timers:
+                timer.cancel()
+
+    @contextlib.contextmanager
+    def step(self) -> Iterator[None]:
+        """Let a training step end although the run was asked to end, and interrupt the run after it."""
+        self._stepping = True
+        try:
+            yield
+        finally:
+            self._stepping = False
+        if self._asked is not None:  # a library may have caught the interruption
+            raise Interrupted(self._asked)
+
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        """Let nothing interrupt a block, which writes what was learnt."""
+        self._saving = True
+        try:
+            yield
+        finally:
+            self._saving = False
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._waking:  # by one of the timers
+            self._waking = False
+            if self._asked is not None and not (self._stepping and self.updating) and not self._saving:
+                raise Interrupted(self._asked)
+        elif self._asked is None:
+            self._ask(128 + number, signal.Signals(number).name)
+            if not self._stepping and not self._saving:
+                raise Interrupted(128 + number)
+        elif not self._saving:
+            raise LeaveAtOnceError(128 + number)
+
+    def _ask(self, code: int, who: str) -> None:
+        """Note that the run is asked to end, and wait for the step under way, if there is one."""
+        self._asked = code
+        if self._stepping:
+            notify(
+                f"{who}: the run ends after this step, for which it waits {self._grace:g} s. Again, and it ends now."
+            )
+            self._after(self._grace, self._wake)
+
+    def _out_of_time(self) -> None:
+        """Ask the run to end; called in a thread."""
+        if self._asked is None:
+            self._ask(OUT_OF_TIME, "Its time is up")
+            if not self._stepping:
+                self._wake()
+
+    def _wake(self) -> None:
+        """Have the main thread interrupt what can be interrupted; called in another."""
+        numbers = [number for number in _SIGNALS if signal.getsignal(number) == self._on_signal]
+        if numbers:
+            self._waking = True
+            os.kill(os.getpid(), numbers[-1])
+
+    def _after(self, seconds: float, do: Callable[[], None]) -> None:
+        timer = threading.Timer(seconds, do)
+        timer.daemon = True
+        timer.start()
+        self._timers.append(timer)
+
 
 @contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Put off an interruption until the block is done; a second one is put off, too."""
-    asked: list[int] = []
-    with _handling((signal.SIGINT, signal.SIGTERM), lambda number, frame: asked.append(number)):
-        yield
-    if asked:
-        raise KeyboardInterrupt
-
-
-terminations: list[int] = []
-"""Signals that terminate the run under way. A library may catch the interruption that each raises; this is left."""
-
-
-@contextlib.contextmanager
-def terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM, with which schedulers end a job, interrupt a run as Ctrl-C does, and leave a mark."""
+def signals_interrupt() -> Iterator[None]:
+    """Let SIGTERM, with which schedulers end a job, and SIGHUP interrupt a block as Ctrl-C does."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        terminations.append(number)
-        raise KeyboardInterrupt
+        raise Interrupted(128 + number)
 
-    try:
-        with _handling((signal.SIGTERM,), interrupt):
-            yield
-    finally:
-        terminations.clear()
+    with _handling(_SIGNALS, interrupt):
+        yield
 
 
 @contextlib.contextmanager
 def _handling(numbers: tuple[int, ...], handler: Any) -> Iterator[None]:
+    """Handle signals, but those that this process was told to ignore, as ``nohup`` does."""
     if threading.current_thread() is not threading.main_thread():  # only there Python takes signals
         yield
         return
-    before = [(number, signal.signal(number, handler)) for number in numbers]
+    taken = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = [(number, signal.signal(number, handler)) for number in taken]
     try:
         yield
     finally:

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 
@@ -32,6 +32,10 @@ class Sink(Protocol):
         ...
 
 
+BEFORE, AFTER = "before training", "after training"
+"""What the two evaluations of a run are called."""
+
+
 class Journal:
     """Tells every sink what happens, one after another.
 
@@ -47,6 +51,17 @@ class Journal:
         self.metrics: list[Metrics] = []
         self.evaluations: dict[str, Evaluation] = {}
         self._sinks = sinks
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was noted so far."""
+        evaluations = {label: asdict(one) for label, one in self.evaluations.items()}
+        return {"metrics": list(map(dict, self.metrics)), "evaluations": evaluations}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned; sinks are told of evaluations again, and of no step."""
+        self.metrics = list(state["metrics"])
+        for label, evaluation in state["evaluations"].items():
+            self.note_evaluation(label, Evaluation(**evaluation))
 
     def note_step(self, trajectories: Sequence[Trajectory], metrics: Metrics) -> None:
         """Tell every sink of a training step."""

@@ -1,6 +1,6 @@
 """`OfflineSteps`: one optimiser step on some examples; the steps of algorithms that learn from data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tensordict import TensorDict
@@ -87,6 +87,13 @@ class OfflineSteps:
         update = self.learner.update(batch)
         loss = sum(value for name, value in update.items() if name.startswith("loss_"))
         return {"loss": loss, **found, **update}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: the examples of a step follow from its number."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Do nothing."""
 
     def close(self) -> None:
         """Do nothing: examples hold nothing open."""

@@ -4,8 +4,9 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from tensordict import TensorDict
@@ -32,6 +33,7 @@ from llmgym.rollout.transcript import transcribe
 from llmgym.scorers.composition import only_reported, put_on
 from llmgym.train.actor import Actor, HeldOutEpisodes
 from llmgym.train.algorithm import OnlineAlgorithm
+from llmgym.train.own_states import load_own_states, own_states
 from llmgym.train.setting import set_up
 from llmgym.train.tasks import run_rows
 from llmgym.train.trainer import Experience, Trainer, make_learner
@@ -127,6 +129,21 @@ class OnlineSteps:
         if every and step % every == 0:
             self.learner.reference.refresh()
         return learnt
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was counted and told so far, and what environments and scorers keep."""
+        return {
+            "told": sorted(self._told),
+            "unscored": self._unscored,
+            "player": self.player.state_dict(),
+            "own": own_states(self.envs, self.algorithm.scorer),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self._told, self._unscored = set(state["told"]), state["unscored"]
+        self.player.load_state_dict(state["player"])
+        load_own_states(self.envs, self.algorithm.scorer, state["own"])
 
     def close(self) -> None:
         """Close the environments."""

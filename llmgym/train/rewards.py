@@ -9,7 +9,7 @@ from llmgym.config.sections import RewardConfig
 from llmgym.data.preferences import Preference
 from llmgym.errors import ConfigError, DataError
 from llmgym.evaluate import Evaluation, wilson_interval
-from llmgym.learn.checkpoint import Origin, save_checkpoint
+from llmgym.learn.checkpoint import Origin, hash_of, save_checkpoint
 from llmgym.learn.learner import Learner
 from llmgym.learn.needs import Needs, some_tokens, training_needs
 from llmgym.learn.packing import pack
@@ -95,6 +95,10 @@ class RewardStudent:
     def facts(self) -> dict[str, object]:
         """Return what time the chat template is told."""
         return {"date": self.rewards.template.now.isoformat()}
+
+    def tokenizer_hash(self) -> str:
+        """Return a hash of the tokenizer and its chat template."""
+        return hash_of(self.rewards.tokenizer)
 
     def save(self, path: Path, origin: Origin) -> None:
         """Write the reward model, adapters merged into it, and its tokenizer to a new directory."""

@@ -9,14 +9,16 @@ from llmgym.config.sections import LearningConfig
 from llmgym.models.lora import add_adapters
 from llmgym.models.threads import use_available_processors
 from llmgym.rollout.run_time import set_run_time
+from llmgym.train.chance import seed_all
 from llmgym.train.hardware import device_of, dtype_of
 
 
 def set_up(config: LearningConfig) -> None:
-    """Set what holds for the whole process: threads, what transformers prints, the time that templates are told."""
+    """Set what holds for the whole process: threads, random numbers, what transformers prints, what time it is."""
     transformers.utils.logging.disable_progress_bar()
     use_available_processors()
     set_run_time(config.model.date)
+    seed_all(config.run.seed)
 
 
 def source_of(config: LearningConfig) -> tuple[str, torch.dtype]:

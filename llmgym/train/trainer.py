@@ -17,10 +17,10 @@ what is inside another.
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from tensordict import TensorDict
@@ -28,17 +28,23 @@ from transformers import PreTrainedModel
 
 from llmgym.config.presets import preset_of
 from llmgym.config.sections import LearningConfig
+from llmgym.errors import ConfigError, RunDirectoryError
 from llmgym.evaluate import Evaluation
 from llmgym.learn.checkpoint import Origin, origin_of
 from llmgym.learn.learner import Learner
 from llmgym.learn.losses import LanguageModelLoss
 from llmgym.learn.needs import Needs, seconds_of
 from llmgym.report.console import make_console, notify
-from llmgym.report.run_directory import RunDirectory
+from llmgym.report.run_directory import RunDirectory, versions
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.train.algorithm import Algorithm
-from llmgym.train.interrupts import terminations, uninterrupted
-from llmgym.train.journal import ConsoleReport, Journal, Metrics, RunFiles, Sink
+from llmgym.train.chance import random_state, set_random_state
+from llmgym.train.checkpoints import into_series
+from llmgym.train.interrupts import Interruptions, LeaveAtOnceError
+from llmgym.train.journal import AFTER, BEFORE, ConsoleReport, Journal, Metrics, RunFiles, Sink
+from llmgym.train.keeper import Keeper
+from llmgym.train.own_states import KeepsState
+from llmgym.train.resuming import Note, Past
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,14 @@ class Steps(Protocol):
         """Take the optimiser steps of step number `step`; return what was measured."""
         ...
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the experience of later steps depends on, besides the number of the step."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        ...
+
     def time_in_words(self, needs: Needs, steps: int) -> str:
         """Say how long training and evaluations may take; empty if that is not known yet."""
         ...
@@ -119,7 +133,11 @@ class Student(Protocol):
         ...
 
     def facts(self) -> Mapping[str, object]:
-        """Return what else the run directory should note."""
+        """Return what else the run directory should note, with the ``date`` that chat templates are told."""
+        ...
+
+    def tokenizer_hash(self) -> str:
+        """Return a hash of the tokenizer and its chat template."""
         ...
 
     def save(self, path: Path, origin: Origin) -> None:
@@ -154,8 +172,10 @@ class Trainer:
         sample_every: Steps between two conversations that are printed; 0 for none.
         sinks: Others that are told what happens, besides the files and the console.
 
+
     Attributes:
         steps_done: Training steps so far, over all runs.
+        past: What the next run goes on from, if anything.
     """
 
     def __init__(
@@ -174,37 +194,138 @@ class Trainer:
         self.sample_every, self._sinks = sample_every, sinks
         self.label = f"{algorithm.name}-{subject or str(algorithm.env_id).rpartition('/')[2]}"
         self.steps_done = 0
+        self.past: Past | None = None
+        self._begun = 0  # steps before the run under way
+        self._boundary: dict[str, Any] = {}  # what playing changes, as it was after the last step
 
     @torch.enable_grad()  # an environment in the same process may have switched gradients off
     def train(self, steps: int) -> Result:
-        """Train for `steps`, and write a run directory that is complete even if this is interrupted."""
-        self._announce(steps)
-        self.student.begin(self.learner)
-        self.steps.begin()
+        """Train for `steps`, and write a run directory that is complete even if this is interrupted.
+
+        A run that goes on from a checkpoint counts `steps` from where that run began.
+
+        Raises:
+            Interrupted: It was asked to end, and has saved what was learnt.
+            RunDirectoryError: The directory cannot be written to.
+        """
+        saving = self.algorithm.config.saving
+        interruptions = Interruptions(saving.grace, saving.save_by_seconds)
+        with interruptions.handling():
+            self._announce(steps)
+            self.student.begin(self.learner)
+            self.steps.begin()
+            past, self.past = self.past, None
+            earlier = self._begin(past)
+            with self._directory(past) as directory:
+                journal = self._journal(directory, steps)
+                if earlier is not None:
+                    directory.go_back(earlier["metrics"])
+                    journal.load_state_dict(earlier)
+                keeper = Keeper(directory.path, saving, self, journal)
+                keeper.require_space()
+                self._take_steps(steps, journal, keeper, interruptions)
+        before, after = map(journal.evaluations.get, (BEFORE, AFTER))
+        return Result(directory.path, journal.metrics, before, after)
+
+    def _take_steps(self, steps: int, journal: Journal, keeper: Keeper, interruptions: Interruptions) -> None:
+        """Take the steps that are left of a run, and save what they taught, whatever ends it."""
+        every, last = self.algorithm.config.saving.save_every, self._begun + steps
+        try:
+            if BEFORE not in journal.evaluations:
+                self._evaluate(journal, BEFORE)
+            for step in range(self.steps_done + 1, last + 1):
+                with interruptions.step():
+                    self.learner.progress = (step - self._begun - 1) / steps
+                    self._take_step(step, journal, interruptions)
+                    if every and step % every == 0 and step < last:
+                        with interruptions.saving():
+                            keeper.save_in_series()
+            self._evaluate(journal, AFTER)
+        except LeaveAtOnceError:
+            raise
+        except BaseException:
+            with interruptions.saving():  # what was learnt until here is not lost
+                _end(journal, keeper, whole=not interruptions.updating)
+            raise
+        with interruptions.saving():
+            _end(journal, keeper)
+
+    def _take_step(self, step: int, journal: Journal, interruptions: Interruptions) -> None:
+        """Take one training step."""
+        begun = time.perf_counter()
+        experience = self.steps.experience(step)  # episodes played and scored, or examples drawn
+        interruptions.updating = True
+        learnt = self.steps.learn(step, experience.batch)
+        self.student.hand_over(step)  # the next episodes are sampled with the new weights
+        self.steps_done, self._boundary = step, self._played()
+        interruptions.updating = False
+        journal.note_step(experience.trajectories, self._metrics(step, experience, learnt, begun))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that later steps depend on, as it was after the last step, although the next may be under way."""
+        watches = [one.state_dict() for one in self._sinks if isinstance(one, KeepsState)]
+        return {**self._boundary, "step": self.steps_done, "learner": self.learner.state_dict(), "watches": watches}
+
+    def _played(self) -> dict[str, Any]:
+        """Return what playing changes."""
+        return {"random": random_state(), "steps": self.steps.state_dict()}
+
+    def _begin(self, past: Past | None) -> dict[str, Any] | None:
+        """Get ready for the first step of a run; return what the journal of the run that it goes on from noted."""
+        earlier = None if past is None else self._go_on_from(past)
+        self._begun = self.steps_done if past is None else past.note.begun
         if self.learner.changed:  # by a step that was interrupted, or by a state that was loaded
             self.student.hand_over(self.steps_done)
-        directory, journal = self._open(steps)
+        self._boundary = self._played()
+        return earlier
+
+    @contextlib.contextmanager
+    def _directory(self, past: Past | None) -> Iterator[RunDirectory]:
+        """Open the directory of a run; delete it if the run comes to nothing."""
+        first, new = self.steps_done, past is None or past.forks
+        if past is None or past.forks:
+            directory = RunDirectory.new(self.algorithm.config.run.output_dir, self.label)
+        else:
+            directory = RunDirectory(past.run)
+            into_series(past.run)
         try:
-            self._evaluate(journal, "before training")
-            first = self.steps_done + 1
-            for step in range(first, first + steps):
-                begun = time.perf_counter()
-                self.learner.progress = (step - first) / steps
-                experience = self.steps.experience(step)  # episodes played and scored, or examples drawn
-                learnt = self.steps.learn(step, experience.batch)
-                self.student.hand_over(step)  # the next episodes are sampled with the new weights
-                self.steps_done = step
-                journal.note_step(experience.trajectories, self._metrics(step, experience, learnt, begun))
-                if terminations:  # a library may have caught the interruption
-                    raise KeyboardInterrupt
-            self._evaluate(journal, "after training")
-        finally:  # also when interrupted: what was learnt until here is not lost
-            with contextlib.closing(journal), uninterrupted():
-                if journal.metrics:
-                    self.save(directory.checkpoint)
-                    notify(f"Checkpoint of step {self.steps_done}: {directory.checkpoint}", warning=False)
-        before, after = map(journal.evaluations.get, ("before training", "after training"))
-        return Result(directory.path, journal.metrics, before, after)
+            yield directory
+        finally:
+            directory.close(discard=new and self.steps_done == first)
+
+    def _go_on_from(self, past: Past) -> dict[str, Any]:
+        """Take over the state of a checkpoint, and return that of the journal."""
+        if past.note.tokenizer != self.student.tokenizer_hash():
+            raise ConfigError(
+                f"The model {self.algorithm.config.model.name!r} has another tokenizer or chat template than that of "
+                f"the run in {str(past.run)!r}: expected the same."
+            )
+        state = past.checkpoint.state()
+        self.learner.load_state_dict(state["learner"])
+        self.steps.load_state_dict(state["steps"])
+        watches = [one for one in self._sinks if isinstance(one, KeepsState)]
+        for watch, own in zip(watches, state["watches"], strict=True):
+            watch.load_state_dict(own)
+        set_random_state(state["random"])
+        self.steps_done = state["step"]
+        how = "A new run goes on from" if past.forks else "Going on from"
+        notify(f"{how} step {self.steps_done} of {past.run}.", warning=False)
+        journal: dict[str, Any] = state["journal"]
+        journal["evaluations"].pop(AFTER, None)  # of a run that had ended, and now goes on
+        return journal
+
+    def note(self) -> Note:
+        """Return what a checkpoint says of the run under way."""
+        algorithm, date = self.algorithm, str(self.student.facts()["date"])
+        tokenizer = self.student.tokenizer_hash()
+        return Note(algorithm.name, algorithm.config.plain(), date, self._begun, tokenizer, versions())
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """About how many bytes a checkpoint takes: the model, what is trained and its two moments, the reference."""
+        state, weights = self.learner.state_dict(), self.student.model.parameters()
+        kept = [*weights, *(state["reference"] or ()), *(3 * list(state["parameters"].values()))]
+        return sum(one.numel() * one.element_size() for one in kept)
 
     def close(self) -> None:
         """Close what experience comes from, and release what the student holds."""
@@ -237,8 +358,8 @@ class Trainer:
         speed = {"tokens_per_second": sampled / seconds} if experience.trajectories else {}
         return {"step": step, **experience.measured, **speed, "seconds": seconds, **learnt}
 
-    def _open(self, steps: int) -> tuple[RunDirectory, Journal]:
-        """Make the run directory, and the journal that writes to it."""
+    def _journal(self, directory: RunDirectory, steps: int) -> Journal:
+        """Describe a run in its directory, and return the journal that writes to it."""
         config, model = self.algorithm.config, self.student.model
         settled = {
             "learning_rate": config.learning_rate,
@@ -255,13 +376,12 @@ class Trainer:
             "threads": torch.get_num_threads(),
             **self.student.facts(),
         }
-        resolved = config.with_options(steps=steps, **settled).to_yaml()
-        directory = RunDirectory(config.run.output_dir, self.label, resolved, facts)
+        directory.describe(config.with_options(steps=steps, **settled).to_yaml(), facts)
         self.learner.skipped_batches = directory.path / "skipped_batches"
         console = make_console()
         console.print(f"Run directory: {directory.path}", soft_wrap=True, markup=False)
         report = ConsoleReport(console, steps, self.sample_every)
-        return directory, Journal([RunFiles(directory, self.label), report, *self._sinks])
+        return Journal([RunFiles(directory, self.label), report, *self._sinks])
 
     def _announce(self, steps: int) -> None:
         """Say what is trained, from where it starts, and what it will take."""
@@ -296,6 +416,18 @@ class Trainer:
             )
 
 
+def _end(journal: Journal, keeper: Keeper, *, whole: bool = True) -> None:
+    """Save what was learnt, and close the journal, whatever hinders either."""
+    try:
+        if journal.metrics:
+            keeper.save_at_end(whole=whole)
+    except RunDirectoryError:
+        with contextlib.suppress(OSError):  # it says already what cannot be written to
+            journal.close()
+        raise
+    journal.close()
+
+
 def make_learner(algorithm: Algorithm, loss: LanguageModelLoss) -> Learner:
     """Return the learner that an algorithm's configuration describes."""
     config = algorithm.config
@@ -304,7 +436,7 @@ def make_learner(algorithm: Algorithm, loss: LanguageModelLoss) -> Learner:
         learning_rate=config.learning_rate,
         learning_rates=algorithm.learning_rates,
         warmup_steps=config.learner.warmup_steps,
-        decay=config.learner.learning_rate_decay,
+        decay=config.learner.learning_rate_decay or "none",
         weight_decay=config.learner.weight_decay,
         max_grad_norm=config.learner.max_grad_norm,
         micro_batch_tokens=config.learner.micro_batch_tokens,

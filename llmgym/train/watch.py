@@ -16,6 +16,7 @@ import itertools
 import math
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -72,6 +73,15 @@ class HackWatch:
 
     def close(self, metrics: Sequence[Mapping[str, float]], evaluations: Mapping[str, Evaluation]) -> None:
         """Do nothing: all was told as it was seen."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was seen so far."""
+        return {"first": self._first, "newest": list(self._newest), "told": sorted(self._told), "steps": self._steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self._first, self._steps = list(state["first"]), state["steps"]
+        self._newest, self._told = deque(state["newest"], maxlen=WINDOW), set(state["told"])
 
     def look(self, trajectories: Sequence[Trajectory]) -> list[str]:
         """Look at the episodes of a step; return what a user should be told now."""

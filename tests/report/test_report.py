@@ -100,7 +100,8 @@ def test_the_curve_is_a_picture_also_where_a_step_has_no_score(tmp_path: Path) -
 
 
 def test_run_directories_are_new_and_metrics_are_json(tmp_path: Path) -> None:
-    runs = [RunDirectory(tmp_path, "same", "steps: 1\n", {"seed": 5}) for _ in range(3)]
+    runs = [RunDirectory.new(tmp_path, "same") for _ in range(3)]
+    runs[0].describe("steps: 1\n", {"seed": 5})
     assert len({run.path for run in runs}) == 3
     runs[0].add_metrics({"step": 1, "reward": math.nan})
     assert json.loads((runs[0].path / "metrics.jsonl").read_text()) == {"step": 1, "reward": None}
@@ -111,7 +112,35 @@ def test_run_directories_are_new_and_metrics_are_json(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunDirectoryError, match=r"file'.*expected a directory that can be written to"):
-        RunDirectory(tmp_path / "file", "x", "", {})
+        RunDirectory.new(tmp_path / "file", "x")
+
+
+def test_a_run_directory_has_one_writer_until_it_is_closed(tmp_path: Path) -> None:
+    run = RunDirectory.new(tmp_path, "x")
+    with pytest.raises(RunDirectoryError, match="Another process is writing to the run directory"):
+        RunDirectory(run.path)
+    run.close()
+    RunDirectory(run.path).close()
+
+
+def test_going_back_moves_later_steps_aside_and_mends_a_line_that_was_cut_off(tmp_path: Path) -> None:
+    run = RunDirectory.new(tmp_path, "x")
+    rows = [{"step": step, "reward": math.nan if step == 2 else 0.5} for step in (1, 2, 3)]
+    for row in rows:
+        run.add_metrics(row)
+        run.add_trajectories(int(row["step"]), [Trajectory(0, 0)])
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "rew')
+    run.go_back(rows[:2])
+    kept = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert kept == [{"step": 1, "reward": 0.5}, {"step": 2, "reward": None}]
+    assert sorted(file.name for file in (run.path / "trajectories").iterdir()) == [
+        "step-00001.parquet",
+        "step-00002.parquet",
+    ]
+    (aside,) = (run.path / "superseded").iterdir()
+    assert (aside / "metrics.jsonl").read_text() == '{"step": 3, "reward": 0.5}\n{"step": 4, "rew'
+    assert (aside / "step-00003.parquet").exists()
 
 
 def test_a_metric_that_comes_later_gets_its_column_and_one_that_is_not_a_number_is_left_out_of_means() -> None:
@@ -126,7 +155,7 @@ def test_a_metric_that_comes_later_gets_its_column_and_one_that_is_not_a_number_
 
 
 def test_numbers_that_are_not_finite_are_null_in_every_file(tmp_path: Path) -> None:
-    run = RunDirectory(tmp_path, "x", "", {})
+    run = RunDirectory.new(tmp_path, "x")
     run.add_metrics({"kl": math.nan})
     run.add_evaluations({"before": {"reward": math.nan, "success": 0.5}})
     assert json.loads((run.path / "metrics.jsonl").read_text()) == {"kl": None}

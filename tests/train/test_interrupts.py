@@ -1,5 +1,6 @@
 """What was learnt until a run is interrupted is kept, whoever interrupts it and when."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import llmgym
 from llmgym.agents import GRPO
 from llmgym.learn.learner import Learner
 from llmgym.train.agent import run_command
-from llmgym.train.interrupts import terminated_like_interrupted, uninterrupted
+from llmgym.train.interrupts import OUT_OF_TIME, Interrupted, Interruptions, LeaveAtOnceError, signals_interrupt
 
 SMALL: dict[str, Any] = {
     "prompts_per_step": 2,
@@ -27,31 +28,88 @@ SMALL: dict[str, Any] = {
 ADAPTED = {**SMALL, "lora_rank": 4, "learning_rate": 5e-2, "warmup_steps": 0}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_waits_for_what_must_not_be_interrupted(number: int) -> None:
+def test_what_is_saved_is_not_interrupted_and_the_run_ends_after_it() -> None:
     done: list[int] = []
-    before = signal.getsignal(number)
+    before = signal.getsignal(signal.SIGTERM)
 
     def work() -> None:
-        with uninterrupted():
+        interruptions = Interruptions(grace=60)
+        with interruptions.handling(), interruptions.step(), interruptions.saving():
             for part in (1, 2):
-                os.kill(os.getpid(), number)
+                os.kill(os.getpid(), signal.SIGTERM)
                 done.append(part)
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted) as ended:
         work()
     assert done == [1, 2]
-    assert signal.getsignal(number) is before
+    assert ended.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_termination_interrupts() -> None:
+def test_a_step_that_takes_longer_than_its_grace_is_abandoned_and_an_update_is_not() -> None:
+    interruptions = Interruptions(grace=0.3)
+    waited: list[float] = []
+    begun = time.monotonic()
+
     def work() -> None:
-        with terminated_like_interrupted():
+        with interruptions.handling(), interruptions.step():
+            interruptions.updating = True
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.6)
+            waited.append(time.monotonic() - begun)
+            os.kill(os.getpid(), signal.SIGTERM)
+            waited.append(0.0)
+
+    with pytest.raises(LeaveAtOnceError):
+        work()
+    assert len(waited) == 1
+    assert waited[0] >= 0.6
+
+    def play() -> None:
+        interruptions = Interruptions(grace=0.3)
+        with interruptions.handling(), interruptions.step():
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(30)
+
+    begun = time.monotonic()
+    with pytest.raises(Interrupted) as ended:
+        play()
+    assert 0.3 <= time.monotonic() - begun < 10
+    assert ended.value.code == 129
+    assert not isinstance(ended.value, LeaveAtOnceError)
+
+
+@pytest.mark.parametrize("stepping", [True, False])
+def test_the_end_of_its_time_ends_a_run(stepping: bool) -> None:
+    interruptions = Interruptions(grace=60, save_by=0.2)
+
+    def work() -> None:
+        with interruptions.handling(), interruptions.step() if stepping else contextlib.nullcontext():
+            time.sleep(0.5 if stepping else 30)
+
+    with pytest.raises(Interrupted) as ended:
+        work()
+    assert ended.value.code == OUT_OF_TIME
+
+
+def test_a_signal_that_a_process_was_told_to_ignore_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interruptions(grace=60).handling():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_termination_before_training_interrupts() -> None:
+    def work() -> None:
+        with signals_interrupt():
             os.kill(os.getpid(), signal.SIGTERM)
             signal.pause()
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted) as ended:
         work()
+    assert ended.value.code == 143
 
 
 def test_a_run_that_is_terminated_keeps_its_checkpoint(tmp_path: Path) -> None:
@@ -62,7 +120,7 @@ def test_a_run_that_is_terminated_keeps_its_checkpoint(tmp_path: Path) -> None:
             time.sleep(0.05)
         run.send_signal(signal.SIGTERM)
         said = run.communicate(timeout=60)[0]
-    assert run.returncode == 130, said
+    assert run.returncode == 143, said
     (directory,) = tmp_path.iterdir()
     assert (directory / "checkpoint" / "model.safetensors").exists()
     assert (directory / "learning_curve.png").exists()
@@ -74,16 +132,17 @@ def test_a_termination_that_a_library_catches_ends_the_run_after_its_step(tmp_pa
     @llmgym.register_scorer("catching-test")
     def catching(episode: llmgym.Episode) -> float:
         try:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(1)
+            if not caught:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(5)
         except KeyboardInterrupt:
             caught.append(1)
         return 0.0
 
     words = [word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     words += ["--scorer", "catching-test", "--steps", "9", "--output-dir", str(tmp_path)]
-    assert run_command(GRPO, words) == 130
-    assert len(caught) == 8
+    assert run_command(GRPO, [*words, "--grace", "0"]) == 143
+    assert len(caught) == 1
     (directory,) = tmp_path.iterdir()
     assert len((directory / "metrics.jsonl").read_text().splitlines()) == 1
     assert (directory / "checkpoint" / "model.safetensors").exists()
@@ -91,39 +150,6 @@ def test_a_termination_that_a_library_catches_ends_the_run_after_its_step(tmp_pa
 
 def _has_metrics(output: Path) -> bool:
     return any(file.stat().st_size for file in output.glob("*/metrics.jsonl"))
-
-
-def test_a_signal_while_the_checkpoint_is_written_waits_until_it_is_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    agent = GRPO(output_dir=tmp_path, **SMALL)
-    save = agent.trainer.student.save
-
-    def slow(*arguments: Any) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        save(*arguments)
-
-    monkeypatch.setattr(agent.trainer.student, "save", slow)
-    with pytest.raises(KeyboardInterrupt):
-        agent.train(steps=1)
-    (directory,) = tmp_path.iterdir()
-    assert (directory / "checkpoint" / "model.safetensors").exists()
-    assert (directory / "learning_curve.png").exists()
-
-
-def test_a_checkpoint_that_cannot_be_written_leaves_the_other_results(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    agent = GRPO(output_dir=tmp_path, **SMALL)
-
-    def full(*arguments: Any) -> None:
-        raise OSError("no space left")
-
-    monkeypatch.setattr(agent.trainer.student, "save", full)
-    with pytest.raises(OSError, match="no space left"):
-        agent.train(steps=1)
-    (directory,) = tmp_path.iterdir()
-    assert (directory / "learning_curve.png").exists()
 
 
 def test_after_an_interrupted_update_adapters_are_sampled_with_as_they_are(

@@ -47,7 +47,7 @@ def test_every_sink_is_told_everything_in_order() -> None:
 
 
 def test_the_files_of_a_run_are_numbered_by_steps_over_all_runs(tmp_path: Path) -> None:
-    run = RunDirectory(tmp_path, "x", "", {})
+    run = RunDirectory.new(tmp_path, "x")
     journal = Journal([RunFiles(run, "x"), ConsoleReport(Console(quiet=True), 1, 0)])
     journal.note_step([Trajectory(0, 0)], {"step": 5.0, "seconds": 1.0, "entropy": 0.5, "reward": float("nan")})
     journal.note_evaluation("after training", evaluation(0.5))

@@ -1,0 +1,168 @@
+"""Checkpoints of a run: whole or not there, checked when they are read, the oldest deleted last.
+
+A run directory has them in two places: ``checkpoints/step-00010``, written while it runs, and ``checkpoint``, written
+when it ends. Each is a model as transformers loads it, with the state that training goes on from in ``state``, and
+``complete.json``, which is written last and holds the hash of every other file.
+"""
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmgym.errors import RunDirectoryError
+from llmgym.files import rename, sync_directory
+from llmgym.report.console import notify
+from llmgym.train.state_files import read_state
+
+SCHEMA = 1
+"""Version of what a state holds. It changes when an older one can no longer be gone on from."""
+
+STATE = "state"
+_FINAL, _SERIES, _MARK = "checkpoint", "checkpoints", "complete.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that says it is complete.
+
+    Attributes:
+        path: Its directory.
+        step: Training steps before it.
+        hashes: SHA-256 of every file, by its path in the directory.
+        schema: See `SCHEMA`.
+    """
+
+    path: Path
+    step: int
+    hashes: Mapping[str, str]
+    schema: int
+
+    def fault(self) -> str | None:
+        """Return what is wrong with it; None if all is as it was written."""
+        if self.schema != SCHEMA:
+            return f"its state is of version {self.schema}, and this llmgym reads version {SCHEMA}"
+        for name, expected in self.hashes.items():
+            try:
+                found = _hash(self.path / name)
+            except OSError as error:
+                return f"{name} cannot be read ({error.strerror})"
+            if found != expected:
+                return f"{name} is not what was written"
+        return None if f"{STATE}/state.json" in self.hashes else "it has no state to go on from"
+
+    def state(self) -> dict[str, Any]:
+        """Return the state that training goes on from."""
+        return read_state(self.path / STATE)
+
+
+def final_path(run: Path) -> Path:
+    """Return where a run that ends has its checkpoint."""
+    return run / _FINAL
+
+
+def series_path(run: Path, step: int) -> Path:
+    """Return where a run has the checkpoint of a step."""
+    return run / _SERIES / f"step-{step:05d}"
+
+
+@contextlib.contextmanager
+def new_checkpoint(path: Path, step: int) -> Iterator[Path]:
+    """Yield a name for a directory that does not exist; what is written there becomes the complete checkpoint `path`.
+
+    Raises:
+        RunDirectoryError: `path` exists already.
+    """
+    if path.exists():
+        raise RunDirectoryError(f"Expected a new directory for the checkpoint, but {str(path)!r} exists.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        yield partial
+        files = sorted(file for file in partial.rglob("*") if file.is_file())
+        hashes = {file.relative_to(partial).as_posix(): _hash(file) for file in files}
+        mark = {"schema": SCHEMA, "step": step, "files": hashes}
+        sync_directory(partial)
+        (partial / _MARK).write_text(json.dumps(mark, indent=2) + "\n", encoding="utf-8")
+        sync_directory(partial)
+        rename(partial, path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def checkpoint_at(path: Path) -> Checkpoint | None:
+    """Return the checkpoint that a directory is, if it says that it is complete."""
+    try:
+        mark = json.loads((path / _MARK).read_text(encoding="utf-8"))
+        return Checkpoint(path, int(mark["step"]), {str(k): str(v) for k, v in mark["files"].items()}, mark["schema"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def checkpoints_of(run: Path) -> list[Checkpoint]:
+    """Return the checkpoints of a run that say that they are complete, the newest first."""
+    places = [run / _FINAL, *(run / _SERIES).glob("step-*")]
+    found = [one for one in map(checkpoint_at, places) if one is not None]
+    return sorted(found, key=lambda one: one.step, reverse=True)
+
+
+def newest_whole(run: Path, step: int | None = None) -> Checkpoint | None:
+    """Return the newest checkpoint of a run that is as it was written; name those that are not, and leave them out.
+
+    Args:
+        run: The run's directory.
+        step: The one to return, of no other step.
+    """
+    for one in checkpoints_of(run):
+        if step is not None and one.step != step:
+            continue
+        fault = one.fault()
+        if fault is None:
+            return one
+        notify(f"The checkpoint {str(one.path)!r} is left out: {fault}.")
+    return None
+
+
+def keep_newest(run: Path, count: int) -> None:
+    """Delete all but the newest checkpoints of the series."""
+    for one in checkpoints_of(run)[count:]:
+        if one.path.parent.name == _SERIES:
+            shutil.rmtree(one.path, ignore_errors=True)
+    with contextlib.suppress(OSError):  # there is none, or there are some in it
+        (run / _SERIES).rmdir()
+
+
+def into_series(run: Path) -> None:
+    """Let a checkpoint that a run wrote when it ended be one of its series, because the run goes on."""
+    final = checkpoint_at(run / _FINAL)
+    if final is not None:
+        place = series_path(run, final.step)
+        if place.exists():
+            shutil.rmtree(final.path)
+        else:
+            place.parent.mkdir(exist_ok=True)
+            rename(final.path, place)
+    elif (run / _FINAL).exists():  # of a step that was interrupted in its update, and of no step to go on from
+        rename(run / _FINAL, _free(run / f"{_FINAL}-without-state"))
+    for partial in [*run.glob(".*.partial"), *(run / _SERIES).glob(".*.partial")]:
+        shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
+
+
+def _free(path: Path) -> Path:
+    """Return a name that nothing has."""
+    number, found = 1, path
+    while found.exists():
+        number += 1
+        found = path.with_name(f"{path.name}-{number}")
+    return found
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

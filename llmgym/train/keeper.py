@@ -1,0 +1,120 @@
+"""`Keeper`: writes the checkpoints of a run, and finds another place for one that cannot be written."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Protocol
+
+from safetensors import SafetensorError
+
+from llmgym.config.sections import Saving
+from llmgym.errors import RunDirectoryError
+from llmgym.report.console import notify
+from llmgym.train.checkpoints import STATE, final_path, keep_newest, new_checkpoint, series_path
+from llmgym.train.journal import Journal
+from llmgym.train.resuming import Note
+from llmgym.train.state_files import write_state
+
+_ROOM = 1.2  # times what a checkpoint takes
+
+
+class Kept(Protocol):
+    """What is kept: a trainer."""
+
+    @property
+    def steps_done(self) -> int:
+        """Training steps so far."""
+        ...
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """About how many bytes a checkpoint takes."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Write the model to a new directory."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what training goes on from."""
+        ...
+
+    def note(self) -> Note:
+        """Return what a checkpoint says of the run."""
+        ...
+
+
+class Keeper:
+    """Keeps what was learnt.
+
+    Args:
+        run: The directory of the run.
+        saving: Which checkpoints are kept, and where else one may go.
+        trainer: Whose state is kept.
+        journal: The same.
+    """
+
+    def __init__(self, run: Path, saving: Saving, trainer: Kept, journal: Journal) -> None:
+        self._run, self._saving, self._trainer, self._journal = run, saving, trainer, journal
+
+    def require_space(self) -> None:
+        """Refuse a disk that has no room for a checkpoint.
+
+        Raises:
+            RunDirectoryError: It has not.
+        """
+        wanted = self._trainer.checkpoint_bytes
+        free = shutil.disk_usage(self._run).free
+        if free < _ROOM * wanted:
+            raise RunDirectoryError(
+                f"{str(self._run)!r}: expected room for a checkpoint of about {wanted / 1e9:.2f} GB, found "
+                f"{free / 1e9:.2f} GB. Free some, or name another --output-dir."
+            )
+
+    def save_in_series(self) -> None:
+        """Write a checkpoint while the run goes on, and delete the oldest."""
+        self._save(series_path(self._run, self._trainer.steps_done), whole=True)
+        keep_newest(self._run, self._saving.keep)
+
+    def save_at_end(self, *, whole: bool = True) -> None:
+        """Write the checkpoint of a run that ends.
+
+        Args:
+            whole: Whether training can go on from it; not where an update was interrupted.
+        """
+        path = final_path(self._run)
+        self._save(path, whole=whole)
+        if whole:
+            keep_newest(self._run, self._saving.keep)
+        notify(f"Checkpoint of step {self._trainer.steps_done}: {path}", warning=False)
+
+    def _save(self, path: Path, *, whole: bool) -> None:
+        """Write a checkpoint, or, if that fails, write it elsewhere and say so."""
+        try:
+            self.require_space()
+            self._write(path, whole=whole)
+        except (OSError, SafetensorError) as error:
+            other = self._rescue_place()
+            self._write(other, whole=whole)
+            raise RunDirectoryError(
+                f"The checkpoint of step {self._trainer.steps_done} could not be written to {str(path)!r} ({error}). "
+                f"It is in {str(other)!r}; --resume-from {other} goes on from it."
+            ) from error
+
+    def _write(self, path: Path, *, whole: bool) -> None:
+        trainer = self._trainer
+        with new_checkpoint(path, trainer.steps_done) as partial:
+            trainer.save(partial)
+            if whole:
+                state = partial / STATE
+                state.mkdir()
+                write_state(state, {**trainer.state_dict(), "journal": self._journal.state_dict()})
+                trainer.note().write(state)
+
+    def _rescue_place(self) -> Path:
+        """Return a new name where the run directory cannot be written to."""
+        parent = self._saving.rescue_dir
+        name = f"{self._run.name}-step-{self._trainer.steps_done:05d}-"
+        if parent is not None:
+            parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=name, dir=parent)) / "checkpoint"

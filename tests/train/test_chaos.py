@@ -1,0 +1,167 @@
+"""A run that is killed again and again ends as one that never was: to the bit, with no episode lost or doubled.
+
+`make chaos` kills a hundred times; the tests do it a few times.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from forked_runs import Runs
+from safetensors.torch import load_file
+
+from llmgym.data.trajectories import read_trajectories
+
+KILLS = int(os.environ.get("LLMGYM_CHAOS_KILLS", "10"))  # over all kinds of run
+SEED = int(os.environ.get("LLMGYM_CHAOS_SEED", "0"))
+COMMON = "--max-tokens 40 --sample-every 0 --steps 5 --save-every 1 --keep 2"
+PLAYED = f"{COMMON} --prompts-per-step 2 --group-size 4 --eval-episodes 4"
+RUNS = {
+    "grpo": f"grpo {PLAYED} --measure-kl always",
+    "ppo": f"ppo {PLAYED} --kl-coef 0.05 --kl-target 0.01 --kl-in reward --critic own",
+    "opo": f"opo {PLAYED} --reference-every 2 --epochs 2",
+    "kto": f"kto {COMMON} --examples 24 --batch-size 8 --eval-episodes 4",
+    "lora": f"grpo {PLAYED} --lora-rank 4 --learning-rate 1e-2",
+}
+TIMES = ("seconds", "tokens_per_second", "rollout_seconds")
+
+
+@pytest.fixture(scope="module")
+def runs() -> Iterator[Runs]:
+    found = Runs()
+    yield found
+    found.close()
+
+
+def run(runs: Runs, command: str, output: Path, **options: Any) -> int:
+    """Run a command to its end, or kill it after some seconds; return its exit status."""
+    process = runs.begin(f"{command} --output-dir {output}", f"{output}.log", options.pop("moment", None))
+    return runs.end(process, **options)
+
+
+def outcome(output: Path) -> dict[str, Any]:
+    """Return all that a run came to, without times and places."""
+    (run,) = (one for one in output.iterdir() if one.is_dir())
+    state = json.loads((run / "checkpoint" / "state" / "state.json").read_text())
+    for row in state["journal"]["metrics"]:
+        for name in TIMES:
+            row.pop(name, None)
+    tensors = load_file(run / "checkpoint" / "state" / "state.safetensors")
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    shards = sorted((run / "trajectories").iterdir())
+    return {
+        "state": state,
+        "tensors": {name: hashlib.sha256(one.numpy().tobytes()).hexdigest() for name, one in tensors.items()},
+        "model": sorted(
+            hashlib.sha256(file.read_bytes()).hexdigest() for file in (run / "checkpoint").glob("*.safetensors")
+        ),
+        "metrics": [{name: value for name, value in row.items() if name not in TIMES} for row in rows],
+        "trajectories": {shard.name: read_trajectories(shard) for shard in shards},
+        "evaluations": json.loads((run / "evaluations.json").read_text()),
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[dict[str, Any], float]]:
+    """Return what the run of a kind comes to that nobody interrupts, and how many seconds it takes."""
+
+    @functools.cache
+    def of(kind: str) -> tuple[dict[str, Any], float]:
+        output = tmp_path_factory.mktemp("whole") / kind
+        begun = time.monotonic()
+        assert run(runs, RUNS[kind], output) == 0, said(output)
+        return outcome(output), time.monotonic() - begun
+
+    return of
+
+
+def said(output: Path) -> str:
+    return Path(f"{output}.log").read_text()[-3000:]
+
+
+def check(output: Path, expected: dict[str, Any]) -> None:
+    """Compare what a run came to; directories of runs that were killed before they had a checkpoint are deleted."""
+    for one in [one for one in output.iterdir() if one.is_dir() and not (one / "checkpoint").exists()]:
+        assert not list(one.glob("checkpoints/step-*"))
+        shutil.rmtree(one)
+    found = outcome(output)
+    for part, value in expected.items():
+        assert found[part] == value, f"{part} of {output}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", RUNS)
+def test_a_run_that_is_killed_again_and_again_ends_as_one_that_never_was(
+    kind: str, runs: Runs, whole: Any, tmp_path: Path
+) -> None:
+    chance = random.Random(f"{kind} {SEED}")
+    expected, seconds = whole(kind)
+    left, number = -(-KILLS // len(RUNS)), 0
+    while left > 0:
+        number += 1
+        output = tmp_path / f"run-{number}"
+        status = -signal.SIGKILL
+        while status == -signal.SIGKILL:
+            after = chance.uniform(0.0, seconds) if left > 0 else None
+            status = run(runs, f"{RUNS[kind]} --resume", output, kill_after=after)
+            left -= status == -signal.SIGKILL
+        assert status == 0, said(output)
+        check(output, expected)
+
+
+MOMENTS = {
+    "start": ("llmgym.train.trainer:Trainer._announce", 1),
+    "evaluation before": ("llmgym.train.actor:evaluate", 1),
+    "rollout": ("llmgym.rollout.collector:Collector._play", 3),
+    "scoring": ("llmgym.envs.vector:TextVectorEnv.release_one", 15),
+    "update": ("llmgym.learn.learner:Learner.update", 4),
+    "hand-over": ("llmgym.train.actor:Actor.hand_over", 2),
+    "journal": ("llmgym.report.run_directory:RunDirectory.add_metrics", 2),
+    "saving": ("llmgym.train.keeper:Keeper._write", 2),
+    "renaming": ("llmgym.train.checkpoints:rename", 2),
+    "evaluation after": ("llmgym.train.actor:HeldOutEpisodes.evaluate", 2),
+    "last saving": ("llmgym.train.keeper:Keeper.save_at_end", 1),
+}
+
+
+ASKED = [
+    *((moment, signal.SIGTERM) for moment in MOMENTS),
+    *((moment, number) for moment in ("rollout", "update") for number in (signal.SIGINT, signal.SIGHUP)),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("moment", "number"), ASKED)
+def test_a_run_that_is_asked_to_end_saves_and_goes_on_as_if_nobody_had(
+    moment: str, number: signal.Signals, runs: Runs, whole: Any, tmp_path: Path
+) -> None:
+    function, call = MOMENTS[moment]
+    when = {"function": function, "call": call, "signals": [number]}
+    status = run(runs, f"{RUNS['grpo']} --resume", tmp_path / "run", moment=when)
+    assert status == (128 + number if moment != "last saving" else 0), said(tmp_path / "run")
+    assert len(list((tmp_path / "run").glob("*"))) == (moment not in ("start", "evaluation before"))
+    assert run(runs, f"{RUNS['grpo']} --resume", tmp_path / "run") == 0, said(tmp_path / "run")
+    check(tmp_path / "run", whole("grpo")[0])
+
+
+@pytest.mark.slow
+def test_asked_twice_a_run_leaves_at_once_and_can_be_gone_on_with(runs: Runs, whole: Any, tmp_path: Path) -> None:
+    when = {
+        "function": "llmgym.rollout.collector:Collector._play",
+        "call": 4,
+        "signals": [signal.SIGTERM, signal.SIGTERM],
+    }
+    assert run(runs, f"{RUNS['grpo']} --resume", tmp_path / "run", moment=when) == 143
+    (directory,) = (tmp_path / "run").iterdir()
+    assert not (directory / "checkpoint").exists()
+    assert run(runs, f"{RUNS['grpo']} --resume", tmp_path / "run") == 0, said(tmp_path / "run")
+    check(tmp_path / "run", whole("grpo")[0])
