@@ -80,6 +80,22 @@ def import_user_module(module: str, wanted: str) -> ModuleType:
         raise UnknownNameError(f"{wanted!r}: cannot import {module!r} ({type(error).__name__}: {error}).") from error
 
 
+def said_by(error: BaseException) -> str:
+    """Return an exception's kind and text, in characters that any file takes, whatever its class makes of them.
+
+    Examples:
+        >>> said_by(KeyError("seed")), said_by(ValueError())
+        ("KeyError: 'seed'", 'ValueError')
+    """
+    try:
+        text = f"{type(error).__name__}: {error}".removesuffix(": ")
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001  # it is anybody's code
+        text = f"{type(error).__name__}, which cannot say what it is about"
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def import_extra(module: str, extra: str) -> ModuleType:
     """Import and return a module of a package that an extra of llmgym brings.
 

@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeVar
 
 import gymnasium
 
+from llmgym.errors import said_by
+
 Value = TypeVar("Value")
 
 FaultKind = Literal["env_error", "env_timeout"]
@@ -42,8 +44,7 @@ def caught(function: Callable[..., Value], *arguments: Any) -> Value | EpisodeLo
     except EpisodeLostError as fault:
         return fault
     except BaseException as error:  # noqa: BLE001  # whatever user code raises costs its own episode and no other
-        said = f"{type(error).__name__}: {error}".rstrip(": ")
-        return EpisodeLostError("env_error", f"{said}\n{_where(error.__traceback__)}".rstrip())
+        return EpisodeLostError("env_error", f"{said_by(error)}\n{_where(error.__traceback__)}".rstrip())
 
 
 def _where(trace: TracebackType | None) -> str:

@@ -14,7 +14,7 @@ from llmgym.envs.faults import EpisodeLostError
 from llmgym.envs.text_env import TextEnv
 from llmgym.envs.tools import Toolbox
 from llmgym.envs.vector import StepResult, TextVectorEnv
-from llmgym.errors import ConfigError
+from llmgym.errors import ConfigError, said_by
 from llmgym.types import Episode, Score
 from llmgym.workers import frames
 from llmgym.workers.references import reference
@@ -22,6 +22,7 @@ from llmgym.workers.values import decode, encode
 from llmgym.workers.worker import PATIENCE, Forker, Worker, WorkerError
 
 _HANDLER = "llmgym.envs.isolated_worker:answer"
+_A_WEEK = 7 * 86_400.0  # in seconds, the longest that a socket is asked to wait
 _FAREWELL = 5.0  # seconds that environments may take to close, all of them together
 
 Json = Any
@@ -117,7 +118,7 @@ class _IsolatedEnv(TextEnv):
         self.max_tokens, self.max_episode_tokens = facts["max_tokens"], facts["max_episode_tokens"]
         self._class: type[TextEnv] | None = facts["class"]
         self._has_score: bool = facts["has_score"]
-        self._limit: float = timeout if facts["step_timeout"] is None else facts["step_timeout"]
+        self._limit: float = timeout if facts["step_timeout"] is None else min(facts["step_timeout"], _A_WEEK)
         self._tools_elsewhere = _ToolsElsewhere(self, facts["tools"])
         self._others: Mapping[int, StepResult] = {}
         self._ended: list[Episode] | None = None  # of the newest episode, once they were asked for
@@ -226,7 +227,10 @@ class _IsolatedEnv(TextEnv):
             except WorkerError as error:
                 self._worker = None
                 raise EpisodeLostError("env_timeout" if error.timed_out else "env_error", str(error)) from error
-        return decode(answer)
+        try:
+            return decode(answer)
+        except Exception as error:
+            raise EpisodeLostError("env_error", f"what it holds cannot be read here: {said_by(error)}") from error
 
 
 def _answer(worker: Worker, message: Json, limit: float) -> Json:

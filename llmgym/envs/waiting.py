@@ -10,6 +10,8 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Self, TypeVar
 
+from llmgym.errors import said_by
+
 Value = TypeVar("Value")
 Other = TypeVar("Other")
 
@@ -213,7 +215,7 @@ def _is_cancelled() -> bool:
 def _for_the_loop(error: BaseException) -> BaseException:
     """Return an exception that a loop can hand on: no future takes StopIteration, and SystemExit would end the loop."""
     hands_on = isinstance(error, Exception | KeyboardInterrupt) and not isinstance(error, StopIteration)
-    return error if hands_on else RuntimeError(f"{type(error).__name__}: {error}")
+    return error if hands_on else RuntimeError(said_by(error))
 
 
 async def _in_threads(function: Callable[..., Value], calls: list[tuple[Any, ...]]) -> list[Value]:

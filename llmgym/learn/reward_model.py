@@ -112,7 +112,7 @@ def _shared(group: Sequence[list[int]]) -> int:
 
 def reward_scorer(name: str) -> "RewardModelScorer | RewardServer":
     """Return the scorer that ``reward_model:name`` names: a model that is loaded here, or one that a server has."""
-    return RewardServer.named(name) if name.startswith(("http://", "https://")) else RewardModelScorer(name)
+    return RewardServer.named(name) if name.lower().startswith(("http://", "https://")) else RewardModelScorer(name)
 
 
 class RewardModelScorer:

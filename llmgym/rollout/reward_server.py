@@ -1,7 +1,5 @@
 """`RewardServer`: a reward model that an SGLang server has."""
 
-import math
-import os
 import threading
 from collections.abc import Awaitable, Sequence
 from typing import Any, ClassVar
@@ -9,15 +7,17 @@ from typing import Any, ClassVar
 from transformers import AutoConfig
 
 from llmgym.envs.waiting import each
-from llmgym.errors import ConfigError, ModelError, import_extra
+from llmgym.errors import ConfigError, ModelError, import_extra, said_by
 from llmgym.models.causal_lm import find_model, load_tokenizer
 from llmgym.rollout.template import ChatTemplate
+from llmgym.scorers.judges.addresses import fault_of_url, key_in
 from llmgym.types import Episode, Message, Score, well_formed
 
 KEY = "LLMGYM_REWARD_KEY"
 """The environment variable in which the server's key is read, if it asks for one."""
 
 _LONGEST_ERROR = 500  # characters
+_LARGEST = 1e300  # reward; JSON may have numbers beyond what a float holds
 
 
 class RewardServer:
@@ -52,6 +52,8 @@ class RewardServer:
         timeout: float = 60.0,
         retries: int = 4,
     ) -> None:
+        if fault := fault_of_url(url):
+            raise ConfigError(f"reward_model: {fault}")
         transport: Any = import_extra("llmgym.scorers.judges.transport", "judge")
         self._client = transport.client_of(url, key, timeout=timeout, retries=retries)
         self._url, self._key = url, key
@@ -63,35 +65,38 @@ class RewardServer:
     @classmethod
     def named(cls, url: str) -> "RewardServer":
         """Return the scorer of a server, whose key, if it asks for one, is in the environment variable `KEY`."""
-        return cls(url, key=os.environ.get(KEY))
+        return cls(url, key=key_in(KEY))
 
     def score(self, episodes: Sequence[Episode]) -> list[Score] | Awaitable[list[Score]]:
         """Return the reward of every episode; one that the server does not give is missing, with the reason."""
         return each(self._score, ((episode,) for episode in episodes), blocking=True)
 
     def _score(self, episode: Episode) -> Score:
+        if not episode.messages:
+            return Score(None, error="nothing was said that a reward model could read")
         tokens = whole_conversation(self._template, episode.messages, self._padding)
         with self._places:
             try:
                 answer = self._client.post("/classify", body={"input_ids": tokens}, cast_to=object)
             except Exception as error:  # noqa: BLE001  # whatever it sends, it costs this score and no other
-                return Score(None, error=self._said(error))
+                return Score(None, error=self._said(f"gave no answer: {said_by(error)}"))
         reward = _reward(answer)
         if reward is None:
-            return Score(None, error=f"the server at {self._url} answered with what is no reward: {answer!r:.200}")
+            return Score(None, error=self._said(f"answered with what is no reward: {answer!r:.200}"))
         return Score(reward, kind="log_odds")
 
     def _tokenizer_path(self) -> str:
         """Ask the server where the tokenizer of its model is."""
         try:
             facts = self._client.get("/model_info", cast_to=object)
-        except Exception as error:
-            raise ConfigError(f"reward_model:{self._url}: {self._said(error)}") from error
+        except Exception as error:  # noqa: BLE001  # whatever it sends, it is no reward model's server
+            said = self._said(f"gave no answer: {said_by(error)}")
+            raise ConfigError(f"reward_model:{self._url}: {said}") from None
         path = facts.get("tokenizer_path") if isinstance(facts, dict) else None
         if not isinstance(path, str) or facts.get("is_generation") is not False:
             raise ConfigError(
-                f"reward_model:{self._url}: expected an SGLang server of a reward model, started with --is-embedding, "
-                f"got {facts!r:.200}"
+                f"reward_model:{self._url}: expected an SGLang server of a reward model, started with --is-embedding: "
+                + self._said(f"says {facts!r:.200}")
             )
         return path
 
@@ -105,9 +110,9 @@ class RewardServer:
                 "RewardServer(url, path) of `llmgym.rollout.reward_server` with one that is here."
             ) from error
 
-    def _said(self, error: Exception) -> str:
+    def _said(self, how: str) -> str:
         """Return what went wrong; a server may repeat the key."""
-        said = f"the server at {self._url} gave no answer: {type(error).__name__}: {error}"
+        said = f"the server at {self._url} {how}"
         return well_formed(said.replace(self._key, "***") if self._key else said)[:_LONGEST_ERROR]
 
 
@@ -126,4 +131,4 @@ def _reward(answer: object) -> float | None:
     numbers = found.get("embedding") if isinstance(found, dict) else None
     if not isinstance(numbers, list) or len(numbers) != 1 or type(numbers[0]) not in (int, float):
         return None
-    return float(numbers[0]) if math.isfinite(numbers[0]) else None
+    return float(numbers[0]) if abs(numbers[0]) < _LARGEST else None

@@ -10,7 +10,7 @@ from llmgym.calls import Schemas
 from llmgym.engines.base import Completion, FinishReason
 from llmgym.envs.faults import EpisodeLostError, FaultKind
 from llmgym.errors import EnvironmentContractError
-from llmgym.types import Message, Score, ScoreKind
+from llmgym.types import Message, Score, ScoreKind, well_formed
 
 Ending = Literal["terminated", "truncated", "context", "max_tokens", FaultKind]
 """How an episode ended: by itself, cut off by its environment, because the context was full, because it had sampled
@@ -136,7 +136,7 @@ class Trajectory:
         turn = len(self.replies)
         when = f"turn {turn}" if turn else "its reset"
         self.score, self.ending = None, fault.kind
-        self.score_error = f"the environment of {self.subject} failed in {when}: {fault}"
+        self.score_error = well_formed(f"the environment of {self.subject} failed in {when}: {fault}")
 
     @property
     def subject(self) -> str:

@@ -40,7 +40,7 @@ def contains(episode: Episode) -> Score:
 
 def number(episode: Episode) -> Score:
     """Compare the last number of the reply with the last one of the answer, as numbers: 1,000.0 equals 1000."""
-    return judged(episode, lambda reply, answer: _equal(last_number(reply), last_number(answer)))
+    return judged(episode, lambda reply, answer: _equal(last_number(reply), last_number(answer)), reads=last_number)
 
 
 class Number:
@@ -84,7 +84,7 @@ class Number:
                 return False
             return abs(found - right) <= tolerance * max(Fraction(1), abs(right))
 
-        return [judged(one, near) for one in episodes]
+        return [judged(one, near, reads=last_number) for one in episodes]
 
 
 def boxed(episode: Episode) -> Score:
@@ -111,7 +111,7 @@ def normal(text: str) -> str:
         text = _RAISED.sub(lambda found: f"^{found[0]}", text)  # 10\u00b2 is not 102
         text = unicodedata.normalize("NFKC", _marks().sub(r"\1", text))
     text = " ".join(text.casefold().split())
-    return text.removesuffix(".") or text
+    return text.removesuffix(".").rstrip() or text
 
 
 @functools.cache
@@ -163,7 +163,7 @@ def _value(match: re.Match[str]) -> Fraction | None:
 
 def _whole(text: str) -> Fraction | None:
     """Return the number that a text is; None if it is something else."""
-    match = _NUMBER.fullmatch(text.translate(_WIDE).strip().strip("$"))
+    match = _NUMBER.fullmatch(text.translate(_WIDE).strip().strip("$").removeprefix("+"))
     return None if match is None else _value(match)
 
 
@@ -192,28 +192,37 @@ def _within(answer: str, reply: str) -> bool:
     return re.search(before + re.escape(answer) + after, reply) is not None
 
 
-def judged(episode: Episode, right: Callable[[str, str], bool]) -> Score:
+def judged(
+    episode: Episode, right: Callable[[str, str], bool], *, reads: Callable[[str], object] | None = None
+) -> Score:
     """Return whether the last reply is right by one of the answers; missing where the row has none.
 
     Args:
         episode: The episode.
         right: Tells whether a reply is right, given an answer.
+        reads: Returns None for an answer by which no reply can be right; None if there is no such answer.
 
     Raises:
-        DataError: The task has no place for an answer, or it is of another kind.
+        DataError: The task has no place for an answer.
     """
     answers = _answers(episode.task)
     if not answers:
         return Score(None, error="its row has no answer to compare with")
+    for one in answers:
+        if not isinstance(one, str):
+            kind = type(one).__name__
+            return Score(None, error=f"an answer is a text or a number, or a list of these, got {kind}: {one!r:.80}")
+    if reads is not None and all(reads(answer) is None for answer in answers):
+        return Score(None, error=f"the answer of its row holds no number: {answers[0]!r:.80}")
     reply = episode.actions[-1] if episode.actions else ""
     return Score(float(any(right(reply, answer) for answer in answers)))
 
 
-def _answers(task: Any) -> list[str]:
-    """Return the answers of a task, of which any will do.
+def _answers(task: Any) -> list[Any]:
+    """Return the answers of a task, of which any will do, as texts; what is of another kind stays what it is.
 
     Raises:
-        DataError: The task has no place for one, or it is of another kind.
+        DataError: The task has no place for one.
     """
     if not isinstance(task, Mapping) or "answer" not in task:
         columns = f"the columns {', '.join(map(str, task))}" if isinstance(task, Mapping) else type(task).__name__
@@ -225,18 +234,15 @@ def _answers(task: Any) -> list[str]:
     if hasattr(answer, "tolist"):  # of NumPy
         answer = answer.tolist()
     answers = answer if isinstance(answer, list | tuple) else [answer]
-    for one in answers:
-        if not isinstance(one, str | int | float | None):
-            raise DataError(
-                f"An answer is a text or a number, or a list of these, got {type(one).__name__}: {one!r:.80}"
-            )
     return [_text(one) for one in answers if not _is_missing(one)]
 
 
-def _text(answer: str | float) -> str:
-    """Return an answer as it is written: 0.00001 and not 1e-05."""
+def _text(answer: Any) -> Any:
+    """Return an answer as it is written: 0.00001 and not 1e-05; what is neither a text nor a number as it is."""
     is_float = isinstance(answer, float) and math.isfinite(answer)
-    return format(decimal.Decimal(repr(answer)), "f") if is_float else str(answer)
+    if is_float:
+        return format(decimal.Decimal(repr(answer)), "f")
+    return str(answer) if isinstance(answer, str | int | float) else answer
 
 
 def _is_missing(answer: object) -> bool:

@@ -5,7 +5,7 @@ from inspect import isawaitable
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from llmgym.envs.waiting import then, together, waits
-from llmgym.errors import EnvironmentContractError, LLMGymError
+from llmgym.errors import EnvironmentContractError, LLMGymError, said_by
 from llmgym.scorers.pairwise import PairwiseScorer, win_rates
 from llmgym.scorers.pointwise import FunctionScorer, Scorer, as_score, called, score_all
 from llmgym.types import Episode, Score
@@ -112,7 +112,7 @@ def _missing(error: BaseException, scorer: AnyScorer, count: int) -> list[Score]
         return [Score(None, error=str(error))] * count
     if isinstance(error, LLMGymError):
         raise error
-    return [Score(None, error=f"{called(scorer)} raised {type(error).__name__}: {error}")] * count
+    return [Score(None, error=f"{called(scorer)} raised {said_by(error)}")] * count
 
 
 def _score_or_missing(value: Any, turns: int, name: str) -> Score:

@@ -27,17 +27,15 @@ SCRIPTS = {
 SMALL_WORDS = {
     "en": "the and to that it with are this have from which you not they by were been would there their what when "
     "should could because than",
-    "de": "und das ist nicht ein eine mit auf für dem sich auch werden wird sind wie aber oder wir ich nur nach bei "
+    "de": "und ist nicht ein eine mit auf für dem sich auch werden wird sind aber oder wir ich nur nach "
     "durch kann von zum zur über dass wenn haben sie",
-    "fr": "les et dans pour avec ces cette nous vous ils elle sont être aux leur fait peut aussi où été "
-    "qu cela donc très",
-    "es": "el los las pero más sus muy también hay fue puede cuando sobre hasta donde entre porque ella ellos nosotros "
-    "yo eso tiene hacer había según aunque después",
-    "it": "di che è della delle dei nel nella gli sono anche questo questa più alla dal dalla essere perché ogni "
+    "fr": "et dans pour avec ces cette nous vous ils elle sont être aux leur fait peut aussi où été qu cela donc très",
+    "es": "el pero más sus muy también hay fue puede cuando hasta donde ellos nosotros yo eso hacer había según aunque "
+    "después desde",
+    "it": "di che è della delle nel nella gli sono anche questo questa più alla dal dalla essere perché ogni "
     "loro noi degli stato quello molto così dopo senza può",
-    "pt": "não uma em são ao aos pelo pela foi isso muito ele eles você seu seus até quem já às tem sem então é "
-    "esse essa mesmo",
-    "nl": "het een van niet voor zijn aan ook worden wordt naar dat deze maar uit heeft hebben meer geen om nog "
+    "pt": "não uma em são ao aos pela isso muito ele eles você seu seus até quem já às tem sem então é esse essa mesmo",
+    "nl": "het een niet voor zijn aan ook worden wordt naar dat deze maar uit heeft hebben geen om nog "
     "werd zich wij jij ik hij zij omdat veel tussen",
 }
 """Frequent words that of these languages only one has."""

@@ -64,9 +64,10 @@ def win_rates(
         groups: The group of each.
 
     Returns:
-        The mean probability of each of beating a sibling, of the pairs that it could tell; an awaitable if the scorer
-        waits. What is neither a probability nor None tells nothing. Where the scorer has `opponents`, each episode
-        meets so many, and the part ``standard_error`` says how far its win rate may be from that against all siblings.
+        The mean probability of each of beating a sibling, of the pairs that it could tell in both orders; an awaitable
+        if the scorer waits. What is neither a probability nor None tells nothing. Where the scorer has `opponents`,
+        each episode meets so many, and the part ``standard_error`` says how far its win rate may be from that against
+        all siblings.
 
     Raises:
         EnvironmentContractError: It returned another number of values.
@@ -86,6 +87,9 @@ def win_rates(
             elif probability is not None:
                 wins[first].setdefault(second, []).append(probability)
                 wins[second].setdefault(first, []).append(1.0 - probability)
+        for met in wins:  # told in one order alone, a bias for the first would count
+            for opponent in [one for one, told in met.items() if len(told) < 2]:
+                del met[opponent]
         siblings = {index: len(those) - 1 for those in members.values() for index in those}
         return [
             _win_rate(list(met.values()), siblings[index] if opponents else None)

@@ -58,7 +58,8 @@ def decode(value: Json) -> Any:
 def _tag(value: Any) -> list[Json]:
     """Return what is not JSON's own as a kind and what that kind is made of."""
     if isinstance(value, enum.Enum):
-        return ["enum", reference(type(value)), value.name]
+        flag = isinstance(value, enum.Flag)  # several of which have no name together
+        return ["flag" if flag else "enum", reference(type(value)), value.value if flag else value.name]
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufU":
         return ["array", value.tolist(), value.dtype.str, list(value.shape)]
     if isinstance(value, np.generic) and value.dtype.kind in "biufU":
@@ -141,6 +142,7 @@ _MADE = {
     "name": find,
     "unsent": _unsent,
     "enum": lambda name, member: find(name)[member],
+    "flag": lambda name, value: find(name)(value),
     "array": lambda values, dtype, shape: np.array(values, dtype).reshape(shape),
     "number": lambda value, dtype: np.dtype(dtype).type(value),
     "tuple": lambda values: tuple(map(decode, values)),

@@ -2,7 +2,10 @@
 
 import asyncio
 import os
+import re
+import sys
 import threading
+import types
 from typing import Any
 
 import numpy as np
@@ -122,6 +125,37 @@ class Unsendable(Counting):
         """Say a number."""
         said = super().begin()
         self.episode.task = threading.Lock()
+        return said
+
+
+class Patient(Counting):
+    """It has a limit of its own."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self.step_timeout = limit
+
+
+class Flagged(Counting):
+    """Its task holds several flags at once, which have no name together."""
+
+    def begin(self) -> str:
+        """Say a number."""
+        said = super().begin()
+        self.episode.task = {"flags": re.IGNORECASE | re.MULTILINE, "none": re.RegexFlag(0)}
+        return said
+
+
+class Unreadable(Counting):
+    """Its task is of a class that only its own process can import."""
+
+    def begin(self) -> str:
+        """Say a number."""
+        said = super().begin()
+        module = types.ModuleType("only_here")
+        exec("class Task: pass", vars(module))
+        sys.modules["only_here"] = module
+        self.episode.task = module.Task()
         return said
 
 

@@ -29,6 +29,13 @@ class OwnBaseError(BaseException):
     """One that nobody expects."""
 
 
+class Unspeakable(Exception):  # noqa: N818  # what it is, is told
+    """Its text cannot be had."""
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
 class Sound(llmgym.TextEnv):
     """Three turns; what it says depends on its seed and on what it is told."""
 
@@ -87,6 +94,8 @@ ERRORS = [
     OwnBaseError("own"),
     MemoryError(),
     SystemExit(0),
+    ValueError("file \udc80 of disk"),
+    Unspeakable(),
 ]
 
 
@@ -114,6 +123,7 @@ def test_one_seed_of_fifty_that_raises_leaves_the_others_as_they_are(
     when = {"begin": "its reset", "respond": "turn 1", "score": "turn 3"}[method]
     assert lost.score_error is not None
     assert lost.score_error.startswith(f"the environment of seed {FAULTY} failed in {when}: {type(error).__name__}")
+    lost.score_error.encode()
     assert f'File "{__file__}"' in lost.score_error
     assert "in fails" in lost.score_error
     assert "waiting.py" not in lost.score_error

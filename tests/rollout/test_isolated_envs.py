@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import re
 import subprocess
 import sys
 import time
@@ -224,6 +225,27 @@ def test_a_task_that_no_process_can_be_given_matters_only_to_a_scorer(tokenizer:
     lost = collected(isolated(faulty_env.Unsendable, 2), tokenizer, range(3), scorer)
     assert {one.score for one in lost} == {None}
     assert "a scorer of a run is given episode.task" in str(lost[0].score_error)
+
+
+def test_a_task_that_this_process_cannot_read_costs_its_episode(tokenizer: PreTrainedTokenizerFast) -> None:
+    scorer = llmgym.FunctionScorer(lambda episode: 1.0, "one")
+    lost = collected(isolated(faulty_env.Unreadable, 2), tokenizer, range(2), scorer)
+    assert {one.ending for one in lost} == {"env_error"}
+    assert "what it holds cannot be read here" in str(lost[0].score_error)
+
+
+def test_flags_reach_a_scorer(tokenizer: PreTrainedTokenizerFast) -> None:
+    def flagged(episode: llmgym.Episode) -> float:
+        return float(episode.task == {"flags": re.IGNORECASE | re.MULTILINE, "none": re.RegexFlag(0)})
+
+    played = collected(isolated(faulty_env.Flagged, 2), tokenizer, range(2), llmgym.FunctionScorer(flagged, "flags"))
+    assert [one.score for one in played] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("limit", [float("inf"), 1e10])
+def test_a_limit_without_end_is_one(limit: float, tokenizer: PreTrainedTokenizerFast) -> None:
+    played = collected(isolated(faulty_env.Patient, 1, limit=limit), tokenizer, range(1))
+    assert played[0].ending not in ("env_error", "env_timeout"), played[0].score_error
 
 
 def test_what_cannot_be_made_in_another_process_is_one_error_at_the_start() -> None:

@@ -56,6 +56,8 @@ def test_what_passes_is_tried_again(server: RewardModelServer) -> None:
         (200, b'{"embedding": [1.0, 2.0]}'),
         (200, b'{"embedding": [NaN]}'),
         (200, b'{"embedding": [1e999]}'),
+        (200, b'{"embedding": [%d]}' % 10**400),
+        (200, b'{"embedding": "secret-canary"}'),
         (200, b'{"embedding": ["1"]}'),
         (200, b'{"embedding": [true]}'),
         (400, b'{"message": "too long"}'),
@@ -75,13 +77,14 @@ def test_what_is_no_reward_is_missing_with_the_reason_and_costs_no_other(
 
 
 def test_its_key_is_sent_and_told_to_nobody(server: RewardModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(KEY, "secret-canary")
+    monkeypatch.setenv(KEY, " secret-canary\n")
     scorer = resolve_scorer(f"reward_model:{server.url}")
     lengths = [int(score.value or 0) for score in scores_of(scorer)]
     assert set(server.keys) == {"Bearer secret-canary"}
-    server.instead = {lengths[0]: (401, b'{"message": "secret-canary is wrong"}')}
-    assert "***" in str(scores_of(scorer)[0].error)
-    assert "secret-canary" not in str(scores_of(scorer)[0].error)
+    for instead in ((401, b'{"message": "secret-canary is wrong"}'), (200, b'"secret-canary"')):
+        server.instead = {lengths[0]: instead}
+        assert "***" in str(scores_of(scorer)[0].error)
+        assert "secret-canary" not in str(scores_of(scorer)[0].error)
 
 
 @pytest.mark.parametrize("facts", [{**FACTS, "is_generation": True}, {}, [], None, {"is_generation": False}], ids=str)
@@ -89,6 +92,27 @@ def test_a_server_of_something_else_is_refused_at_the_start(server: RewardModelS
     server.facts = facts
     with pytest.raises(ConfigError, match=r"expected an SGLang server of a reward model, started with --is-embedding"):
         resolve_scorer(f"reward_model:{server.url}")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://host:abc", "expected an address such as"),
+        ("https://[::1", "expected an address such as"),
+        ("http://me:s3cret@host", "expected an address without a password"),
+        ("http://host/?a=1", "expected an address without"),
+        ("HTTP://", "expected an address such as"),
+    ],
+)
+def test_what_is_no_address_is_refused(url: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as refused:
+        resolve_scorer(f"reward_model:{url}")
+    assert "s3cret" not in str(refused.value)
+
+
+def test_an_episode_in_which_nothing_was_said_has_no_reward(server: RewardModelServer) -> None:
+    (score,) = settled(ask(RewardServer(server.url), [Episode()], [0]))
+    assert score.error == "nothing was said that a reward model could read"
 
 
 def test_a_tokenizer_that_is_not_here_can_be_named(server: RewardModelServer) -> None:

@@ -57,7 +57,7 @@ class JudgeServer:
         self.bodies: list[dict[str, Any]] = []
         self.verdict = verdict
         self.reason, self.usage = "stop", ...
-        self.refusal = self.location = None
+        self.refusal = self.location = self.encoding = None
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -126,6 +126,8 @@ class JudgeServer:
                     self.send_response(status)
                     self.send_header("Content-Type", "application/json")
                     self.send_header("Content-Length", str(len(content)))
+                    if outer.encoding:
+                        self.send_header("Content-Encoding", outer.encoding)
                     self.end_headers()
                     for byte in content if drip else ():
                         self.wfile.write(bytes([byte]))

@@ -27,6 +27,9 @@ def score(name: str, reply: str, answer: Any) -> float | None:
     ("name", "reply", "answer", "right"),
     [
         ("exact", " Database.\n", "database", True),
+        ("exact", "Paris .", "paris", True),
+        ("boxed", r"\boxed{+5}", "5", True),
+        ("boxed", r"\boxed{5}", "+5.0", True),
         ("exact", "the  database", "The database.", True),
         ("exact", "database!", "database", False),
         ("exact", "１２", "12", True),  # in the width of Chinese
@@ -80,9 +83,11 @@ def test_rows_that_have_no_place_for_an_answer_are_refused(task: Any) -> None:
         resolve_scorer("exact").score([Episode(turns=[Turn("a", "b")], task=task)])  # type: ignore[union-attr]
 
 
-def test_an_answer_of_another_kind_is_refused() -> None:
-    with pytest.raises(DataError, match="a text or a number, or a list of these, got dict"):
-        score("exact", "5", {"value": 5})
+@pytest.mark.parametrize("answer", [{"value": 5}, [b"5"], ["5", {5}]])
+def test_an_answer_of_another_kind_costs_the_score_of_its_row(answer: Any) -> None:
+    (found,) = resolve_scorer("exact").score([Episode(turns=[Turn("a", "5")], task={"answer": answer})])  # type: ignore[union-attr,misc]
+    assert found.value is None
+    assert "a text or a number, or a list of these, got " in str(found.error)
 
 
 @pytest.mark.parametrize("text", ["9" * 100_000, "1/" * 50_000, r"\boxed{" * 30_000, "," * 50_000, "1," * 50_000])
@@ -101,6 +106,13 @@ def test_numbers_are_exact() -> None:
 def test_a_tolerance_is_relative_beyond_1_and_absolute_within(found: Fraction, right: Fraction, tolerance: str) -> None:
     expected = abs(found - right) <= Fraction(tolerance) * max(1, abs(right))
     assert score(f"number:{tolerance}", f"so {found}", str(right)) == float(expected)
+
+
+@pytest.mark.parametrize("name", ["number", "number:0.1"])
+def test_an_answer_without_a_number_is_a_missing_score(name: str) -> None:
+    assert score(name, "7", "seven") is None
+    assert score(name, "7", ["seven", 7]) == 1.0
+    assert score(name, "8", ["seven", 7]) == 0.0
 
 
 def test_a_tolerance_is_read_as_a_number_is_written() -> None:

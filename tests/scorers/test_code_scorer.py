@@ -152,7 +152,6 @@ check(solve)
 """
     assert told("def solve(x, scale=1): return x * scale", test) == 1.0
     assert told("def solve(x, scale=1): return x", test) == 0.0
-    assert told(GOOD, "import socket") == 0.0, "a test may import what code may"
 
 
 def lists_and_so_on(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -207,6 +206,7 @@ def test_a_row_without_tests_has_no_score(tests: Any) -> None:
     [
         ("assert solve(2) ==", "a test of its row is no Python"),
         ("assert 1\0", "a test of its row is no Python"),
+        ("import socket\nassert solve(2) == 4", "it imports a module that cannot be loaded here"),
         ("assert solve(lambda x: x) == 1", "solve is called with function, which is no plain data"),
         ("assert solve(object()) == 1", "solve is called with object, which is no plain data"),
     ],
@@ -217,9 +217,19 @@ def test_tests_that_no_code_can_pass_are_a_missing_score(tests: str, reason: str
     assert reason in str(found.error)
 
 
-@pytest.mark.parametrize("task", [None, {"answer": "5"}, "5", {"tests": 5}, {"tests": {"a": 1}}, {"tests": [1]}])
+@pytest.mark.parametrize("tests", [5, {"a": 1}, [1], "[1, 2]"])
+def test_tests_of_another_kind_cost_the_score_of_their_row(tests: Any) -> None:
+    assert "tests are a text of Python" in str(asked(block(GOOD), tests).error)
+
+
+def test_a_list_of_tests_may_be_written_as_json() -> None:
+    assert asked(block(GOOD), '["assert solve(2) == 4", "assert solve(2) == 5"]').value == 0.5
+    assert asked(block(""), '["assert solve(2) == 4"]').value == 0.0
+
+
+@pytest.mark.parametrize("task", [None, {"answer": "5"}, "5"])
 def test_rows_that_have_no_place_for_tests_are_refused(task: Any) -> None:
-    with pytest.raises(DataError, match=r"expects episode\.task\['tests'\], got|Tests are a text of Python"):
+    with pytest.raises(DataError, match=r"expects episode\.task\['tests'\], got"):
         settled(ask(resolve_scorer("code"), [Episode(turns=[Turn("a", block("1"))], task=task)], [0]))
 
 

@@ -169,6 +169,21 @@ SENTENCES = {
 }
 
 
+@pytest.mark.parametrize(
+    ("language", "sentence"),
+    [
+        ("pt", "Ele falou sobre isso porque não sabia das coisas entre amigos."),
+        ("fr", "Il était dans la maison et hésite entre les deux."),
+        ("es", "Les dije que van a casa, pero sobre todo también hay los otros."),
+        ("de", "Los, wir gehen und ich komme auch zum Meer."),
+        ("it", "Di solito sono le ragazze che hanno più dei ragazzi."),
+        ("nl", "Van mij mag het niet, maar hij zij zo."),
+    ],
+)
+def test_words_that_languages_share_count_for_none(language: str, sentence: str) -> None:
+    assert told(f"language:{language}", sentence) == 1.0
+
+
 @pytest.mark.parametrize("language", SENTENCES)
 def test_a_sentence_is_in_its_language_and_in_no_other(language: str) -> None:
     for other in SENTENCES:

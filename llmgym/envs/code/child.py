@@ -107,7 +107,9 @@ def _tested(test: str, functions: list[Any], asked: BinaryIO, answers: BinaryIO)
     names: dict[str, Any] = {"__name__": "test", **{name: function(name) for name in ours if name[:2] != "__"}}
     try:
         exec(compile(test, "test", "exec"), names)  # noqa: S102  # what it is here for
-    except BaseException:  # noqa: BLE001  # SystemExit too is a failure
+    except BaseException as error:  # noqa: BLE001  # SystemExit too is a failure
+        if isinstance(error, PermissionError) and error.args == ("import",):
+            unsent.append("it imports a module that cannot be loaded here")
         return {"unsent": unsent[0]} if unsent else {"value": False}
     return {"value": True}
 

@@ -14,6 +14,10 @@ from llmgym.errors import ConfigError
 from llmgym.scorers.judges.chat import Answer, ChatModel, Question
 
 _PATIENCE = 10.0  # seconds to wait for others who write
+_KEEP = """
+    INSERT INTO answers VALUES (?, ?)
+    ON CONFLICT (key) DO UPDATE SET text = excluded.text WHERE typeof(answers.text) <> 'text'
+"""
 
 
 class Cached:
@@ -35,6 +39,7 @@ class Cached:
         self._lock = threading.Lock()  # of the connection, which threads share
         self._asking: dict[str, tuple[threading.Lock, int]] = {}
         try:
+            path = None if path is None else path.expanduser()
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._file = sqlite3.connect(
@@ -43,7 +48,7 @@ class Cached:
             self._file.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, text TEXT NOT NULL)")
             self._file.execute("INSERT OR REPLACE INTO answers (key, text) VALUES ('', 'this cache can be written')")
             self._file.execute("SELECT count(text) FROM answers").fetchone()
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, ValueError, RuntimeError) as error:
             raise ConfigError(f"judge: the cache {str(path)!r} cannot be used: {error}") from error
 
     def answers(self, questions: Sequence[Question]) -> list[Answer] | Awaitable[list[Answer]]:
@@ -53,9 +58,8 @@ class Cached:
             return each(self._answer, keyed, blocking=True)
         found = {key: answer for key, _ in keyed if (answer := self._known(key)) is not None}
         missing = {key: question for key, question in keyed if key not in found}
-        new = dict(zip(missing, self._model.answers(list(missing.values())), strict=True)) if missing else {}
-        for key, answer in new.items():
-            self._keep(key, answer)
+        asked = zip(missing, self._model.answers(list(missing.values())), strict=True) if missing else ()
+        new = {key: self._keep(key, answer) for key, answer in asked}
         counted: set[str] = set()
         return [_once(found.get(key) or new[key], key, counted) for key, _ in keyed]
 
@@ -65,7 +69,7 @@ class Cached:
             answer = self._known(key)
             if answer is None:
                 (answer,) = self._model.answers([question])
-                self._keep(key, answer)
+                answer = self._keep(key, answer)
             return answer
 
     @contextlib.contextmanager
@@ -92,16 +96,28 @@ class Cached:
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     def _known(self, key: str) -> Answer | None:
-        with self._lock, contextlib.suppress(sqlite3.Error):  # what cannot be read is asked again
+        with self._lock, self._patiently():  # what cannot be read is asked again
             row = self._file.execute("SELECT text FROM answers WHERE key = ?", (key,)).fetchone()
             if row is not None and isinstance(row[0], str):
                 return Answer(row[0], calls=0)
         return None
 
-    def _keep(self, key: str, answer: Answer) -> None:
+    def _keep(self, key: str, answer: Answer) -> Answer:
+        """Keep an answer; return it with the text that is kept, which another process may have written first."""
         if answer.text is not None:
-            with self._lock, contextlib.suppress(sqlite3.Error):  # an answer counts, kept or not
-                self._file.execute("INSERT OR IGNORE INTO answers VALUES (?, ?)", (key, answer.text))
+            with self._lock, self._patiently():  # an answer counts, kept or not
+                self._file.execute(_KEEP, (key, answer.text))
+                row = self._file.execute("SELECT text FROM answers WHERE key = ?", (key,)).fetchone()
+                return replace(answer, text=row[0])
+        return answer
+
+    @contextlib.contextmanager
+    def _patiently(self) -> Iterator[None]:
+        """Do without the file where it cannot be used; who had to wait for others once waits no more."""
+        try:
+            yield
+        except sqlite3.Error:
+            self._file.execute("PRAGMA busy_timeout = 0")
 
 
 def _once(answer: Answer, key: str, counted: set[str]) -> Answer:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import openai
@@ -74,12 +75,17 @@ class Endpoint:
                 return self._failed(f"gave no answer: {type(error).__name__}: {error}")
             except Exception as error:  # noqa: BLE001  # whatever it sends, it costs this answer and no other
                 return self._failed(f"answered with what is no completion: {type(error).__name__}: {error}")
-        return _read(reply)
+        answer = _read(reply)
+        return replace(answer, text=self._masked(answer.text), error=self._masked(answer.error))
+
+    def _masked(self, text: str | None) -> str | None:
+        """Return a text without the key, which a server may repeat."""
+        return text if text is None or self._key is None else text.replace(self._key, "***")
 
     def _failed(self, how: str) -> Answer:
-        """Return that there is no answer; a server may repeat the key."""
-        said = f"the server at {self._url} {how}"
-        return Answer(None, well_formed(said.replace(self._key, "***") if self._key else said)[:_LONGEST_ERROR])
+        """Return that there is no answer."""
+        said = self._masked(f"the server at {self._url} {how}") or ""
+        return Answer(None, well_formed(said)[:_LONGEST_ERROR])
 
     def _wait_for_turn(self) -> None:
         """Wait until the next request may begin."""

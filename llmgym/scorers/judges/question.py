@@ -14,11 +14,12 @@ from llmgym.types import Episode, Message, well_formed
 
 _FIELD = re.compile(r"\{\{([A-Za-z_]\w*)\}\}|\{([A-Za-z_]\w*)\}")
 _NAMES = (
-    "s bos eos unk pad im_ eot eom start_ end_ end> turn think begin message channel tool extra_id seed: role system"
+    "s bos eos unk pad im_ eot eom start_ end_ end> turn think begin message channel tool extra_id seed: role system "
+    "reserved_ eoh> eoa>"
 )
 _TAG = "|".join([*_NAMES.split(), "_?user", "_?assistant"])
 _CONTROL = re.compile(
-    rf"<(?=[|\uff5c]|/?(?:{_TAG})|<SYS)|\[(?=/?(?:INST|[A-Z]+_PROMPT|[A-Z]*_?TOOL))|\](?=~)", re.IGNORECASE
+    rf"<(?=[|\uff5c]|/?(?:{_TAG})|<SYS)|\[(?=\||e~\[|/?(?:INST|[A-Z]+_PROMPT|[A-Z]*_?TOOL))|\](?=~)", re.IGNORECASE
 )
 """Where tokens begin that part turns in common chat templates."""
 

@@ -1,7 +1,7 @@
 """A judge from a YAML file: ``--scorer judge:judge.yaml``."""
 
 import importlib
-import os
+import json
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from llmgym.config.base import Config, read_yaml
 from llmgym.config.sections import Positive
 from llmgym.errors import ConfigError, LLMGymError, did_you_mean, import_extra
+from llmgym.scorers.judges.addresses import fault_of_url, key_in
 from llmgym.scorers.judges.cache import Cached
 from llmgym.scorers.judges.chat import ChatModel
 from llmgym.scorers.judges.judge import Judge, PairJudge, Prices
@@ -84,7 +85,7 @@ class JudgeSettings(Config):
     per_minute: Annotated[float, Field(gt=0)] | None = None
     """Requests to a server that are begun in a minute, at most. None: no limit."""
 
-    timeout: Annotated[float, Field(gt=0)] = 60.0
+    timeout: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     """Seconds that a request may take."""
 
     retries: Annotated[int, Field(ge=0)] = 4
@@ -113,8 +114,12 @@ class JudgeSettings(Config):
         if not any(names <= fields_of(self.prompt) for names in wanted):
             shown = "{first} and {second}" if self.pairs else "{reply} or {conversation}"
             raise ValueError(f"prompt: expected {shown} in it, or the model sees nothing of what it judges")
-        if self.endpoint is not None and not self.endpoint.startswith(("http://", "https://")):
-            raise ValueError(f"endpoint: expected http:// or https:// at its beginning, got {self.endpoint!r:.80}")
+        if self.endpoint is not None and (fault := fault_of_url(self.endpoint)):
+            raise ValueError(f"endpoint: {fault}")
+        try:
+            json.dumps(self.extra, allow_nan=False)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(f"extra: expected what JSON has ({error})") from None
         if (self.read == "choice") != (self.choices is not None):
             raise ValueError("choices: expected with read: choice, and only there")
         if self.opponents is not None and not self.pairs:
@@ -162,7 +167,7 @@ def from_file(path: str) -> Judge | PairJudge:
 def from_settings(settings: JudgeSettings) -> Judge | PairJudge:
     """Return the judge that settings describe."""
     assert settings.prompt is not None, "the settings see to it"
-    model = Cached(_model(settings), None if settings.cache is None else settings.cache.expanduser())
+    model = Cached(_model(settings), settings.cache)
     options: dict[str, Any] = {"system": settings.system, "votes": settings.votes}
     if settings.pairs:
         return PairJudge(model, settings.prompt, settings.reader, opponents=settings.opponents, **options)
@@ -207,9 +212,7 @@ def _key(key: str | None) -> str | None:
     if key is None:
         return None
     name = key.removeprefix("env:")
-    found = os.environ.get(name, "").strip()
-    if not found:
+    found = key_in(name)
+    if found is None:
         raise ConfigError(f"key: expected a key in the environment variable {name!r}, got none")
-    if not found.isascii() or not found.isprintable():
-        raise ConfigError(f"key: expected printable ASCII in the environment variable {name}, got something else")
     return found

@@ -25,7 +25,12 @@ def client_of(url: str, key: str | None, *, timeout: float, retries: int) -> ope
         timeout: Seconds that a request may take.
         retries: How often one is tried again.
     """
-    http = openai.DefaultHttpxClient(transport=_Transport(timeout), timeout=timeout, follow_redirects=False)
+    http = openai.DefaultHttpxClient(
+        transport=_Transport(timeout),
+        timeout=timeout,
+        follow_redirects=False,
+        headers={"Accept-Encoding": "identity"},  # what is compressed has no bound
+    )
     client = openai.OpenAI(api_key=key or "none", base_url=url, timeout=timeout, max_retries=retries, http_client=http)
     client.organization = client.project = None  # those of the shell are for another server
     return client
@@ -46,6 +51,8 @@ class _Transport(httpx.HTTPTransport):  # type: ignore[misc]  # see above
         """Send a request."""
         until = time.monotonic() + self._timeout
         response = super().handle_request(request)
+        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise httpx.DecodingError("the reply is compressed, which it was not asked to be", request=request)
         response.stream = _Bounded(response.stream, until)
         return response
 

@@ -1,5 +1,6 @@
 """How an answer of a judge becomes a number. What cannot be read is no verdict, and never the lowest one."""
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +8,7 @@ from typing import Any, Protocol
 
 from llmgym.scorers.json_schema import strict
 
-_THOUGHT = re.compile(r"\A.*</think>", re.DOTALL)
+_LONGEST_LINE = 200
 _AROUND = r"[\s*_`\"'()\[\]#>]*"  # how verdicts are dressed up; a minus is not among them
 _SAYS = rf"{_AROUND}(?:(?:final )?(?:verdict|score|rating|grade|answer){_AROUND}[:=])?{_AROUND}"
 _END = r"[\s*_`\"'()\[\].!]*"
@@ -116,35 +117,34 @@ class Json:
 
     def __call__(self, answer: str) -> Verdict:
         """See `Reader`."""
-        text = _own_words(answer)
-        fenced = _FENCED.match(text)
-        try:
-            value = strict(fenced[1] if fenced else text)
-        except ValueError:
-            value = None
+        value, said = None, answer.strip()
+        after_thoughts = (said, said.rpartition("</think>")[2].strip(), said.partition("</think>")[2].strip())
+        for text in after_thoughts:
+            fenced = _FENCED.match(text)
+            with contextlib.suppress(ValueError):
+                value = strict(fenced[1] if fenced else text)
+                break
         if not isinstance(value, dict) or not _is_number(value.get(self.field)):
             raise UnreadableError(
-                f"expected a JSON object with a number as {self.field!r} and no more, got {text!r:.80}"
+                f"expected a JSON object with a number as {self.field!r} and no more, got {said!r:.80}"
             )
         parts = {name: float(one) for name, one in value.items() if name != self.field and _is_number(one)}
         return Verdict(_scaled(float(value[self.field]), self.low, self.high), parts)
 
 
-def _own_words(answer: str) -> str:
-    """Return an answer without what the judge thought before it.
+def _last_line(answer: str) -> str:
+    """Return the last line; only a line feed ends one, since a judge may quote a reply that has other separators.
 
     Raises:
-        UnreadableError: It never stopped thinking.
+        UnreadableError: It is longer than any verdict, or belongs to a thought that has no end.
     """
-    said = _THOUGHT.sub("", answer).strip()
-    if "<think>" in said:
+    said = answer.strip()
+    if said.startswith("<think>") and "</think>" not in said:
         raise UnreadableError("expected a verdict after the thought, which has no end")
-    return said
-
-
-def _last_line(answer: str) -> str:
-    """Return the last line; only a line feed ends one, since a judge may quote a reply that has other separators."""
-    return _own_words(answer).rpartition("\n")[2].strip()[:200]
+    line = said.rpartition("\n")[2].rpartition("</think>")[2].strip()
+    if len(line) > _LONGEST_LINE:
+        raise UnreadableError(f"expected a last line of at most {_LONGEST_LINE} characters, got {len(line)}")
+    return line
 
 
 def _scaled(number: float, low: float, high: float) -> float:
