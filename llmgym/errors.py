@@ -31,7 +31,11 @@ class EnvironmentContractError(LLMGymError, TypeError):
 
 
 class EnvironmentFailedError(LLMGymError, RuntimeError):
-    """A server of environments fails, or environments raise exceptions or hang in more episodes than may be lost."""
+    """A server of environments fails."""
+
+
+class FailureRateError(LLMGymError, RuntimeError):
+    """So many episodes failed that something else must be wrong."""
 
 
 class ModelError(LLMGymError, ValueError):

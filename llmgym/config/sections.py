@@ -109,9 +109,9 @@ class Environment(Config):
     """Model that plays the frozen seats of an environment: another checkpoint of the trained model, a directory or a
     name on the Hugging Face hub. None: the trained model as it is at the start."""
 
-    max_env_errors: Share = 0.25
-    """Largest share of episodes that may end because their environment raises an exception or takes too long. They have
-    no score; a larger share ends the run."""
+    max_failure_rate: Share = 0.2
+    """Largest share of episodes that may have no score because their environment raises an exception or takes too long,
+    or because nobody could score them; a larger share ends the run."""
 
     isolate_env: bool = False
     """Whether each environment is a process of its own, so that one that hangs or crashes costs only its episode. What
@@ -289,6 +289,10 @@ class Engine(Config):
     transfer: WeightTransfer = Field(default="directory", alias="engine_transfer")
     """How SGLang servers receive weights. `directory`: as files. `group`: over a process group, which is NCCL between
     GPUs."""
+
+    canary_every: Annotated[int, Field(ge=0)] = 1
+    """Training steps between two probes of 64 tokens that see, after the hand-over of weights, whether engine and
+    learner have the same ones. A difference ends the run. 0: no probe."""
 
     check: Annotated[float, Field(gt=0)] | None = Field(default=None, alias="engine_check")
     """Largest mean difference between the log-probabilities of engine and learner, in nats per token; a larger one

@@ -27,6 +27,7 @@ def collate(trajectories: Sequence[Trajectory], pad_token: int = 0) -> TensorDic
         - ``group`` [B] int64
         - ``reward`` [B] float32; 0 where the score is missing
         - ``scored`` [B] bool: the score is there
+        - ``number`` [B] int64: that of the row's trajectory in its step, -1 if it has none
 
     Example:
         Two siblings begin with the prompt ``1 2``. The reply of the first has two tokens, that of the second three.
@@ -71,6 +72,7 @@ def collate(trajectories: Sequence[Trajectory], pad_token: int = 0) -> TensorDic
             "group": torch.tensor([trajectory.group for _, trajectory, _ in rows]),
             "reward": torch.tensor([trajectory.score or 0.0 for _, trajectory, _ in rows], dtype=torch.float32),
             "scored": scored,
+            "number": torch.tensor([trajectory.number for _, trajectory, _ in rows]),
         },
         batch_size=[len(rows)],
     )

@@ -22,11 +22,14 @@ _COLUMNS = {
     "success": ("success", "{:7.1%}"),
     "entropy": ("entropy", "{:7.3f}"),
     "kl": ("kl", "{:6.3f}"),
+    "untrained": ("untrained", "{:9.1%}"),
     "reply_tokens": ("tokens/reply", "{:12.1f}"),
     "tokens_per_second": ("tokens/s", "{:8.0f}"),
     "seconds": ("s/step", "{:6.2f}"),
 }
 """The metrics shown, as far as there are any: the title and the format of each."""
+
+_IF_ANY = ("untrained",)  # columns that say nothing while they are 0
 
 
 def make_console() -> Console:
@@ -41,8 +44,14 @@ _LONGEST = 5000  # characters of a sentence
 
 def notify(sentence: str, *, warning: bool = True) -> None:
     """Print what a user has to know, apart from control characters, which other people's errors may hold."""
-    sentence = "".join(one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in sentence[:_LONGEST])
-    make_console().print(sentence, style="yellow" if warning else None, soft_wrap=True, markup=False)
+    make_console().print(
+        _visible(sentence[:_LONGEST]), style="yellow" if warning else None, soft_wrap=True, markup=False
+    )
+
+
+def _visible(text: str) -> str:
+    """Return a text whose control characters, which could take over a terminal, are spelt out."""
+    return "".join(one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in text)
 
 
 class Progress:
@@ -63,7 +72,7 @@ class Progress:
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
         """Take a step's metrics; print the means since the last row when a row is due."""
         self._since.append(metrics)
-        if any(name in metrics and name not in self._columns for name in _COLUMNS):
+        if any(name not in self._columns and _tells(name, metrics) for name in _COLUMNS):
             self._header(metrics)
         rows = min(ROWS, self.steps)
         if step < (self._printed + 1) * self.steps / rows:
@@ -76,7 +85,9 @@ class Progress:
 
     def _header(self, metrics: Mapping[str, float]) -> None:
         """Print the titles of the columns for which this step, or one before it, has a metric."""
-        self._columns = {name: column for name, column in _COLUMNS.items() if name in metrics or name in self._columns}
+        self._columns = {
+            name: column for name, column in _COLUMNS.items() if name in self._columns or _tells(name, metrics)
+        }
         titles = "  ".join(f"{title:>{len(form.format(0))}}" for title, form in self._columns.values())
         self.console.print(f"{'step':>9}  {titles}  time left", style="bold", soft_wrap=True)
 
@@ -86,8 +97,14 @@ class Progress:
         self.console.rule(f"a conversation of step {step}: seed {trajectory.seed}, {score}", style="dim")
         for message in trajectory.messages:
             style = "green" if message.role == "assistant" else "default"
-            self.console.print(f"[bold]{message.role}[/bold]  {escape(message.content)}", style=style, soft_wrap=True)
+            self.console.print(
+                f"[bold]{message.role}[/bold]  {escape(_visible(message.content))}", style=style, soft_wrap=True
+            )
         self.console.rule(style="dim")
+
+
+def _tells(name: str, metrics: Mapping[str, float]) -> bool:
+    return name in metrics and not (name in _IF_ANY and metrics[name] == 0)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from llmgym.data.trajectories import write_trajectories
 from llmgym.errors import RunDirectoryError
@@ -98,27 +98,22 @@ class RunDirectory:
             discard: Delete it, for a run that came to nothing; but not batches whose loss was not finite.
         """
         if self._lock is not None:
-            self._lock.close()
+            os.close(self._lock)
             self._lock = None
         if discard and not (self.path / "skipped_batches").exists():
             shutil.rmtree(self.path, ignore_errors=True)
 
-    def _locked(self) -> TextIO | None:
-        """Lock the directory until `close`, or the end of this process."""
+    def _locked(self) -> int | None:
+        """Lock the directory until `close`, or the end of this process; return what holds the lock."""
+        descriptor = os.open(self.path, os.O_RDONLY)
         try:
-            file = (self.path / ".lock").open("a+", encoding="utf-8")
-        except OSError as error:
-            raise RunDirectoryError(
-                f"{str(self.path)!r}: expected a directory that can be written to ({error.strerror})."
-            ) from error
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.close()
+            os.close(descriptor)
             raise RunDirectoryError(f"Another process is writing to the run directory {str(self.path)!r}.") from None
         except OSError:  # a file system that knows no locks
             pass
-        return file
+        return descriptor
 
     @staticmethod
     def _create(parent: Path, name: str) -> Path:

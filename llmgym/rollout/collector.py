@@ -1,6 +1,7 @@
 """`Collector`: many episodes at once, each a coroutine."""
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from llmgym.engines.base import Engine
 from llmgym.envs.faults import EpisodeLostError, caught
 from llmgym.envs.vector import StepResult, TextVectorEnv
 from llmgym.envs.waiting import WaitingRoom, run
-from llmgym.errors import ConfigError, ContextOverflowError, EnvironmentContractError, EnvironmentFailedError
+from llmgym.errors import ConfigError, ContextOverflowError, EnvironmentContractError, FailureRateError
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.dispatcher import Dispatcher
 from llmgym.rollout.play import Play
@@ -71,7 +72,8 @@ class Collector:
         scorer: Scores the episodes of a rollout in place of the environments (`llmgym.rollout.scoring`).
         max_overlong: Largest share of tasks that may not fit the context, of all so far and at least `_FEW`; but where
             the first `_NONE_OF` do not, none will.
-        max_env_errors: Largest share of episodes that their environment may fail, counted in the same way.
+        max_failure_rate: Largest share of episodes that may be without a score because their environment failed or the
+            scorer had none for them, counted in the same way.
         frozen: Samples the replies of frozen seats.
 
     Raises:
@@ -85,7 +87,7 @@ class Collector:
         engine: Engine,
         scorer: AnyScorer | None = None,
         max_overlong: float = 0.25,
-        max_env_errors: float = 0.25,
+        max_failure_rate: float = 0.2,
         frozen: Engine | None = None,
     ) -> None:
         self.envs, self.codec, self.engine, self.scorer = envs, codec, engine, scorer
@@ -99,7 +101,7 @@ class Collector:
                 f"The seats of the environment are {', '.join(envs.seats) or 'none'}: expected at least one learner, "
                 "and an engine for those that are frozen."
             )
-        self._overlong, self._failed = _Tally(max_overlong), _Tally(max_env_errors)
+        self._overlong, self._failed = _Tally(max_overlong), _Tally(max_failure_rate)
 
     def collect(self, tasks: Sequence[Task], sampling: Sampling, seed: int = 0) -> list[Trajectory]:
         """Play one episode per task; returns them in the order of the tasks, or of the groups if several seats learn.
@@ -111,7 +113,7 @@ class Collector:
 
         Raises:
             ContextOverflowError: More first observations leave no room for a reply than may do so.
-            EnvironmentFailedError: More environments raise exceptions or hang than may do so.
+            FailureRateError: More episodes are without a score, and not for being too long, than may be.
             EnvironmentContractError: Siblings of a group differ in their first observation, or scores are of several
                 kinds.
             StaleCompletionError: A reply was sampled by other weights than the engine's current ones.
@@ -127,10 +129,10 @@ class Collector:
             for engine in self._engines.values():
                 engine.abort()
             raise
-        self._count(trajectories)
         if scoring is not None:
             scoring.finish()
             kind_of(trajectories)  # refused, if a scorer mixes kinds that cannot be compared
+        self._count(trajectories)
         return trajectories
 
     def state_dict(self) -> dict[str, list[int]]:
@@ -148,7 +150,7 @@ class Collector:
         return [Trajectory(task.seed, groups.get(seat, -1), data_row=task.row, seat=seat) for seat in seats]
 
     def _count(self, trajectories: Sequence[Trajectory]) -> None:
-        """Stop where too many tasks do not fit, or too many environments fail: then something else is wrong."""
+        """Stop where too many tasks do not fit, or too many episodes fail: then something else is wrong."""
         overlong = {trajectory.group: trajectory for trajectory in trajectories if trajectory.overlong}
         if self._overlong.too_many(len(overlong), len({trajectory.group for trajectory in trajectories})):
             example = next(iter(overlong.values()))
@@ -157,11 +159,12 @@ class Collector:
                 f"most {self._overlong.share:g} (max_overlong). In one of them, {example.score_error}. "
                 "Raise context_length, if the model can take more, or shorten the task."
             )
-        failed = [trajectory for trajectory in trajectories if trajectory.failed]
+        judged = self.scorer is not None or self.envs.has_score
+        failed = [one for one in trajectories if one.failed or (judged and one.unscored)]
         if self._failed.too_many(len(failed), len(trajectories)):
-            raise EnvironmentFailedError(
-                f"The environment failed in {self._failed} episodes: expected a share of at most "
-                f"{self._failed.share:g} (max_env_errors). In one of them, {failed[0].score_error}"
+            raise FailureRateError(
+                f"{self._failed} episodes have no score since something failed: expected a share of at most "
+                f"{self._failed.share:g} (max_failure_rate). {_most_frequent(failed)}"
             )
 
     async def _play(
@@ -228,6 +231,16 @@ class Collector:
             earlier = sum(turn.reward for turn in episode.turns)
             episode.scored = Score(trajectory.score - earlier, dict(trajectory.parts))
         return episode
+
+
+def _most_frequent(failed: Sequence[Trajectory], count: int = 3) -> str:
+    """Name the most frequent reasons, with an example of each; those that differ in a number are one."""
+    reasons: dict[str, list[str]] = {}
+    for trajectory in failed:
+        said = trajectory.score_error or "nobody says why"
+        reasons.setdefault(re.sub(r"\d+", "#", said.splitlines()[0]), []).append(said)
+    often = sorted(reasons.values(), key=len, reverse=True)[:count]
+    return "The most frequent reasons:\n" + "\n".join(f"{len(those)} times: {those[0]}" for those in often)
 
 
 class _Stage:

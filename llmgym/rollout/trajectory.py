@@ -52,6 +52,7 @@ class Trajectory:
         seed: The seed its environment was reset with.
         group: Trajectories of one group answer the same task, in the same seat.
         seat: Which seat of its environment it is.
+        number: Which trajectory of its step it is; -1 if it is of none.
         tokens: Everything said, in order.  [T]
         mask: True where the agent sampled the token.  [T]
         log_probs: Log-probability under the sampling distribution; 0 where not sampled.  [T]
@@ -94,6 +95,7 @@ class Trajectory:
     row_starts: list[int] = field(default_factory=lambda: [0])
     data_row: int | None = None
     seat: int = 0
+    number: int = field(default=-1, compare=False, repr=False)
 
     def observe(self, tokens: Sequence[int]) -> None:
         """Append what the environment said, and the template around it."""
@@ -173,6 +175,11 @@ class Trajectory:
     def failed(self) -> bool:
         """Whether its environment failed."""
         return self.ending in get_args(FaultKind)
+
+    @property
+    def unscored(self) -> bool:
+        """Whether it came to its end and nobody could score it."""
+        return self.score is None and bool(self.replies) and self.ending in ("terminated", "truncated")
 
     @property
     def context(self) -> list[int]:

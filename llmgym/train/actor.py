@@ -15,7 +15,7 @@ from llmgym.calls import Schemas
 from llmgym.config.presets import directory_of
 from llmgym.config.sections import AgentConfig
 from llmgym.data.tasks import TaskTable
-from llmgym.engines.base import Engine, taking_weights
+from llmgym.engines.base import CountsLogProbs, Engine, taking_weights
 from llmgym.engines.make import engine_kind, make_engine
 from llmgym.envs.isolated import IsolatedVectorEnv
 from llmgym.envs.vector import TextVectorEnv
@@ -34,8 +34,10 @@ from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector, Task
 from llmgym.rollout.transcript import Scribe
 from llmgym.scorers import AnyScorer, judges_alone
+from llmgym.train.canary import Canary
 from llmgym.train.setting import put, source_of
 from llmgym.train.tasks import RunRows
+from llmgym.types import Message
 
 
 class Actor:
@@ -143,7 +145,7 @@ class Actor:
             self.engine,
             scorer,
             max_overlong=self.config.conversation.max_overlong,
-            max_env_errors=self.config.environment.max_env_errors,
+            max_failure_rate=self.config.environment.max_failure_rate,
             frozen=self._frozen_engine if "frozen" in envs.seats else None,
         )
 
@@ -192,9 +194,29 @@ class Actor:
             learner.keep_reference(self.policy)
 
     def hand_over(self, version: int) -> None:
-        """Give the engine the weights as they are now."""
-        if self._plays:
-            taking_weights(self.engine).load_weights(merged_weights(self.model), version=version)
+        """Give the engine the weights as they are now, and see whether they arrived.
+
+        Raises:
+            EngineError: They did not, or not all of them.
+        """
+        if not self._plays:
+            return
+        taking_weights(self.engine).load_weights(merged_weights(self.model), version=version)
+        every = self.config.engine.canary_every
+        if every and version % every == 0 and isinstance(self.engine, CountsLogProbs):
+            self._canary.check(version)
+
+    @functools.cached_property
+    def _canary(self) -> Canary:
+        """What sees whether weights arrive."""
+        dtype = self.config.engine.dtype
+        return Canary(
+            self.engine,
+            self.policy,
+            self.codec.prompt([Message("user", "What do you see?")]),
+            self.codec.stop_token_ids,
+            engine_dtype=self.model.dtype if dtype is None else getattr(torch, dtype),
+        )
 
     def needs(self, learner: Learner) -> Needs:
         """Return what a training step will take, from a forward and a backward pass over a few tokens."""

@@ -33,6 +33,7 @@ from llmgym.rollout.transcript import transcribe
 from llmgym.scorers.composition import only_reported, put_on
 from llmgym.train.actor import Actor, HeldOutEpisodes
 from llmgym.train.algorithm import OnlineAlgorithm
+from llmgym.train.ledger import account
 from llmgym.train.own_states import load_own_states, own_states
 from llmgym.train.setting import set_up
 from llmgym.train.tasks import run_rows
@@ -85,6 +86,7 @@ class OnlineSteps:
                 "--env KuhnPoker --env-kwargs opponent=frozen"
             )
         self.player = actor.make_player(self.envs, algorithm.scorer)
+        self._played: tuple[Sequence[Trajectory], Sequence[Trajectory]] = (), ()  # in the newest step, and kept of them
         self._told: set[str] = set()
         self._unscored = 0  # steps in a row without a score
         if algorithm.learns_from_expert:
@@ -101,6 +103,8 @@ class OnlineSteps:
         """Play a step's groups, and let the algorithm make a batch of them."""
         begun = time.perf_counter()
         trajectories, kept = self._roll_out(step)
+        for number, trajectory in enumerate(trajectories):
+            trajectory.number = number
         self._tell_of_missing(step, trajectories)
         summary = _summary(trajectories)
         self._tell_of_cut_off(step, summary["replies_cut_off"])
@@ -115,6 +119,7 @@ class OnlineSteps:
             kept = [*kept, *self._demonstrations(kept)]
         kept = [trajectory for trajectory in kept if trajectory.tokens]  # a seat may have had no turn
         batch = as_batch(self.algorithm.prepare(kept), self.algorithm.name) if kept else None
+        self._played = trajectories, kept
         return Experience(batch, trajectories, summary)
 
     def learn(self, step: int, batch: TensorDict | None) -> dict[str, float]:
@@ -125,6 +130,7 @@ class OnlineSteps:
             learnt = {"kl": math.nan} if self.algorithm.measures_kl else {}
         else:
             learnt = self._update(step, batch.to(self.actor.model.device))
+        learnt |= self._account(batch)
         every = self.config.updates.reference_every
         if every and step % every == 0:
             self.learner.reference.refresh()
@@ -144,6 +150,12 @@ class OnlineSteps:
         self._told, self._unscored = set(state["told"]), state["unscored"]
         self.player.load_state_dict(state["player"])
         load_own_states(self.envs, self.algorithm.scorer, state["own"])
+
+    def _account(self, batch: TensorDict | None) -> dict[str, float]:
+        """Return what became of the episodes of the step."""
+        played, kept = self._played
+        teaching = {group[0].group for group in _groups(played) if self.algorithm.teaches(group)}
+        return account(played, kept, batch, lambda trajectory: trajectory.group in teaching)
 
     def close(self) -> None:
         """Close the environments."""

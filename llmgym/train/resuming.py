@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 _FREE = {
     *("steps", "output_dir", "sample_every", "save_every", "keep", "resume", "resume_from", "grace", "save_by"),
-    "rescue_dir",
+    *("rescue_dir", "canary_every"),
 }
 """Options that may change, since nothing that is learnt depends on them."""
 
 _ROUNDING = {
     *("device", "micro_batch_tokens", "gradient_checkpointing", "kv_cache_gib", "engine_url", "engine_servers"),
     *("engine_kwargs", "engine_weights_dir", "engine_transfer", "engine_check", "isolate_env", "env_timeout"),
-    *("scorer_workers", "scorer_timeout", "max_env_errors", "max_overlong"),
+    *("scorer_workers", "scorer_timeout", "max_failure_rate", "max_overlong"),
 }
 """Options that may change with the machine; numbers are then no longer the same to the bit."""
 

@@ -408,7 +408,7 @@ def test_an_environment_that_breaks_is_named_and_what_was_done_before_is_kept(
 ) -> None:
     gymnasium.register("Faulty-v0", entry_point=Faulty)
     Faulty.steps = 0
-    words = ["--env", "Faulty-v0", "--env-kwargs", f"fault={fault}", "--max-env-errors", "0"]
+    words = ["--env", "Faulty-v0", "--env-kwargs", f"fault={fault}", "--max-failure-rate", "0"]
     assert message in refusal(capsys, *words, "--output-dir", str(tmp_path))
     gymnasium.registry.pop("Faulty-v0")
     (run,) = tmp_path.iterdir()

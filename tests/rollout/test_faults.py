@@ -16,7 +16,7 @@ from llmgym.config.sections import Sampling
 from llmgym.data.trajectories import read_trajectories
 from llmgym.engines.scripted import ScriptedEngine
 from llmgym.envs.vector import TextVectorEnv
-from llmgym.errors import EnvironmentFailedError
+from llmgym.errors import FailureRateError
 from llmgym.evaluate import summarise
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector, Task
@@ -216,13 +216,15 @@ def test_too_many_that_fail_end_the_rollout_with_the_traceback_of_one(tokenizer:
         def respond(self, action: str) -> Any:
             return {}["service"]
 
-    with pytest.raises(EnvironmentFailedError) as error:
+    with pytest.raises(FailureRateError) as error:
         played(Bad, tokenizer)
-    assert "failed in 50 of 50 episodes: expected a share of at most 0.25 (max_env_errors)" in str(error.value)
+    assert "50 of 50 episodes have no score since something failed" in str(error.value)
+    assert "expected a share of at most 0.2 (max_failure_rate)" in str(error.value)
+    assert "50 times: the environment of seed" in str(error.value)
     assert "KeyError: 'service'" in str(error.value)
     assert 'return {}["service"]' in str(error.value)
-    with pytest.raises(EnvironmentFailedError, match="in 1 of 50 episodes"):
-        played(failing("score", ValueError("boom")), tokenizer, max_env_errors=0.0)
+    with pytest.raises(FailureRateError, match="1 of 50 episodes"):
+        played(failing("score", ValueError("boom")), tokenizer, max_failure_rate=0.0)
 
 
 def test_an_interruption_is_no_fault_of_the_environment(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -250,7 +252,7 @@ def test_a_run_goes_on_and_its_files_say_what_failed(tmp_path: Path, capsys: pyt
             group_size=4,
             max_tokens=6,
             eval_episodes=8,
-            max_env_errors=0.9,
+            max_failure_rate=0.9,
         )
         run = agent.train(steps=2)
         agent.close()

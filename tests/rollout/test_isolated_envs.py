@@ -355,7 +355,7 @@ def test_a_script_that_registers_its_environment_and_starts_the_run(tmp_path: Pa
         "    def score(self, episode):\n        return float(len(episode.actions[0]))\n\n"
         'if __name__ == "__main__":\n'
         "    GRPO(env='Leaving-v0', steps=2, prompts_per_step=4, group_size=2, eval_episodes=0, max_tokens=8,\n"
-        "         isolate_env=True, max_env_errors=0.9).train()\n"
+        "         isolate_env=True, max_failure_rate=0.9).train()\n"
         "    print('the run is over')\n"
     )
     done = subprocess.run(
