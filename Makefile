@@ -11,7 +11,7 @@ ORACLES_VENV := .venv-oracles
 ORACLES_INSTALLED := $(ORACLES_VENV)/.installed
 REAL_MODEL := .real-model
 
-.PHONY: demo test test-fast test-sglang test-verifiers test-real oracles lint install clean
+.PHONY: demo chaos test test-fast test-sglang test-verifiers test-real oracles lint install clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m llmgym.agents.grpo --env AIOpsTriage $(ARGS)
@@ -22,6 +22,10 @@ test: $(INSTALLED)
 
 test-fast: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+
+# Kills a hundred runs at random moments, and compares each with one that nobody killed: about half an hour.
+chaos: $(INSTALLED)
+	LLMGYM_CHAOS_KILLS=100 $(BIN)/python -m pytest -q tests/train/test_chaos.py $(ARGS)
 
 # The real SGLang on a CPU; tests/sglang_cpu/README.md says how.
 test-sglang: $(SGLANG_INSTALLED)

@@ -38,6 +38,16 @@ def test_what_the_page_on_environments_shows_runs() -> None:
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True)
 
 
+def test_the_tests_that_the_page_on_reliability_names_are_there() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    rows = [row for row in page.splitlines() if row.startswith("| ") and not row.startswith("| what |")]
+    assert len(rows) > 30
+    assert all(re.search(r"`(?:tests/.+\.py|test_\w+)`|the same", row) for row in rows)
+    there = "\n".join(file.read_text(encoding="utf-8") for file in ROOT.glob("tests/**/test_*.py"))
+    for name in re.findall(r"`(tests/.+?\.py|test_\w+)`", page):
+        assert (ROOT / name).exists() if name.endswith(".py") else f"def {name}(" in there, name
+
+
 def test_the_links_lead_somewhere() -> None:
     for page in [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), ROOT / "CONTRIBUTING.md"]:
         for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):

@@ -11,6 +11,7 @@ from pathlib import Path
 import llmgym.agents
 from llmgym.cli import audit, check, envs, init, scorers, serve_env, train
 from llmgym.errors import LLMGymError
+from llmgym.report.visible import visible
 from llmgym.version import __version__
 
 _COMMANDS = (init, envs, scorers, check, audit, serve_env)
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except LLMGymError as error:
-        print(f"llmgym {options.command}: {error}", file=sys.stderr)
+        print(visible(f"llmgym {options.command}: {error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"llmgym {options.command}: interrupted", file=sys.stderr)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from llmgym.cli.options import Commands
 from llmgym.errors import ConfigError, LLMGymError, import_user_module
+from llmgym.report.visible import visible
 from llmgym.train.agent import Agent, run_command
 
 _ALGORITHM = "path/to/file.py:Class or package.module:Class"
@@ -28,6 +29,6 @@ def run(name: str, words: Sequence[str]) -> int:
                 f"{name!r}: expected an algorithm there, a class derived from OnlineAgent or OfflineAgent."
             )
     except LLMGymError as error:
-        print(f"llmgym train: {error}", file=sys.stderr)
+        print(visible(f"llmgym train: {error}"), file=sys.stderr)
         return 2
     return run_command(agent_class, words, f"llmgym train {name}")

@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from llmgym.evaluate import Evaluation
+from llmgym.report.visible import visible
 from llmgym.rollout.trajectory import Trajectory
 
 ROWS = 10
@@ -45,13 +46,8 @@ _LONGEST = 5000  # characters of a sentence
 def notify(sentence: str, *, warning: bool = True) -> None:
     """Print what a user has to know, apart from control characters, which other people's errors may hold."""
     make_console().print(
-        _visible(sentence[:_LONGEST]), style="yellow" if warning else None, soft_wrap=True, markup=False
+        visible(sentence[:_LONGEST]), style="yellow" if warning else None, soft_wrap=True, markup=False
     )
-
-
-def _visible(text: str) -> str:
-    """Return a text whose control characters, which could take over a terminal, are spelt out."""
-    return "".join(one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in text)
 
 
 class Progress:
@@ -98,7 +94,7 @@ class Progress:
         for message in trajectory.messages:
             style = "green" if message.role == "assistant" else "default"
             self.console.print(
-                f"[bold]{message.role}[/bold]  {escape(_visible(message.content))}", style=style, soft_wrap=True
+                f"[bold]{message.role}[/bold]  {escape(visible(message.content))}", style=style, soft_wrap=True
             )
         self.console.rule(style="dim")
 
@@ -123,7 +119,7 @@ def print_evaluations(console: Console, evaluations: Mapping[str, Evaluation]) -
         table.add_column("no score", justify="right")
     names = [name for name in first.parts if name != "success"][:_PARTS_SHOWN]
     for name in names:
-        table.add_column(name, justify="right")
+        table.add_column(escape(visible(name)), justify="right")
     for label, evaluation in evaluations.items():
         table.add_row(
             label,

@@ -14,6 +14,7 @@ from llmgym import train
 from llmgym.config import parse_command_line
 from llmgym.config.sections import OfflineConfig, RewardConfig
 from llmgym.errors import ConfigError, LLMGymError
+from llmgym.report.visible import visible
 from llmgym.train.algorithm import Algorithm, OfflineAlgorithm, OnlineAlgorithm
 from llmgym.train.interrupts import Interrupted, signals_interrupt
 
@@ -114,7 +115,7 @@ def run_command(agent_class: type[Agent], arguments: Sequence[str] | None = None
             with signals_interrupt(), contextlib.closing(agent_class(**config.flat())) as agent:
                 agent.train()
     except LLMGymError as error:
-        print(f"{prog}: {error}", file=sys.stderr)
+        print(visible(f"{prog}: {error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         print(f"{prog}: interrupted", file=sys.stderr)

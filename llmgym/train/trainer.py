@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from rich.markup import escape
 from tensordict import TensorDict
 from transformers import PreTrainedModel
 
@@ -36,6 +37,7 @@ from llmgym.learn.losses import LanguageModelLoss
 from llmgym.learn.needs import Needs, seconds_of
 from llmgym.report.console import make_console, notify
 from llmgym.report.run_directory import RunDirectory, versions
+from llmgym.report.visible import visible
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.train.algorithm import Algorithm
 from llmgym.train.chance import random_state, set_random_state
@@ -397,8 +399,9 @@ class Trainer:
             notify(_begins_anew(origin, config))
         trained = model.num_parameters(only_trainable=True)
         some = f", of which {trained:,} are trained" if trained < model.num_parameters() else ""
+        label, name = escape(visible(self.label)), escape(visible(config.model.name))
         make_console().print(
-            f"[bold]{self.label}[/bold]: {config.model.name}, {model.num_parameters():,} parameters{some}, "
+            f"[bold]{label}[/bold]: {name}, {model.num_parameters():,} parameters{some}, "
             f"{steps} step{'s' * (steps > 1)}, learning rate {config.learning_rate:g}",
             soft_wrap=True,
         )

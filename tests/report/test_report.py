@@ -12,7 +12,7 @@ from rich.console import Console
 
 from llmgym.errors import RunDirectoryError
 from llmgym.evaluate import Evaluation
-from llmgym.report.console import ROWS, Progress, print_evaluations
+from llmgym.report.console import ROWS, Progress, notify, print_evaluations
 from llmgym.report.curve import draw_learning_curve
 from llmgym.report.run_directory import RunDirectory
 from llmgym.rollout.trajectory import Trajectory
@@ -115,6 +115,20 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         RunDirectory.new(tmp_path / "file", "x")
 
 
+@pytest.mark.parametrize(
+    "text", ["\x1b]0;owned\x07", "\x1b[2J", "\x9b31m", "a\rb", "\x00", "\u202eabc", "\x1bP1\x1b\\\\"]
+)
+def test_no_text_takes_over_a_terminal(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    console = log()
+    said = [Message("user", f"[bold]{text}[/bold]"), Message("assistant", f"{text}[/]")]
+    Progress(2, console).conversation(1, Trajectory(seed=0, group=0, messages=said))
+    notify(f"{text} [/red]")
+    shown = "\n".join(printed(console)) + capsys.readouterr().out
+    assert all(one.isprintable() or one == "\n" for one in shown)
+    assert "[bold]" in shown
+    assert "[/red]" in shown
+
+
 def test_a_run_directory_has_one_writer_until_it_is_closed(tmp_path: Path) -> None:
     run = RunDirectory.new(tmp_path, "x")
     with pytest.raises(RunDirectoryError, match="Another process is writing to the run directory"):
@@ -161,3 +175,12 @@ def test_numbers_that_are_not_finite_are_null_in_every_file(tmp_path: Path) -> N
     assert json.loads((run.path / "metrics.jsonl").read_text()) == {"kl": None}
     evaluations = (run.path / "evaluations.json").read_text()
     assert json.loads(evaluations, parse_constant=pytest.fail) == {"before": {"reward": None, "success": 0.5}}
+
+
+def test_names_with_markup_are_shown_as_they_are() -> None:
+    console = log()
+    parts = {"[/b]": 0.5, "[red]": 0.25}
+    print_evaluations(console, {"before": Evaluation(4, 0.5, 0.2, 0.8, 0.5, parts, 0)})
+    shown = "\n".join(printed(console))
+    assert "[/b]" in shown
+    assert "[red]" in shown
