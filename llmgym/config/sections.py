@@ -47,24 +47,26 @@ class Saving(Config):
     """Checkpoints, and what a run goes on from."""
 
     save_every: Annotated[int, Field(ge=0)] = 50
-    """Training steps between two checkpoints. 0: only at the end, which is also where a run is interrupted."""
+    """Training steps between two checkpoints. 0: only when the run ends or is interrupted."""
 
     keep: Positive = 1
-    """Number of checkpoints to keep, the newest."""
+    """Number of checkpoints to keep; older ones are deleted."""
 
     resume: bool = False
-    """Go on from the newest checkpoint of the run in `output_dir` that had the same options; begin a new run if there
-    is none. `steps` counts from the beginning of that run."""
+    """Go on from the newest checkpoint of the newest run in `output_dir` that had the same options; begin a new run if
+    there is none. `steps` counts from the beginning of that run."""
 
     resume_from: str | None = None
-    """Run directory, or `DIRECTORY@STEP`, from whose checkpoint a new run goes on, with any other options."""
+    """Run directory, `DIRECTORY@STEP`, or checkpoint, from which a new run goes on, with any other options. `steps`
+    counts from the beginning of the earlier run. With `resume` too, a run that has begun so goes on itself."""
 
     grace: Annotated[float, Field(ge=0, le=_A_WEEK)] = 20.0
     """Seconds that the step under way may take when a run is asked to end by Ctrl-C, SIGTERM or SIGHUP. After them its
     episodes are abandoned. An update of the weights is never abandoned."""
 
     save_by: str | None = None
-    """Time after which the run saves and ends with exit code 75, as HH:MM:SS, for queues with a time limit."""
+    """Hours, minutes and seconds of training, as HH:MM:SS, after which the run saves and ends with exit code 75, for
+    queues with a time limit. The time to start, such as that of loading a model, is not among them."""
 
     rescue_dir: Path | None = None
     """Directory for a checkpoint that cannot be written to `output_dir`. None: the directory for temporary files."""
@@ -73,7 +75,7 @@ class Saving(Config):
     @classmethod
     def _is_a_time(cls, save_by: object) -> object:
         if save_by is not None and not (isinstance(save_by, str) and _TIME.fullmatch(save_by)):
-            raise ValueError('expected a time such as "11:50:00"')
+            raise ValueError('expected hours, minutes and seconds such as "11:50:00"')
         return save_by
 
     @property
@@ -83,12 +85,6 @@ class Saving(Config):
             return None
         hours, minutes, seconds = map(int, self.save_by.split(":"))
         return 3600.0 * hours + 60 * minutes + seconds
-
-    @model_validator(mode="after")
-    def _goes_on_in_one_way(self) -> Self:
-        if self.resume and self.resume_from is not None:
-            raise ValueError("resume: goes on in the same run, resume_from in a new one; expected one of them")
-        return self
 
 
 class Environment(Config):
@@ -189,7 +185,7 @@ class Learner(Config):
 
     learning_rate_decay: Decay | None = None
     """How the learning rate falls from the first training step to the last: `linear` or `cosine`, both to 0. None: it
-    does not, unless that suits a model that ships with llmgym."""
+    does not, unless that suits a model that ships with llmgym. What falls depends on `steps`."""
 
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Weight decay of AdamW."""
@@ -291,8 +287,8 @@ class Engine(Config):
     GPUs."""
 
     canary_every: Annotated[int, Field(ge=0)] = 1
-    """Training steps between two probes of 64 tokens that see, after the hand-over of weights, whether engine and
-    learner have the same ones. A difference ends the run. 0: no probe."""
+    """Training steps between two probes of 64 tokens, which check after a hand-over of weights that engine and learner
+    have the same ones. A difference ends the run. 0: no probe."""
 
     check: Annotated[float, Field(gt=0)] | None = Field(default=None, alias="engine_check")
     """Largest mean difference between the log-probabilities of engine and learner, in nats per token; a larger one

@@ -77,6 +77,7 @@ class RunDirectory:
         last = metrics[-1]["step"] if metrics else 0
         file = self.path / "metrics.jsonl"
         lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
+        (self.path / "trajectories").mkdir(exist_ok=True)  # somebody may have made room
         later = [one for one in (self.path / "trajectories").iterdir() if _step_of(one) > last]
         batches = self.path / "skipped_batches"
         if len(lines) > len(metrics) and batches.exists():

@@ -16,7 +16,7 @@ from llmgym.config.sections import OfflineConfig, RewardConfig
 from llmgym.errors import ConfigError, LLMGymError
 from llmgym.report.visible import visible
 from llmgym.train.algorithm import Algorithm, OfflineAlgorithm, OnlineAlgorithm
-from llmgym.train.interrupts import Interrupted, signals_interrupt
+from llmgym.train.interrupts import Interrupted, LeaveAtOnceError, signals_interrupt
 
 if TYPE_CHECKING:
     from llmgym.evaluate import Evaluation
@@ -118,6 +118,7 @@ def run_command(agent_class: type[Agent], arguments: Sequence[str] | None = None
         print(visible(f"{prog}: {error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
-        print(f"{prog}: interrupted", file=sys.stderr)
+        saved = isinstance(error, Interrupted) and not isinstance(error, LeaveAtOnceError)
+        print(f"{prog}: interrupted{'; the same command with --resume goes on' if saved else ''}", file=sys.stderr)
         return error.code if isinstance(error, Interrupted) else 130
     return 0

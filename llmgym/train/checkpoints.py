@@ -101,7 +101,7 @@ def checkpoint_at(path: Path) -> Checkpoint | None:
     try:
         mark = json.loads((path / _MARK).read_text(encoding="utf-8"))
         return Checkpoint(path, int(mark["step"]), {str(k): str(v) for k, v in mark["files"].items()}, mark["schema"])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
 
 
@@ -130,28 +130,38 @@ def newest_whole(run: Path, step: int | None = None) -> Checkpoint | None:
 
 
 def keep_newest(run: Path, count: int) -> None:
-    """Delete all but the newest checkpoints of the series."""
-    for one in checkpoints_of(run)[count:]:
-        if one.path.parent.name == _SERIES:
-            shutil.rmtree(one.path, ignore_errors=True)
+    """Delete the checkpoints of the series that are not of the newest steps, or that the final one repeats."""
+    found = checkpoints_of(run)
+    steps = sorted({one.step for one in found}, reverse=True)[:count]
+    final = [one.step for one in found if one.path.name == _FINAL]
+    for one in found:
+        if one.path.parent.name == _SERIES and (one.step not in steps or one.step in final):
+            going = one.path.with_name(f".{one.path.name}.partial")  # what is half deleted is none
+            rename(one.path, going)
+            shutil.rmtree(going, ignore_errors=True)
     with contextlib.suppress(OSError):  # there is none, or there are some in it
         (run / _SERIES).rmdir()
 
 
-def into_series(run: Path) -> None:
-    """Let a checkpoint that a run wrote when it ended be one of its series, because the run goes on."""
-    final = checkpoint_at(run / _FINAL)
-    if final is not None:
-        place = series_path(run, final.step)
-        if place.exists():
-            shutil.rmtree(final.path)
-        else:
-            place.parent.mkdir(exist_ok=True)
-            rename(final.path, place)
-    elif (run / _FINAL).exists():  # of a step that was interrupted in its update, and of no step to go on from
-        rename(run / _FINAL, _free(run / f"{_FINAL}-without-state"))
+def go_back_to(checkpoint: Checkpoint, run: Path) -> None:
+    """Make a checkpoint the newest of a run's series, because the run goes on from it.
+
+    Whatever else would be in the way of later ones is moved aside, into ``superseded``: checkpoints that were left out,
+    those of later steps, and weights without a state.
+    """
+    place = series_path(run, checkpoint.step)
     for partial in [*run.glob(".*.partial"), *(run / _SERIES).glob(".*.partial")]:
         shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
+    for one in [run / _FINAL, *(run / _SERIES).glob("*")]:
+        found = checkpoint_at(one)
+        earlier = found is not None and found.step < checkpoint.step and found.path.name != _FINAL
+        if one.exists() and one != checkpoint.path and not earlier:
+            aside = _free(run / "superseded" / one.name)
+            aside.parent.mkdir(exist_ok=True)
+            shutil.move(one, aside)
+    if checkpoint.path != place:
+        place.parent.mkdir(exist_ok=True)
+        shutil.move(checkpoint.path, place)  # which may be on another file system
 
 
 def _free(path: Path) -> Path:

@@ -47,7 +47,7 @@ class Interruptions:
         self._asked: int | None = None  # the exit code
         self._stepping = self._saving = self._waking = False
         self.updating = False
-        """Whether an update of the weights is under way, which is not abandoned; set by whoever updates them."""
+        """Whether weights are updated or what was done is noted, which is not abandoned; set by whoever does so."""
         self._timers: list[threading.Timer] = []
 
     @contextlib.contextmanager
@@ -99,7 +99,8 @@ class Interruptions:
         self._asked = code
         if self._stepping:
             notify(
-                f"{who}: the run ends after this step, for which it waits {self._grace:g} s. Again, and it ends now."
+                f"{who}: the run saves and ends after this step, and waits at most {self._grace:g} s for its episodes. "
+                "A second signal ends it at once, without saving."
             )
             self._after(self._grace, self._wake)
 

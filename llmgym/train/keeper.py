@@ -13,7 +13,7 @@ from llmgym.report.console import notify
 from llmgym.train.checkpoints import STATE, final_path, keep_newest, new_checkpoint, series_path
 from llmgym.train.journal import Journal
 from llmgym.train.resuming import Note
-from llmgym.train.state_files import write_state
+from llmgym.train.state_files import PackedState, packed_state
 
 _ROOM = 1.2  # times what a checkpoint takes
 
@@ -71,6 +71,14 @@ class Keeper:
                 f"{free / 1e9:.2f} GB. Free some, or name another --output-dir."
             )
 
+    def require_state(self) -> None:
+        """Refuse a state that cannot be written, such as one that an environment or a scorer keeps.
+
+        Raises:
+            RunDirectoryError: It has something that is neither a number nor text, a tensor, a list or a dictionary.
+        """
+        packed_state(self._trainer.state_dict())
+
     def save_in_series(self) -> None:
         """Write a checkpoint while the run goes on, and delete the oldest."""
         self._save(series_path(self._run, self._trainer.steps_done), whole=True)
@@ -90,26 +98,32 @@ class Keeper:
 
     def _save(self, path: Path, *, whole: bool) -> None:
         """Write a checkpoint, or, if that fails, write it elsewhere and say so."""
+        state = None
+        if whole:
+            try:
+                state = packed_state({**self._trainer.state_dict(), "journal": self._journal.state_dict()})
+            except RunDirectoryError:
+                self._write(final_path(self._run), None)  # the weights are not lost
+                raise
         try:
             self.require_space()
-            self._write(path, whole=whole)
+            self._write(path, state)
         except (OSError, SafetensorError) as error:
             other = self._rescue_place()
-            self._write(other, whole=whole)
+            self._write(other, state)
             raise RunDirectoryError(
                 f"The checkpoint of step {self._trainer.steps_done} could not be written to {str(path)!r} ({error}). "
                 f"It is in {str(other)!r}; --resume-from {other} goes on from it."
             ) from error
 
-    def _write(self, path: Path, *, whole: bool) -> None:
-        trainer = self._trainer
-        with new_checkpoint(path, trainer.steps_done) as partial:
-            trainer.save(partial)
-            if whole:
-                state = partial / STATE
-                state.mkdir()
-                write_state(state, {**trainer.state_dict(), "journal": self._journal.state_dict()})
-                trainer.note().write(state)
+    def _write(self, path: Path, state: PackedState | None) -> None:
+        """Write the model, and a state to go on from if there is one."""
+        with new_checkpoint(path, self._trainer.steps_done) as partial:
+            self._trainer.save(partial)
+            if state is not None:
+                (partial / STATE).mkdir()
+                state.write(partial / STATE)
+                self._trainer.note().write(partial / STATE)
 
     def _rescue_place(self) -> Path:
         """Return a new name where the run directory cannot be written to."""

@@ -3,7 +3,8 @@
 - *trained*: a token of it is in the loss.
 - *masked*: it was to be trained on, and could not be. ``env_error``, ``env_timeout``: its environment failed.
   ``overlong``: its first observation leaves no room for a reply. ``context``, ``max_tokens``: it was cut off.
-  ``no_score``: nobody could score it. ``filtered``: the algorithm takes no token of it.
+  ``no_score``: nobody could score it. ``no_turn``: its seat had no turn. ``filtered``: the algorithm takes no token of
+  it.
 - *dropped*: it was not to be trained on. ``no_signal``: the scores of its group do not differ, and another group was
   played in its place. ``surplus``: there are enough without it. ``unused``: the algorithm chose others, as those that
   learn from pairs do.
@@ -70,9 +71,11 @@ def account(
 
 def _masked(trajectory: Trajectory, in_batch: bool) -> str:
     """Return why an episode that the algorithm was given is not in the loss."""
-    if trajectory.score is not None:
-        return "masked/filtered" if in_batch else "dropped/unused"
     if trajectory.overlong:
         return "masked/overlong"
+    if not trajectory.replies and not trajectory.failed:
+        return "masked/no_turn"
+    if trajectory.score is not None:
+        return "masked/filtered" if in_batch else "dropped/unused"
     ended = trajectory.ending in ("env_error", "env_timeout", "context", "max_tokens")
     return f"masked/{trajectory.ending if ended else 'no_score'}"

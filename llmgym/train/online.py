@@ -117,9 +117,9 @@ class OnlineSteps:
             summary["epoch"] = step * self.config.rollout.prompts_per_step / len(rows.training)
         if self.algorithm.learns_from_expert:
             kept = [*kept, *self._demonstrations(kept)]
+        self._played = trajectories, kept
         kept = [trajectory for trajectory in kept if trajectory.tokens]  # a seat may have had no turn
         batch = as_batch(self.algorithm.prepare(kept), self.algorithm.name) if kept else None
-        self._played = trajectories, kept
         return Experience(batch, trajectories, summary)
 
     def learn(self, step: int, batch: TensorDict | None) -> dict[str, float]:

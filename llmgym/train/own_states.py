@@ -1,5 +1,6 @@
 """What environments and scorers keep from one episode to the next, if they have `state_dict` and `load_state_dict`."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -23,8 +24,8 @@ class KeepsState(Protocol):
 
 
 def own_states(envs: TextVectorEnv, scorer: AnyScorer | None) -> dict[str, Any]:
-    """Return the states of all environments and scorers that keep one, by where they are."""
-    return {place: dict(one.state_dict()) for place, one in _keepers(envs, scorer)}
+    """Return copies of the states of all environments and scorers that keep one, by where they are."""
+    return {place: copy.deepcopy(dict(one.state_dict())) for place, one in _keepers(envs, scorer)}
 
 
 def load_own_states(envs: TextVectorEnv, scorer: AnyScorer | None, states: Mapping[str, Any]) -> None:

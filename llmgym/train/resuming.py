@@ -3,7 +3,7 @@
 from __future__ import annotations  # torch is not imported here: `--help` of an algorithm is instant
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,11 +24,12 @@ _FREE = {
 """Options that may change, since nothing that is learnt depends on them."""
 
 _ROUNDING = {
+    "steps",  # where the learning rate falls over all of them
     *("device", "micro_batch_tokens", "gradient_checkpointing", "kv_cache_gib", "engine_url", "engine_servers"),
     *("engine_kwargs", "engine_weights_dir", "engine_transfer", "engine_check", "isolate_env", "env_timeout"),
     *("scorer_workers", "scorer_timeout", "max_failure_rate", "max_overlong"),
 }
-"""Options that may change with the machine; numbers are then no longer the same to the bit."""
+"""Options that may change although numbers are then no longer the same to the bit."""
 
 _NOTE = "run.json"
 
@@ -61,9 +62,12 @@ class Note:
     def of(cls, checkpoint: Checkpoint) -> Note | None:
         """Read the note of a checkpoint; None if it has none that can be read."""
         try:
-            return cls(**json.loads((checkpoint.path / checkpoints.STATE / _NOTE).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            note = cls(**json.loads((checkpoint.path / checkpoints.STATE / _NOTE).read_text(encoding="utf-8")))
+            datetime.fromisoformat(note.date)
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
+        sound = isinstance(note.options, dict) and type(note.begun) is int and isinstance(note.tokenizer, str)
+        return note if sound else None
 
 
 @dataclass(frozen=True)
@@ -75,12 +79,23 @@ class Past:
         checkpoint: Where it is gone on from.
         note: What the checkpoint says of its run.
         forks: Whether a new run goes on, and not the same one.
+        others: All checkpoints of the earlier run, as they were when this one was chosen.
     """
 
     run: Path
     checkpoint: Checkpoint
     note: Note
     forks: bool
+    others: Sequence[Checkpoint] = ()
+
+    def require_unchanged(self) -> None:
+        """See that nobody has written to the run since its checkpoint was chosen; call this when it is locked.
+
+        Raises:
+            RunDirectoryError: Somebody has.
+        """
+        if list(self.others) != checkpoints.checkpoints_of(self.run):
+            raise RunDirectoryError(f"Another process has gone on with the run {str(self.run)!r} meanwhile: try again.")
 
     @property
     def date(self) -> datetime:
@@ -95,9 +110,9 @@ def past_of(config: LearningConfig, algorithm: str) -> Past | None:
         ConfigError: The run that it would go on had other options.
         RunDirectoryError: What it is to be forked from has no checkpoint to go on from.
     """
-    if config.saving.resume_from is not None:
-        return _fork(config.saving.resume_from, config, algorithm)
-    return _same_run(config, algorithm) if config.saving.resume else None
+    origin = config.saving.resume_from
+    past = _same_run(config, algorithm) if config.saving.resume else None
+    return _fork(origin, config, algorithm) if past is None and origin is not None else past
 
 
 def _fork(name: str, config: LearningConfig, algorithm: str) -> Past:
@@ -107,17 +122,23 @@ def _fork(name: str, config: LearningConfig, algorithm: str) -> Past:
         place, step = name, ""
     path = Path(place).expanduser().absolute()
     itself = checkpoints.checkpoint_at(path)
+    if itself is not None and step and itself.step != int(step):
+        raise RunDirectoryError(f"resume_from {name!r}: expected a checkpoint of step {step}, it is of {itself.step}.")
     found = (
         itself
         if itself is not None and itself.fault() is None
         else checkpoints.newest_whole(path, int(step) if step else None)
     )
     note = None if found is None else Note.of(found)
+    if not path.is_dir():
+        at = "" if step or "@" not in name else "; after @ comes the number of a step"
+        raise RunDirectoryError(f"resume_from {name!r}: there is no directory {str(path)!r}{at}.")
     if found is None or note is None:
         there = ", ".join(str(one.step) for one in checkpoints.checkpoints_of(path)) or "none"
         raise RunDirectoryError(
             f"resume_from {name!r}: expected a run directory with a complete checkpoint"
-            f"{f' of step {step}' if step else ''}, or such a checkpoint; found those of steps: {there}."
+            f"{f' of step {step}' if step else ''}, or such a checkpoint; found those of steps: {there}. "
+            "`keep` says how many a run keeps."
         )
     if note.algorithm != algorithm:
         raise ConfigError(f"resume_from {name!r}: a run of {note.algorithm} is not one that {algorithm} goes on from.")
@@ -138,6 +159,8 @@ def _same_run(config: LearningConfig, algorithm: str) -> Past | None:
         if not notes:
             continue
         changed = _differences(notes[0], config)
+        if notes[0].options.get("resume_from") != config.saving.resume_from:
+            continue
         if changed.keys() - _ROUNDING:
             others.append((run, changed))
             continue
@@ -148,12 +171,12 @@ def _same_run(config: LearningConfig, algorithm: str) -> Past | None:
             continue
         if changed:
             notify(f"The run goes on with {_shown(changed)}: its numbers are no longer the same to the bit.")
-        return Past(run, found, note, forks=False)
-    if others:
+        return Past(run, found, note, forks=False, others=own)
+    if others and config.saving.resume_from is None:
         run, changed = others[0]
         raise ConfigError(
             f"resume: the newest run of {algorithm} in {str(parent)!r} had other options: {_shown(changed)}. Expected "
-            f"the same ones, or another output_dir; --resume-from {run} begins a new run that goes on from it."
+            f"the same ones, or another output_dir; resume_from {str(run)!r} begins a new run that goes on from it."
         )
     notify(f"No run of {algorithm} in {str(parent)!r} has a checkpoint: a new one begins.", warning=False)
     return None
@@ -164,7 +187,8 @@ def _differences(note: Note, config: LearningConfig) -> dict[str, tuple[Any, Any
     before, now = dict(note.options), config.plain()
     if config.model.date is None:
         before["date"] = now["date"] = None  # the earlier date is told again
-    names = [name for name in {**before, **now} if name not in _FREE]
+    free = _FREE if config.learner.learning_rate_decay in (None, "none") else _FREE - {"steps"}
+    names = [name for name in {**before, **now} if name not in free]
     return {name: (before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)}
 
 

@@ -41,7 +41,7 @@ from llmgym.report.visible import visible
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.train.algorithm import Algorithm
 from llmgym.train.chance import random_state, set_random_state
-from llmgym.train.checkpoints import into_series
+from llmgym.train.checkpoints import final_path, go_back_to
 from llmgym.train.interrupts import Interruptions, LeaveAtOnceError
 from llmgym.train.journal import AFTER, BEFORE, ConsoleReport, Journal, Metrics, RunFiles, Sink
 from llmgym.train.keeper import Keeper
@@ -199,6 +199,7 @@ class Trainer:
         self.past: Past | None = None
         self._begun = 0  # steps before the run under way
         self._boundary: dict[str, Any] = {}  # what playing changes, as it was after the last step
+        self._whole = True  # no update is half done
 
     @torch.enable_grad()  # an environment in the same process may have switched gradients off
     def train(self, steps: int) -> Result:
@@ -218,6 +219,8 @@ class Trainer:
             self.steps.begin()
             past, self.past = self.past, None
             earlier = self._begin(past)
+            if past is not None and earlier is not None and self._is_done(past, steps, earlier):
+                return _result(past.run, earlier)
             with self._directory(past) as directory:
                 journal = self._journal(directory, steps)
                 if earlier is not None:
@@ -225,9 +228,27 @@ class Trainer:
                     journal.load_state_dict(earlier)
                 keeper = Keeper(directory.path, saving, self, journal)
                 keeper.require_space()
+                keeper.require_state()
                 self._take_steps(steps, journal, keeper, interruptions)
-        before, after = map(journal.evaluations.get, (BEFORE, AFTER))
-        return Result(directory.path, journal.metrics, before, after)
+        return _result(directory.path, journal.state_dict())
+
+    def _is_done(self, past: Past, steps: int, earlier: Mapping[str, Any]) -> bool:
+        """Tell whether a run that goes on has nothing left to do.
+
+        Raises:
+            ConfigError: It has done more than that already, or a new run would take no step.
+        """
+        last = self._begun + steps
+        if self.steps_done + past.forks > last:
+            raise ConfigError(
+                f"steps: the run in {str(past.run)!r} has taken {self.steps_done - self._begun}; expected "
+                f"{'more' if past.forks else 'at least as many'}, got {steps}."
+            )
+        evaluated = AFTER in earlier["evaluations"] or not self.judge.size
+        done = self.steps_done == last and evaluated and past.checkpoint.path == final_path(past.run)
+        if done:
+            notify(f"All {steps} steps have been taken: there is nothing left to do.", warning=False)
+        return done
 
     def _take_steps(self, steps: int, journal: Journal, keeper: Keeper, interruptions: Interruptions) -> None:
         """Take the steps that are left of a run, and save what they taught, whatever ends it."""
@@ -247,7 +268,7 @@ class Trainer:
             raise
         except BaseException:
             with interruptions.saving():  # what was learnt until here is not lost
-                _end(journal, keeper, whole=not interruptions.updating)
+                _end(journal, keeper, whole=self._whole)
             raise
         with interruptions.saving():
             _end(journal, keeper)
@@ -257,11 +278,12 @@ class Trainer:
         begun = time.perf_counter()
         experience = self.steps.experience(step)  # episodes played and scored, or examples drawn
         interruptions.updating = True
+        self._whole = False
         learnt = self.steps.learn(step, experience.batch)
         self.student.hand_over(step)  # the next episodes are sampled with the new weights
-        self.steps_done, self._boundary = step, self._played()
-        interruptions.updating = False
+        self.steps_done, self._boundary, self._whole = step, self._played(), True
         journal.note_step(experience.trajectories, self._metrics(step, experience, learnt, begun))
+        interruptions.updating = False
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that later steps depend on, as it was after the last step, although the next may be under way."""
@@ -289,8 +311,10 @@ class Trainer:
             directory = RunDirectory.new(self.algorithm.config.run.output_dir, self.label)
         else:
             directory = RunDirectory(past.run)
-            into_series(past.run)
         try:
+            if past is not None and not past.forks:
+                past.require_unchanged()
+                go_back_to(past.checkpoint, past.run)
             yield directory
         finally:
             directory.close(discard=new and self.steps_done == first)
@@ -302,6 +326,8 @@ class Trainer:
                 f"The model {self.algorithm.config.model.name!r} has another tokenizer or chat template than that of "
                 f"the run in {str(past.run)!r}: expected the same."
             )
+        if not past.forks:
+            past.require_unchanged()
         state = past.checkpoint.state()
         self.learner.load_state_dict(state["learner"])
         self.steps.load_state_dict(state["steps"])
@@ -313,7 +339,8 @@ class Trainer:
         how = "A new run goes on from" if past.forks else "Going on from"
         notify(f"{how} step {self.steps_done} of {past.run}.", warning=False)
         journal: dict[str, Any] = state["journal"]
-        journal["evaluations"].pop(AFTER, None)  # of a run that had ended, and now goes on
+        if past.forks:
+            journal["evaluations"] = {}  # it is evaluated where it begins
         return journal
 
     def note(self) -> Note:
@@ -378,7 +405,7 @@ class Trainer:
             "threads": torch.get_num_threads(),
             **self.student.facts(),
         }
-        directory.describe(config.with_options(steps=steps, **settled).to_yaml(), facts)
+        directory.describe(config.with_options(steps=steps, resume=False, **settled).to_yaml(), facts)
         self.learner.skipped_batches = directory.path / "skipped_batches"
         console = make_console()
         console.print(f"Run directory: {directory.path}", soft_wrap=True, markup=False)
@@ -419,6 +446,12 @@ class Trainer:
             )
 
 
+def _result(path: Path, noted: Mapping[str, Any]) -> Result:
+    """Return what a run came to, by what its journal noted."""
+    found = {label: Evaluation(**one) for label, one in noted["evaluations"].items()}
+    return Result(path, noted["metrics"], found.get(BEFORE), found.get(AFTER))
+
+
 def _end(journal: Journal, keeper: Keeper, *, whole: bool = True) -> None:
     """Save what was learnt, and close the journal, whatever hinders either."""
     try:
@@ -450,13 +483,12 @@ def make_learner(algorithm: Algorithm, loss: LanguageModelLoss) -> Learner:
 def _begins_anew(origin: Origin, config: LearningConfig) -> str:
     """Say what training from a checkpoint takes over from the run that wrote it, and what it does not."""
     words = " ".join(f"{key}={value}" for key, value in origin.env_kwargs.items())
-    played, environment = (f" ({words})", f" --env-kwargs {words}") if words else ("", "")
+    played = f" ({words})" if words else ""
     steps = f"{origin.steps} step{'s' * (origin.steps > 1)}"
     return (
         f"{config.model.name!r} is a checkpoint of llmgym: {origin.algorithm} on {origin.env}{played}, {steps} with a "
         f"learning rate of {origin.learning_rate:g} and seed {origin.seed}. Only its weights are taken: this run "
         f"begins anew, with a learning rate of {config.learning_rate:g} after {config.learner.warmup_steps} steps of "
-        f"warm-up, a fresh optimiser, these weights as its reference, and the tasks of seed {config.run.seed}. To come "
-        f"close to going on, give --learning-rate {origin.learning_rate:g} --warmup-steps 0 --seed {origin.seed + 1}"
-        f"{environment}."
+        f"warm-up, a fresh optimiser, these weights as its reference, and the tasks of seed {config.run.seed}. To go "
+        f"on with all of them, give --resume-from {config.model.name} in place of --model."
     )

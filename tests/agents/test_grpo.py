@@ -93,7 +93,7 @@ def test_a_run_from_a_checkpoint_says_that_it_begins_anew(
     run_before = "grpo on llmgym/AIOpsTriage-v0 (difficulty=0), 14 steps with a learning rate of 0.0005"
     assert f"is a checkpoint of llmgym: {run_before}" in said
     assert "with a learning rate of 1e-06 after 3 steps of warm-up" in said
-    assert "give --learning-rate 0.0005 --warmup-steps 0 --seed 1 --env-kwargs difficulty=0." in said
+    assert f"give --resume-from {run.path / 'checkpoint'} in place of --model" in said
     found = origin_of(str(again.path / "checkpoint"))
     assert found == Origin("grpo", "llmgym/AIOpsTriage-v0", str(run.path / "checkpoint"), 1, 1e-6, 0)
 

@@ -29,6 +29,9 @@ from llmgym.engines.served.server import OwnServer
 from llmgym.engines.served.worker import Worker
 from llmgym.engines.sglang.dialect import SGLang
 from llmgym.engines.sglang.in_process import InProcess
+from llmgym.errors import EngineError
+from llmgym.learn.policy import Policy
+from llmgym.train.canary import Canary
 
 pytestmark = pytest.mark.slow
 
@@ -213,6 +216,59 @@ def test_a_server_takes_weights_over_a_process_group_and_in_a_new_one_when_it_wa
     os.kill(sglang.process, signal.SIGKILL)
     assert_three_ragged_turns_agree(sglang, 1.0, 600)  # with weights that travelled over another group
     sglang.worker.transfer = "directory"
+
+
+def canary_of(engine: ServedEngine, model: PreTrainedModel) -> Canary:
+    return Canary(engine, Policy(model), list(range(3, 30)), (STOP,))
+
+
+def test_a_probe_raises_no_alarm_of_weights_that_arrive_and_one_of_a_layer_that_does_not(sglang: Setup) -> None:
+    canary, worst = canary_of(sglang.engine, sglang.model), 0.0
+    for seed in range(10, 30):
+        sglang.train(seed)
+        sglang.engine.load_weights(sglang.model.named_parameters(), sglang.engine.weight_version + 1)
+        worst = max(worst, canary.check(sglang.engine.weight_version))
+    assert worst < canary.tolerance / 20
+    sglang.train(seed=30)
+    some = [(name, one) for name, one in sglang.model.named_parameters() if "layers.0." not in name]
+    sglang.engine.load_weights(some, sglang.engine.weight_version + 1)
+    with pytest.raises(EngineError, match="some of the weights reached it and some did not"):
+        canary.check(sglang.engine.weight_version)
+    sglang.engine.load_weights(sglang.model.named_parameters(), sglang.engine.weight_version + 1)
+    canary.check(sglang.engine.weight_version)
+
+
+def test_a_probe_finds_the_one_server_of_two_that_was_not_updated(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = random_model("qwen2", tie_word_embeddings=True)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    workers = [OwnServer(SGLang(), str(tmp_path), CPU, number) for number in (1, 2)]
+    engine = ServedEngine(workers)
+    try:
+        canary = canary_of(engine, model)
+        canary.check(0)
+
+        async def nothing(weights: Any) -> None:
+            """Take no weights, and say that all is well."""
+
+        for left_out in (True, False):
+            with monkeypatch.context() as patch:
+                if left_out:
+                    patch.setattr(workers[1], "load", nothing)
+                    patch.setattr(workers[1], "is_stale", lambda reply, weights: False)
+                with torch.no_grad():
+                    for parameter in model.parameters():
+                        parameter += 0.02 * torch.randn_like(parameter)
+                engine.load_weights(model.named_parameters(), engine.weight_version + 1)
+                if left_out:
+                    with pytest.raises(EngineError, match="engine and learner differ by"):
+                        canary.check(engine.weight_version)
+                else:
+                    assert canary.check(engine.weight_version) < canary.tolerance / 20
+    finally:
+        engine.close()
 
 
 def test_memory_can_be_lent_to_the_learner_until_the_next_weights(sglang: Setup) -> None:

@@ -107,6 +107,16 @@ def test_every_episode_has_one_fate(episodes: list[Trajectory]) -> None:
             assert {"episodes/masked/env_error", "episodes/masked/no_score", "episodes/masked/context"} < fates.keys()
 
 
+def test_episodes_in_which_nothing_was_said_are_told_apart() -> None:
+    broken, long, idle = (Trajectory(seed=0, group=0, number=number, ending="context") for number in range(3))
+    long.messages.append(llmgym.Message("user", "x" * 9))
+    broken.fail(EpisodeLostError("env_error", "it broke"))
+    idle.ending, idle.score = "terminated", 1.0
+    found = account([broken, long, idle], [broken, long, idle], None, lambda one: True)
+    fates = {name for name in found if name.startswith("episodes/masked")}
+    assert fates == {"episodes/masked/env_error", "episodes/masked/overlong", "episodes/masked/no_turn"}
+
+
 def test_an_episode_that_is_counted_twice_is_an_error(episodes: list[Trajectory]) -> None:
     everyone, _ = failed(episodes, 0.1)
     everyone[3].number = 4

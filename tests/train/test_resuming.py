@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -22,6 +23,7 @@ from llmgym.learn.learner import Learner
 from llmgym.train.checkpoints import checkpoints_of, newest_whole
 from llmgym.train.interrupts import Interrupted
 from llmgym.train.keeper import Keeper
+from llmgym.train.state_files import packed_state, read_state
 
 SMALL: dict[str, Any] = {
     "prompts_per_step": 2,
@@ -141,6 +143,101 @@ def test_a_spoilt_checkpoint_is_named_and_the_one_before_it_taken(
     assert reason in said
 
 
+@pytest.mark.parametrize("spoil", [spoil_weights, tear, lose, age])
+def test_a_run_goes_on_from_before_a_spoilt_checkpoint_and_past_its_step(whole: Path, half: Path, spoil: Any) -> None:
+    spoil(half / "checkpoints" / "step-00002")
+    train(half.parent, 4, resume=True, save_every=1, keep=1)
+    assert all(torch.equal(one, weights(half)[name]) for name, one in weights(whole).items())
+    assert [(one.step, one.fault()) for one in checkpoints_of(half)] == [(4, None)]
+    assert (half / "superseded" / "step-00002").exists()
+
+
+def test_of_two_checkpoints_of_a_step_the_whole_one_stays(whole: Path, half: Path) -> None:
+    shutil.copytree(half / "checkpoints" / "step-00002", half / "checkpoint")
+    spoil_weights(half / "checkpoints" / "step-00002")
+    train(half.parent, 3, resume=True)
+    assert checkpoints_of(half)[0].fault() is None
+
+
+@pytest.mark.parametrize("name", ["step-00003", "step-00004", "notes"])
+def test_what_lies_in_the_way_of_checkpoints_is_moved_aside(half: Path, name: str) -> None:
+    (half / "checkpoints" / name).mkdir()
+    train(half.parent, 4, resume=True, save_every=1)
+    assert (half / "superseded" / name).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("complete.json", '{"schema": 1, "step": Infinity, "files": {}}'),
+        ("complete.json", '{"schema": 1, "step": 2, "files": []}'),
+        ("complete.json", "5"),
+        ("state/run.json", '{"options": [1]}'),
+        ("state/run.json", "[" * 10_000),
+    ],
+)
+def test_a_crafted_checkpoint_of_another_run_is_left_out(half: Path, file: str, content: str) -> None:
+    other = half.parent / "other" / "checkpoint"
+    shutil.copytree(half / "checkpoints" / "step-00002", other)
+    (other / file).write_text(content)
+    assert train(half.parent, 3, resume=True) == half
+
+
+def test_trajectories_that_somebody_deleted_are_not_missed(half: Path) -> None:
+    shutil.rmtree(half / "trajectories")
+    assert train(half.parent, 3, resume=True) == half
+
+
+def test_a_run_that_somebody_else_went_on_with_meanwhile_is_left_alone(half: Path) -> None:
+    agent = GRPO(output_dir=half.parent, resume=True, **SMALL)
+    assert agent.trainer.past is not None
+    train(half.parent, 3, resume=True)
+    before = sorted(str(file) for file in half.rglob("*"))
+    with pytest.raises(RunDirectoryError, match="Another process has gone on with the run"):
+        agent.train(steps=4)
+    assert sorted(str(file) for file in half.rglob("*")) == before
+
+
+def test_a_run_that_has_taken_all_steps_is_left_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = {"eval_episodes": 4}
+    run = train(tmp_path, 2, **options)
+    before = {str(file): file.stat().st_mtime_ns for file in run.rglob("*")}
+    result = GRPO(output_dir=tmp_path, resume=True, **{**SMALL, **options}).train(steps=2)
+    assert result.path == run
+    assert result.after is not None
+    assert len(result.metrics) == 2
+    assert {str(file): file.stat().st_mtime_ns for file in run.rglob("*")} == before
+    assert "nothing left to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("options", "words"), [({"resume": True}, "at least as many"), ({"resume_from": ""}, "more")])
+def test_a_run_is_not_gone_on_with_from_beyond_its_last_step(half: Path, options: dict[str, Any], words: str) -> None:
+    before = sorted(half.parent.iterdir())
+    options = {name: value or str(half) for name, value in options.items()}
+    with pytest.raises(ConfigError, match=rf"steps: the run in .* has taken 2; expected {words}, got"):
+        train(half.parent, 1 if "resume" in options else 2, **options)
+    assert sorted(half.parent.iterdir()) == before
+
+
+def test_a_learning_rate_that_falls_over_all_steps_makes_another_number_of_steps_heard(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(tmp_path, 2, learning_rate_decay="linear")
+    train(tmp_path, 3, learning_rate_decay="linear", resume=True)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "steps 40 in place of 40" not in said
+    agent = GRPO(output_dir=tmp_path, steps=5, resume=True, **{**SMALL, "learning_rate_decay": "linear"})
+    assert agent.trainer.past is not None
+    assert "steps 5 in place of 40: its numbers are no longer the same" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_fork_goes_on_itself_with_the_same_command(half: Path) -> None:
+    options = {"resume": True, "resume_from": f"{half}@1", "seed": 3}
+    fork = train(half.parent, 2, **options)
+    assert fork != half
+    assert train(half.parent, 3, **options) == fork
+
+
 def test_a_checkpoint_that_does_not_say_it_is_complete_is_none(half: Path) -> None:
     (half / "checkpoints" / "step-00002" / "complete.json").unlink()
     assert [one.step for one in checkpoints_of(half)] == [1]
@@ -162,7 +259,10 @@ def test_a_fork_is_a_new_run_with_the_same_past(whole: Path, half: Path, capsys:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nowhere", "found those of steps: none"),
+        ("nowhere", "there is no directory"),
+        ("{half}@two", "after @ comes the number of a step"),
+        ("{half}/checkpoints", "found those of steps: none"),
+        ("{half}/checkpoints/step-00001@2", "expected a checkpoint of step 2, it is of 1"),
         ("{half}@7", r"complete checkpoint of step 7.* found those of steps: 2, 1"),
     ],
 )
@@ -200,9 +300,71 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     with pytest.raises(FailingError):
         train(tmp_path, 9, scorer=failing, save_every=1, keep=2)
     (run,) = tmp_path.iterdir()
-    assert [(one.step, one.path.name) for one in checkpoints_of(run)] == [(5, "step-00005"), (4, "step-00004")] or [
-        one.step for one in checkpoints_of(run)
-    ] == [5, 5]
+    assert [(one.step, one.path.name) for one in checkpoints_of(run)] == [(5, "checkpoint"), (4, "step-00004")]
+
+
+class Unfit:
+    """A scorer whose state is what it is given."""
+
+    def __init__(self, state: Any) -> None:
+        self.state = state
+
+    def score(self, episodes: list[Episode]) -> list[float]:
+        return [float(len(episode.actions[0])) for episode in episodes]
+
+    def state_dict(self) -> Any:
+        return self.state
+
+    def load_state_dict(self, state: Any) -> None:
+        self.state = state
+
+
+@pytest.mark.parametrize(
+    ("state", "what"),
+    [
+        ({"count": np.int64(5)}, "int64 as 'steps/own/scorer/count'"),
+        ({"seen": {1, 2}}, "set as"),
+        ({(1, 2): 3}, "tuple as a key of"),
+        ({b"a": 3}, "bytes as a key of"),
+        ({np.int64(1): 3}, "int64 as a key of"),
+    ],
+)
+def test_a_state_that_cannot_be_written_is_refused_before_training(state: Any, what: str, tmp_path: Path) -> None:
+    with pytest.raises(RunDirectoryError, match=what):
+        train(tmp_path, 2, scorer=Unfit(state))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_state_that_turns_unfit_costs_no_weights(tmp_path: Path) -> None:
+    class Turning(Unfit):
+        def score(self, episodes: list[Episode]) -> list[float]:
+            self.state = {"seen": {1}}
+            return super().score(episodes)
+
+    with pytest.raises(RunDirectoryError, match="set as"):
+        train(tmp_path, 1, scorer=Turning({}))
+    (run,) = tmp_path.iterdir()
+    assert weights(run)
+
+
+def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
+    one = torch.arange(6.0)
+    state = {
+        "a/b": one,
+        "a": {"b": one.clone() + 1, "view": one[2:4], "again": one},
+        1: torch.ones(2, dtype=torch.bfloat16),
+        "1": [None, True, 1.5, float("nan"), "x", {"$tensor": 3}],
+        "empty": torch.empty(0, 3),
+    }
+    packed_state(state).write(tmp_path)
+    found = read_state(tmp_path)
+    assert torch.equal(found["a/b"], one)
+    assert torch.equal(found["a"]["b"], one + 1)
+    assert torch.equal(found["a"]["view"], one[2:4])
+    assert torch.equal(found["a"]["again"], one)
+    assert found[1].dtype == torch.bfloat16
+    assert repr(found["1"]) == repr(state["1"])
+    assert found["empty"].shape == (0, 3)
 
 
 class Counting:
@@ -333,10 +495,10 @@ def test_a_checkpoint_that_cannot_be_written_is_put_elsewhere_and_gone_on_from(
 ) -> None:
     write = Keeper._write
 
-    def full(self: Keeper, path: Path, **options: Any) -> None:
+    def full(self: Keeper, path: Path, state: Any) -> None:
         if path.is_relative_to(tmp_path / "runs"):
             raise OSError("no space left")
-        write(self, path, **options)
+        write(self, path, state)
 
     monkeypatch.setattr(Keeper, "_write", full)
     with pytest.raises(RunDirectoryError, match=r"of step 2 could not be written .* \(no space left\)\. It is in"):
@@ -412,7 +574,7 @@ def test_the_end_of_its_time_saves_and_is_gone_on_with(whole: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("save_by", ["soon", "1:2:3", "12:60:00", 5])
 def test_a_time_that_is_none_is_refused(save_by: Any, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"save_by: expected a time such as"):
+    with pytest.raises(ConfigError, match=r"save_by: expected hours, minutes and seconds"):
         GRPO(output_dir=tmp_path, save_by=save_by)
 
 
