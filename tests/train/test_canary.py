@@ -40,7 +40,9 @@ def leave_out(monkeypatch: pytest.MonkeyPatch, missing: Any) -> None:
     monkeypatch.setattr(LocalEngine, "load_weights", partly)
 
 
-@pytest.mark.parametrize("options", [SMALL, ADAPTED, {**SMALL, "engine_dtype": "bfloat16"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [SMALL, ADAPTED, {**SMALL, "engine_dtype": "bfloat16"}], ids=["whole", "adapters", "bfloat16 engine"]
+)
 def test_weights_that_arrive_raise_no_alarm(options: dict[str, Any], tmp_path: Path) -> None:
     agent = GRPO(output_dir=tmp_path, **options)
     agent.train(steps=3)
