@@ -75,6 +75,7 @@ class Collector:
         max_failure_rate: Largest share of episodes that may be without a score because their environment failed or the
             scorer had none for them, counted in the same way.
         frozen: Samples the replies of frozen seats.
+        needs_scores: Whether an episode that nobody could score counts as failed.
 
     Raises:
         ConfigError: There are frozen seats, and nothing to play them.
@@ -89,8 +90,11 @@ class Collector:
         max_overlong: float = 0.25,
         max_failure_rate: float = 0.2,
         frozen: Engine | None = None,
+        *,
+        needs_scores: bool = True,
     ) -> None:
         self.envs, self.codec, self.engine, self.scorer = envs, codec, engine, scorer
+        self._needs_scores = needs_scores
         self._learners = [seat for seat, player in enumerate(envs.seats) if player == "learner"]
         self._engines: dict[Player, Engine] = {"learner": engine}
         if frozen is not None and "frozen" in envs.seats:
@@ -101,7 +105,7 @@ class Collector:
                 f"The seats of the environment are {', '.join(envs.seats) or 'none'}: expected at least one learner, "
                 "and an engine for those that are frozen."
             )
-        self._overlong, self._failed = _Tally(max_overlong), _Tally(max_failure_rate)
+        self._overlong, self._failed = _Tally(max_overlong), _Tally(max_failure_rate, all_may=max_failure_rate == 1)
 
     def collect(self, tasks: Sequence[Task], sampling: Sampling, seed: int = 0) -> list[Trajectory]:
         """Play one episode per task; returns them in the order of the tasks, or of the groups if several seats learn.
@@ -159,7 +163,7 @@ class Collector:
                 f"most {self._overlong.share:g} (max_overlong). In one of them, {example.score_error}. "
                 "Raise context_length, if the model can take more, or shorten the task."
             )
-        judged = self.scorer is not None or self.envs.has_score
+        judged = self._needs_scores and (self.scorer is not None or self.envs.has_score)
         failed = [one for one in trajectories if one.failed or (judged and one.unscored)]
         if self._failed.too_many(len(failed), len(trajectories)):
             raise FailureRateError(
@@ -304,17 +308,18 @@ class _Tally:
 
     Args:
         share: Of all so far, and of at least `_FEW`, that may go wrong.
+        all_may: Whether the first few may all go wrong.
     """
 
-    def __init__(self, share: float) -> None:
-        self.share = share
+    def __init__(self, share: float, *, all_may: bool = False) -> None:
+        self.share, self._all_may = share, all_may
         self.counts = [0, 0]  # went wrong, of so many
 
     def too_many(self, wrong: int, of: int) -> bool:
         """Count some more, and tell whether it is now too much."""
         self.counts = [self.counts[0] + wrong, self.counts[1] + of]
         all_wrong, tried = self.counts
-        none_right = all_wrong == tried and tried >= _NONE_OF
+        none_right = all_wrong == tried and tried >= _NONE_OF and not self._all_may
         return wrong > 0 and (none_right or all_wrong > self.share * max(tried, _FEW))
 
     def __str__(self) -> str:

@@ -137,8 +137,8 @@ class Actor:
         rows = range(count) if self.rows is None else self.rows.evaluated(count)
         return [Task(i, i, None if self.rows is None else row) for i, row in enumerate(rows)]
 
-    def make_player(self, envs: TextVectorEnv, scorer: AnyScorer | None) -> Collector:
-        """Return what plays environments with the policy."""
+    def make_player(self, envs: TextVectorEnv, scorer: AnyScorer | None, *, needs_scores: bool = True) -> Collector:
+        """Return what plays environments with the policy; see `Collector`."""
         return Collector(
             envs,
             self.codec,
@@ -147,6 +147,7 @@ class Actor:
             max_overlong=self.config.conversation.max_overlong,
             max_failure_rate=self.config.environment.max_failure_rate,
             frozen=self._frozen_engine if "frozen" in envs.seats else None,
+            needs_scores=needs_scores,
         )
 
     @functools.cached_property
@@ -283,5 +284,5 @@ class HeldOutEpisodes:
             raise ConfigError("evaluate needs eval_episodes of at least 1, or rows that are held out, got 0.")
         actor = self._actor
         with contextlib.closing(actor.make_envs(min(256, self.size), split="eval")) as envs:
-            player = actor.make_player(envs, self._scorer)
+            player = actor.make_player(envs, self._scorer, needs_scores=False)  # what lacks one is told
             return evaluate(player, actor.held_out_tasks, actor.config.sampling, seed=0)

@@ -85,7 +85,7 @@ class OnlineSteps:
                 f"frozen_model: {environment.env} has no frozen seat; expected an environment that has one, such as "
                 "--env KuhnPoker --env-kwargs opponent=frozen"
             )
-        self.player = actor.make_player(self.envs, algorithm.scorer)
+        self.player = actor.make_player(self.envs, algorithm.scorer, needs_scores=not algorithm.learns_from_expert)
         self._played: tuple[Sequence[Trajectory], Sequence[Trajectory]] = (), ()  # in the newest step, and kept of them
         self._told: set[str] = set()
         self._unscored = 0  # steps in a row without a score

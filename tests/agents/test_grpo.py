@@ -271,7 +271,9 @@ def test_a_registered_scorer_replaces_the_environments_own(tmp_path: Path) -> No
 
 
 def test_a_step_without_a_single_score_changes_nothing(tmp_path: Path) -> None:
-    agent = GRPO(output_dir=tmp_path, scorer=lambda episode: llmgym.Score(None, error="no judge"), **SMALL)
+    agent = GRPO(
+        output_dir=tmp_path, scorer=lambda episode: llmgym.Score(None, error="no judge"), max_failure_rate=1.0, **SMALL
+    )
     before = [parameter.clone() for parameter in agent.trainer.student.model.parameters()]
     result = agent.train(steps=1)
     assert result.metrics[0]["scores_missing"] == 8

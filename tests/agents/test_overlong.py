@@ -66,7 +66,7 @@ def test_a_run_stops_where_no_episode_of_several_steps_has_a_score(tmp_path: Pat
         return Score(1.0) if len(asked) <= 4 else Score(None, error="the judge is out")
 
     options: dict[str, Any] = {"prompts_per_step": 2, "group_size": 2, "max_tokens": 8, "eval_episodes": 0}
-    agent = GRPO(output_dir=tmp_path, scorer=out_after_a_while, **options)
+    agent = GRPO(output_dir=tmp_path, scorer=out_after_a_while, max_failure_rate=1.0, **options)
     with pytest.raises(TrainingError, match=r"No episode of 3 steps in a row has a score\. .* the judge is out"):
         agent.train(steps=5)
     said = " ".join(capsys.readouterr().out.split())

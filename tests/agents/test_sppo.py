@@ -89,7 +89,7 @@ def test_a_scorer_that_compares_is_enough(tmp_path: Path) -> None:
 @pytest.mark.parametrize("score", [0.5, None])
 def test_ties_everywhere_and_missing_scores_teach_nothing(score: float | None, tmp_path: Path) -> None:
     said = llmgym.Score(score, error="no judge" if score is None else None)
-    agent = SPPO(output_dir=tmp_path, scorer=lambda episode: said, updates_per_step=1, **SMALL)
+    agent = SPPO(output_dir=tmp_path, scorer=lambda episode: said, updates_per_step=1, max_failure_rate=1.0, **SMALL)
     before = [parameter.clone() for parameter in agent.trainer.student.model.parameters()]
     (metrics,) = agent.train(steps=1).metrics
     assert metrics.get("loss_sppo", 0.0) == pytest.approx(0.0, abs=1e-6)
