@@ -231,7 +231,8 @@ def test_an_adaptive_coefficient_falls_while_the_divergence_is_below_its_target(
 
 
 def test_a_step_without_a_single_score_changes_no_weight(tmp_path: Path) -> None:
-    agent = PPO(output_dir=tmp_path, scorer=lambda episode: llmgym.Score(None, error="no judge"), **SMALL)
+    options = {**SMALL, "scorer": lambda episode: llmgym.Score(None, error="no judge"), "max_failure_rate": 1.0}
+    agent = PPO(output_dir=tmp_path, **options)
     before = [parameter.clone() for parameter in agent.trainer.learner.loss.parameters()]
     (metrics,) = agent.train(steps=1).metrics
     assert metrics["scores_missing"] == 8

@@ -384,7 +384,7 @@ class Shop(TextEnv):
         ("hang", '{"error":"hang took longer than 0.2 s"}'),
         ("nothing", "null"),
         ("leave", '{"error":"RuntimeError: SystemExit: 2"}'),
-        ("give_up", '{"error":"RuntimeError: CancelledError:"}'),
+        ("give_up", '{"error":"RuntimeError: CancelledError"}'),
         ("promise", '{"error":"TimeoutError: the bank is closed"}'),
         ("read", "café \ufffd"),
         ("count", '{"a":3,"b":[0,1]}'),

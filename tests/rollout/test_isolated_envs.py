@@ -239,7 +239,7 @@ def test_flags_reach_a_scorer(tokenizer: PreTrainedTokenizerFast) -> None:
         return float(episode.task == {"flags": re.IGNORECASE | re.MULTILINE, "none": re.RegexFlag(0)})
 
     played = collected(isolated(faulty_env.Flagged, 2), tokenizer, range(2), llmgym.FunctionScorer(flagged, "flags"))
-    assert [one.score for one in played] == [1.0, 1.0]
+    assert [(one.score, one.score_error) for one in played] == [(1.75, None)] * 2, "with what its turns earned"
 
 
 @pytest.mark.parametrize("limit", [float("inf"), 1e10])

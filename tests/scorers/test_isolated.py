@@ -184,7 +184,7 @@ def test_a_run_goes_on_with_scorers_that_fail_and_ends_where_all_do(tmp_path: Pa
     )
     options: dict[str, Any] = {
         "env": "AIOpsTriage", "steps": 2, "prompts_per_step": 4, "group_size": 4, "temperature": 1.5,
-        "eval_episodes": 0, "output_dir": tmp_path, "scorer_workers": 2,
+        "eval_episodes": 0, "output_dir": tmp_path, "scorer_workers": 2, "max_failure_rate": 1.0,
     }  # fmt: skip
     result = GRPO(scorer=f"{file}:some", **options).train()
     metrics = [json.loads(line) for line in (result.path / "metrics.jsonl").read_text().splitlines()]
