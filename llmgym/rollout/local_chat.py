@@ -7,7 +7,7 @@ import torch
 
 from llmgym.config.presets import directory_of
 from llmgym.config.sections import Sampling
-from llmgym.engines.base import Completion, GenerationRequest
+from llmgym.engines.base import Completion, GenerationRequest, complete
 from llmgym.engines.local.engine import LocalEngine
 from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
 from llmgym.rollout.chat import ChatCodec
@@ -53,11 +53,7 @@ class LocalChat:
             for number, tokens in enumerate(prompts)
             if len(tokens) <= room
         ]
-        self._engine.submit(requests)
-        replies: dict[int, Completion] = {}
-        while finished := self._engine.wait():
-            replies |= {completion.request_id: completion for completion in finished}
-            self._engine.release([completion.request_id for completion in finished])
+        replies = complete(self._engine, requests)
         return [self._answer(len(tokens), replies.get(number), room) for number, tokens in enumerate(prompts)]
 
     def _request(self, number: int, tokens: list[int], vote: int) -> GenerationRequest:

@@ -10,13 +10,12 @@ from llmgym.envs.waiting import each
 from llmgym.errors import ConfigError, ModelError, import_extra, said_by
 from llmgym.models.causal_lm import find_model, load_tokenizer
 from llmgym.rollout.template import ChatTemplate
-from llmgym.scorers.judges.addresses import fault_of_url, key_in
-from llmgym.types import Episode, Message, Score, well_formed
+from llmgym.scorers.judges.addresses import fault_of_url, key_in, quoted
+from llmgym.types import Episode, Message, Score
 
 KEY = "LLMGYM_REWARD_KEY"
 """The environment variable in which the server's key is read, if it asks for one."""
 
-_LONGEST_ERROR = 500  # characters
 _LARGEST = 1e300  # reward; JSON may have numbers beyond what a float holds
 
 
@@ -111,9 +110,8 @@ class RewardServer:
             ) from error
 
     def _said(self, how: str) -> str:
-        """Return what went wrong; a server may repeat the key."""
-        said = f"the server at {self._url} {how}"
-        return well_formed(said.replace(self._key, "***") if self._key else said)[:_LONGEST_ERROR]
+        """Return what went wrong."""
+        return quoted(self._url, how, self._key)
 
 
 def whole_conversation(template: ChatTemplate, messages: Sequence[Message], padding: int | None) -> list[int]:

@@ -3,7 +3,7 @@
 import torch
 
 from llmgym.config.sections import Sampling
-from llmgym.engines.base import Completion, Engine, GenerationRequest
+from llmgym.engines.base import Completion, Engine, GenerationRequest, complete
 from llmgym.errors import EngineError
 from llmgym.learn.batch import collate
 from llmgym.learn.policy import Policy
@@ -85,13 +85,8 @@ class Canary:
             GenerationRequest(_FIRST + seed, _FIRST + seed, self._prompt, length, self._stop, self._sampling, seed)
             for seed, length in enumerate(LENGTHS)
         ]
-        self._engine.submit(requests)
-        replies: dict[int, Completion] = {}
-        while finished := self._engine.wait():
-            replies |= {reply.request_id: reply for reply in finished}
-        ids = [request.request_id for request in requests]
-        self._engine.release(ids)
-        return [replies[one] for one in ids]
+        replies = complete(self._engine, requests)
+        return [replies[request.request_id] for request in requests]
 
     def _trajectory(self, reply: Completion) -> Trajectory:
         trajectory = Trajectory(seed=0, group=0, score=0.0)

@@ -87,7 +87,6 @@ def new_checkpoint(path: Path, step: int) -> Iterator[Path]:
         files = sorted(file for file in partial.rglob("*") if file.is_file())
         hashes = {file.relative_to(partial).as_posix(): _hash(file) for file in files}
         mark = {"schema": SCHEMA, "step": step, "files": hashes}
-        sync_directory(partial)
         (partial / _MARK).write_text(json.dumps(mark, indent=2) + "\n", encoding="utf-8")
         sync_directory(partial)
         rename(partial, path)

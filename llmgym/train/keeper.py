@@ -71,14 +71,6 @@ class Keeper:
                 f"{free / 1e9:.2f} GB. Free some, or name another --output-dir."
             )
 
-    def require_state(self) -> None:
-        """Refuse a state that cannot be written, such as one that an environment or a scorer keeps.
-
-        Raises:
-            RunDirectoryError: It has something that is neither a number nor text, a tensor, a list or a dictionary.
-        """
-        packed_state(self._trainer.state_dict())
-
     def save_in_series(self) -> None:
         """Write a checkpoint while the run goes on, and delete the oldest."""
         self._save(series_path(self._run, self._trainer.steps_done), whole=True)

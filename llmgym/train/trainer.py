@@ -47,6 +47,7 @@ from llmgym.train.journal import AFTER, BEFORE, ConsoleReport, Journal, Metrics,
 from llmgym.train.keeper import Keeper
 from llmgym.train.own_states import KeepsState
 from llmgym.train.resuming import Note, Past
+from llmgym.train.state_files import packed_state
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,6 @@ class Trainer:
                     journal.load_state_dict(earlier)
                 keeper = Keeper(directory.path, saving, self, journal)
                 keeper.require_space()
-                keeper.require_state()
                 self._take_steps(steps, journal, keeper, interruptions)
         return _result(directory.path, journal.state_dict())
 
@@ -301,6 +301,7 @@ class Trainer:
         if self.learner.changed:  # by a step that was interrupted, or by a state that was loaded
             self.student.hand_over(self.steps_done)
         self._boundary = self._played()
+        packed_state(self._boundary)  # what environments and scorers keep is refused now, and not at the first save
         return earlier
 
     @contextlib.contextmanager

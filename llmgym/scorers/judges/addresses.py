@@ -4,6 +4,9 @@ import os
 from urllib.parse import urlsplit
 
 from llmgym.errors import ConfigError
+from llmgym.types import well_formed
+
+_LONGEST_ERROR = 500  # characters
 
 
 def fault_of_url(url: str) -> str | None:
@@ -42,3 +45,13 @@ def key_in(variable: str) -> str | None:
     if not found.isascii() or not found.isprintable():
         raise ConfigError(f"key: expected printable ASCII in the environment variable {variable}, got something else")
     return found
+
+
+def without_key(text: str, key: str | None) -> str:
+    """Return a text without a key, which a server may repeat."""
+    return text.replace(key, "***") if key else text
+
+
+def quoted(url: str, how: str, key: str | None) -> str:
+    """Return what went wrong at a server, briefly, in characters that any file takes, and without the key."""
+    return well_formed(without_key(f"the server at {url} {how}", key))[:_LONGEST_ERROR]

@@ -8,11 +8,11 @@ from typing import Any
 
 import openai
 
+from llmgym.errors import said_by
+from llmgym.scorers.judges.addresses import quoted, without_key
 from llmgym.scorers.judges.chat import Answer, Question
 from llmgym.scorers.judges.transport import client_of
 from llmgym.types import well_formed
-
-_LONGEST_ERROR = 500  # characters
 
 
 class Endpoint:
@@ -72,20 +72,16 @@ class Endpoint:
                     **self._sampling,
                 )
             except openai.APIError as error:
-                return self._failed(f"gave no answer: {type(error).__name__}: {error}")
+                return self._failed(f"gave no answer: {said_by(error)}")
             except Exception as error:  # noqa: BLE001  # whatever it sends, it costs this answer and no other
-                return self._failed(f"answered with what is no completion: {type(error).__name__}: {error}")
+                return self._failed(f"answered with what is no completion: {said_by(error)}")
         answer = _read(reply)
-        return replace(answer, text=self._masked(answer.text), error=self._masked(answer.error))
-
-    def _masked(self, text: str | None) -> str | None:
-        """Return a text without the key, which a server may repeat."""
-        return text if text is None or self._key is None else text.replace(self._key, "***")
+        text, reason = (one and without_key(one, self._key) for one in (answer.text, answer.error))
+        return replace(answer, text=text, error=reason)
 
     def _failed(self, how: str) -> Answer:
         """Return that there is no answer."""
-        said = self._masked(f"the server at {self._url} {how}") or ""
-        return Answer(None, well_formed(said)[:_LONGEST_ERROR])
+        return Answer(None, quoted(self._url, how, self._key))
 
     def _wait_for_turn(self) -> None:
         """Wait until the next request may begin."""
