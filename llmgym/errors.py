@@ -34,6 +34,13 @@ class EnvironmentFailedError(LLMGymError, RuntimeError):
     """A server of environments fails."""
 
 
+class InfrastructureError(EnvironmentFailedError):
+    """What an environment stands on failed, such as a network or a sandbox, whatever the agent did.
+
+    An environment that raises it has its episode played again from the start, by a new environment (`env_retries`).
+    """
+
+
 class FailureRateError(LLMGymError, RuntimeError):
     """So many episodes failed that something else must be wrong."""
 

@@ -27,6 +27,7 @@ class Evaluation:
         missing: Episodes without a score.
         unit: What was judged: ``"episodes"`` played, or ``"pairs"`` told apart.
         measure: What a success is called.
+        step: Training steps before it; None if it is not of a run.
     """
 
     episodes: int
@@ -38,6 +39,7 @@ class Evaluation:
     missing: int
     unit: str = "episodes"
     measure: str = "success"
+    step: int | None = None
 
 
 def evaluate(collector: Collector, tasks: Sequence[Task], sampling: Sampling, seed: int) -> Evaluation:

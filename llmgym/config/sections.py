@@ -39,6 +39,9 @@ class Run(Config):
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of tasks and sampling. The same seed on the same machine repeats the run."""
 
+    eval_every: Annotated[int, Field(ge=0)] = 0
+    """Training steps between two held-out evaluations, always of the same tasks. 0: only before and after training."""
+
     output_dir: Path = Path("runs")
     """Directory in which each run makes a directory of its own."""
 
@@ -51,6 +54,10 @@ class Saving(Config):
 
     keep: Positive = 1
     """Number of checkpoints to keep; older ones are deleted."""
+
+    keep_best: str | None = None
+    """Metric of the held-out evaluations: `success`, `reward` or a part of the score. The checkpoint with the highest
+    value since training began is kept too, whatever its age."""
 
     resume: bool = False
     """Go on from the newest checkpoint of the newest run in `output_dir` that had the same options; begin a new run if
@@ -108,6 +115,11 @@ class Environment(Config):
     max_failure_rate: Share = 0.2
     """Largest share of episodes that may have no score because their environment raises an exception or takes too long,
     or because nobody could score them; a larger share ends the run."""
+
+    env_retries: Annotated[int, Field(ge=0)] = 1
+    """How often an episode may be played again, from the start and by a new environment, because its reset failed or
+    its environment raised `InfrastructureError`. What fails after a reply for another reason is never tried again: the
+    reply may be why."""
 
     isolate_env: bool = False
     """Whether each environment is a process of its own, so that one that hangs or crashes costs only its episode. What
@@ -299,7 +311,7 @@ class Evaluation(Config):
     """How progress is measured and shown."""
 
     episodes: Annotated[int, Field(ge=0)] | None = Field(default=None, alias="eval_episodes")
-    """Held-out episodes to play before and after training; 0 plays none. None: 500, or each row of `eval_data` once if
+    """Held-out episodes to play in an evaluation; 0 plays none. None: 500, or each row of `eval_data` once if
     it has fewer. If `data` is given and nothing is held out, none."""
 
     data: Path | None = Field(default=None, alias="eval_data")
@@ -431,6 +443,12 @@ class LearningConfig(Config):
     model: Model = Model()
     learner: Learner = Learner()
     saving: Saving = Saving()
+
+    @model_validator(mode="after")
+    def _finds_the_best_on_the_way(self) -> Self:
+        if self.saving.keep_best is not None and not self.run.eval_every:
+            raise ValueError("keep_best: compares evaluations during training; expected eval_every above 0 too")
+        return self
 
     @property
     def needs_env(self) -> bool:

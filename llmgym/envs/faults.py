@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 import gymnasium
 
-from llmgym.errors import said_by
+from llmgym.errors import InfrastructureError, said_by
 
 Value = TypeVar("Value")
 
@@ -25,11 +25,13 @@ class EpisodeLostError(Exception):
     Args:
         kind: Whether it raised an exception, or took too long.
         message: What happened, and where.
+        infrastructure: Whether it failed whatever the agent did, see `InfrastructureError`.
     """
 
-    def __init__(self, kind: FaultKind, message: str) -> None:
+    def __init__(self, kind: FaultKind, message: str, *, infrastructure: bool = False) -> None:
         super().__init__(message)
         self.kind: FaultKind = kind
+        self.infrastructure = infrastructure
 
 
 def caught(function: Callable[..., Value], *arguments: Any) -> Value | EpisodeLostError:
@@ -44,7 +46,8 @@ def caught(function: Callable[..., Value], *arguments: Any) -> Value | EpisodeLo
     except EpisodeLostError as fault:
         return fault
     except BaseException as error:  # noqa: BLE001  # whatever user code raises costs its own episode and no other
-        return EpisodeLostError("env_error", f"{said_by(error)}\n{_where(error.__traceback__)}".rstrip())
+        message = f"{said_by(error)}\n{_where(error.__traceback__)}".rstrip()
+        return EpisodeLostError("env_error", message, infrastructure=isinstance(error, InfrastructureError))
 
 
 def _where(trace: TracebackType | None) -> str:

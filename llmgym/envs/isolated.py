@@ -243,7 +243,7 @@ def _answer(worker: Worker, message: Json, limit: float) -> Json:
     worker.send([frames.packed(message)], limit)
     answer = worker.receive(limit)
     if "lost" in answer:
-        raise EpisodeLostError("env_error", answer["lost"])
+        raise EpisodeLostError("env_error", answer["lost"], infrastructure=answer["infrastructure"])
     return answer["result"]
 
 

@@ -28,8 +28,8 @@ def answer(message: Json) -> Json:
             name of a method of `_Stage`, and its arguments.
 
     Returns:
-        ``{"result": what the method returns}``, or ``{"lost": why}``; to the first message, what is true of each
-        environment that is made so.
+        ``{"result": what the method returns}``, or ``{"lost": why, "infrastructure": whether that is the fault of what
+        it stands on}``; to the first message, what is true of each environment that is made so.
     """
     global _stage
     if isinstance(message, dict):
@@ -38,7 +38,9 @@ def answer(message: Json) -> Json:
         return encode(_stage.facts())
     method, *arguments = message
     said = caught(lambda: encode(getattr(_stage, method)(*map(decode, arguments))))
-    return {"lost": str(said)} if isinstance(said, EpisodeLostError) else {"result": said}
+    if isinstance(said, EpisodeLostError):
+        return {"lost": str(said), "infrastructure": said.infrastructure}
+    return {"result": said}
 
 
 class _Stage:

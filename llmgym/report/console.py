@@ -109,7 +109,11 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def print_evaluations(console: Console, evaluations: Mapping[str, Evaluation]) -> None:
-    """Print a table of evaluations, one per row."""
+    """Print a table of at most ten evaluations, one per row: the first, the last, and some that are evenly apart."""
+    labels = list(evaluations)
+    shown = min(ROWS, len(labels))
+    chosen = [labels[round(place * (len(labels) - 1) / max(1, shown - 1))] for place in range(shown)]
+    evaluations = {label: evaluations[label] for label in chosen}
     first = next(iter(evaluations.values()))
     table = Table(title=f"{first.episodes} held-out {first.unit}")
     for column in ("", first.measure, "95 % interval", "reward"):

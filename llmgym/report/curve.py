@@ -23,7 +23,7 @@ def draw_learning_curve(
         path: The PNG to write.
         title: What was trained on what.
         metrics: One mapping per step.
-        evaluations: Before and after training, in this order; may be empty.
+        evaluations: In the order of their steps; may be empty.
     """
     steps = [m["step"] for m in metrics]
     figure = Figure(figsize=(8, 5.5), layout="constrained")
@@ -35,14 +35,18 @@ def draw_learning_curve(
             continue
         top.plot(steps, values, color=colour, alpha=0.25, linewidth=1)
         top.plot(steps, _smoothed(values), color=colour, linewidth=2, label=f"{name}, training")
-    for x, evaluation in zip((steps[0] - 1, steps[-1]), evaluations.values(), strict=False):
-        below, above = evaluation.success - evaluation.success_low, evaluation.success_high - evaluation.success
-        bar = top.errorbar(x, evaluation.success, [[below], [above]], fmt="o", color="black", capsize=4, zorder=3)
-        top.annotate(
-            f"{evaluation.success:.2f}", (x, evaluation.success_high), (0, 6), textcoords="offset points", ha="center"
+    judged = [one for one in evaluations.values() if one.step is not None]
+    if judged:
+        x, success = [one.step for one in judged], [one.success for one in judged]
+        low, high = (
+            [one.success - one.success_low for one in judged],
+            [one.success_high - one.success for one in judged],
         )
-        if x < steps[0]:
-            bar.set_label(f"{evaluation.measure}, held out, 95 %")
+        label = f"{judged[0].measure}, held out, 95 %"
+        top.errorbar(x, success, [low, high], fmt="o", color="black", capsize=4, zorder=3, label=label)
+    for one in (judged[0], judged[-1]) if len(judged) > 1 else judged:
+        at = one.step, one.success_high
+        top.annotate(f"{one.success:.2f}", at, (0, 6), textcoords="offset points", ha="center")
     top.set(title=title, ylim=(0, 1.08), ylabel="share, reward")
     if top.get_legend_handles_labels()[0]:
         top.legend(loc="lower right", frameon=False)

@@ -63,7 +63,9 @@ class Collector:
     and without a score, which ends as one that outgrew the context does.
 
     An environment that raises an exception, or takes longer than its `step_timeout`, ends its
-    own episode without a score and no other one. A new one takes its place.
+    own episode without a score and no other one. A new one takes its place. If the agent cannot be the reason, because
+    it has said nothing yet or the fault is an `InfrastructureError`, the new one plays the task again, with the same
+    seeds for its replies.
 
     Args:
         envs: The environments.
@@ -76,6 +78,7 @@ class Collector:
             scorer had none for them, counted in the same way.
         frozen: Samples the replies of frozen seats.
         needs_scores: Whether an episode that nobody could score counts as failed.
+        env_retries: How often an episode may be played again.
 
     Raises:
         ConfigError: There are frozen seats, and nothing to play them.
@@ -92,9 +95,10 @@ class Collector:
         frozen: Engine | None = None,
         *,
         needs_scores: bool = True,
+        env_retries: int = 1,
     ) -> None:
         self.envs, self.codec, self.engine, self.scorer = envs, codec, engine, scorer
-        self._needs_scores = needs_scores
+        self._needs_scores, self._env_retries = needs_scores, env_retries
         self._learners = [seat for seat, player in enumerate(envs.seats) if player == "learner"]
         self._engines: dict[Player, Engine] = {"learner": engine}
         if frozen is not None and "frozen" in envs.seats:
@@ -196,16 +200,18 @@ class Collector:
             first = index * len(table)  # request number of the first seat
             episodes: list[Episode | None] = [None] * len(table)
             succeeded = None
-            try:
-                await rules.episode(first, table, _Stage(self.envs, env, room, table[0], first_of))
-                _cut_off(table)
-                if scoring is not None:
-                    succeeded = self.envs.judge_of_success(env)
-                    episodes = [self._episode(env, trajectory) for trajectory in table]
-            except EpisodeLostError as fault:
-                for trajectory in table:
-                    trajectory.fail(fault)
-                self.envs.replace(env, hangs=fault.kind == "env_timeout")
+            while table[0].ending is None:
+                try:
+                    await rules.episode(first, table, _Stage(self.envs, env, room, table[0], first_of))
+                    _cut_off(table)
+                    if scoring is not None:
+                        succeeded = self.envs.judge_of_success(env)
+                        episodes = [self._episode(env, trajectory) for trajectory in table]
+                except EpisodeLostError as fault:
+                    again = self._tries_again(table, fault)
+                    for trajectory in table:
+                        trajectory.start_over() if again else trajectory.fail(fault)
+                    self.envs.replace(env, hangs=fault.kind == "env_timeout")
             for seat, dispatcher in enumerate(of_seat):
                 dispatcher.release(first + seat)
             if isinstance(released := caught(self.envs.release_one, env), EpisodeLostError):
@@ -225,6 +231,11 @@ class Collector:
                 for task in (*serving, *playing):
                     task.cancel()
                 await asyncio.gather(*serving, *playing, return_exceptions=True)
+
+    def _tries_again(self, table: Sequence[Trajectory], fault: EpisodeLostError) -> bool:
+        """Tell whether an episode is played again after a fault: not where the agent may have caused it."""
+        innocent = fault.infrastructure or not any(trajectory.replies for trajectory in table)
+        return innocent and table[0].retries < self._env_retries
 
     def _episode(self, env: int, trajectory: Trajectory) -> Episode | None:
         """Return what was said in a seat of an environment; None if the environment did not end it or nothing was."""

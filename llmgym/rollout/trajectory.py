@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal, get_args
 
 from llmgym.calls import Schemas
@@ -53,6 +53,7 @@ class Trajectory:
         group: Trajectories of one group answer the same task, in the same seat.
         seat: Which seat of its environment it is.
         number: Which trajectory of its step it is; -1 if it is of none.
+        retries: How often it was played again after a fault.
         tokens: Everything said, in order.  [T]
         mask: True where the agent sampled the token.  [T]
         log_probs: Log-probability under the sampling distribution; 0 where not sampled.  [T]
@@ -96,6 +97,7 @@ class Trajectory:
     data_row: int | None = None
     seat: int = 0
     number: int = field(default=-1, compare=False, repr=False)
+    retries: int = field(default=0, compare=False, repr=False)
 
     def observe(self, tokens: Sequence[int]) -> None:
         """Append what the environment said, and the template around it."""
@@ -132,6 +134,12 @@ class Trajectory:
         last = [0.0] * (len(self.replies) - 1) + [score.value or 0.0]
         for reply, reward in zip(self.replies, last if score.rewards is None else score.rewards, strict=True):
             reply.reward = reward
+
+    def start_over(self) -> None:
+        """Forget what was played, to play it again."""
+        fresh = Trajectory(self.seed, self.group, data_row=self.data_row, seat=self.seat, retries=self.retries + 1)
+        for one in fields(self):
+            setattr(self, one.name, getattr(fresh, one.name))
 
     def fail(self, fault: EpisodeLostError) -> None:
         """End without a score, because the environment failed."""

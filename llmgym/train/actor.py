@@ -148,6 +148,7 @@ class Actor:
             max_failure_rate=self.config.environment.max_failure_rate,
             frozen=self._frozen_engine if "frozen" in envs.seats else None,
             needs_scores=needs_scores,
+            env_retries=self.config.environment.env_retries,
         )
 
     @functools.cached_property

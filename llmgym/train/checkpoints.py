@@ -128,13 +128,19 @@ def newest_whole(run: Path, step: int | None = None) -> Checkpoint | None:
     return None
 
 
-def keep_newest(run: Path, count: int) -> None:
-    """Delete the checkpoints of the series that are not of the newest steps, or that the final one repeats."""
+def keep_newest(run: Path, count: int, besides: int | None = None) -> None:
+    """Delete the checkpoints of the series that are not of the newest steps, or that the final one repeats.
+
+    Args:
+        run: The directory of the run.
+        count: Of the newest steps that are kept.
+        besides: Another step that is kept.
+    """
     found = checkpoints_of(run)
     steps = sorted({one.step for one in found}, reverse=True)[:count]
     final = [one.step for one in found if one.path.name == _FINAL]
     for one in found:
-        if one.path.parent.name == _SERIES and (one.step not in steps or one.step in final):
+        if one.path.parent.name == _SERIES and (one.step not in [*steps, besides] or one.step in final):
             going = one.path.with_name(f".{one.path.name}.partial")  # what is half deleted is none
             rename(one.path, going)
             shutil.rmtree(going, ignore_errors=True)

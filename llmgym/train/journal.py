@@ -33,7 +33,7 @@ class Sink(Protocol):
 
 
 BEFORE, AFTER = "before training", "after training"
-"""What the two evaluations of a run are called."""
+"""What the first and the last evaluation of a run are called."""
 
 
 class Journal:

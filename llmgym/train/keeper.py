@@ -11,6 +11,7 @@ from llmgym.config.sections import Saving
 from llmgym.errors import RunDirectoryError
 from llmgym.report.console import notify
 from llmgym.train.checkpoints import STATE, final_path, keep_newest, new_checkpoint, series_path
+from llmgym.train.held_out import HeldOut
 from llmgym.train.journal import Journal
 from llmgym.train.resuming import Note
 from llmgym.train.state_files import PackedState, packed_state
@@ -52,10 +53,12 @@ class Keeper:
         saving: Which checkpoints are kept, and where else one may go.
         trainer: Whose state is kept.
         journal: The same.
+        held_out: Which step was best.
     """
 
-    def __init__(self, run: Path, saving: Saving, trainer: Kept, journal: Journal) -> None:
+    def __init__(self, run: Path, saving: Saving, trainer: Kept, journal: Journal, held_out: HeldOut) -> None:
         self._run, self._saving, self._trainer, self._journal = run, saving, trainer, journal
+        self._held_out = held_out
 
     def require_space(self) -> None:
         """Refuse a disk that has no room for a checkpoint.
@@ -71,10 +74,17 @@ class Keeper:
                 f"{free / 1e9:.2f} GB. Free some, or name another --output-dir."
             )
 
-    def save_in_series(self) -> None:
-        """Write a checkpoint while the run goes on, and delete the oldest."""
-        self._save(series_path(self._run, self._trainer.steps_done), whole=True)
-        keep_newest(self._run, self._saving.keep)
+    def save_in_series(self, last: int) -> None:
+        """Write a checkpoint while the run goes on, if it is time or the step was the best, and delete the oldest.
+
+        Args:
+            last: The step with which the run ends, and which has a checkpoint anyway.
+        """
+        every, step = self._saving.save_every, self._trainer.steps_done
+        due = every and step % every == 0
+        if step < last and (due or step == self._held_out.best(self._journal)):
+            self._save(series_path(self._run, step), whole=True)
+            self._clear()
 
     def save_at_end(self, *, whole: bool = True) -> None:
         """Write the checkpoint of a run that ends.
@@ -85,8 +95,15 @@ class Keeper:
         path = final_path(self._run)
         self._save(path, whole=whole)
         if whole:
-            keep_newest(self._run, self._saving.keep)
+            self._clear()
         notify(f"Checkpoint of step {self._trainer.steps_done}: {path}", warning=False)
+        best = self._held_out.best(self._journal)
+        if best is not None and best != self._trainer.steps_done:
+            notify(f"Best checkpoint, by {self._saving.keep_best}: {series_path(self._run, best)}", warning=False)
+
+    def _clear(self) -> None:
+        """Delete the checkpoints that are not kept."""
+        keep_newest(self._run, self._saving.keep, besides=self._held_out.best(self._journal))
 
     def _save(self, path: Path, *, whole: bool) -> None:
         """Write a checkpoint, or, if that fails, write it elsewhere and say so."""

@@ -358,6 +358,7 @@ def _summary(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     replies = [reply for trajectory in trajectories for reply in trajectory.replies]
     log_probs = [sum(trajectory.log_probs) for trajectory in trajectories]
     scored = [trajectory for trajectory in trajectories if trajectory.score is not None]
+    first_seat = min((trajectory.seat for trajectory in trajectories), default=0)  # of an episode of several
     return {
         "reward": seen.reward,
         "success": seen.success,
@@ -369,6 +370,7 @@ def _summary(trajectories: Sequence[Trajectory]) -> dict[str, float]:
         "repeated": share_repeated(scored),
         "prompts_overlong": sum(trajectory.overlong for trajectory in trajectories),
         "env_errors": sum(trajectory.ending == "env_error" for trajectory in trajectories),
+        "env_retries": sum(trajectory.retries for trajectory in trajectories if trajectory.seat == first_seat),
         "env_timeouts": sum(trajectory.ending == "env_timeout" for trajectory in trajectories),
         "entropy": -sum(log_probs) / max(1, sum(trajectory.sampled_tokens for trajectory in trajectories)),
     }

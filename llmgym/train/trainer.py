@@ -42,6 +42,7 @@ from llmgym.rollout.trajectory import Trajectory
 from llmgym.train.algorithm import Algorithm
 from llmgym.train.chance import random_state, set_random_state
 from llmgym.train.checkpoints import final_path, go_back_to
+from llmgym.train.held_out import HeldOut, Judge, gone_on
 from llmgym.train.interrupts import Interruptions, LeaveAtOnceError
 from llmgym.train.journal import AFTER, BEFORE, ConsoleReport, Journal, Metrics, RunFiles, Sink
 from llmgym.train.keeper import Keeper
@@ -152,18 +153,8 @@ class Student(Protocol):
         ...
 
 
-class Judge(Protocol):
-    """Evaluates the current model on what is held out."""
-
-    size: int
-
-    def evaluate(self) -> Evaluation:
-        """Play the held-out episodes, or compare the held-out pairs."""
-        ...
-
-
 class Trainer:
-    """Takes steps, evaluates before and after, and keeps everything in a run directory.
+    """Takes steps, evaluates what they taught, and keeps everything in a run directory.
 
     Args:
         algorithm: Whose configuration says how many steps, and where to write.
@@ -174,7 +165,6 @@ class Trainer:
         subject: What the run is called after, besides the algorithm; None for its environment.
         sample_every: Steps between two conversations that are printed; 0 for none.
         sinks: Others that are told what happens, besides the files and the console.
-
 
     Attributes:
         steps_done: Training steps so far, over all runs.
@@ -214,6 +204,7 @@ class Trainer:
         """
         saving = self.algorithm.config.saving
         interruptions = Interruptions(saving.grace, saving.save_by_seconds)
+        held_out = HeldOut(self.judge, self.algorithm.config.run.eval_every, saving.keep_best)
         with interruptions.handling():
             self._announce(steps)
             self.student.begin(self.learner)
@@ -225,11 +216,10 @@ class Trainer:
             with self._directory(past) as directory:
                 journal = self._journal(directory, steps)
                 if earlier is not None:
-                    directory.go_back(earlier["metrics"])
-                    journal.load_state_dict(earlier)
-                keeper = Keeper(directory.path, saving, self, journal)
+                    self._go_back(directory, journal, earlier, steps)
+                keeper = Keeper(directory.path, saving, self, journal, held_out)
                 keeper.require_space()
-                self._take_steps(steps, journal, keeper, interruptions)
+                self._take_steps(steps, journal, keeper, held_out, interruptions)
         return _result(directory.path, journal.state_dict())
 
     def _is_done(self, past: Past, steps: int, earlier: Mapping[str, Any]) -> bool:
@@ -250,20 +240,20 @@ class Trainer:
             notify(f"All {steps} steps have been taken: there is nothing left to do.", warning=False)
         return done
 
-    def _take_steps(self, steps: int, journal: Journal, keeper: Keeper, interruptions: Interruptions) -> None:
+    def _take_steps(
+        self, steps: int, journal: Journal, keeper: Keeper, held_out: HeldOut, interruptions: Interruptions
+    ) -> None:
         """Take the steps that are left of a run, and save what they taught, whatever ends it."""
-        every, last = self.algorithm.config.saving.save_every, self._begun + steps
+        last = self._begun + steps
         try:
-            if BEFORE not in journal.evaluations:
-                self._evaluate(journal, BEFORE)
+            self._evaluate(held_out, journal, last)
             for step in range(self.steps_done + 1, last + 1):
                 with interruptions.step():
                     self.learner.progress = (step - self._begun - 1) / steps
                     self._take_step(step, journal, interruptions)
-                    if every and step % every == 0 and step < last:
-                        with interruptions.saving():
-                            keeper.save_in_series()
-            self._evaluate(journal, AFTER)
+                self._evaluate(held_out, journal, last)
+                with interruptions.step(), interruptions.saving():
+                    keeper.save_in_series(last)
         except LeaveAtOnceError:
             raise
         except BaseException:
@@ -284,6 +274,11 @@ class Trainer:
         self.steps_done, self._boundary, self._whole = step, self._played(), True
         journal.note_step(experience.trajectories, self._metrics(step, experience, learnt, begun))
         interruptions.updating = False
+
+    def _evaluate(self, held_out: HeldOut, journal: Journal, last: int) -> None:
+        """Evaluate what was learnt so far, if it is time; a scorer may keep something of that."""
+        held_out.evaluate(journal, self.steps_done, last)
+        self._boundary = self._played()
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that later steps depend on, as it was after the last step, although the next may be under way."""
@@ -344,6 +339,13 @@ class Trainer:
             journal["evaluations"] = {}  # it is evaluated where it begins
         return journal
 
+    def _go_back(self, directory: RunDirectory, journal: Journal, earlier: dict[str, Any], steps: int) -> None:
+        """Let the directory and the journal of a run have what was noted until it goes on, and nothing later."""
+        directory.go_back(earlier["metrics"])
+        if self.steps_done < self._begun + steps:
+            earlier["evaluations"] = gone_on(earlier["evaluations"])
+        journal.load_state_dict(earlier)
+
     def note(self) -> Note:
         """Return what a checkpoint says of the run under way."""
         algorithm, date = self.algorithm, str(self.student.facts()["date"])
@@ -375,11 +377,6 @@ class Trainer:
             config.environment.env_kwargs,
         )
         self.student.save(path, origin)
-
-    def _evaluate(self, journal: Journal, label: str) -> None:
-        if self.judge.size:
-            make_console().print(f"Evaluation {label}: {self.judge.size} held-out tasks.")
-            journal.note_evaluation(label, self.judge.evaluate())
 
     def _metrics(self, step: int, experience: Experience, learnt: Metrics, begun: float) -> Metrics:
         """Return all that a step measured; it began at `begun`."""

@@ -92,9 +92,19 @@ def test_the_last_table_says_how_many_episodes_have_no_score_if_some_have_none()
         assert ("no score" in "\n".join(printed(console))) == bool(missing)
 
 
+def test_the_last_table_has_ten_rows_at_most_with_the_first_and_the_last_evaluation() -> None:
+    console = log()
+    print_evaluations(console, {f"after step {step}": evaluation(0.5) for step in range(100)})
+    rows = [line for line in printed(console) if "after step" in line]
+    assert len(rows) == 10
+    assert "after step 0 " in rows[0]
+    assert "after step 99 " in rows[-1]
+
+
 def test_the_curve_is_a_picture_also_where_a_step_has_no_score(tmp_path: Path) -> None:
     steps = [metrics(1), metrics(2, math.nan), metrics(3)]
-    for evaluations in ({}, {"before": evaluation(0.3), "after": evaluation(0.9)}):
+    before, on_the_way, after = (replace(evaluation(0.3 * (1 + step)), step=step) for step in range(3))
+    for evaluations in ({}, {"before": before}, {"before": before, "after step 1": on_the_way, "after": after}):
         draw_learning_curve(tmp_path / "curve.png", "title", steps, evaluations)
         assert Image.open(tmp_path / "curve.png").size[0] > 800
 

@@ -12,6 +12,7 @@ import numpy as np
 from faulty_calls import DISTURBS, ENDS, HANGS, RAISES
 
 import llmgym
+from llmgym.errors import InfrastructureError
 
 FAULTY_SEED = 7
 
@@ -52,7 +53,12 @@ class Counting(llmgym.TextEnv):
     def commit(self, method: str) -> None:
         """Commit the fault, if this is where."""
         if self._fault and method == self._method and self.np_random_seed == FAULTY_SEED:
-            (HANGS | ENDS | RAISES | DISTURBS)[self._fault]()
+            (HANGS | ENDS | RAISES | DISTURBS | {"loses_its_sandbox": loses_its_sandbox})[self._fault]()
+
+
+def loses_its_sandbox() -> None:
+    """Fail whatever the agent did."""
+    raise InfrastructureError("the sandbox is gone")
 
 
 @llmgym.register_env("FaultyJudged-v0")

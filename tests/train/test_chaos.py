@@ -28,7 +28,7 @@ PLAYED = f"{COMMON} --prompts-per-step 2 --group-size 4 --eval-episodes 4"
 RUNS = {
     "grpo": f"grpo {PLAYED} --measure-kl always",
     "ppo": f"ppo {PLAYED} --kl-coef 0.05 --kl-target 0.01 --kl-in reward --critic own",
-    "opo": f"opo {PLAYED} --reference-every 2 --epochs 2",
+    "opo": f"opo {PLAYED} --reference-every 2 --epochs 2 --eval-every 2 --keep-best reward",
     "kto": f"kto {COMMON} --examples 24 --batch-size 8 --eval-episodes 4",
     "lora": f"grpo {PLAYED} --lora-rank 4 --learning-rate 1e-2",
 }

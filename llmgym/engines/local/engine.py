@@ -19,7 +19,7 @@ from llmgym.engines.local.sampling import sample, uniforms
 from llmgym.engines.local.scheduler import PREFILL_TOKENS, Run, Scheduler
 from llmgym.engines.local.slots import Slots
 from llmgym.engines.stop_strings import completes
-from llmgym.errors import ModelError
+from llmgym.errors import EngineError, ModelError
 from llmgym.models.context import context_notice, longest_context
 from llmgym.models.self_test import self_test
 
@@ -36,7 +36,8 @@ class LocalEngine:
     newest token of every running request; these have the first rows of the cache, which
     a forward pass reads as one view. What finds no room waits. When episodes outgrow the
     memory, those between two turns lose their rows, then some of the requests wait again;
-    both are prefilled again when there is room.
+    both are prefilled again when there is room. If an allocation fails, the engine goes on
+    with half as many episodes at once, and forgets nothing that was sampled.
 
     The engine samples with the very parameters it is given: where the learner trains the
     same module, there is nothing to load.
@@ -102,6 +103,7 @@ class LocalEngine:
             else None
         )
         self._scheduler = Scheduler(self._slots)
+        self._smaller = False  # whether an allocation has failed
 
     # The protocol.
 
@@ -127,10 +129,21 @@ class LocalEngine:
 
     @torch.inference_mode()
     def poll(self) -> list[Completion]:
-        """Sample a token for every running request, after those that fit are taken in; return what this finished."""
-        for spans, store in self._scheduler.admit():
-            self._run_all(spans, store)
-        return self._sample(self._step())
+        """Sample a token for every running request, after those that fit are taken in; return what this finished.
+
+        Raises:
+            EngineError: There is no memory, not even for half as many requests at once as before.
+        """
+        try:
+            for spans, store in self._scheduler.admit():
+                self._run_all(spans, store)
+            return self._sample(self._step())
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error):
+                raise
+            reason = str(error).partition("\n")[0]
+        self._go_on_smaller(reason)  # no exception holds on to tensors any more
+        return []
 
     def abort(self) -> None:
         """Drop every request and forget every episode."""
@@ -166,6 +179,24 @@ class LocalEngine:
         self.abort()
         self._slots.episode_store.resize(0, 0)
         self._slots.prompt_store.resize(0, 0)
+
+    def _go_on_smaller(self, reason: str) -> None:
+        """Let everything wait again, and run half as much at once; but only once."""
+        before = self._scheduler.start_over()
+        if self._smaller or before < 2:
+            raise EngineError(
+                f"The embedded engine has no memory for {before} episode{'s' * (before > 1)} at once ({reason}). Lower "
+                "kv_cache_gib, context_length or the number of episodes per step (prompts_per_step times group_size)."
+            )
+        self._smaller = True
+        self._slots.shrink(before // 2)
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        warnings.warn(
+            f"The embedded engine ran out of memory with {before} episodes at once ({reason}). It goes on with at most "
+            f"{before // 2}; a smaller kv_cache_gib leaves more memory to the rest.",
+            stacklevel=3,
+        )
 
     # A step.
 
@@ -226,6 +257,11 @@ class LocalEngine:
         """Run spans in passes of bounded size."""
         for batch in _passes(spans):
             self._run(batch, store)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Tell whether an allocation failed, on a GPU or a processor."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def _passes(spans: Sequence[Span]) -> Iterator[list[Span]]:

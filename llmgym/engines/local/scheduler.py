@@ -63,6 +63,7 @@ class Scheduler:
         self._slots = slots
         self._waiting: list[Run] = []
         self._held = 0  # steps that the oldest waiting request has been held back
+        self._taken = 0  # requests that room was made for in the last step
 
     @property
     def idle(self) -> bool:
@@ -77,6 +78,12 @@ class Scheduler:
         """Forget every request and every episode."""
         self._waiting, self.running = [], []
         self._slots.clear()
+
+    def start_over(self) -> int:
+        """Let every running request wait again, with what was sampled for it; return how many ran or were to run."""
+        self._waiting, self.running = [*self.running, *self._waiting], []
+        self._slots.clear()
+        return self._taken or len(self._waiting)
 
     def lacking(self, run: Run, keep: int = 0) -> Span:
         """Return the tokens that a request's row lacks, without the last `keep`; they count as cached from now on."""
@@ -167,6 +174,7 @@ class Scheduler:
                 break
             chosen.append(run)
         if lengths:
+            self._taken = len(lengths)
             self._slots.make_room(max(lengths), [run.episode_id for run in [*self.running, *chosen]])
         return chosen
 

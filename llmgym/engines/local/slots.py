@@ -69,8 +69,8 @@ class Slots:
     def __init__(self, episodes: Store, prompts: Store, *, capacity: int, max_rows: int, context_length: int) -> None:
         self.episode_store, self.prompt_store = episodes, prompts
         self.prompts: list[Prompt] = []  # by row
-        self._prompt_capacity = min(capacity // 4, capacity - context_length)
-        self._capacity, self._max_rows, self._context_length = capacity, max_rows, context_length
+        self._max_rows, self._context_length = max_rows, context_length
+        self._bound(capacity)
         self._slots: dict[int, Slot] = {}  # by episode
         self._owners: list[int | None] = []  # the episode in each row
         self._parked: dict[int, None] = {}  # episodes between turns, the longest-parked first
@@ -151,6 +151,19 @@ class Slots:
         """Free every row."""
         self._slots, self._parked, self.prompts = {}, {}, []
         self._owners = [None] * self.episode_store.rows
+
+    def shrink(self, max_rows: int) -> None:
+        """Give all memory back, and from now on take at most half as much, for so many episodes."""
+        for store in (self.episode_store, self.prompt_store):
+            store.resize(0, 0)
+        self._max_rows = max_rows
+        self._bound(max(self._context_length, self._capacity // 2))
+        self.clear()
+
+    def _bound(self, capacity: int) -> None:
+        """Hold at most so many tokens from now on."""
+        self._capacity = capacity
+        self._prompt_capacity = min(capacity // 4, capacity - self._context_length)
 
     def room_for(self, length: int) -> int:
         """Return how many episodes fit if the longest row holds `length` tokens."""

@@ -209,9 +209,10 @@ def test_a_lost_server_costs_the_episode_and_no_score() -> None:
         async with WaitingRoom(1) as room:
             await envs.in_turn(room, envs.step_one, 0, "hm")
 
-    with pytest.raises(EpisodeLostError, match="EnvironmentFailedError") as lost:
+    with pytest.raises(EpisodeLostError, match="InfrastructureError") as lost:
         asyncio.run(step())
     assert lost.value.kind == "env_error"
+    assert lost.value.infrastructure
     assert envs.envs[0].unwrapped.scored is None
 
 

@@ -12,7 +12,7 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
-from llmgym.errors import ConfigError, EnvironmentFailedError, import_extra
+from llmgym.errors import ConfigError, EnvironmentFailedError, InfrastructureError, import_extra
 
 client: Any = import_extra("websockets.sync.client", extra="openenv")
 exceptions: Any = import_extra("websockets.exceptions", extra="openenv")
@@ -70,7 +70,8 @@ class Socket:
         """Begin an episode, once there is room, and return the data of the answer.
 
         Raises:
-            EnvironmentFailedError: There is no server, no room in time, or no observation.
+            InfrastructureError: There is no server, or no room in time.
+            EnvironmentFailedError: There is no observation.
         """
         if self._shared is None:
             self._shared = _shared(self.address)
@@ -87,7 +88,7 @@ class Socket:
                 if full and self._shared.wait(until, patience):
                     patience = min(2 * patience, _LONGEST_WAIT)
                 elif full or not known:  # one that was opened before may be of a server that was started again since
-                    raise EnvironmentFailedError(f"{self.address}: {error}") from error
+                    raise InfrastructureError(f"{self.address}: {error}") from error
                 continue
             self._connection = connection
             return self._observation(answer)
@@ -97,15 +98,16 @@ class Socket:
 
         Raises:
             RefusedError: The server says that the action is not valid.
+            InfrastructureError: The connection is lost.
             EnvironmentFailedError: Anything else goes wrong.
         """
         if self._connection is None:
-            raise EnvironmentFailedError(f"{self.address}: the connection is lost, and the episode with it")
+            raise InfrastructureError(f"{self.address}: the connection is lost, and the episode with it")
         try:
             answer = self._connection.ask("step", data)
         except (_LostError, _FullError) as error:
             self._leave()
-            raise EnvironmentFailedError(f"{self.address}: {error}") from error
+            raise InfrastructureError(f"{self.address}: {error}") from error
         said = answer.get("data")
         if isinstance(said, dict) and said.get("code") == "VALIDATION_ERROR":
             raise RefusedError(json.dumps(said.get("errors", said.get("message")), ensure_ascii=False))
