@@ -133,10 +133,11 @@ def train(name: str, options: Mapping[str, Any], episodes: int) -> Run:
 
 def held_out(agent: Any, episodes: int) -> Played:
     """Play the first held-out tasks, each with its own random numbers, the same at every call."""
-    from llmgym.rollout.collector import Collector, Task
+    from llmgym.rollout.collector import Collector
+    from llmgym.rollout.task import Task
 
     actor = agent.trainer.student
-    collector = Collector(actor.make_envs(episodes, split="eval"), actor.codec, actor.engine)
+    collector = Collector(actor.make_envs(episodes, split="eval"), actor.codec, actor.rollouts.engine)
     played = collector.collect([Task(seed, seed) for seed in range(episodes)], actor.config.sampling)
     return Played(
         [trajectory.parts["success"] == 1 for trajectory in played],

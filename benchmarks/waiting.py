@@ -17,7 +17,8 @@ from llmgym.engines.scripted import ScriptedEngine
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.models.causal_lm import load_causal_lm
 from llmgym.rollout.chat import ChatCodec
-from llmgym.rollout.collector import Collector, Task
+from llmgym.rollout.collector import Collector
+from llmgym.rollout.task import Task
 
 WAIT, TURNS, EPISODES = 0.2, 4, 64
 

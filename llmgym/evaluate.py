@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmgym.config.sections import Sampling
-from llmgym.rollout.collector import Collector, Task
+from llmgym.rollout.player import Player
+from llmgym.rollout.task import Task
 from llmgym.rollout.trajectory import Trajectory
 
 
@@ -42,9 +43,9 @@ class Evaluation:
     step: int | None = None
 
 
-def evaluate(collector: Collector, tasks: Sequence[Task], sampling: Sampling, seed: int) -> Evaluation:
+def evaluate(player: Player, tasks: Sequence[Task], sampling: Sampling, seed: int) -> Evaluation:
     """Play one episode per task, and sum up; `seed` is that of sampling."""
-    return summarise(collector.collect(tasks, sampling, seed))
+    return summarise(player.collect(tasks, sampling, seed))
 
 
 def summarise(trajectories: Sequence[Trajectory]) -> Evaluation:

@@ -16,7 +16,8 @@ from llmgym.config.sections import Sampling
 from llmgym.engines.local.engine import LocalEngine
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.models.causal_lm import load_causal_lm
-from llmgym.rollout.collector import Collector, Task
+from llmgym.rollout.collector import Collector
+from llmgym.rollout.task import Task
 
 
 def load(model: str, dtype: str) -> Callable[[Work], list[list[list[int]]]]:

@@ -364,9 +364,44 @@ class Rollout(Config):
     group_size: Positive = 8
     """Episodes per task; at least two if an episode is compared with its siblings."""
 
+    groups_at_once: Positive | None = None
+    """Groups that are played side by side, the others after them. None: all, or with `rollout_workers` an equal part
+    for each worker. It changes no token, but log-probabilities in their last digits, since rounding depends on what is
+    computed side by side."""
+
     rollouts_per_step: Positive = 1
     """Rollouts per training step, at most. If more than one, groups that teach nothing are replaced (dynamic
     sampling)."""
+
+
+class Cluster(Config):
+    """Where episodes are played besides the process that learns."""
+
+    rollout_workers: Annotated[int, Field(ge=0)] = 0
+    """Processes on Ray that play the episodes, each with an engine, environments and scorers. 0: the process that
+    learns plays them."""
+
+    worker_cpus: Positive = 1
+    """Processor cores, and threads, of a rollout worker."""
+
+    worker_gpus: Annotated[float, Field(ge=0)] = 0.0
+    """GPUs of a rollout worker."""
+
+    worker_restarts: Annotated[int, Field(ge=0)] = 10
+    """How many rollout workers that were lost are replaced in a run. Once there are more, the run ends; what a lost
+    worker had not finished is played again elsewhere."""
+
+    ray_address: str | None = None
+    """Address of a Ray cluster that runs, such as `auto` or `ray://head:10001`. None: a local Ray, which only this
+    machine can reach and which ends with the run."""
+
+    @model_validator(mode="after")
+    def _is_about_workers(self) -> Self:
+        default = Cluster.model_fields
+        for name in ("worker_cpus", "worker_gpus", "worker_restarts", "ray_address"):
+            if getattr(self, name) != default[name].default and not self.rollout_workers:
+                raise ValueError(f"{name}: is about rollout workers; expected rollout_workers above 0 too")
+        return self
 
 
 class Updates(Config):
@@ -501,6 +536,7 @@ class OnlineConfig(AgentConfig):
 
     tasks: Tasks = Tasks()
     rollout: Rollout = Rollout()
+    cluster: Cluster = Cluster()
     updates: Updates = Updates()
 
     @model_validator(mode="after")

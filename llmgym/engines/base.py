@@ -126,15 +126,15 @@ class Engine(Protocol):
         ...
 
 
-def complete(engine: Engine, requests: Sequence[GenerationRequest]) -> dict[int, Completion]:
-    """Return the replies to requests whose episodes end with them, by their ids; nothing else may be under way."""
+def complete(engine: Engine, requests: Sequence[GenerationRequest]) -> list[Completion]:
+    """Return the replies to requests, whose episodes end with them, in order; nothing else may be under way."""
     episodes = {request.request_id: request.episode_id for request in requests}
     engine.submit(requests)
     replies: dict[int, Completion] = {}
     while finished := engine.wait():
         replies |= {reply.request_id: reply for reply in finished}
         engine.release([episodes[reply.request_id] for reply in finished])
-    return replies
+    return [replies[request.request_id] for request in requests]
 
 
 @runtime_checkable

@@ -1,9 +1,7 @@
 """`Collector`: many episodes at once, each a coroutine."""
 
 import asyncio
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from llmgym.calls import Schemas
@@ -12,36 +10,16 @@ from llmgym.engines.base import Engine
 from llmgym.envs.faults import EpisodeLostError, caught
 from llmgym.envs.vector import StepResult, TextVectorEnv
 from llmgym.envs.waiting import WaitingRoom, run
-from llmgym.errors import ConfigError, ContextOverflowError, EnvironmentContractError, FailureRateError
+from llmgym.errors import ConfigError, EnvironmentContractError
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.dispatcher import Dispatcher
+from llmgym.rollout.limits import Limits
 from llmgym.rollout.play import Play
 from llmgym.rollout.scoring import Scoring, episode_of, kind_of
+from llmgym.rollout.task import Task, in_shares, numbered
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.scorers.asking import AnyScorer
 from llmgym.types import Episode, Message, Player, Score
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What one episode is about.
-
-    Attributes:
-        seed: The seed of its environment.
-        group: Episodes of one group have the same seed and row, and have to see the same first observation. The
-            trajectories that an episode gives to several learning seats belong to groups of their own, so that seat is
-            compared with seat.
-        row: The row of a data set that it is about; its environment is given it as ``options["row"]``. None where the
-            environment draws the task from the seed.
-    """
-
-    seed: int
-    group: int
-    row: int | None = None
-
-
-_FEW = 20  # a share of fewer says little
-_NONE_OF = 4  # but none of so many says enough
 
 _CUT_OFF = {"context": "the episode outgrew the context", "max_tokens": "the episode used its tokens up"}
 
@@ -72,13 +50,12 @@ class Collector:
         codec: Turns their texts into tokens.
         engine: Samples the replies.
         scorer: Scores the episodes of a rollout in place of the environments (`llmgym.rollout.scoring`).
-        max_overlong: Largest share of tasks that may not fit the context, of all so far and at least `_FEW`; but where
-            the first `_NONE_OF` do not, none will.
-        max_failure_rate: Largest share of episodes that may be without a score because their environment failed or the
-            scorer had none for them, counted in the same way.
+        max_overlong: See `Limits`.
+        max_failure_rate: The same.
         frozen: Samples the replies of frozen seats.
-        needs_scores: Whether an episode that nobody could score counts as failed.
+        needs_scores: Whether an episode that nobody could score counts as failed; none does where nobody scores.
         env_retries: How often an episode may be played again.
+        groups_at_once: Groups that are played side by side, in the order of the tasks; None for all.
 
     Raises:
         ConfigError: There are frozen seats, and nothing to play them.
@@ -96,9 +73,12 @@ class Collector:
         *,
         needs_scores: bool = True,
         env_retries: int = 1,
+        groups_at_once: int | None = None,
     ) -> None:
         self.envs, self.codec, self.engine, self.scorer = envs, codec, engine, scorer
-        self._needs_scores, self._env_retries = needs_scores, env_retries
+        self._env_retries, self._groups_at_once = env_retries, groups_at_once
+        judged = needs_scores and (scorer is not None or envs.has_score)
+        self._limits = Limits(max_overlong, max_failure_rate, needs_scores=judged)
         self._learners = [seat for seat, player in enumerate(envs.seats) if player == "learner"]
         self._engines: dict[Player, Engine] = {"learner": engine}
         if frozen is not None and "frozen" in envs.seats:
@@ -109,7 +89,6 @@ class Collector:
                 f"The seats of the environment are {', '.join(envs.seats) or 'none'}: expected at least one learner, "
                 "and an engine for those that are frozen."
             )
-        self._overlong, self._failed = _Tally(max_overlong), _Tally(max_failure_rate, all_may=max_failure_rate == 1)
 
     def collect(self, tasks: Sequence[Task], sampling: Sampling, seed: int = 0) -> list[Trajectory]:
         """Play one episode per task; returns them in the order of the tasks, or of the groups if several seats learn.
@@ -126,13 +105,21 @@ class Collector:
                 kinds.
             StaleCompletionError: A reply was sampled by other weights than the engine's current ones.
         """
+        shares = [tasks] if self._groups_at_once is None else in_shares(numbered(tasks), self._groups_at_once)
+        trajectories = [one for share in shares for one in self.play(share, sampling, seed)]
+        self._limits.count(trajectories)
+        return trajectories
+
+    def play(self, tasks: Sequence[Task], sampling: Sampling, seed: int = 0) -> list[Trajectory]:
+        """Do what `collect` does, for all tasks side by side, and count nothing."""
         tables = [self._table(task) for task in tasks]
         trajectories = [table[seat] for table in tables for seat in self._learners]
         if len(self._learners) > 1:
             trajectories.sort(key=lambda trajectory: trajectory.group)  # siblings are adjacent
         scoring = None if self.scorer is None else Scoring(self.scorer, trajectories)
         try:
-            run(self._play(tables, trajectories, sampling, seed, scoring))
+            numbers = [place if task.number is None else task.number for place, task in enumerate(tasks)]
+            run(self._play(tables, numbers, trajectories, sampling, seed, scoring))
         except BaseException:
             for engine in self._engines.values():
                 engine.abort()
@@ -140,16 +127,15 @@ class Collector:
         if scoring is not None:
             scoring.finish()
             kind_of(trajectories)  # refused, if a scorer mixes kinds that cannot be compared
-        self._count(trajectories)
         return trajectories
 
-    def state_dict(self) -> dict[str, list[int]]:
+    def state_dict(self) -> dict[str, Any]:
         """Return how much went wrong so far."""
-        return {"overlong": self._overlong.counts, "failed": self._failed.counts}
+        return self._limits.state_dict()
 
-    def load_state_dict(self, state: Mapping[str, Sequence[int]]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on counting from what `state_dict` returned."""
-        self._overlong.counts, self._failed.counts = list(state["overlong"]), list(state["failed"])
+        self._limits.load_state_dict(state)
 
     def _table(self, task: Task) -> list[Trajectory]:
         """Return a trajectory for each seat of an episode; those that learn have a group each, the others none."""
@@ -157,33 +143,16 @@ class Collector:
         seats = range(len(self.envs.seats))
         return [Trajectory(task.seed, groups.get(seat, -1), data_row=task.row, seat=seat) for seat in seats]
 
-    def _count(self, trajectories: Sequence[Trajectory]) -> None:
-        """Stop where too many tasks do not fit, or too many episodes fail: then something else is wrong."""
-        overlong = {trajectory.group: trajectory for trajectory in trajectories if trajectory.overlong}
-        if self._overlong.too_many(len(overlong), len({trajectory.group for trajectory in trajectories})):
-            example = next(iter(overlong.values()))
-            raise ContextOverflowError(
-                f"The first observations of {self._overlong} tasks leave no room for a reply: expected a share of at "
-                f"most {self._overlong.share:g} (max_overlong). In one of them, {example.score_error}. "
-                "Raise context_length, if the model can take more, or shorten the task."
-            )
-        judged = self._needs_scores and (self.scorer is not None or self.envs.has_score)
-        failed = [one for one in trajectories if one.failed or (judged and one.unscored)]
-        if self._failed.too_many(len(failed), len(trajectories)):
-            raise FailureRateError(
-                f"{self._failed} episodes have no score since something failed: expected a share of at most "
-                f"{self._failed.share:g} (max_failure_rate). {_most_frequent(failed)}"
-            )
-
     async def _play(
         self,
         tables: list[list[Trajectory]],
+        numbers: Sequence[int],
         trajectories: list[Trajectory],
         sampling: Sampling,
         seed: int,
         scoring: Scoring | None,
     ) -> None:
-        """Play all episodes, which have a table each; `trajectories` are those that learn, as they are scored."""
+        """Play all episodes, each with a table and a number; `trajectories` are those that learn, to be scored."""
         places = {id(trajectory): place for place, trajectory in enumerate(trajectories)}
         first_of: dict[int, list[Message]] = {}  # what the first seat of a group saw first
         dispatchers = {player: Dispatcher(engine) for player, engine in self._engines.items()}
@@ -197,7 +166,7 @@ class Collector:
 
         async def play(index: int, room: WaitingRoom) -> None:
             env, table = await free.get(), tables[index]
-            first = index * len(table)  # request number of the first seat
+            first = numbers[index] * len(table)  # request number of the first seat
             episodes: list[Episode | None] = [None] * len(table)
             succeeded = None
             while table[0].ending is None:
@@ -246,16 +215,6 @@ class Collector:
             earlier = sum(turn.reward for turn in episode.turns)
             episode.scored = Score(trajectory.score - earlier, dict(trajectory.parts))
         return episode
-
-
-def _most_frequent(failed: Sequence[Trajectory], count: int = 3) -> str:
-    """Name the most frequent reasons, with an example of each; those that differ in a number are one."""
-    reasons: dict[str, list[str]] = {}
-    for trajectory in failed:
-        said = trajectory.score_error or "nobody says why"
-        reasons.setdefault(re.sub(r"\d+", "#", said.splitlines()[0]), []).append(said)
-    often = sorted(reasons.values(), key=len, reverse=True)[:count]
-    return "The most frequent reasons:\n" + "\n".join(f"{len(those)} times: {those[0]}" for those in often)
 
 
 class _Stage:
@@ -312,29 +271,6 @@ class _Stage:
     async def step(self, action: str) -> StepResult:
         """See `Stage`."""
         return await self._envs.in_turn(self._room, self._envs.step_one, self._index, action)
-
-
-class _Tally:
-    """How much went wrong so far, and whether that is too much.
-
-    Args:
-        share: Of all so far, and of at least `_FEW`, that may go wrong.
-        all_may: Whether the first few may all go wrong.
-    """
-
-    def __init__(self, share: float, *, all_may: bool = False) -> None:
-        self.share, self._all_may = share, all_may
-        self.counts = [0, 0]  # went wrong, of so many
-
-    def too_many(self, wrong: int, of: int) -> bool:
-        """Count some more, and tell whether it is now too much."""
-        self.counts = [self.counts[0] + wrong, self.counts[1] + of]
-        all_wrong, tried = self.counts
-        none_right = all_wrong == tried and tried >= _NONE_OF and not self._all_may
-        return wrong > 0 and (none_right or all_wrong > self.share * max(tried, _FEW))
-
-    def __str__(self) -> str:
-        return "{} of {}".format(*self.counts)
 
 
 def _cut_off(table: Sequence[Trajectory]) -> None:

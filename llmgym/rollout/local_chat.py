@@ -53,7 +53,7 @@ class LocalChat:
             for number, tokens in enumerate(prompts)
             if len(tokens) <= room
         ]
-        replies = complete(self._engine, requests)
+        replies = {reply.request_id: reply for reply in complete(self._engine, requests)}
         return [self._answer(len(tokens), replies.get(number), room) for number, tokens in enumerate(prompts)]
 
     def _request(self, number: int, tokens: list[int], vote: int) -> GenerationRequest:

@@ -174,10 +174,10 @@ class ChatTemplate:
 
     def around_reply(self, answer: Sequence[Message]) -> tuple[str, str]:
         """Return the text up to where a reply has said all, and after that, if the environment answers so."""
-        answer = numbered(answer)
-        called = called_by(answer)
-        if called is not None and self.tool_format.native:
-            asked = [Message("user", "."), called]
+        if any(message.role == "tool" for message in answer):
+            answer = numbered(answer)
+        if answer and answer[0].role == "tool" and self.tool_format.native:
+            asked = [Message("user", "."), called_by(answer[0])]
             said = self.render(asked, generate=False).removesuffix(self._around_last_reply[1])
             if (shown := self.render([*asked, *answer])).startswith(said):
                 return said, shown.removeprefix(said)

@@ -176,11 +176,9 @@ class ToolFormat:
         return None if None in each else "; ".join(one for one in each if one is not None)
 
 
-def called_by(answer: Sequence[Message]) -> Message | None:
-    """Return a reply that calls the tool which answers first, so that a template shows answers; None if none does."""
-    if not answer or answer[0].role != "tool":
-        return None
-    return Message("assistant", "", calls=(ToolCall(answer[0].name or "tool", {}, answer[0].call_id),))
+def called_by(answer: Message) -> Message:
+    """Return a reply that calls the tool that answers, so that a template shows the answer."""
+    return Message("assistant", "", calls=(ToolCall(answer.name or "tool", {}, answer.call_id),))
 
 
 def numbered(answer: Sequence[Message]) -> list[Message]:

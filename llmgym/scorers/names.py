@@ -3,7 +3,7 @@
 import functools
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -141,6 +141,21 @@ def registered_scorers() -> dict[str, AnyScorer]:
     """Return all scorers that have a name, those of installed plugins too."""
     load_plugins()
     return dict(_SCORERS)
+
+
+def named_in(formula: str) -> dict[str, AnyScorer]:
+    """Return the scorers that a formula names and that others than llmgym have registered, for another process."""
+    return {
+        name: scorer
+        for name, scorer in _SCORERS.items()
+        if name in formula and not _module_of(scorer).startswith("llmgym.")
+    }
+
+
+def adopt(scorers: Mapping[str, AnyScorer]) -> None:
+    """Take what another process has registered, unless the names are taken."""
+    for name, scorer in scorers.items():
+        _SCORERS.setdefault(name, scorer)
 
 
 def scorer_classes() -> dict[str, str]:

@@ -9,14 +9,11 @@ from typing import Any
 import gymnasium
 import torch
 from tensordict import TensorDict
-from transformers import PreTrainedModel
 
 from llmgym.calls import Schemas
-from llmgym.config.presets import directory_of
-from llmgym.config.sections import AgentConfig
+from llmgym.config.sections import AgentConfig, OnlineConfig
 from llmgym.data.tasks import TaskTable
-from llmgym.engines.base import CountsLogProbs, Engine, taking_weights
-from llmgym.engines.make import engine_kind, make_engine
+from llmgym.engines.make import engine_kind
 from llmgym.envs.isolated import IsolatedVectorEnv
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import ConfigError
@@ -27,14 +24,15 @@ from llmgym.learn.needs import Needs, some_tokens, training_needs
 from llmgym.learn.policy import Policy
 from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
 from llmgym.models.context import context_notice, longest_context
-from llmgym.models.lora import merged_weights, plain_copy
+from llmgym.models.lora import plain_copy
 from llmgym.registry import check_arguments, load_env_creator, make_env, make_of_spec, resolve_env, takes_split
 from llmgym.report.console import notify
 from llmgym.rollout.chat import ChatCodec
-from llmgym.rollout.collector import Collector, Task
+from llmgym.rollout.task import Task
 from llmgym.rollout.transcript import Scribe
 from llmgym.scorers import AnyScorer, judges_alone
 from llmgym.train.canary import Canary
+from llmgym.train.rollouts import Rollouts
 from llmgym.train.setting import put, source_of
 from llmgym.train.tasks import RunRows
 from llmgym.types import Message
@@ -48,13 +46,17 @@ class Actor:
         keeps_reference: Whether a frozen copy of what is trained is kept.
         plays: Whether it plays at all; otherwise no weights are handed to an engine.
         rows: What its environments play, if they take rows.
+
+    Attributes:
+        rollouts: What plays episodes with the policy; whoever puts a trainer together chooses it.
+        stops_at_strings: Whether strings end replies.
     """
 
     def __init__(self, config: AgentConfig, *, keeps_reference: bool, plays: bool, rows: RunRows | None = None) -> None:
         self.rows = rows
         self.config, self._keeps_reference, self._plays = config, keeps_reference, plays
-        self._model_path, dtype = source_of(config)
-        self.model, self.tokenizer = load_causal_lm(self._model_path, dtype)
+        self.model_path, dtype = source_of(config)
+        self.model, self.tokenizer = load_causal_lm(self.model_path, dtype)
         put(self.model, config)
         self.codec = ChatCodec(self.tokenizer, stop_token_ids_of(self.model), config.conversation.history)
         context = config.conversation.context_length
@@ -63,9 +65,10 @@ class Actor:
             if notice:
                 notify(notice)
         self._told_of_tools = False
-        self._stops_at_strings = bool(config.sampling.stop)  # an environment may name some, too
+        self.stops_at_strings = bool(config.sampling.stop)  # an environment may name some, too
         temperature, checkpointing = config.sampling.temperature, config.policy.gradient_checkpointing
         self.policy = Policy(self.model, temperature, gradient_checkpointing=checkpointing)
+        self.rollouts: Rollouts
 
     @property
     def context_length(self) -> int:
@@ -73,25 +76,16 @@ class Actor:
         return min(self.config.conversation.context_length, longest_context(self.model.config))
 
     @property
+    def groups_at_once(self) -> int | None:
+        """Groups that are played side by side; None for all."""
+        return self.config.rollout.groups_at_once if isinstance(self.config, OnlineConfig) else None
+
+    @property
     def scribe(self) -> Scribe:
         """What writes down conversations that it did not sample."""
         return Scribe(self.codec, self.context_length)
 
     # Playing.
-
-    @functools.cached_property
-    def engine(self) -> Engine:
-        """What samples replies."""
-        reads = self._stops_at_strings or engine_kind(self.config.engine) == "local"  # others load a tokenizer for it
-        return make_engine(
-            self.config.engine,
-            self.model,
-            self._model_path,
-            context_length=self.context_length,
-            text_of=self.codec.spell if reads else None,
-            seed=self.config.run.seed,
-            notify=notify,
-        )
 
     def make_envs(self, count: int, *, split: str | None = None) -> TextVectorEnv:
         """Make environments; of a split, if they have splits."""
@@ -101,7 +95,7 @@ class Actor:
         else:
             envs = TextVectorEnv([lambda: make_env(env_id, **options)] * count)
         self.tell_of(envs.tools(0))
-        self._stops_at_strings |= bool(envs.within_limits(self.config.sampling).stop)
+        self.stops_at_strings |= bool(envs.within_limits(self.config.sampling).stop)
         return envs
 
     def make_expert_env(self) -> gymnasium.Env[str, str]:
@@ -137,49 +131,6 @@ class Actor:
         rows = range(count) if self.rows is None else self.rows.evaluated(count)
         return [Task(i, i, None if self.rows is None else row) for i, row in enumerate(rows)]
 
-    def make_player(self, envs: TextVectorEnv, scorer: AnyScorer | None, *, needs_scores: bool = True) -> Collector:
-        """Return what plays environments with the policy; see `Collector`."""
-        return Collector(
-            envs,
-            self.codec,
-            self.engine,
-            scorer,
-            max_overlong=self.config.conversation.max_overlong,
-            max_failure_rate=self.config.environment.max_failure_rate,
-            frozen=self._frozen_engine if "frozen" in envs.seats else None,
-            needs_scores=needs_scores,
-            env_retries=self.config.environment.env_retries,
-        )
-
-    @functools.cached_property
-    def _frozen_engine(self) -> Engine:
-        """What samples the replies of frozen seats: the weights as they are when it is first asked for, or others."""
-        if engine_kind(self.config.engine) != "local":
-            raise ConfigError("Frozen seats are played by the embedded engine: expected --engine local.")
-        other = self.config.environment.frozen_model
-        return make_engine(
-            self.config.engine,
-            plain_copy(self.model, self.model.dtype) if other is None else self._other_weights(directory_of(other)),
-            self._model_path,
-            context_length=self.context_length,
-            text_of=self.codec.spell,
-            notify=notify,
-        )
-
-    def _other_weights(self, path: str) -> PreTrainedModel:
-        """Load another model that reads and writes the policy's tokens."""
-        model, tokenizer = load_causal_lm(path, self.model.dtype)
-        for what, own, others in (
-            ("vocabulary", self.tokenizer.get_vocab(), tokenizer.get_vocab()),
-            ("chat template", self.tokenizer.chat_template, tokenizer.chat_template),
-        ):
-            if own != others:
-                raise ConfigError(
-                    f"frozen_model {path!r} has another {what} than the trained model: expected a checkpoint of the "
-                    "same model, since both play in the same tokens."
-                )
-        return model.to(self.model.device)
-
     def tell_of(self, tools: Schemas) -> None:
         """Say, the first time that there are tools, what the chat template makes of them."""
         if tools and not self._told_of_tools and self.codec.tool_notice:
@@ -191,7 +142,7 @@ class Actor:
     def begin(self, learner: Learner) -> None:
         """Refuse an engine that takes no weights; let the learner keep the policy as its reference, if it has one."""
         if self._plays:
-            taking_weights(self.engine)
+            self.rollouts.require_training(log_probs=isinstance(self.config, OnlineConfig))
         if self._keeps_reference:
             learner.keep_reference(self.policy)
 
@@ -203,9 +154,9 @@ class Actor:
         """
         if not self._plays:
             return
-        taking_weights(self.engine).load_weights(merged_weights(self.model), version=version)
+        self.rollouts.load_weights(version)
         every = self.config.engine.canary_every
-        if every and version % every == 0 and isinstance(self.engine, CountsLogProbs):
+        if every and version % every == 0:
             self._canary.check(version)
 
     @functools.cached_property
@@ -213,7 +164,7 @@ class Actor:
         """What sees whether weights arrive."""
         dtype = self.config.engine.dtype
         return Canary(
-            self.engine,
+            self.rollouts.probe,
             self.policy,
             self.codec.prompt([Message("user", "What do you see?")]),
             self.codec.stop_token_ids,
@@ -259,10 +210,8 @@ class Actor:
         save_checkpoint(path, plain_copy(self.model, self.model.dtype) if merge else self.model, self.tokenizer, origin)
 
     def close(self) -> None:
-        """Give back what the engine holds."""
-        for name in ("engine", "_frozen_engine"):
-            if name in self.__dict__:
-                getattr(self, name).close()
+        """Give back what engines hold."""
+        self.rollouts.close()
 
 
 class HeldOutEpisodes:
@@ -285,5 +234,5 @@ class HeldOutEpisodes:
             raise ConfigError("evaluate needs eval_episodes of at least 1, or rows that are held out, got 0.")
         actor = self._actor
         with contextlib.closing(actor.make_envs(min(256, self.size), split="eval")) as envs:
-            player = actor.make_player(envs, self._scorer, needs_scores=False)  # what lacks one is told
+            player = actor.rollouts.player(envs, self._scorer, split="eval", needs_scores=False)
             return evaluate(player, actor.held_out_tasks, actor.config.sampling, seed=0)

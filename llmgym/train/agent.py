@@ -17,6 +17,7 @@ from llmgym.errors import ConfigError, LLMGymError
 from llmgym.report.visible import visible
 from llmgym.train.algorithm import Algorithm, OfflineAlgorithm, OnlineAlgorithm
 from llmgym.train.interrupts import Interrupted, LeaveAtOnceError, signals_interrupt
+from llmgym.workers.ray_session import prepare_local
 
 if TYPE_CHECKING:
     from llmgym.evaluate import Evaluation
@@ -74,6 +75,9 @@ class OnlineAgent(OnlineAlgorithm, Agent):
     """Trains a language model on episodes that it plays in a text environment."""
 
     def _make_trainer(self) -> train.Trainer:
+        cluster = self.config.cluster
+        if cluster.rollout_workers and cluster.ray_address is None:
+            prepare_local()
         return train.online_trainer(self)
 
 

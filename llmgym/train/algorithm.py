@@ -159,6 +159,8 @@ class OnlineAlgorithm(Algorithm):
         super().__init__(env, scorer=name, data=_named(data), eval_data=_named(eval_data), **options)
         self.rows = {"data": data, "eval_data": eval_data}
         """The rows of a data set that it is given, if any."""
+        self.given_scorer = scorer
+        """The scorer as it was given."""
         self._make_scorer = None if scorer is None else find_scorer(scorer)
         if self.config.updates.reference_every and not (self.needs_reference or self.measures_kl):
             raise ConfigError(
@@ -182,12 +184,7 @@ class OnlineAlgorithm(Algorithm):
     @cached_property
     def scorer(self) -> AnyScorer | None:
         """The scorer that replaces the environment's own, made on first use because it may be a model."""
-        rollout = self.config.rollout
-        scorer = None if self._make_scorer is None else self._make_scorer()
-        if scorer is None or not rollout.scorer_workers:
-            return scorer
-        log = self.config.run.output_dir / "scorers.log"
-        return isolated(scorer, workers=rollout.scorer_workers, timeout=rollout.scorer_timeout, log=log)
+        return None if self._make_scorer is None else as_configured(self._make_scorer(), self.config)
 
     @property
     def keeps_reference(self) -> bool:
@@ -225,6 +222,15 @@ class OfflineAlgorithm(Algorithm):
         Returns:
             The batch, or None if there is nothing to learn from.
         """
+
+
+def as_configured(scorer: AnyScorer, config: OnlineConfig) -> AnyScorer:
+    """Return a scorer that is asked where a configuration says: in this process or in others."""
+    rollout = config.rollout
+    if not rollout.scorer_workers:
+        return scorer
+    log = config.run.output_dir / "scorers.log"
+    return isolated(scorer, workers=rollout.scorer_workers, timeout=rollout.scorer_timeout, log=log)
 
 
 def _named(rows: str | Path | Rows | TaskTable | None) -> str | Path | None:

@@ -13,7 +13,6 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from llmgym.config.sections import PolicyGradientConfig
-from llmgym.engines.base import LendsMemory, require_log_probs
 from llmgym.envs.experts import expert_env
 from llmgym.envs.faults import EpisodeLostError, caught
 from llmgym.envs.splits import training_seeds
@@ -26,15 +25,17 @@ from llmgym.learn.learner import Learner
 from llmgym.learn.needs import Needs, seconds_of
 from llmgym.learn.reference import kl_from, log_probs_of
 from llmgym.report.console import notify
-from llmgym.rollout.collector import Task
 from llmgym.rollout.demonstrate import demonstrate
+from llmgym.rollout.task import Task
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.rollout.transcript import transcribe
 from llmgym.scorers.composition import only_reported, put_on
 from llmgym.train.actor import Actor, HeldOutEpisodes
 from llmgym.train.algorithm import OnlineAlgorithm
 from llmgym.train.ledger import account
+from llmgym.train.local_rollouts import LocalRollouts
 from llmgym.train.own_states import load_own_states, own_states
+from llmgym.train.ray_rollouts import RayRollouts
 from llmgym.train.setting import set_up
 from llmgym.train.tasks import run_rows
 from llmgym.train.trainer import Experience, Trainer, make_learner
@@ -53,6 +54,7 @@ def online_trainer(algorithm: OnlineAlgorithm) -> Trainer:
     scorer = algorithm.scorer  # it may be a model, and not load
     rows = run_rows(config, algorithm.env_id, algorithm.rows)
     actor = Actor(config, keeps_reference=algorithm.keeps_reference, plays=True, rows=rows)
+    actor.rollouts = RayRollouts(algorithm, actor) if config.cluster.rollout_workers else LocalRollouts(actor)
     if scorer is not None:
         put_on(scorer, actor.model.device.type)
     learner = make_learner(algorithm, algorithm.loss(actor.policy))
@@ -78,14 +80,15 @@ class OnlineSteps:
 
     def __init__(self, algorithm: OnlineAlgorithm, actor: Actor, learner: Learner) -> None:
         self.algorithm, self.actor, self.learner, self.config = algorithm, actor, learner, algorithm.config
-        self.envs = actor.make_envs(self.config.rollout.prompts_per_step * self.config.rollout.group_size)
+        episodes = self.config.rollout.prompts_per_step * self.config.rollout.group_size
+        self.envs = actor.make_envs(1 if self.config.cluster.rollout_workers else episodes)
         environment = self.config.environment
         if environment.frozen_model is not None and "frozen" not in self.envs.seats and not environment.eval_env_kwargs:
             raise ConfigError(
                 f"frozen_model: {environment.env} has no frozen seat; expected an environment that has one, such as "
                 "--env KuhnPoker --env-kwargs opponent=frozen"
             )
-        self.player = actor.make_player(self.envs, algorithm.scorer, needs_scores=not algorithm.learns_from_expert)
+        self.player = actor.rollouts.player(self.envs, algorithm.scorer, needs_scores=not algorithm.learns_from_expert)
         self._played: tuple[Sequence[Trajectory], Sequence[Trajectory]] = (), ()  # in the newest step, and kept of them
         self._told: set[str] = set()
         self._unscored = 0  # steps in a row without a score
@@ -96,8 +99,8 @@ class OnlineSteps:
             raise ConfigError(f"scorer: {algorithm.env_id} has no score of its own; expected a scorer, such as exact.")
 
     def begin(self) -> None:
-        """Refuse an engine that returns no log-probabilities."""
-        require_log_probs(self.actor.engine)
+        """See whether engines make room for updates; the actor refuses those that nothing can be learnt from."""
+        self._lends_memory = self.actor.rollouts.lends_memory
 
     def experience(self, step: int) -> Experience:
         """Play a step's groups, and let the algorithm make a batch of them."""
@@ -124,8 +127,8 @@ class OnlineSteps:
 
     def learn(self, step: int, batch: TensorDict | None) -> dict[str, float]:
         """Complete a batch and take its optimiser steps; then refresh the reference if it is time."""
-        if isinstance(self.actor.engine, LendsMemory) and self.config.engine.arguments.get("enable_memory_saver"):
-            self.actor.engine.lend_memory()  # until load_weights
+        if self._lends_memory:
+            self.actor.rollouts.lend_memory()  # until weights are loaded
         if batch is None:
             learnt = {"kl": math.nan} if self.algorithm.measures_kl else {}
         else:

@@ -30,8 +30,7 @@ def played(engine: LocalEngine) -> list[list[int]]:
         GenerationRequest(i, i, [5 + i % 200] * 300, sampling.max_tokens, (2,), sampling, seed=i)
         for i in range(EPISODES)
     ]
-    replies = complete(engine, requests)
-    return [replies[i].tokens for i in range(EPISODES)]
+    return [reply.tokens for reply in complete(engine, requests)]
 
 
 def main(spare: float) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from cpu_options import CPU
 from llmgym.agents.grpo import main
 from llmgym.config.sections import Sampling
 from llmgym.data.trajectories import read_trajectories
-from llmgym.engines.base import Completion, GenerationRequest
+from llmgym.engines.base import Completion, GenerationRequest, complete
 from llmgym.engines.served.engine import ServedEngine
 from llmgym.engines.served.server import OwnServer
 from llmgym.engines.served.worker import Worker
@@ -219,7 +219,7 @@ def test_a_server_takes_weights_over_a_process_group_and_in_a_new_one_when_it_wa
 
 
 def canary_of(engine: ServedEngine, model: PreTrainedModel) -> Canary:
-    return Canary(engine, Policy(model), list(range(3, 30)), (STOP,))
+    return Canary(lambda requests: [complete(engine, requests)], Policy(model), list(range(3, 30)), (STOP,))
 
 
 def test_a_probe_raises_no_alarm_of_weights_that_arrive_and_one_of_a_layer_that_does_not(sglang: Setup) -> None:

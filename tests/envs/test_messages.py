@@ -12,7 +12,8 @@ from llmgym.config.sections import Sampling
 from llmgym.engines.scripted import ScriptedEngine
 from llmgym.errors import EnvironmentContractError
 from llmgym.rollout.chat import ChatCodec
-from llmgym.rollout.collector import Collector, Task
+from llmgym.rollout.collector import Collector
+from llmgym.rollout.task import Task
 
 RESULTS = (Message("tool", "disk: 40 %", name="metrics", call_id="c0"), Message("tool", "no errors", name="log"))
 

@@ -22,7 +22,8 @@ from llmgym.envs.text_env import TextEnv
 from llmgym.envs.text_wrapper import TextWrapper
 from llmgym.errors import ConfigError
 from llmgym.rollout.chat import ChatCodec
-from llmgym.rollout.collector import Collector, Task
+from llmgym.rollout.collector import Collector
+from llmgym.rollout.task import Task
 
 FROZEN_LAKE: Any = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "gymnasium_text.py"))["FrozenLakeText"]
 

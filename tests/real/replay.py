@@ -9,7 +9,8 @@ from llmgym.config.sections import Sampling
 from llmgym.engines.base import Engine
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.rollout.chat import ChatCodec
-from llmgym.rollout.collector import Collector, Task
+from llmgym.rollout.collector import Collector
+from llmgym.rollout.task import Task
 from llmgym.rollout.trajectory import Trajectory
 
 

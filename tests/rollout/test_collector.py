@@ -16,7 +16,8 @@ from llmgym.engines.local.engine import LocalEngine
 from llmgym.engines.scripted import ScriptedEngine
 from llmgym.errors import ConfigError, ContextOverflowError, EnvironmentContractError, StaleCompletionError
 from llmgym.rollout.chat import ChatCodec
-from llmgym.rollout.collector import Collector, Task
+from llmgym.rollout.collector import Collector
+from llmgym.rollout.task import Task
 
 
 class Chatter(llmgym.TextEnv):

@@ -19,7 +19,8 @@ from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import FailureRateError
 from llmgym.evaluate import summarise
 from llmgym.rollout.chat import ChatCodec
-from llmgym.rollout.collector import Collector, Task
+from llmgym.rollout.collector import Collector
+from llmgym.rollout.task import Task
 from llmgym.rollout.trajectory import Trajectory
 
 FAULTY = 7  # the seed that fails

@@ -29,7 +29,8 @@ from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import ConfigError
 from llmgym.registry import make_env, registered_envs
 from llmgym.rollout.chat import ChatCodec
-from llmgym.rollout.collector import Collector, Task
+from llmgym.rollout.collector import Collector
+from llmgym.rollout.task import Task
 from llmgym.rollout.trajectory import Trajectory
 
 FILE = str(Path(faulty_env.__file__))

@@ -18,7 +18,8 @@ from llmgym.envs.isolated import IsolatedVectorEnv
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import InfrastructureError
 from llmgym.rollout.chat import ChatCodec
-from llmgym.rollout.collector import Collector, Task
+from llmgym.rollout.collector import Collector
+from llmgym.rollout.task import Task
 from llmgym.rollout.trajectory import Trajectory
 
 TASKS = [Task(seed, seed // 2) for seed in range(0, 24, 2) for _ in range(2)]

@@ -17,8 +17,9 @@ from llmgym.engines.scripted import ScriptedEngine
 from llmgym.errors import ConfigError, EnvironmentContractError, UnknownNameError
 from llmgym.evaluate import summarise
 from llmgym.rollout.chat import ChatCodec
-from llmgym.rollout.collector import Collector, Task
+from llmgym.rollout.collector import Collector
 from llmgym.rollout.scoring import Scoring, episode_of, kind_of
+from llmgym.rollout.task import Task
 from llmgym.rollout.trajectory import Reply, Trajectory
 from llmgym.scorers import AnyScorer, FunctionScorer, PairwiseFunctionScorer
 from llmgym.scorers.expressions import resolve_scorer

@@ -26,7 +26,8 @@ from llmgym.errors import ConfigError, EnvironmentContractError
 from llmgym.learn.checkpoint import Origin, save_checkpoint
 from llmgym.models.causal_lm import load_causal_lm
 from llmgym.rollout.chat import ChatCodec
-from llmgym.rollout.collector import Collector, Task
+from llmgym.rollout.collector import Collector
+from llmgym.rollout.task import Task
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.train import actor
 

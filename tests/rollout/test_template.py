@@ -19,8 +19,9 @@ from llmgym.engines.local.engine import LocalEngine
 from llmgym.engines.scripted import ScriptedEngine
 from llmgym.errors import ModelError
 from llmgym.rollout.chat import ChatCodec
-from llmgym.rollout.collector import Collector, Task
+from llmgym.rollout.collector import Collector
 from llmgym.rollout.run_time import run_time, set_run_time
+from llmgym.rollout.task import Task
 from llmgym.rollout.template import ChatTemplate
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.types import Message

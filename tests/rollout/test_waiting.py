@@ -22,7 +22,8 @@ from llmgym.engines.served.server import Server
 from llmgym.engines.sglang.dialect import SGLang
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.rollout.chat import ChatCodec
-from llmgym.rollout.collector import Collector, Task
+from llmgym.rollout.collector import Collector
+from llmgym.rollout.task import Task
 from llmgym.rollout.trajectory import Trajectory
 
 WAIT = 0.2

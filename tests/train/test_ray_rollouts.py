@@ -1,0 +1,258 @@
+"""Workers on Ray play what one process plays, to the bit, also where one of them dies."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import llmgym
+from llmgym.agents import GRPO
+from llmgym.data.trajectories import read_trajectories
+from llmgym.errors import ConfigError, EngineError, FailureRateError, StaleCompletionError
+from llmgym.train.ray_rollouts import RayRollouts
+from llmgym.train.trainer import Result
+from llmgym.workers.ray_session import RaySession
+
+ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
+
+SMALL: dict[str, Any] = {
+    "prompts_per_step": 4,
+    "group_size": 4,
+    "max_tokens": 40,
+    "eval_episodes": 3,
+    "sample_every": 0,
+    "learning_rate_decay": "none",
+}
+TIMES = ("seconds", "tokens_per_second", "rollout_seconds")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def session() -> Iterator[RaySession]:
+    """A local Ray, which the runs of this module share; that each can have its own, other tests show."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as a worker has
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchrl has imported ray already: there is no token
+        found = RaySession(None, cpus=8, uses_gpus=False, store_bytes=2**28)
+    yield found
+    found.close()
+    torch.set_num_threads(threads)
+
+
+def train(output: Path, steps: int = 3, **options: Any) -> Result:
+    agent = GRPO(output_dir=output, **{**SMALL, **options})
+    try:
+        return agent.train(steps=steps)
+    finally:
+        agent.close()
+
+
+def outcome(run: Result) -> dict[str, Any]:
+    """Return all that a run came to, without times."""
+    weights = load_file(run.path / "checkpoint" / "model.safetensors")
+    return {
+        "weights": {name: one.numpy().tobytes() for name, one in weights.items()},
+        "metrics": [{name: value for name, value in row.items() if name not in TIMES} for row in run.metrics],
+        "trajectories": [read_trajectories(shard) for shard in sorted((run.path / "trajectories").iterdir())],
+        "evaluations": (run.before, run.after),
+    }
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return outcome(train(tmp_path_factory.mktemp("alone"), groups_at_once=2))
+
+
+def test_two_workers_play_and_teach_what_one_process_does_to_the_bit(alone: dict[str, Any], tmp_path: Path) -> None:
+    assert outcome(train(tmp_path, rollout_workers=2)) == alone
+
+
+def test_a_worker_that_is_killed_costs_no_episode(alone: dict[str, Any], tmp_path: Path, capfd: Any) -> None:
+    agent = GRPO(output_dir=tmp_path, rollout_workers=2, groups_at_once=2, **SMALL)
+    rollouts = agent.trainer.student.rollouts  # type: ignore[attr-defined]
+    play, calls = rollouts.play, iter(range(99))
+
+    def kills(*arguments: Any) -> Any:
+        if next(calls) in (1, 2):  # the first two steps; the evaluation came before
+            victim = worker_processes()[0]
+            threading.Timer(0.2, os.kill, (victim, signal.SIGKILL)).start()
+        return play(*arguments)
+
+    rollouts.play = kills
+    found = outcome(agent.train(steps=3))
+    agent.close()
+    assert found == alone
+    assert "Rollout worker" in capfd.readouterr().out
+
+
+def worker_processes() -> list[int]:
+    """Return the processes of rollout workers of this module's Ray."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cmdline").read_text().startswith("ray::RolloutWorker"):
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return sorted(found)
+
+
+def test_there_is_an_end_to_replacing_workers(tmp_path: Path) -> None:
+    agent = GRPO(output_dir=tmp_path, rollout_workers=1, worker_restarts=0, **SMALL)
+    _ = agent.trainer
+    threading.Timer(0.3, lambda: [os.kill(one, signal.SIGKILL) for one in worker_processes()]).start()
+    with pytest.raises(EngineError, match=r"lost 1 times, and at most 0 are replaced \(worker_restarts\)"):
+        agent.train(steps=20)
+    agent.close()
+
+
+def test_adapters_travel_alone_and_are_merged_where_they_arrive(tmp_path: Path) -> None:
+    options = {"lora_rank": 2, "learning_rate": 1e-2, "groups_at_once": 4, "eval_episodes": 0}
+    agent = GRPO(output_dir=tmp_path / "ray", rollout_workers=1, **{**SMALL, **options})
+    names = [name for name, _ in agent.trainer.student.rollouts._travelling()]  # type: ignore[attr-defined]
+    assert names
+    assert all("lora_" in name for name in names)
+    run = agent.train(steps=2)
+    agent.close()
+    here = train(tmp_path / "here", steps=2, **options)
+    shards = [[read_trajectories(one) for one in sorted((r.path / "trajectories").iterdir())] for r in (run, here)]
+    assert shards[0] == shards[1]
+
+
+def test_a_worker_with_old_weights_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = RayRollouts.load_weights
+
+    def stale(self: RayRollouts, version: int) -> None:
+        load(self, 1) if version == 1 else setattr(self, "_version", version)
+
+    monkeypatch.setattr(RayRollouts, "load_weights", stale)
+    with pytest.raises(EngineError, match="it still has its old weights"):
+        train(tmp_path / "canary", rollout_workers=1, groups_at_once=4)
+    with pytest.raises(StaleCompletionError, match="weights of version 1, and the newest are of version 2"):
+        train(tmp_path / "versions", rollout_workers=1, groups_at_once=4, canary_every=0)
+
+
+def test_what_cannot_be_had_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="worker_cpus: is about rollout workers; expected rollout_workers"):
+        GRPO(worker_cpus=2)
+    with pytest.raises(ConfigError, match=r"rollout_workers: they take 99 CPUs in all, and Ray has 8"):
+        train(tmp_path, rollout_workers=99)
+    lock = threading.Lock()
+    with pytest.raises(ConfigError, match=r"cannot be sent to another process .* at the top of a module"):
+        train(tmp_path, rollout_workers=1, scorer=lambda episode: float(lock.locked()))
+    assert not list(tmp_path.glob("*/"))
+
+
+def divides_by_nothing(episode: llmgym.Episode) -> float:
+    return 1 / 0
+
+
+def test_what_fails_in_a_worker_is_told_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(FailureRateError, match=r"16 of 16 episodes.*\n16 times: .*ZeroDivisionError"):
+        train(tmp_path, rollout_workers=1, scorer=divides_by_nothing, eval_episodes=0)
+
+
+SCRIPT = """
+import os
+import llmgym
+from llmgym.agents import GRPO
+
+LEARNER = os.getpid()
+
+@llmgym.register_env("OfMain-v0")
+class OfMain(llmgym.TextEnv):
+    def begin(self):
+        print("a worker begins")
+        return "Say something."
+
+@llmgym.register_scorer("elsewhere")
+def elsewhere(episode):
+    return float(len(episode.actions[0])) + 100 * (os.getpid() != LEARNER)
+
+if __name__ == "__main__":
+    agent = GRPO(env="OfMain-v0", scorer="2*elsewhere", rollout_workers=2, prompts_per_step=2, group_size=2,
+                 max_tokens=6, eval_episodes=0, output_dir="runs")
+    run = agent.train(steps=STEPS)
+    agent.close()
+    print("rewards", [row["reward"] for row in run.metrics])
+"""
+
+
+def begun(tmp_path: Path, temporary: Path, steps: int) -> subprocess.Popen[str]:
+    """Begin a run whose environment and scorer are of a script, with a Ray of its own."""
+    (tmp_path / "mine.py").write_text(SCRIPT.replace("STEPS", str(steps)))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return subprocess.Popen(
+        [sys.executable, "mine.py"],
+        cwd=tmp_path,
+        env={**environment, "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A directory whose path is short enough for the sockets of Ray."""
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as path:
+        yield Path(path)
+
+
+def left_of(temporary: Path) -> list[str]:
+    """Return the files of a run's Ray, and the commands of processes that have one of them open or name it."""
+    found = [str(one) for one in temporary.glob("llmgym-ray-*")]
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            names = [os.readlink(one) for one in (process / "fd").iterdir()]
+            command = (process / "cmdline").read_text()
+        except OSError:
+            continue
+        if any(f"{temporary}/llmgym-ray-" in one for one in (command, *names)):
+            found.append(command)
+    return found
+
+
+def test_what_a_script_registers_reaches_the_workers_and_nothing_is_left_of_its_ray(
+    tmp_path: Path, temporary: Path
+) -> None:
+    before = set(Path("/dev/shm").iterdir())
+    said, _ = begun(tmp_path, temporary, steps=2).communicate(timeout=300)
+    assert "2 rollout workers on Ray, started in" in said, said
+    rewards = json.loads(said.rpartition("rewards ")[2])
+    assert all(reward > 200 for reward in rewards)
+    assert "Warning" not in said
+    assert "a worker begins" in (tmp_path / "runs" / "rollout_workers.log").read_text()
+    assert left_of(temporary) == []
+    assert {one for one in set(Path("/dev/shm").iterdir()) - before if "plasma" in one.name} == set()
+
+
+def test_a_run_that_is_killed_leaves_nothing_of_its_ray(tmp_path: Path, temporary: Path) -> None:
+    process = begun(tmp_path, temporary, steps=10**6)
+    until = time.monotonic() + 120
+    while not list(tmp_path.glob("runs/*/metrics.jsonl")) and time.monotonic() < until and process.poll() is None:
+        time.sleep(0.2)
+    assert left_of(temporary)
+    listening = subprocess.run(["ss", "-tlnpH"], check=False, capture_output=True, text=True).stdout.splitlines()
+    ours = [line for line in listening if "ray" in line or "gcs_server" in line]
+    assert ours
+    loopback = ("127.0.0.1:", "[::1]:", "[::ffff:127.0.0.1]:")
+    assert all(line.split()[3].startswith(loopback) for line in ours), ours
+    process.kill()
+    process.wait()
+    while left_of(temporary) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert left_of(temporary) == []
