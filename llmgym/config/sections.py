@@ -391,6 +391,10 @@ class Cluster(Config):
     """How many rollout workers that were lost are replaced in a run. Once there are more, the run ends; what a lost
     worker had not finished is played again elsewhere."""
 
+    max_staleness: Annotated[int, Field(ge=0, le=1)] = 0
+    """Training steps by which the weights that sample may be older than those that learn. 1: the episodes of a step are
+    played while the step before it learns."""
+
     ray_address: str | None = None
     """Address of a Ray cluster that runs, such as `auto` or `ray://head:10001`. None: a local Ray, which only this
     machine can reach and which ends with the run."""
@@ -398,7 +402,7 @@ class Cluster(Config):
     @model_validator(mode="after")
     def _is_about_workers(self) -> Self:
         default = Cluster.model_fields
-        for name in ("worker_cpus", "worker_gpus", "worker_restarts", "ray_address"):
+        for name in ("worker_cpus", "worker_gpus", "worker_restarts", "max_staleness", "ray_address"):
             if getattr(self, name) != default[name].default and not self.rollout_workers:
                 raise ValueError(f"{name}: is about rollout workers; expected rollout_workers above 0 too")
         return self
@@ -553,6 +557,19 @@ class OnlineConfig(AgentConfig):
             raise ValueError(
                 "eval_episodes: data is given and none of its rows is held out; expected eval_data, or eval_share "
                 "above 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _plays_ahead_what_is_known(self) -> Self:
+        if self.cluster.max_staleness and self.rollout.rollouts_per_step > 1:
+            raise ValueError(
+                "max_staleness: which groups replace others is known only after they are played; expected "
+                "rollouts_per_step 1"
+            )
+        if self.cluster.max_staleness and self.engine.check is not None:
+            raise ValueError(
+                "engine_check: compares the engine with weights that are newer than its own; expected max_staleness 0"
             )
         return self
 

@@ -81,6 +81,11 @@ class Actor:
         return self.config.rollout.groups_at_once if isinstance(self.config, OnlineConfig) else None
 
     @property
+    def plays_ahead(self) -> bool:
+        """Whether the next step's episodes are played while this step learns."""
+        return isinstance(self.config, OnlineConfig) and self.config.cluster.max_staleness > 0
+
+    @property
     def scribe(self) -> Scribe:
         """What writes down conversations that it did not sample."""
         return Scribe(self.codec, self.context_length)
@@ -147,14 +152,22 @@ class Actor:
             learner.keep_reference(self.policy)
 
     def hand_over(self, version: int) -> None:
-        """Give the engine the weights as they are now, and see whether they arrived.
+        """Give engines the weights as they are now, and see whether they arrived, unless they are busy.
 
         Raises:
             EngineError: They did not, or not all of them.
         """
-        if not self._plays:
-            return
-        self.rollouts.load_weights(version)
+        if self._plays:
+            self.rollouts.load_weights(version)
+            if not self.plays_ahead:
+                self.check_hand_over(version)
+
+    def check_hand_over(self, version: int) -> None:
+        """See whether the weights of a version arrived, if it is time to look.
+
+        Raises:
+            EngineError: They did not, or not all of them.
+        """
         every = self.config.engine.canary_every
         if every and version % every == 0:
             self._canary.check(version)

@@ -70,6 +70,10 @@ class LocalRollouts:
             notify=notify,
         )
 
+    def keep_frozen(self) -> None:
+        """Have frozen seats played by the weights as they are now, unless others are given."""
+        _ = self._frozen_engine
+
     @functools.cached_property
     def _frozen_engine(self) -> Engine:
         """What samples the replies of frozen seats: the weights as they are when it is first asked for, or others."""
@@ -127,6 +131,9 @@ class LocalRollouts:
         """Make room on an accelerator."""
         if isinstance(self.engine, LendsMemory):
             self.engine.lend_memory()
+
+    def abandon(self) -> None:
+        """Do nothing: nothing is played ahead."""
 
     def close(self) -> None:
         """Give back what the engines hold."""

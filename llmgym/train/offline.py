@@ -69,7 +69,7 @@ class OfflineSteps:
     def begin(self) -> None:
         """Do nothing: examples were checked when they were read."""
 
-    def experience(self, step: int) -> Experience:
+    def experience(self, step: int, last: int) -> Experience:
         """Draw a step's examples, and let the algorithm make a batch of them."""
         size = min(self._size, len(self.examples))
         seed = self.algorithm.config.run.seed

@@ -35,7 +35,7 @@ from llmgym.train.algorithm import OnlineAlgorithm
 from llmgym.train.ledger import account
 from llmgym.train.local_rollouts import LocalRollouts
 from llmgym.train.own_states import load_own_states, own_states
-from llmgym.train.ray_rollouts import RayRollouts
+from llmgym.train.ray_rollouts import Coming, RayPlayer, RayRollouts
 from llmgym.train.setting import set_up
 from llmgym.train.tasks import run_rows
 from llmgym.train.trainer import Experience, Trainer, make_learner
@@ -92,6 +92,8 @@ class OnlineSteps:
         self._played: tuple[Sequence[Trajectory], Sequence[Trajectory]] = (), ()  # in the newest step, and kept of them
         self._told: set[str] = set()
         self._unscored = 0  # steps in a row without a score
+        self._plays_ahead = actor.plays_ahead
+        self._coming: Coming | None = None  # the next step's episodes, where they are played ahead
         if algorithm.learns_from_expert:
             with contextlib.closing(actor.make_expert_env()) as env:
                 expert_env(env)  # refused before anything is played
@@ -101,11 +103,14 @@ class OnlineSteps:
     def begin(self) -> None:
         """See whether engines make room for updates; the actor refuses those that nothing can be learnt from."""
         self._lends_memory = self.actor.rollouts.lends_memory
+        if self._coming is not None:  # of a run that was interrupted: its weights may not be those of one step ago
+            self.actor.rollouts.abandon()
+            self._coming = None
 
-    def experience(self, step: int) -> Experience:
+    def experience(self, step: int, last: int) -> Experience:
         """Play a step's groups, and let the algorithm make a batch of them."""
         begun = time.perf_counter()
-        trajectories, kept = self._roll_out(step)
+        trajectories, kept = self._roll_out_ahead(step, last) if self._plays_ahead else self._roll_out(step)
         for number, trajectory in enumerate(trajectories):
             trajectory.number = number
         self._tell_of_missing(step, trajectories)
@@ -116,6 +121,9 @@ class OnlineSteps:
             "groups_replaced": (len(trajectories) - len(kept)) / self.config.rollout.group_size,
             "rollout_seconds": time.perf_counter() - begun,
         }
+        if self._plays_ahead:
+            versions = [reply.weight_version for trajectory in trajectories for reply in trajectory.replies]
+            summary["staleness"] = step - 1 - sum(versions) / max(1, len(versions))
         if (rows := self.actor.rows) is not None and rows.training is not None:
             summary["epoch"] = step * self.config.rollout.prompts_per_step / len(rows.training)
         if self.algorithm.learns_from_expert:
@@ -232,6 +240,24 @@ class OnlineSteps:
             if len(kept) >= size * wanted:
                 break
         return played, kept[: size * wanted]
+
+    def _roll_out_ahead(self, step: int, last: int) -> tuple[list[Trajectory], list[Trajectory]]:
+        """Return a step's episodes, which were played while the step before it learnt, and begin those of the next.
+
+        They were sampled one hand-over ago. Each token keeps the log-probability under the weights that sampled it.
+        """
+        assert isinstance(self.player, RayPlayer), "the configuration asks for workers"
+        if self._coming is None:
+            self._coming = self._begin_rollout(self.player, step)
+        trajectories = self.player.take(self._coming)
+        self.actor.check_hand_over(step - 1)  # workers have nothing to do just now
+        self._coming = self._begin_rollout(self.player, step + 1) if step < last else None
+        return trajectories, trajectories
+
+    def _begin_rollout(self, player: RayPlayer, step: int) -> Coming:
+        drawn = self._tasks(step, self._rng(step), 0, self.config.rollout.prompts_per_step)
+        tasks = [task for task in drawn for _ in range(self.config.rollout.group_size)]
+        return player.begin(tasks, self.config.sampling, self.config.run.seed * 10**6 + step)
 
     @property
     def _learners(self) -> int:

@@ -17,7 +17,7 @@ import torch
 from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
-from llmgym.config.sections import OnlineConfig, Sampling
+from llmgym.config.sections import Cluster, OnlineConfig, Sampling
 from llmgym.engines.base import Completion, GenerationRequest
 from llmgym.errors import EngineError
 from llmgym.registry import load_env_creator
@@ -65,7 +65,7 @@ def blueprint_of(algorithm: OnlineAlgorithm, actor: Actor) -> Blueprint:
     assert algorithm.env_id is not None, "who plays has an environment"
     known, given = OnlineConfig().flat(), algorithm.given_scorer
     options = {name: value for name, value in algorithm.config.flat().items() if name in known}
-    here = {"rollout_workers": 0, "worker_cpus": 1, "worker_gpus": 0.0, "worker_restarts": 10, "ray_address": None}
+    here = Cluster().flat()  # it has no workers of its own
     rows = actor.rows
     if rows is not None:
         training, held_out = (None if one is None else one.in_memory() for one in (rows.training, rows.held_out))
@@ -136,10 +136,22 @@ class RolloutWorker:
         self._rollouts = self._actor.rollouts = LocalRollouts(self._actor)
         if self._scorer is not None:
             put_on(self._scorer, self._actor.model.device.type)
+        with contextlib.closing(self._actor.make_envs(1)) as envs:
+            if "frozen" in envs.seats:
+                self._rollouts.keep_frozen()
         self._players: dict[str | None, Collector] = {}
+        self._loaded = 0
 
-    def load_weights(self, weights: Weights, version: int) -> None:
-        """Sample with these weights from now on; those that nobody trains stay as they are."""
+    def _use(self, weights: Weights, load: int, version: int) -> None:
+        """Sample with these weights from now on, if they are not those of the last load.
+
+        Args:
+            weights: By their names; those that nobody trains stay as they are.
+            load: Counts whatever was handed over, so that weights of one version can be told apart.
+            version: Of the weights, for replies.
+        """
+        if load == self._loaded:
+            return
         parameters = dict(self._actor.model.named_parameters())
         if missing := weights.keys() - parameters.keys():
             raise EngineError(f"A rollout worker is given weights that its model does not have: {sorted(missing)}.")
@@ -149,30 +161,46 @@ class RolloutWorker:
                 own = parameters[name]
                 own.copy_(given if given.dtype == own.dtype else given.view(own.dtype))
         self._rollouts.load_weights(version)
+        self._loaded = load
 
     def play(
-        self, split: str | None, places: int, tasks: Sequence[Task], sampling: Sampling, seed: int
+        self,
+        weights: Weights,
+        load: int,
+        version: int,
+        split: str | None,
+        tasks: Sequence[Task],
+        places: int,
+        sampling: Sampling,
+        seed: int,
     ) -> list[Trajectory]:
         """Play one episode per task; see `Collector.play`.
 
         Args:
+            weights: That sample.
+            load: See `_use`.
+            version: The same.
             split: Of the environments.
-            places: Environments, if there are none yet.
             tasks: With their numbers.
+            places: Environments, if there are none yet.
             sampling: How.
             seed: Start of every reply's own seed.
         """
+        self._use(weights, load, version)
         if split not in self._players:
             envs = self._actor.make_envs(places, split=split)
             scorer = self._scorer if split is None else judges_alone(self._scorer)
             self._players[split] = self._rollouts.player(envs, scorer, split=split)
         return self._players[split].play(tasks, sampling, seed)
 
-    def probe(self, requests: Sequence[GenerationRequest]) -> list[list[Completion]]:
-        """Return what the engine replies; see `Rollouts.probe`."""
+    def probe(
+        self, weights: Weights, load: int, version: int, requests: Sequence[GenerationRequest]
+    ) -> list[list[Completion]]:
+        """Return what the engine replies with these weights; see `Rollouts.probe`."""
+        self._use(weights, load, version)
         return self._rollouts.probe(requests)
 
-    def require_training(self, *, log_probs: bool) -> None:
+    def require_training(self, log_probs: bool) -> None:
         """Refuse an engine that nothing can be learnt from; see `Rollouts.require_training`."""
         self._rollouts.require_training(log_probs=log_probs)
 

@@ -50,6 +50,10 @@ class Rollouts(Protocol):
         """Give the learner's accelerator as much memory as can be, until weights are loaded."""
         ...
 
+    def abandon(self) -> None:
+        """Stop what is played ahead, if anything."""
+        ...
+
     def close(self) -> None:
         """Give back what engines hold."""
         ...

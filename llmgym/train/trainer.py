@@ -90,8 +90,8 @@ class Steps(Protocol):
         """Refuse what cannot be trained with, before anything is written."""
         ...
 
-    def experience(self, step: int) -> Experience:
-        """Return what step number `step` learns from."""
+    def experience(self, step: int, last: int) -> Experience:
+        """Return what step number `step` of a run learns from, of which `last` is the last."""
         ...
 
     def learn(self, step: int, batch: TensorDict | None) -> dict[str, float]:
@@ -250,7 +250,7 @@ class Trainer:
             for step in range(self.steps_done + 1, last + 1):
                 with interruptions.step():
                     self.learner.progress = (step - self._begun - 1) / steps
-                    self._take_step(step, journal, interruptions)
+                    self._take_step(step, last, journal, interruptions)
                 self._evaluate(held_out, journal, last)
                 with interruptions.step(), interruptions.saving():
                     keeper.save_in_series(last)
@@ -263,10 +263,10 @@ class Trainer:
         with interruptions.saving():
             _end(journal, keeper)
 
-    def _take_step(self, step: int, journal: Journal, interruptions: Interruptions) -> None:
+    def _take_step(self, step: int, last: int, journal: Journal, interruptions: Interruptions) -> None:
         """Take one training step."""
         begun = time.perf_counter()
-        experience = self.steps.experience(step)  # episodes played and scored, or examples drawn
+        experience = self.steps.experience(step, last)  # episodes played and scored, or examples drawn
         interruptions.updating = True
         self._whole = False
         learnt = self.steps.learn(step, experience.batch)

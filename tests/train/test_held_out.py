@@ -170,10 +170,10 @@ def test_what_a_scorer_keeps_of_an_evaluation_is_gone_on_with(tmp_path: Path, mo
     expected = rewards("whole")
     experience, steps = OnlineSteps.experience, iter(range(9))
 
-    def interrupted(self: OnlineSteps, step: int) -> Experience:
+    def interrupted(self: OnlineSteps, step: int, last: int) -> Experience:
         if next(steps) == 2:
             raise KeyboardInterrupt
-        return experience(self, step)
+        return experience(self, step, last)
 
     monkeypatch.setattr(OnlineSteps, "experience", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -63,10 +63,10 @@ def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path, monkeypatch: pytes
     agent = GRPO(output_dir=tmp_path, **options)
     experience = agent.trainer.steps.experience
 
-    def interrupted(step: int) -> Any:
+    def interrupted(step: int, last: int) -> Any:
         if step == 3:
             raise KeyboardInterrupt
-        return experience(step)
+        return experience(step, last)
 
     monkeypatch.setattr(agent.trainer.steps, "experience", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -21,6 +21,7 @@ import llmgym
 from llmgym.agents import GRPO
 from llmgym.data.trajectories import read_trajectories
 from llmgym.errors import ConfigError, EngineError, FailureRateError, StaleCompletionError
+from llmgym.models.causal_lm import load_causal_lm
 from llmgym.train.ray_rollouts import RayRollouts
 from llmgym.train.trainer import Result
 from llmgym.workers.ray_session import RaySession
@@ -82,16 +83,15 @@ def test_two_workers_play_and_teach_what_one_process_does_to_the_bit(alone: dict
 
 def test_a_worker_that_is_killed_costs_no_episode(alone: dict[str, Any], tmp_path: Path, capfd: Any) -> None:
     agent = GRPO(output_dir=tmp_path, rollout_workers=2, groups_at_once=2, **SMALL)
-    rollouts = agent.trainer.student.rollouts  # type: ignore[attr-defined]
-    play, calls = rollouts.play, iter(range(99))
+    workers = agent.trainer.student.rollouts.workers  # type: ignore[attr-defined]
+    submit, calls = workers.submit, iter(range(999))
 
-    def kills(*arguments: Any) -> Any:
-        if next(calls) in (1, 2):  # the first two steps; the evaluation came before
-            victim = worker_processes()[0]
-            threading.Timer(0.2, os.kill, (victim, signal.SIGKILL)).start()
-        return play(*arguments)
+    def kills(asked: Any) -> None:
+        submit(asked)
+        if asked[0].method == "play" and next(calls) in (1, 2):  # the first two steps; the evaluation came before
+            threading.Timer(0.2, os.kill, (worker_processes()[0], signal.SIGKILL)).start()
 
-    rollouts.play = kills
+    workers.submit = kills
     found = outcome(agent.train(steps=3))
     agent.close()
     assert found == alone
@@ -122,7 +122,7 @@ def test_there_is_an_end_to_replacing_workers(tmp_path: Path) -> None:
 def test_adapters_travel_alone_and_are_merged_where_they_arrive(tmp_path: Path) -> None:
     options = {"lora_rank": 2, "learning_rate": 1e-2, "groups_at_once": 4, "eval_episodes": 0}
     agent = GRPO(output_dir=tmp_path / "ray", rollout_workers=1, **{**SMALL, **options})
-    names = [name for name, _ in agent.trainer.student.rollouts._travelling()]  # type: ignore[attr-defined]
+    names = [name for name, _ in agent.trainer.student.rollouts._trained()]  # type: ignore[attr-defined]
     assert names
     assert all("lora_" in name for name in names)
     run = agent.train(steps=2)
@@ -136,13 +136,76 @@ def test_a_worker_with_old_weights_ends_the_run(tmp_path: Path, monkeypatch: pyt
     load = RayRollouts.load_weights
 
     def stale(self: RayRollouts, version: int) -> None:
-        load(self, 1) if version == 1 else setattr(self, "_version", version)
+        if version < 2:
+            load(self, version)
+        else:
+            self.weights = (*self.weights[:2], version)
 
     monkeypatch.setattr(RayRollouts, "load_weights", stale)
     with pytest.raises(EngineError, match="it still has its old weights"):
         train(tmp_path / "canary", rollout_workers=1, groups_at_once=4)
-    with pytest.raises(StaleCompletionError, match="weights of version 1, and the newest are of version 2"):
+    with pytest.raises(StaleCompletionError, match="given weights of version 2, and sampled with those of version 1"):
         train(tmp_path / "versions", rollout_workers=1, groups_at_once=4, canary_every=0)
+
+
+AHEAD = {"rollout_workers": 2, "max_staleness": 1, "save_every": 1, "keep": 9, "steps": 4}
+
+
+@pytest.fixture(scope="module")
+def ahead(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    return train(tmp_path_factory.mktemp("ahead"), **AHEAD)
+
+
+def test_episodes_that_are_played_ahead_are_one_hand_over_old(ahead: Result) -> None:
+    shards = [read_trajectories(one) for one in sorted((ahead.path / "trajectories").iterdir())]
+    versions = [{reply.weight_version for episode in shard for reply in episode.replies} for shard in shards]
+    assert versions == [{0}, {0}, {1}, {2}]
+    assert [row["staleness"] for row in ahead.metrics] == [0, 1, 1, 1]
+
+
+def test_each_token_has_the_log_probability_under_the_weights_that_sampled_it(ahead: Result) -> None:
+    shards = sorted((ahead.path / "trajectories").iterdir())
+    for step, version in ((3, 1), (4, 2)):
+        off = {}
+        for weights in (version, version + 1):
+            model, _ = load_causal_lm(str(ahead.path / "checkpoints" / f"step-{weights:05d}"), torch.float32)
+            worst = 0.0
+            for episode in read_trajectories(shards[step - 1])[:6]:
+                tokens = torch.tensor([episode.tokens])
+                with torch.no_grad():
+                    logits = model(tokens).logits[0, :-1]
+                expected = logits.log_softmax(-1).gather(1, tokens[0, 1:, None])[:, 0]
+                sampled = torch.tensor(episode.mask[1:])
+                given = torch.tensor(episode.log_probs[1:])
+                worst = max(worst, float((expected - given)[sampled].abs().max()))
+            off[weights] = worst
+        assert off[version] < 1e-4
+        assert off[version + 1] > 1e-3  # those that it learnt with are others
+
+
+def test_played_ahead_a_run_repeats_to_the_bit_also_where_a_worker_dies(ahead: Result, tmp_path: Path) -> None:
+    agent = GRPO(output_dir=tmp_path, **{**SMALL, **AHEAD})
+    begin, calls = agent.trainer.steps.player.begin, iter(range(99))  # type: ignore[attr-defined]
+
+    def kills(*arguments: Any, **options: Any) -> Any:
+        coming = begin(*arguments, **options)
+        if next(calls) == 2:
+            os.kill(worker_processes()[0], signal.SIGKILL)
+        return coming
+
+    agent.trainer.steps.player.begin = kills  # type: ignore[attr-defined]
+    found = outcome(agent.train(steps=4))
+    agent.close()
+    assert found == outcome(ahead)
+
+
+def test_what_is_not_known_yet_cannot_be_played_ahead() -> None:
+    with pytest.raises(ConfigError, match="max_staleness: is about rollout workers"):
+        GRPO(max_staleness=1)
+    with pytest.raises(ConfigError, match="max_staleness: which groups replace others is known only after"):
+        GRPO(max_staleness=1, rollout_workers=1, rollouts_per_step=2)
+    with pytest.raises(ConfigError, match="engine_check: compares the engine with weights that are newer"):
+        GRPO(max_staleness=1, rollout_workers=1, engine_check=0.1)
 
 
 def test_what_cannot_be_had_is_refused_with_a_sentence(tmp_path: Path) -> None:

@@ -1,0 +1,173 @@
+"""`RayWorkers`: rollout workers on Ray; what one that is lost had to do is done by another."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llmgym.config.sections import Cluster
+from llmgym.errors import EngineError
+from llmgym.report.console import notify
+from llmgym.train.rollout_worker import RolloutWorker
+from llmgym.workers.ray_session import RaySession
+
+_GLANCE = 0.2  # seconds in which Ray is waited for without looking up; a signal is heard in between
+
+
+@dataclass(eq=False)
+class Call:
+    """Something that a worker has to do.
+
+    Attributes:
+        method: Of `RolloutWorker`.
+        arguments: For it; an object in Ray's store arrives as what it is.
+        place: The worker that has to do it; None for whoever is free.
+        queues: Whether it may be given to a worker that is busy, which does it next.
+        done: Whether there is a result.
+        result: What the method has returned.
+    """
+
+    method: str
+    arguments: Sequence[Any]
+    place: int | None = None
+    queues: bool = False
+    done: bool = field(default=False, init=False)
+    result: Any = field(default=None, init=False)
+
+
+class RayWorkers:
+    """A number of places, each with a worker.
+
+    Args:
+        session: The connection to Ray.
+        cluster: How many workers, with what, and how many are replaced.
+        packed: The blueprint that they are made from.
+        log: File to append what they print to.
+
+    Raises:
+        ConfigError: Ray does not have what they take.
+        Exception: What a worker raises at its start.
+    """
+
+    def __init__(self, session: RaySession, cluster: Cluster, packed: bytes, log: Path) -> None:
+        self._ray, self._cluster, self._packed, self._log = session.ray, cluster, packed, log
+        session.require(cluster.rollout_workers * cluster.worker_cpus, cluster.rollout_workers * cluster.worker_gpus)
+        self._lost = 0
+        self._waiting: list[Call] = []
+        self._under_way: dict[Any, tuple[int, Any, Call]] = {}  # by the reply: where, who, and what
+        self._starting: dict[Any, int] = {}  # by the reply that says that it is ready: where
+        self._actors = [self._make() for _ in range(cluster.rollout_workers)]
+        for place in range(len(self._actors)):
+            self._start(place)
+        while self._starting:
+            self._look()
+
+    def __len__(self) -> int:
+        return len(self._actors)
+
+    def submit(self, calls: Sequence[Call]) -> None:
+        """Have something done; returns at once."""
+        self._waiting += calls
+        self._hand_out()
+
+    def wait(self, calls: Sequence[Call]) -> list[Any]:
+        """Return the results of calls that were submitted, in their order.
+
+        Raises:
+            EngineError: More workers were lost than are replaced.
+            Exception: What a worker raises.
+        """
+        try:
+            while not all(call.done for call in calls):
+                self._hand_out()
+                self._look()
+        except BaseException:
+            self.abandon()
+            raise
+        return [call.result for call in calls]
+
+    def abandon(self) -> None:
+        """Do nothing any more of what was submitted; workers that are busy with it are replaced."""
+        busy = {place for place, actor, _ in self._under_way.values() if actor is self._actors[place]}
+        self._waiting, self._under_way = [], {}
+        for place in busy:
+            self._replace(place)
+
+    def close(self) -> None:
+        """End all workers."""
+        for actor in self._actors:
+            self._ray.kill(actor)
+
+    def _hand_out(self) -> None:
+        """Give what waits to workers that are ready: to one that is free, or to the least busy one if it queues."""
+        for call in list(self._waiting):
+            busy = [sum(place == where for where, *_ in self._under_way.values()) for place in range(len(self))]
+            ready = [place for place in range(len(self)) if place not in self._starting.values()]
+            fitting = [place for place in ready if call.place in (None, place) and (call.queues or not busy[place])]
+            if fitting:
+                place = min(fitting, key=busy.__getitem__)
+                self._waiting.remove(call)
+                actor = self._actors[place]
+                self._under_way[getattr(actor, call.method).remote(*call.arguments)] = place, actor, call
+
+    def _look(self) -> None:
+        """Take the replies that are there, after a glance."""
+        for reply in self._ray.wait([*self._under_way, *self._starting], num_returns=1, timeout=_GLANCE)[0]:
+            if reply in self._starting:
+                place = self._starting.pop(reply)
+                self._take(place, self._actors[place], reply)
+                continue
+            place, actor, call = self._under_way.pop(reply)
+            call.done, call.result = self._take(place, actor, reply)
+            if not call.done:
+                self._waiting.insert(0, call)
+
+    def _take(self, place: int, actor: Any, reply: Any) -> tuple[bool, Any]:
+        """Return whether a worker has replied, and what; one that is lost is replaced."""
+        try:
+            return True, self._ray.get(reply)
+        except self._ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        except self._ray.exceptions.RayError as error:
+            if actor is self._actors[place]:  # else it is known already
+                self._count(place, str(error))
+                self._replace(place)
+            return False, None
+
+    def _count(self, place: int, why: str) -> None:
+        """Count a worker that is lost.
+
+        Raises:
+            EngineError: More were lost than are replaced.
+        """
+        self._lost += 1
+        if self._lost > self._cluster.worker_restarts:
+            raise EngineError(
+                f"Rollout workers were lost {self._lost} times, and at most {self._cluster.worker_restarts} are "
+                f"replaced (worker_restarts). The last one: {why[:1000]}"
+            )
+        notify(f"Rollout worker {place + 1} is lost; another one takes its place. {why.partition(chr(10))[0]}")
+
+    def _replace(self, place: int) -> None:
+        self._ray.kill(self._actors[place])
+        self._starting = {reply: where for reply, where in self._starting.items() if where != place}
+        self._actors[place] = self._make()
+        self._start(place)
+
+    def _make(self) -> Any:
+        """Return a new worker, which may have to wait for a machine; Ray never repeats a call by itself."""
+        cluster = self._cluster
+        options = {"num_cpus": cluster.worker_cpus, "num_gpus": cluster.worker_gpus}
+        return self._ray.remote(RolloutWorker).options(**options, max_restarts=0, max_task_retries=0).remote()
+
+    def _start(self, place: int) -> None:
+        """Have a worker get ready."""
+        run = {
+            "paths": [os.path.abspath(one) for one in sys.path],
+            "directory": os.getcwd(),
+            "log": str(self._log.absolute()),
+            "threads": self._cluster.worker_cpus,
+        }
+        self._starting[self._actors[place].start.remote(self._ray.cloudpickle.loads, self._packed, run)] = place
