@@ -9,6 +9,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from llmgym.errors import AlgorithmError
+from llmgym.learn import ranks
 from llmgym.rollout.trajectory import Trajectory
 
 
@@ -146,10 +147,16 @@ def micro_batches(batch: TensorDict, max_tokens: int, unit: str = "row") -> Iter
 
 
 def in_micro_batches(function: Callable[[TensorDict], Tensor], batch: TensorDict, max_tokens: int) -> Tensor:
-    """Return a function's values per token [b, t] over the micro-batches of a batch, joined.  [B, T]"""
-    width = batch["tokens"].shape[1]
-    rows = [function(micro) for micro in micro_batches(batch, max_tokens)]
-    return torch.cat([torch.nn.functional.pad(row, (0, width - row.shape[1])) for row in rows])
+    """Return a function's values per token [b, t] over the micro-batches of a batch, joined.  [B, T]
+
+    Where several ranks learn, each computes those of its share.
+    """
+    width, rows = batch["tokens"].shape[1], []
+    for turn, micro in enumerate(micro_batches(batch, max_tokens)):
+        tokens = micro["tokens"]
+        row = function(micro) if ranks.is_mine(turn) else torch.zeros(tokens.shape, device=tokens.device)
+        rows.append(torch.nn.functional.pad(row, (0, width - row.shape[1])))
+    return ranks.add_up(torch.cat(rows))
 
 
 def _same_prompt(batch: TensorDict) -> torch.Tensor:

@@ -13,6 +13,7 @@ from tensordict import TensorDict, TensorDictBase
 from llmgym.config.choices import Decay
 from llmgym.errors import AlgorithmError, TrainingError
 from llmgym.files import whole_or_absent
+from llmgym.learn import ranks
 from llmgym.learn.batch import default_micro_batch_tokens, micro_batches
 from llmgym.learn.kl import AdaptiveKL, FixedKL
 from llmgym.learn.losses.base import LanguageModelLoss
@@ -34,6 +35,9 @@ _PER_TOKEN = ("advantage", "value_target", "ref_log_probs")  # of what losses re
 
 class Learner:
     """AdamW with linear warm-up, decay and gradient clipping, over a TorchRL loss.
+
+    Where several ranks learn, each has the whole batch and runs its share of the micro-batches; gradients are added up
+    before they are clipped, so all ranks take the step that one process would.
 
     A step whose loss or gradient is not finite is left out: it would destroy the weights. Its
     batch is saved, and after `MAX_SKIPPED_IN_A_ROW` of them training stops.
@@ -189,7 +193,7 @@ class Learner:
         total = max(1, self.loss.count(whole))
         metrics: dict[str, float] = {}
         self.optimiser.zero_grad()
-        for micro_batch in micro_batches(whole, self.micro_batch_tokens, self.loss.unit):
+        for micro_batch in ranks.mine(micro_batches(whole, self.micro_batch_tokens, self.loss.unit)):
             count = self.loss.count(micro_batch)
             if not count and not micro_batch["mask"].any():
                 continue
@@ -204,6 +208,9 @@ class Learner:
                 torch.autograd.backward(losses)
             for key, value in terms.items():
                 metrics[key] = metrics.get(key, 0.0) + float(value.item()) * (1.0 if key.startswith("loss_") else share)
+        metrics = ranks.total(metrics)
+        ranks.add_gradients(self._named.values())
+        ranks.fill(log_probs)
         for part, parameters in self._parts.items():
             norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
             metrics[f"grad_norm/{part}".rstrip("/")] = float(norm)
@@ -258,7 +265,7 @@ class Learner:
         """Save the batch of a step that is left out; give up if there were several."""
         self._skipped_in_a_row += 1
         saved = ""
-        if self.skipped_batches is not None:
+        if self.skipped_batches is not None and not ranks.number():
             self.skipped_batches.mkdir(parents=True, exist_ok=True)
             path = self.skipped_batches / f"update-{self._updates:06d}.safetensors"
             with whole_or_absent(path) as temporary:

@@ -126,6 +126,13 @@ class Interruptions:
 
 
 @contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let no signal interrupt a block, which ends when somebody else says so."""
+    with _handling(_SIGNALS, lambda number, frame: None):
+        yield
+
+
+@contextlib.contextmanager
 def signals_interrupt() -> Iterator[None]:
     """Let SIGTERM, with which schedulers end a job, and SIGHUP interrupt a block as Ctrl-C does."""
 

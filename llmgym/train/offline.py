@@ -8,12 +8,14 @@ from tensordict import TensorDict
 from llmgym.config.sections import Data, OfflineConfig
 from llmgym.data.order import in_epochs
 from llmgym.errors import DataError
+from llmgym.learn import ranks
 from llmgym.learn.batch import as_batch
 from llmgym.learn.learner import Learner
 from llmgym.learn.needs import Needs
 from llmgym.train.actor import Actor, HeldOutEpisodes
 from llmgym.train.algorithm import OfflineAlgorithm
 from llmgym.train.local_rollouts import LocalRollouts
+from llmgym.train.no_rollouts import NoRollouts
 from llmgym.train.rows import conversations_of, tell_of_skipped, usable
 from llmgym.train.setting import set_up
 from llmgym.train.tasks import run_rows
@@ -33,7 +35,7 @@ def offline_trainer(algorithm: OfflineAlgorithm) -> Trainer:
     held_out = config.evaluation.data or config.environment.env_kwargs.get("rows")
     rows = run_rows(config, algorithm.env_id, {"eval_data": held_out}) if plays else None
     actor = Actor(config, keeps_reference=algorithm.needs_reference, plays=plays, rows=rows)
-    actor.rollouts = LocalRollouts(actor)
+    actor.rollouts = NoRollouts() if ranks.number() else LocalRollouts(actor)
     examples = _examples(algorithm, config.data, actor)
     learner = make_learner(algorithm, algorithm.loss(actor.policy))
     path = config.data.path

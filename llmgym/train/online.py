@@ -18,7 +18,7 @@ from llmgym.envs.faults import EpisodeLostError, caught
 from llmgym.envs.splits import training_seeds
 from llmgym.errors import ConfigError, TrainingError
 from llmgym.evaluate import length_correlation, share_repeated, summarise
-from llmgym.learn import mismatch
+from llmgym.learn import mismatch, ranks
 from llmgym.learn.batch import as_batch, split_by_group
 from llmgym.learn.engine_check import check_log_probs
 from llmgym.learn.learner import Learner
@@ -34,6 +34,7 @@ from llmgym.train.actor import Actor, HeldOutEpisodes
 from llmgym.train.algorithm import OnlineAlgorithm
 from llmgym.train.ledger import account
 from llmgym.train.local_rollouts import LocalRollouts
+from llmgym.train.no_rollouts import NoRollouts
 from llmgym.train.own_states import load_own_states, own_states
 from llmgym.train.ray_rollouts import Coming, RayPlayer, RayRollouts
 from llmgym.train.setting import set_up
@@ -54,7 +55,10 @@ def online_trainer(algorithm: OnlineAlgorithm) -> Trainer:
     scorer = algorithm.scorer  # it may be a model, and not load
     rows = run_rows(config, algorithm.env_id, algorithm.rows)
     actor = Actor(config, keeps_reference=algorithm.keeps_reference, plays=True, rows=rows)
-    actor.rollouts = RayRollouts(algorithm, actor) if config.cluster.rollout_workers else LocalRollouts(actor)
+    if ranks.number():
+        actor.rollouts = NoRollouts()
+    else:
+        actor.rollouts = RayRollouts(algorithm, actor) if config.cluster.rollout_workers else LocalRollouts(actor)
     if scorer is not None:
         put_on(scorer, actor.model.device.type)
     learner = make_learner(algorithm, algorithm.loss(actor.policy))
@@ -81,7 +85,8 @@ class OnlineSteps:
     def __init__(self, algorithm: OnlineAlgorithm, actor: Actor, learner: Learner) -> None:
         self.algorithm, self.actor, self.learner, self.config = algorithm, actor, learner, algorithm.config
         episodes = self.config.rollout.prompts_per_step * self.config.rollout.group_size
-        self.envs = actor.make_envs(1 if self.config.cluster.rollout_workers else episodes)
+        plays = not self.config.cluster.rollout_workers and not ranks.number()
+        self.envs = actor.make_envs(episodes if plays else 1)
         environment = self.config.environment
         if environment.frozen_model is not None and "frozen" not in self.envs.seats and not environment.eval_env_kwargs:
             raise ConfigError(
@@ -163,8 +168,10 @@ class OnlineSteps:
         load_own_states(self.envs, self.algorithm.scorer, state["own"])
 
     def _account(self, batch: TensorDict | None) -> dict[str, float]:
-        """Return what became of the episodes of the step."""
+        """Return what became of the episodes of the step; a rank that has played none knows nothing of them."""
         played, kept = self._played
+        if not played:
+            return {}
         teaching = {group[0].group for group in _groups(played) if self.algorithm.teaches(group)}
         return account(played, kept, batch, lambda trajectory: trajectory.group in teaching)
 

@@ -6,6 +6,7 @@ from transformers import PreTrainedModel
 
 from llmgym.config.presets import directory_of
 from llmgym.config.sections import LearningConfig
+from llmgym.learn import ranks
 from llmgym.models.lora import add_adapters
 from llmgym.models.threads import use_available_processors
 from llmgym.rollout.run_time import set_run_time
@@ -14,7 +15,11 @@ from llmgym.train.hardware import device_of, dtype_of
 
 
 def set_up(config: LearningConfig) -> None:
-    """Set what holds for the whole process: threads, random numbers, what transformers prints, what time it is."""
+    """Set what holds for the whole process: threads, random numbers, what transformers prints, what time it is.
+
+    If it is one of several that learn together, it joins the others.
+    """
+    ranks.join()
     transformers.utils.logging.disable_progress_bar()
     use_available_processors()
     set_run_time(config.model.date)

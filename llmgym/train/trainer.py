@@ -31,6 +31,7 @@ from llmgym.config.presets import preset_of
 from llmgym.config.sections import LearningConfig
 from llmgym.errors import ConfigError, RunDirectoryError
 from llmgym.evaluate import Evaluation
+from llmgym.learn import ranks
 from llmgym.learn.checkpoint import Origin, origin_of
 from llmgym.learn.learner import Learner
 from llmgym.learn.losses import LanguageModelLoss
@@ -43,7 +44,7 @@ from llmgym.train.algorithm import Algorithm
 from llmgym.train.chance import random_state, set_random_state
 from llmgym.train.checkpoints import final_path, go_back_to
 from llmgym.train.held_out import HeldOut, Judge, gone_on
-from llmgym.train.interrupts import Interruptions, LeaveAtOnceError
+from llmgym.train.interrupts import Interruptions, LeaveAtOnceError, undisturbed
 from llmgym.train.journal import AFTER, BEFORE, ConsoleReport, Journal, Metrics, RunFiles, Sink
 from llmgym.train.keeper import Keeper
 from llmgym.train.own_states import KeepsState
@@ -202,6 +203,17 @@ class Trainer:
             Interrupted: It was asked to end, and has saved what was learnt.
             RunDirectoryError: The directory cannot be written to.
         """
+        if ranks.number():
+            return self._follow()
+        result = None
+        try:
+            result = self._lead(steps)
+        finally:
+            ranks.tell(("end", result))
+        return result
+
+    def _lead(self, steps: int) -> Result:
+        """Train as the first rank, or the only one."""
         saving = self.algorithm.config.saving
         interruptions = Interruptions(saving.grace, saving.save_by_seconds)
         held_out = HeldOut(self.judge, self.algorithm.config.run.eval_every, saving.keep_best)
@@ -221,6 +233,28 @@ class Trainer:
                 keeper.require_space()
                 self._take_steps(steps, journal, keeper, held_out, interruptions)
         return _result(directory.path, journal.state_dict())
+
+    def _follow(self) -> Result:
+        """Learn from what the first rank tells, until it says that it is over.
+
+        Raises:
+            SystemExit: The first rank was interrupted or has failed, and says why itself.
+        """
+        self.student.begin(self.learner)
+        self.steps.begin()
+        with undisturbed():
+            while (told := ranks.hear())[0] != "end":
+                if told[0] == "begin":
+                    self.learner.load_state_dict(told[1])
+                else:
+                    _, step, self.learner.progress, batch = told
+                    with ranks.together():
+                        self.steps.learn(step, batch)
+                    self.steps_done = step
+        if told[1] is None:
+            raise SystemExit(0)
+        result: Result = told[1]
+        return result
 
     def _is_done(self, past: Past, steps: int, earlier: Mapping[str, Any]) -> bool:
         """Tell whether a run that goes on has nothing left to do.
@@ -267,9 +301,11 @@ class Trainer:
         """Take one training step."""
         begun = time.perf_counter()
         experience = self.steps.experience(step, last)  # episodes played and scored, or examples drawn
+        ranks.tell(("learn", step, self.learner.progress, experience.batch))
         interruptions.updating = True
         self._whole = False
-        learnt = self.steps.learn(step, experience.batch)
+        with ranks.together():
+            learnt = self.steps.learn(step, experience.batch)
         self.student.hand_over(step)  # the next episodes are sampled with the new weights
         self.steps_done, self._boundary, self._whole = step, self._played(), True
         journal.note_step(experience.trajectories, self._metrics(step, experience, learnt, begun))
@@ -296,6 +332,7 @@ class Trainer:
         if self.learner.changed:  # by a step that was interrupted, or by a state that was loaded
             self.student.hand_over(self.steps_done)
         self._boundary = self._played()
+        ranks.tell(("begin", self.learner.state_dict()))
         packed_state(self._boundary)  # what environments and scorers keep is refused now, and not at the first save
         return earlier
 

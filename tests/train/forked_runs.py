@@ -11,11 +11,12 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 from typing import IO, Any
 
-ALGORITHMS = ("grpo", "kto", "opo", "ppo")
+ALGORITHMS = ("dpo", "grpo", "kto", "opo", "ppo", "sft")
 
 
 class Runs:
@@ -35,10 +36,10 @@ class Runs:
         self._answers: IO[str] = self._process.stdout
         assert self._answers.readline() == "ready\n"
 
-    def begin(self, command: str, log: str, moment: dict[str, Any] | None = None) -> int:
+    def begin(self, command: str, log: str, moment: dict[str, Any] | None = None, ranks: int = 1) -> int:
         """Begin a run; return the number of its process."""
         algorithm, *words = command.split()
-        asked = {"algorithm": algorithm, "words": words, "log": log, "moment": moment}
+        asked = {"algorithm": algorithm, "words": words, "log": log, "moment": moment, "ranks": ranks}
         self._asked.write(json.dumps(asked) + "\n")
         self._asked.flush()
         return int(self._answers.readline())
@@ -71,6 +72,21 @@ def at(moment: dict[str, Any]) -> None:
     setattr(owner, name, wrapped)
 
 
+def of_ranks(count: int) -> int | None:
+    """Fork the ranks of a run, which go on from here; return their exit status in the process that forked them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    children = []
+    for rank in range(count):
+        if (child := os.fork()) == 0:
+            where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "LOCAL_RANK": rank}
+            os.environ.update({name: str(one) for name, one in {"RANK": rank, "WORLD_SIZE": count, **where}.items()})
+            return None
+        children.append(child)
+    return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
+
+
 def say(word: object) -> None:
     sys.stdout.write(f"{word}\n")
     sys.stdout.flush()
@@ -85,6 +101,8 @@ def main() -> None:
         asked = json.loads(line)
         child = os.fork()
         if child == 0:
+            if asked["ranks"] > 1 and (status := of_ranks(asked["ranks"])) is not None:
+                os._exit(status)
             out = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(out, 1)
             os.dup2(out, 2)

@@ -1,0 +1,133 @@
+"""Ranks: processes that learn together, each from a share of every batch. With one process, nothing happens here.
+
+Token weights, advantages and counts are those of the whole batch, which every rank has. So what ranks add up is what
+one process computes. The first rank plays, evaluates and writes; it tells the others what to learn from.
+"""
+
+import contextlib
+import datetime
+import itertools
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+Item = TypeVar("Item")
+
+_A_WEEK = datetime.timedelta(days=7)  # that the first rank may play for
+_messages: dist.ProcessGroup | None = None
+_sharing = False
+
+
+def join() -> None:
+    """Join the other ranks if this process was started as one of several, as ``torchrun`` starts them.
+
+    A rank that has a GPU takes the one of its local number. What others than the first print goes nowhere.
+    """
+    global _messages
+    if not dist.is_available() or _messages is not None:
+        return
+    if not dist.is_initialized():
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "MASTER_ADDR" not in os.environ:
+            return
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    _messages = dist.new_group(backend="gloo", timeout=_A_WEEK)
+    if number():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # for as long as the process lives
+
+
+def count() -> int:
+    """Return how many ranks there are."""
+    return 1 if _messages is None else dist.get_world_size()
+
+
+def number() -> int:
+    """Return which rank this is; the first one is 0."""
+    return 0 if _messages is None else dist.get_rank()
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Share work within a block, which all ranks have to enter; outside of it each rank is alone."""
+    global _sharing
+    before, _sharing = _sharing, count() > 1
+    try:
+        yield
+    finally:
+        _sharing = before
+
+
+def mine(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield this rank's share: every n-th item, where there are n ranks."""
+    return itertools.islice(items, number(), None, count()) if _sharing else iter(items)
+
+
+def add_up(tensor: Tensor) -> Tensor:
+    """Set a tensor to the sum over all ranks, and return it."""
+    if _sharing:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def add_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Set gradients to their sums over all ranks; one that no rank has stays None."""
+    if not _sharing:
+        return
+    those = list(parameters)
+    has = torch.tensor([float(one.grad is not None) for one in those], device=those[0].device)
+    for parameter, anybody in zip(those, add_up(has).tolist(), strict=True):
+        if anybody:
+            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            dist.all_reduce(parameter.grad)
+
+
+def fill(values: Tensor) -> Tensor:
+    """Set what is NaN in a tensor and is not on another rank to what it is there, and return it."""
+    if _sharing:
+        known = ~values.isnan()
+        filled, times = add_up(values.nan_to_num()), add_up(known.to(values))
+        values.copy_((filled / times).masked_fill(times == 0, torch.nan))
+    return values
+
+
+def total(metrics: dict[str, float]) -> dict[str, float]:
+    """Return the sums of metrics over all ranks, by name."""
+    if not _sharing:
+        return metrics
+    everybodys: list[dict[str, float]] = [{}] * count()
+    dist.all_gather_object(everybodys, metrics, group=_messages)
+    names = dict.fromkeys(name for one in everybodys for name in one)
+    return {name: sum(one.get(name, 0.0) for one in everybodys) for name in names}
+
+
+def is_mine(turn: int) -> bool:
+    """Tell whether the item of a number is in this rank's share."""
+    return not _sharing or turn % count() == number()
+
+
+def tell(message: Any) -> None:
+    """Tell all other ranks something; only the first one does."""
+    if count() > 1:
+        dist.broadcast_object_list([message], src=0, group=_messages)
+
+
+def hear() -> Any:
+    """Return what the first rank tells next."""
+    told = [None]
+    dist.broadcast_object_list(told, src=0, group=_messages)
+    return told[0]
+
+
+def leave() -> None:
+    """Leave the other ranks, at the end of the program."""
+    global _messages
+    if _messages is not None:
+        _messages = None
+        with contextlib.suppress(RuntimeError):  # somebody has left before
+            dist.destroy_process_group()
