@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _FREE = {
     *("steps", "output_dir", "sample_every", "eval_every", "save_every", "keep", "keep_best", "resume", "resume_from"),
-    *("grace", "save_by", "rescue_dir", "canary_every"),
+    *("grace", "save_by", "rescue_dir", "canary_every", "worker_restarts", "ray_address"),
 }
 """Options that may change, since nothing that is learnt depends on them."""
 
@@ -27,7 +27,7 @@ _ROUNDING = {
     "steps",  # where the learning rate falls over all of them
     *("device", "micro_batch_tokens", "gradient_checkpointing", "kv_cache_gib", "engine_url", "engine_servers"),
     *("engine_kwargs", "engine_weights_dir", "engine_transfer", "engine_check", "isolate_env", "env_timeout"),
-    *("groups_at_once", "rollout_workers", "worker_cpus", "worker_gpus", "worker_restarts", "ray_address"),
+    *("groups_at_once", "rollout_workers", "worker_cpus", "worker_gpus"),
     *("scorer_workers", "scorer_timeout", "env_retries", "max_failure_rate", "max_overlong"),
 }
 """Options that may change although numbers are then no longer the same to the bit."""

@@ -89,7 +89,9 @@ class RaySession:
             if address is None:
                 self._start(cpus, uses_gpus, store_bytes)
             else:
-                self.ray.init(address=address, **_quiet())
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", message=".*RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")
+                    self.ray.init(address=address, **_quiet())
         except Exception as error:
             self.close()
             where = (

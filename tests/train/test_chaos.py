@@ -32,6 +32,8 @@ RUNS = {
     "kto": f"kto {COMMON} --examples 24 --batch-size 8 --eval-episodes 4",
     "lora": f"grpo {PLAYED} --lora-rank 4 --learning-rate 1e-2",
 }
+if KILLS >= 50:  # they start slowly; tests/train/test_ray_rollouts.py kills a few
+    RUNS["workers"] = f"grpo {PLAYED} --rollout-workers 2 --worker-restarts 0"
 TIMES = ("seconds", "tokens_per_second", "rollout_seconds")
 
 
