@@ -23,9 +23,9 @@ test: $(INSTALLED)
 test-fast: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
 
-# Kills a hundred runs at random moments, and compares each with one that nobody killed: about half an hour.
+# Kills a hundred runs at random moments, and compares each with one that nobody killed: about a quarter of an hour.
 chaos: $(INSTALLED)
-	LLMGYM_CHAOS_KILLS=100 $(BIN)/python -m pytest -q tests/train/test_chaos.py $(ARGS)
+	LLMGYM_CHAOS_KILLS=100 $(BIN)/python -m pytest -q tests/train/test_chaos.py tests/train/test_ranks.py $(ARGS)
 
 # The real SGLang on a CPU; tests/sglang_cpu/README.md says how.
 test-sglang: $(SGLANG_INSTALLED)

@@ -15,6 +15,8 @@ import torch
 from forked_runs import Runs
 from safetensors.torch import load_file
 
+from llmgym.train.checkpoints import checkpoints_of
+
 pytestmark = pytest.mark.slow
 
 COMMON = "--max-tokens 40 --sample-every 0 --steps 2 --save-every 0 --learning-rate 1e-5 --learning-rate-decay none"
@@ -66,12 +68,17 @@ def test_ranks_learn_what_one_process_does(kind: str, counts: tuple[int, ...], r
                 assert math.isclose(value or 0.0, other[name] or 0.0, rel_tol=1e-3, abs_tol=1e-5), name
 
 
+def ranks_of(launcher: int) -> list[int]:
+    """Return the processes that a launcher has started."""
+    return [int(one) for one in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()]
+
+
 def torchrun(output: Path, steps: int, *words: str, ranks: int = 2) -> subprocess.Popen[str]:
     """Begin a run as a user does."""
     torch_run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
     command = f"-m llmgym.agents.grpo --env AIOpsTriage {PLAYED} {SMALL} --output-dir {output} --resume"
     return subprocess.Popen(
-        [*torch_run, *command.replace("--steps 2", f"--steps {steps}").split(), *words],
+        [*torch_run, *command.replace("--steps 2 --save-every 0", f"--steps {steps} --save-every 1").split(), *words],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -79,16 +86,23 @@ def torchrun(output: Path, steps: int, *words: str, ranks: int = 2) -> subproces
     )
 
 
-def test_ranks_that_are_asked_to_end_save_and_another_number_goes_on(tmp_path: Path) -> None:
+HOWS = ["asked to end", "one is killed"] if int(os.environ.get("LLMGYM_CHAOS_KILLS", "0")) >= 50 else ["asked to end"]
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_ranks_that_are_asked_to_end_save_and_another_number_goes_on(how: str, tmp_path: Path) -> None:
     process = torchrun(tmp_path / "runs", 10**6)
     until = time.monotonic() + 200
     while not list(tmp_path.glob("runs/*/metrics.jsonl")) and time.monotonic() < until and process.poll() is None:
         time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
+    if how == "asked to end":
+        process.send_signal(signal.SIGTERM)
+    else:
+        os.kill(max(ranks_of(process.pid)), signal.SIGKILL)
     said, _ = process.communicate(timeout=100)
     (run,) = (tmp_path / "runs").iterdir()
-    taken = len((run / "metrics.jsonl").read_text().splitlines())
-    assert (run / "checkpoint" / "complete.json").exists(), said
+    taken = max(one.step for one in checkpoints_of(run) if one.fault() is None)
+    assert how == "one is killed" or taken == len((run / "metrics.jsonl").read_text().splitlines())
     assert said.count("Run directory:") == 1  # one rank speaks
     again = torchrun(tmp_path / "runs", taken + 1, ranks=1)
     said, _ = again.communicate(timeout=200)
