@@ -16,7 +16,7 @@ from llmgym.config.sections import OfflineConfig, RewardConfig
 from llmgym.errors import ConfigError, LLMGymError
 from llmgym.report.visible import visible
 from llmgym.train.algorithm import Algorithm, OfflineAlgorithm, OnlineAlgorithm
-from llmgym.train.interrupts import Interrupted, LeaveAtOnceError, signals_interrupt
+from llmgym.train.interrupts import Interrupted, LeaveAtOnceError, keeping_handlers, signals_interrupt
 from llmgym.workers.ray_session import prepare_local
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ class Agent(Algorithm):
         past = train.past_of(self.config, self.name)
         if past is not None:
             self.config = self.config.with_options(date=past.date)
-        trainer = self._make_trainer()
+        with keeping_handlers():  # Ray, which TorchRL imports if it is there, takes SIGTERM for itself
+            trainer = self._make_trainer()
         trainer.past = past
         return trainer
 

@@ -126,6 +126,21 @@ class Interruptions:
 
 
 @contextlib.contextmanager
+def keeping_handlers() -> Iterator[None]:
+    """Give signals back the handlers that they had before a block, in which libraries set their own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None and signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+
+
+@contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
     """Let no signal interrupt a block, which ends when somebody else says so."""
     with _handling(_SIGNALS, lambda number, frame: None):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from llmgym.config.sections import Sampling
 from llmgym.engines.base import Completion, GenerationRequest
 from llmgym.envs.vector import TextVectorEnv
-from llmgym.errors import ConfigError, StaleCompletionError
+from llmgym.errors import ConfigError, StaleCompletionError, import_extra
 from llmgym.report.console import notify
 from llmgym.rollout.limits import Limits
 from llmgym.rollout.task import Task, in_shares, numbered
@@ -48,6 +48,7 @@ class RayRollouts:
         config = algorithm.config
         cluster, log = config.cluster, config.run.output_dir / "rollout_workers.log"
         self._actor, begun = actor, time.monotonic()
+        packed = _packed(algorithm, actor)  # refused before Ray is started
         self._session = RaySession(
             cluster.ray_address,
             cpus=cluster.rollout_workers * cluster.worker_cpus,
@@ -56,7 +57,7 @@ class RayRollouts:
         )
         self._ray = self._session.ray
         try:
-            self.workers = RayWorkers(self._session, cluster, self._pack(algorithm), log)
+            self.workers = RayWorkers(self._session, cluster, packed, log)
         except BaseException:
             self._session.close()
             raise
@@ -87,6 +88,7 @@ class RayRollouts:
 
     def load_weights(self, version: int) -> None:
         """Have workers sample with what is trained, as it is now: one object, which each machine fetches once."""
+        self.workers.require_open()
         self._loads += 1
         stored = self._ray.put({name: _as_array(one) for name, one in self._trained()})
         self.weights = stored, self._loads, version
@@ -121,22 +123,6 @@ class RayRollouts:
     def _trained(self) -> list[tuple[str, torch.nn.Parameter]]:
         """Return what is trained of the model: all else is the same everywhere."""
         return [(name, one) for name, one in self._actor.model.named_parameters() if one.requires_grad]
-
-    def _pack(self, algorithm: OnlineAlgorithm) -> bytes:
-        """Return what workers are made from, as it is sent.
-
-        Raises:
-            ConfigError: Something of the user's cannot be sent.
-        """
-        try:
-            packed: bytes = self._ray.cloudpickle.dumps(blueprint_of(algorithm, self._actor))
-        except Exception as error:
-            raise ConfigError(
-                f"rollout_workers: the environment, the scorer or the data cannot be sent to another process "
-                f"({type(error).__name__}: {str(error)[:500]}). Define them at the top of a module, and let them open "
-                "files and connections when they are first used."
-            ) from error
-        return packed
 
 
 @dataclass(frozen=True)
@@ -184,7 +170,10 @@ class RayPlayer:
         places = max(map(len, shares), default=1)
         places = places if self._split is None else min(places, _EVALUATED_AT_ONCE)
         weights, rest = self._rollouts.weights, (places, sampling, seed)
-        calls = [Call("play", (*weights, self._split, list(share), *rest), queues=queues) for share in shares]
+        calls = [
+            Call("play", (*weights, self._split, list(share), *rest), queues=queues, what=_in_words(share))
+            for share in shares
+        ]
         workers.submit(calls)
         return Coming(calls, version=weights[-1])
 
@@ -211,6 +200,31 @@ class RayPlayer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on counting from what `state_dict` returned."""
         self._limits.load_state_dict(state)
+
+
+def _packed(algorithm: OnlineAlgorithm, actor: Actor) -> bytes:
+    """Return what workers are made from, as it is sent.
+
+    Raises:
+        ConfigError: Something of the user's cannot be sent.
+    """
+    try:
+        packed: bytes = import_extra("ray", "ray").cloudpickle.dumps(blueprint_of(algorithm, actor))
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"rollout_workers: the environment {algorithm.env_id}, the scorer or the data cannot be sent to another "
+            f"process ({type(error).__name__}: {str(error)[:500]}). Define them at the top of a module, and let them "
+            "open files and connections when they are first used."
+        ) from error
+    return packed
+
+
+def _in_words(share: Sequence[Task]) -> str:
+    """Name the tasks of a share."""
+    tasks = dict.fromkeys(f"seed {task.seed}" if task.row is None else f"row {task.row}" for task in share)
+    return f"{', '.join(list(tasks)[:4])}{' and others' if len(tasks) > 4 else ''}"
 
 
 def _as_array(weights: torch.Tensor) -> NDArray[Any]:

@@ -25,6 +25,8 @@ class Call:
         arguments: For it; an object in Ray's store arrives as what it is.
         place: The worker that has to do it; None for whoever is free.
         queues: Whether it may be given to a worker that is busy, which does it next.
+        what: Which tasks it is about, in words; empty if it is about none.
+        losses: How many workers were lost while they did it.
         done: Whether there is a result.
         result: What the method has returned.
     """
@@ -33,6 +35,8 @@ class Call:
     arguments: Sequence[Any]
     place: int | None = None
     queues: bool = False
+    what: str = ""
+    losses: int = field(default=0, init=False)
     done: bool = field(default=False, init=False)
     result: Any = field(default=None, init=False)
 
@@ -55,6 +59,7 @@ class RayWorkers:
         self._ray, self._cluster, self._packed, self._log = session.ray, cluster, packed, log
         session.require(cluster.rollout_workers * cluster.worker_cpus, cluster.rollout_workers * cluster.worker_gpus)
         self._lost = 0
+        self._stale: set[int] = set()  # places of workers that do what nobody waits for
         self._waiting: list[Call] = []
         self._under_way: dict[Any, tuple[int, Any, Call]] = {}  # by the reply: where, who, and what
         self._starting: dict[Any, int] = {}  # by the reply that says that it is ready: where
@@ -67,8 +72,21 @@ class RayWorkers:
     def __len__(self) -> int:
         return len(self._actors)
 
+    def require_open(self) -> None:
+        """Refuse to work after the end.
+
+        Raises:
+            EngineError: The workers were closed.
+        """
+        if not self._actors:
+            raise EngineError("The rollout workers were closed: expected a new agent, to train or evaluate again.")
+
     def submit(self, calls: Sequence[Call]) -> None:
         """Have something done; returns at once."""
+        self.require_open()
+        for place in sorted(self._stale):
+            self._replace(place)
+        self._stale = set()
         self._waiting += calls
         self._hand_out()
 
@@ -89,15 +107,14 @@ class RayWorkers:
         return [call.result for call in calls]
 
     def abandon(self) -> None:
-        """Do nothing any more of what was submitted; workers that are busy with it are replaced."""
-        busy = {place for place, actor, _ in self._under_way.values() if actor is self._actors[place]}
+        """Do nothing any more of what was submitted; who is busy with it is replaced when something else is."""
+        self._stale |= {place for place, actor, _ in self._under_way.values() if actor is self._actors[place]}
         self._waiting, self._under_way = [], {}
-        for place in busy:
-            self._replace(place)
 
     def close(self) -> None:
-        """End all workers."""
-        for actor in self._actors:
+        """End all workers; closed again, do nothing."""
+        actors, self._actors = self._actors, []
+        for actor in actors:
             self._ray.kill(actor)
 
     def _hand_out(self) -> None:
@@ -117,38 +134,50 @@ class RayWorkers:
         for reply in self._ray.wait([*self._under_way, *self._starting], num_returns=1, timeout=_GLANCE)[0]:
             if reply in self._starting:
                 place = self._starting.pop(reply)
-                self._take(place, self._actors[place], reply)
+                self._take(place, self._actors[place], reply, Call("start", ()))
                 continue
             place, actor, call = self._under_way.pop(reply)
-            call.done, call.result = self._take(place, actor, reply)
+            call.done, call.result = self._take(place, actor, reply, call)
             if not call.done:
                 self._waiting.insert(0, call)
 
-    def _take(self, place: int, actor: Any, reply: Any) -> tuple[bool, Any]:
+    def _take(self, place: int, actor: Any, reply: Any, call: Call) -> tuple[bool, Any]:
         """Return whether a worker has replied, and what; one that is lost is replaced."""
+        errors = self._ray.exceptions
         try:
             return True, self._ray.get(reply)
-        except self._ray.exceptions.RayTaskError as error:
+        except errors.RayTaskError as error:
+            if isinstance(error.cause, errors.RayError):
+                raise EngineError(f"Rollout worker {place + 1} could not do its work: {error.cause}") from None
             raise error.cause from None
-        except self._ray.exceptions.RayError as error:
+        except errors.TaskCancelledError as error:
+            raise EngineError(f"Something in rollout worker {place + 1} interrupted it: {error}") from None
+        except errors.RayError as error:
             if actor is self._actors[place]:  # else it is known already
-                self._count(place, str(error))
+                self._count(place, call, _reason(error))
                 self._replace(place)
             return False, None
 
-    def _count(self, place: int, why: str) -> None:
+    def _count(self, place: int, call: Call, reason: str) -> None:
         """Count a worker that is lost.
 
         Raises:
             EngineError: More were lost than are replaced.
         """
         self._lost += 1
+        call.losses += 1
         if self._lost > self._cluster.worker_restarts:
+            again = (
+                f" {call.losses} of them played {call.what}: an environment or a scorer may have ended the process, "
+                "which --isolate-env and --scorer-workers turn into an episode without a score."
+                if call.what and call.losses > 1
+                else ""
+            )
             raise EngineError(
                 f"Rollout workers were lost {self._lost} times, and at most {self._cluster.worker_restarts} are "
-                f"replaced (worker_restarts). The last one: {why[:1000]}"
+                f"replaced (worker_restarts).{again} The last one: {reason}"
             )
-        notify(f"Rollout worker {place + 1} is lost; another one takes its place. {why.partition(chr(10))[0]}")
+        notify(f"Rollout worker {place + 1} is lost; another one takes its place. {reason}")
 
     def _replace(self, place: int) -> None:
         self._ray.kill(self._actors[place])
@@ -171,3 +200,10 @@ class RayWorkers:
             "threads": self._cluster.worker_cpus,
         }
         self._starting[self._actors[place].start.remote(self._ray.cloudpickle.loads, self._packed, run)] = place
+
+
+def _reason(error: Exception) -> str:
+    """Return what Ray says of a worker that is lost, without the numbers that it is known by."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    detail = next((line for line in lines if "exit detail" in line or "exit type" in line), "")
+    return f"{lines[0] if lines else type(error).__name__} {detail}".strip()[:500]

@@ -117,7 +117,7 @@ class RolloutWorker:
             EngineError: Another version of a package or of the user's code is here than where the run is.
             LLMGymError: The model, an environment or the scorer cannot be made.
         """
-        sys.path += [one for one in place["paths"] if one not in sys.path]
+        sys.path[:] = [*place["paths"], *(one for one in sys.path if one not in place["paths"])]
         if Path(place["directory"]).is_dir():
             os.chdir(place["directory"])
             _print_to(Path(place["log"]))

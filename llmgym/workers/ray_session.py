@@ -1,6 +1,7 @@
 """`RaySession`: a local Ray that only this machine can reach and that leaves nothing behind, or a cluster that runs."""
 
 import contextlib
+import functools
 import logging
 import os
 import secrets
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +20,7 @@ from llmgym.workers import ray_cleaner
 _SETTINGS = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # what Ray starts listens on the loopback interface alone
     "RAY_AUTH_MODE": "token",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # what is asked of Ray after its end starts no other one
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a warning at every start
     "RAY_SCHEDULER_EVENTS": "0",  # else what Ray's own scheduler says of waiting
@@ -135,16 +138,32 @@ class RaySession:
             start_new_session=True,  # Ctrl-C is not for it
         )
         gpus: dict[str, int] = {} if uses_gpus else {"num_gpus": 0}
-        self.ray.init(
-            address="local",
-            num_cpus=cpus,
-            include_dashboard=False,
-            object_store_memory=store_bytes,
-            _temp_dir=str(self._directory),
-            _system_config={"prestart_worker_first_driver": False},
-            **gpus,
-            **_quiet(),
-        )
+        with _in_a_session_of_their_own():
+            self.ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                object_store_memory=store_bytes,
+                _temp_dir=str(self._directory),
+                _system_config={"prestart_worker_first_driver": False},
+                **gpus,
+                **_quiet(),
+            )
+
+
+@contextlib.contextmanager
+def _in_a_session_of_their_own() -> Iterator[None]:
+    """Start the processes of Ray in a session of their own.
+
+    A signal that a process group is sent, such as SIGTERM, asks the run to end; it needs Ray until it has saved.
+    """
+    services: Any = import_extra("ray._private.services", "ray")
+    start = services.ConsolePopen
+    services.ConsolePopen = functools.partial(start, start_new_session=True)
+    try:
+        yield
+    finally:
+        services.ConsolePopen = start
 
 
 def _quiet() -> dict[str, Any]:

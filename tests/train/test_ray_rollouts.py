@@ -27,7 +27,13 @@ from llmgym.train.trainer import Result
 from llmgym.workers.ray_session import RaySession
 
 ray = pytest.importorskip("ray")
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        os.environ.get("OMP_NUM_THREADS") != "1",
+        reason="compares this process with workers of one thread to the bit; make test sets OMP_NUM_THREADS=1",
+    ),
+]
 
 SMALL: dict[str, Any] = {
     "prompts_per_step": 4,
@@ -94,8 +100,11 @@ def test_a_worker_that_is_killed_costs_no_episode(alone: dict[str, Any], tmp_pat
     workers.submit = kills
     found = outcome(agent.train(steps=3))
     agent.close()
+    agent.close()
     assert found == alone
     assert "Rollout worker" in capfd.readouterr().out
+    with pytest.raises(EngineError, match="The rollout workers were closed: expected a new agent"):
+        agent.train(steps=1)
 
 
 def worker_processes() -> list[int]:
@@ -230,6 +239,7 @@ def test_what_fails_in_a_worker_is_told_as_it_is(tmp_path: Path) -> None:
 
 SCRIPT = """
 import os
+import signal
 import llmgym
 from llmgym.agents import GRPO
 
@@ -248,7 +258,9 @@ def elsewhere(episode):
 if __name__ == "__main__":
     agent = GRPO(env="OfMain-v0", scorer="2*elsewhere", rollout_workers=2, prompts_per_step=2, group_size=2,
                  max_tokens=6, eval_episodes=0, output_dir="runs")
+    before = signal.getsignal(signal.SIGTERM)
     run = agent.train(steps=STEPS)
+    assert signal.getsignal(signal.SIGTERM) is before
     agent.close()
     print("rewards", [row["reward"] for row in run.metrics])
 """
@@ -265,6 +277,7 @@ def begun(tmp_path: Path, temporary: Path, steps: int) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -301,6 +314,20 @@ def test_what_a_script_registers_reaches_the_workers_and_nothing_is_left_of_its_
     assert "a worker begins" in (tmp_path / "runs" / "rollout_workers.log").read_text()
     assert left_of(temporary) == []
     assert {one for one in set(Path("/dev/shm").iterdir()) - before if "plasma" in one.name} == set()
+
+
+def test_a_group_that_is_asked_to_end_saves_and_leaves_nothing_of_its_ray(tmp_path: Path, temporary: Path) -> None:
+    process = begun(tmp_path, temporary, steps=10**6)
+    until = time.monotonic() + 120
+    while not list(tmp_path.glob("runs/*/metrics.jsonl")) and time.monotonic() < until and process.poll() is None:
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert list(tmp_path.glob("runs/*/checkpoint/complete.json")), said
+    assert "is lost" not in said
+    while left_of(temporary) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert left_of(temporary) == []
 
 
 def test_a_run_that_is_killed_leaves_nothing_of_its_ray(tmp_path: Path, temporary: Path) -> None:
