@@ -23,6 +23,7 @@ from llmgym.data.trajectories import read_trajectories
 from llmgym.errors import ConfigError, EngineError, FailureRateError, StaleCompletionError
 from llmgym.models.causal_lm import load_causal_lm
 from llmgym.train.ray_rollouts import RayRollouts
+from llmgym.train.ray_workers import RayWorkers
 from llmgym.train.trainer import Result
 from llmgym.workers.ray_session import RaySession
 
@@ -93,12 +94,15 @@ def test_a_worker_that_is_killed_costs_no_episode(alone: dict[str, Any], tmp_pat
     submit, calls = workers.submit, iter(range(999))
 
     def kills(asked: Any) -> None:
+        dies = asked[0].method == "play" and next(calls) in (1, 2)  # the first two steps; the evaluation came before
+        victim = a_process_of(workers) if dies else 0
         submit(asked)
-        if asked[0].method == "play" and next(calls) in (1, 2):  # the first two steps; the evaluation came before
-            threading.Timer(0.2, os.kill, (worker_processes()[0], signal.SIGKILL)).start()
+        if dies:
+            threading.Timer(0.2, os.kill, (victim, signal.SIGKILL)).start()
 
     workers.submit = kills
     found = outcome(agent.train(steps=3))
+    workers.submit = submit
     agent.close()
     agent.close()
     assert found == alone
@@ -107,22 +111,17 @@ def test_a_worker_that_is_killed_costs_no_episode(alone: dict[str, Any], tmp_pat
         agent.train(steps=1)
 
 
-def worker_processes() -> list[int]:
-    """Return the processes of rollout workers of this module's Ray."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if (process / "cmdline").read_text().startswith("ray::RolloutWorker"):
-                found.append(int(process.name))
-        except OSError:
-            continue
-    return sorted(found)
+def a_process_of(workers: RayWorkers) -> int:
+    """Return the process of a worker that is ready and has nothing to do."""
+    ready = next(place for place in range(len(workers)) if place not in workers._starting.values())
+    process: int = ray.get(workers._actors[ready].__ray_call__.remote(lambda worker: os.getpid()))
+    return process
 
 
 def test_there_is_an_end_to_replacing_workers(tmp_path: Path) -> None:
     agent = GRPO(output_dir=tmp_path, rollout_workers=1, worker_restarts=0, **SMALL)
-    _ = agent.trainer
-    threading.Timer(0.3, lambda: [os.kill(one, signal.SIGKILL) for one in worker_processes()]).start()
+    victim = a_process_of(agent.trainer.student.rollouts.workers)  # type: ignore[attr-defined]
+    threading.Timer(0.3, os.kill, (victim, signal.SIGKILL)).start()
     with pytest.raises(EngineError, match=r"lost 1 times, and at most 0 are replaced \(worker_restarts\)"):
         agent.train(steps=20)
     agent.close()
@@ -197,9 +196,11 @@ def test_played_ahead_a_run_repeats_to_the_bit_also_where_a_worker_dies(ahead: R
     begin, calls = agent.trainer.steps.player.begin, iter(range(99))  # type: ignore[attr-defined]
 
     def kills(*arguments: Any, **options: Any) -> Any:
+        if next(calls) != 2:
+            return begin(*arguments, **options)
+        victim = a_process_of(agent.trainer.student.rollouts.workers)  # type: ignore[attr-defined]
         coming = begin(*arguments, **options)
-        if next(calls) == 2:
-            os.kill(worker_processes()[0], signal.SIGKILL)
+        os.kill(victim, signal.SIGKILL)
         return coming
 
     agent.trainer.steps.player.begin = kills  # type: ignore[attr-defined]
