@@ -367,7 +367,7 @@ class Rollout(Config):
     groups_at_once: Positive | None = None
     """Groups that are played side by side, the others after them. None: all, or with `rollout_workers` an equal part
     for each worker. It changes no token, but log-probabilities in their last digits, since rounding depends on what is
-    computed side by side."""
+    computed side by side. A scorer that is asked once per rollout is asked once per part."""
 
     rollouts_per_step: Positive = 1
     """Rollouts per training step, at most. If more than one, groups that teach nothing are replaced (dynamic

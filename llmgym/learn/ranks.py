@@ -6,7 +6,7 @@ one process computes. The first rank plays, evaluates and writes; it tells the o
 
 import contextlib
 import datetime
-import itertools
+import math
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -36,7 +36,7 @@ def join() -> None:
             return
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     _messages = dist.new_group(backend="gloo", timeout=_A_WEEK)
     if number():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # for as long as the process lives
@@ -63,9 +63,14 @@ def together() -> Iterator[None]:
         _sharing = before
 
 
+def is_mine(turn: int) -> bool:
+    """Tell whether the item of a number is in this rank's share."""
+    return not _sharing or turn % count() == number()
+
+
 def mine(items: Iterable[Item]) -> Iterator[Item]:
     """Yield this rank's share: every n-th item, where there are n ranks."""
-    return itertools.islice(items, number(), None, count()) if _sharing else iter(items)
+    return (item for turn, item in enumerate(items) if is_mine(turn))
 
 
 def add_up(tensor: Tensor) -> Tensor:
@@ -91,7 +96,7 @@ def fill(values: Tensor) -> Tensor:
     """Set what is NaN in a tensor and is not on another rank to what it is there, and return it."""
     if _sharing:
         known = ~values.isnan()
-        filled, times = add_up(values.nan_to_num()), add_up(known.to(values))
+        filled, times = add_up(values.nan_to_num(0.0, math.inf, -math.inf)), add_up(known.to(values))
         values.copy_((filled / times).masked_fill(times == 0, torch.nan))
     return values
 
@@ -106,26 +111,40 @@ def total(metrics: dict[str, float]) -> dict[str, float]:
     return {name: sum(one.get(name, 0.0) for one in everybodys) for name in names}
 
 
-def is_mine(turn: int) -> bool:
-    """Tell whether the item of a number is in this rank's share."""
-    return not _sharing or turn % count() == number()
-
-
 def tell(message: Any) -> None:
-    """Tell all other ranks something; only the first one does."""
+    """Tell all other ranks something; only the first one does. Tensors arrive on the processor."""
     if count() > 1:
-        dist.broadcast_object_list([message], src=0, group=_messages)
+        with contextlib.suppress(RuntimeError):  # they are gone, and whoever started them ends this one too
+            dist.broadcast_object_list([_on_cpu(message)], src=0, group=_messages)
 
 
 def hear() -> Any:
-    """Return what the first rank tells next."""
+    """Return what the first rank tells next.
+
+    Raises:
+        SystemExit: It has left.
+    """
     told = [None]
-    dist.broadcast_object_list(told, src=0, group=_messages)
+    try:
+        dist.broadcast_object_list(told, src=0, group=_messages)
+    except RuntimeError:
+        raise SystemExit(1) from None
     return told[0]
 
 
+def _on_cpu(message: Any) -> Any:
+    """Return a message with its tensors on the processor: they would arrive on the first rank's device."""
+    if isinstance(message, Tensor):
+        return message.cpu()
+    if isinstance(message, dict):
+        return {key: _on_cpu(one) for key, one in message.items()}
+    if type(message) in (list, tuple):
+        return type(message)(map(_on_cpu, message))
+    return message
+
+
 def leave() -> None:
-    """Leave the other ranks, at the end of the program."""
+    """Leave the other ranks, which may wait for this one; they fail then."""
     global _messages
     if _messages is not None:
         _messages = None

@@ -171,7 +171,7 @@ class Collector:
             succeeded = None
             while table[0].ending is None:
                 try:
-                    await rules.episode(first, table, _Stage(self.envs, env, room, table[0], first_of))
+                    await rules.episode(first, table, _Stage(self.envs, env, room, table[self._learners[0]], first_of))
                     _cut_off(table)
                     if scoring is not None:
                         succeeded = self.envs.judge_of_success(env)

@@ -246,6 +246,7 @@ class HeldOutEpisodes:
         if not self.size:
             raise ConfigError("evaluate needs eval_episodes of at least 1, or rows that are held out, got 0.")
         actor = self._actor
-        with contextlib.closing(actor.make_envs(min(256, self.size), split="eval")) as envs:
+        count = min(256, self.size) if actor.rollouts.plays_here else 1
+        with contextlib.closing(actor.make_envs(count, split="eval")) as envs:
             player = actor.rollouts.player(envs, self._scorer, split="eval", needs_scores=False)
             return evaluate(player, actor.held_out_tasks, actor.config.sampling, seed=0)

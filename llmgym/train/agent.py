@@ -3,6 +3,7 @@
 from __future__ import annotations  # torch is not imported here: `--help` of an algorithm is instant
 
 import contextlib
+import os
 import sys
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -120,7 +121,8 @@ def run_command(agent_class: type[Agent], arguments: Sequence[str] | None = None
             with signals_interrupt(), contextlib.closing(agent_class(**config.flat())) as agent:
                 agent.train()
     except LLMGymError as error:
-        print(visible(f"{prog}: {error}"), file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # the others have the same error
+            print(visible(f"{prog}: {error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         saved = isinstance(error, Interrupted) and not isinstance(error, LeaveAtOnceError)

@@ -1,7 +1,7 @@
 """`HeldOut`: when a run is evaluated, and after which step it was best."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -36,7 +36,8 @@ class HeldOut:
     def __init__(self, judge: Judge, every: int, metric: str | None) -> None:
         if every and not judge.size:
             raise ConfigError("eval_every: nothing is held out; expected eval_episodes above 0, or eval_every 0.")
-        self._judge, self._every, self._metric = judge, every, metric
+        self._judge, self._every, self.metric = judge, every, metric
+        self._metric_is_known = metric is None
 
     def evaluate(self, journal: Journal, step: int, last: int) -> None:
         """Evaluate after a step of a run of which `last` is the last, if it is time and nobody has done so."""
@@ -46,18 +47,24 @@ class HeldOut:
         make_console().print(f"Evaluation {label}: {self._judge.size} held-out tasks.")
         found = replace(self._judge.evaluate(), step=step)
         known = _metrics(found)
-        if self._metric is not None and self._metric not in known and label == BEFORE:
-            raise ConfigError(f"keep_best: expected one of {', '.join(known)}, got {self._metric!r}.")
+        if not self._metric_is_known and self.metric not in known:
+            raise ConfigError(f"keep_best: expected one of {', '.join(known)}, got {self.metric!r}.")
+        self._metric_is_known = True
         journal.note_evaluation(label, found)
 
-    def best(self, journal: Journal) -> int | None:
-        """Return the step after which the metric was highest, the first of several; None if no metric is asked for."""
-        if self._metric is None:
+    def best(self, journal: Journal, among: Container[int]) -> int | None:
+        """Return the step after which the metric was highest, the first of several; None if no metric is asked for.
+
+        Args:
+            journal: Of the run.
+            among: Steps to choose from.
+        """
+        if self.metric is None:
             return None
         of_step: dict[int, float] = {}
         for label, evaluation in journal.evaluations.items():
-            value = _metrics(evaluation).get(self._metric, math.nan)
-            if label != BEFORE and evaluation.step is not None and not math.isnan(value):
+            value = _metrics(evaluation).get(self.metric, math.nan)
+            if label != BEFORE and evaluation.step in among and evaluation.step is not None and not math.isnan(value):
                 of_step[evaluation.step] = value
         return max(of_step, key=of_step.__getitem__, default=None)
 

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from llmgym.config.sections import Saving
 from llmgym.errors import RunDirectoryError
 from llmgym.report.console import notify
-from llmgym.train.checkpoints import STATE, final_path, keep_newest, new_checkpoint, series_path
+from llmgym.train.checkpoints import STATE, checkpoints_of, final_path, keep_newest, new_checkpoint, series_path
 from llmgym.train.held_out import HeldOut
 from llmgym.train.journal import Journal
 from llmgym.train.resuming import Note
@@ -82,7 +82,7 @@ class Keeper:
         """
         every, step = self._saving.save_every, self._trainer.steps_done
         due = every and step % every == 0
-        if step < last and (due or step == self._held_out.best(self._journal)):
+        if step < last and (due or step == self._best()):
             self._save(series_path(self._run, step), whole=True)
             self._clear()
 
@@ -97,13 +97,20 @@ class Keeper:
         if whole:
             self._clear()
         notify(f"Checkpoint of step {self._trainer.steps_done}: {path}", warning=False)
-        best = self._held_out.best(self._journal)
+        best = self._best()
         if best is not None and best != self._trainer.steps_done:
             notify(f"Best checkpoint, by {self._saving.keep_best}: {series_path(self._run, best)}", warning=False)
 
     def _clear(self) -> None:
         """Delete the checkpoints that are not kept."""
-        keep_newest(self._run, self._saving.keep, besides=self._held_out.best(self._journal))
+        keep_newest(self._run, self._saving.keep, besides=self._best())
+
+    def _best(self) -> int | None:
+        """Return the best step of those that have a checkpoint or can have one now."""
+        if self._held_out.metric is None:
+            return None
+        kept = {one.step for one in checkpoints_of(self._run)}
+        return self._held_out.best(self._journal, among=kept | {self._trainer.steps_done})
 
     def _save(self, path: Path, *, whole: bool) -> None:
         """Write a checkpoint, or, if that fails, write it elsewhere and say so."""

@@ -34,6 +34,8 @@ class LocalRollouts:
         actor: Whose policy it samples from.
     """
 
+    plays_here = True
+
     def __init__(self, actor: Actor) -> None:
         self._actor = actor
 
@@ -107,9 +109,9 @@ class LocalRollouts:
 
     def require_training(self, *, log_probs: bool) -> None:
         """Refuse an engine that takes no weights, or whose replies cannot be learnt from."""
+        taking_weights(self.engine)
         if log_probs:
             require_log_probs(self.engine)
-        taking_weights(self.engine)
 
     def load_weights(self, version: int) -> None:
         """Sample with the weights that the model has now."""

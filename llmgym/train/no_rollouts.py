@@ -15,7 +15,7 @@ from llmgym.scorers import AnyScorer
 class NoRollouts:
     """No engine, and a player that refuses to play."""
 
-    lends_memory = False
+    lends_memory = plays_here = False
 
     def player(
         self, envs: TextVectorEnv, scorer: AnyScorer | None, *, split: str | None = None, needs_scores: bool = True

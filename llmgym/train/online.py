@@ -85,8 +85,7 @@ class OnlineSteps:
     def __init__(self, algorithm: OnlineAlgorithm, actor: Actor, learner: Learner) -> None:
         self.algorithm, self.actor, self.learner, self.config = algorithm, actor, learner, algorithm.config
         episodes = self.config.rollout.prompts_per_step * self.config.rollout.group_size
-        plays = not self.config.cluster.rollout_workers and not ranks.number()
-        self.envs = actor.make_envs(episodes if plays else 1)
+        self.envs = actor.make_envs(episodes if actor.rollouts.plays_here else 1)
         environment = self.config.environment
         if environment.frozen_model is not None and "frozen" not in self.envs.seats and not environment.eval_env_kwargs:
             raise ConfigError(

@@ -47,7 +47,7 @@ class RayRollouts:
     def __init__(self, algorithm: OnlineAlgorithm, actor: Actor) -> None:
         config = algorithm.config
         cluster, log = config.cluster, config.run.output_dir / "rollout_workers.log"
-        self._actor, begun = actor, time.monotonic()
+        self._actor, self._rollout, begun = actor, config.rollout, time.monotonic()
         packed = _packed(algorithm, actor)  # refused before Ray is started
         self._session = RaySession(
             cluster.ray_address,
@@ -80,7 +80,11 @@ class RayRollouts:
             config.environment.max_failure_rate,
             needs_scores=needs_scores and (scorer is not None or envs.has_score),
         )
-        return RayPlayer(self, limits, split, self._actor.groups_at_once if split is None else None)
+        if split is not None:
+            return RayPlayer(self, limits, split)
+        rollout = self._rollout
+        size = rollout.groups_at_once or math.ceil(rollout.prompts_per_step / len(self.workers))
+        return RayPlayer(self, limits, None, size, size * rollout.group_size)
 
     def require_training(self, *, log_probs: bool) -> None:
         """Refuse engines that nothing can be learnt from."""
@@ -97,10 +101,7 @@ class RayRollouts:
         """Return what the engine of each worker replies."""
         return [replies for engines in self._of_all("probe", *self.weights, list(requests)) for replies in engines]
 
-    @property
-    def lends_memory(self) -> bool:
-        """Whether an engine shares the learner's accelerator: they are elsewhere."""
-        return False
+    lends_memory = plays_here = False
 
     def lend_memory(self) -> None:
         """Do nothing."""
@@ -145,11 +146,19 @@ class RayPlayer:
         rollouts: Which.
         limits: Of what may go wrong.
         split: Of the environments.
-        groups_at_once: Groups of a share; None for an equal part for each worker.
+        size: Groups of a share; None for an equal part for each worker.
+        places: Environments of each worker; None for as many as there are tasks, within bounds.
     """
 
-    def __init__(self, rollouts: RayRollouts, limits: Limits, split: str | None, groups_at_once: int | None) -> None:
-        self._rollouts, self._limits, self._split, self._groups_at_once = rollouts, limits, split, groups_at_once
+    def __init__(
+        self,
+        rollouts: RayRollouts,
+        limits: Limits,
+        split: str | None,
+        size: int | None = None,
+        places: int | None = None,
+    ) -> None:
+        self._rollouts, self._limits, self._split, self._size, self._places = rollouts, limits, split, size, places
 
     def collect(self, tasks: Sequence[Task], sampling: Sampling, seed: int = 0) -> list[Trajectory]:
         """Play one episode per task; see `Collector.collect`."""
@@ -165,10 +174,8 @@ class RayPlayer:
             queues: Whether all shares are given to workers now, though they are busy, so that they never wait.
         """
         groups, workers = len({task.group for task in tasks}), self._rollouts.workers
-        size = self._groups_at_once or max(1, math.ceil(groups / len(workers)))
-        shares = in_shares(numbered(tasks), size)
-        places = max(map(len, shares), default=1)
-        places = places if self._split is None else min(places, _EVALUATED_AT_ONCE)
+        shares = in_shares(numbered(tasks), self._size or max(1, math.ceil(groups / len(workers))))
+        places = self._places or min(max(map(len, shares), default=1), _EVALUATED_AT_ONCE)
         weights, rest = self._rollouts.weights, (places, sampling, seed)
         calls = [
             Call("play", (*weights, self._split, list(share), *rest), queues=queues, what=_in_words(share))

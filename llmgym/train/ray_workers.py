@@ -198,6 +198,7 @@ class RayWorkers:
             "directory": os.getcwd(),
             "log": str(self._log.absolute()),
             "threads": self._cluster.worker_cpus,
+            "gpus": self._cluster.worker_gpus,
         }
         self._starting[self._actors[place].start.remote(self._ray.cloudpickle.loads, self._packed, run)] = place
 

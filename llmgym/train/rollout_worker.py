@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import torch
@@ -35,6 +35,14 @@ from llmgym.train.setting import set_up
 from llmgym.train.tasks import RunRows
 
 Weights = Mapping[str, NDArray[Any]]
+
+_OF_RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+class WorkerConfig(OnlineConfig):
+    """The sections of algorithms that play, whatever algorithm learns."""
+
+    least_group: ClassVar[int] = 1
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ class Blueprint:
 def blueprint_of(algorithm: OnlineAlgorithm, actor: Actor) -> Blueprint:
     """Return what the workers of a run are made from."""
     assert algorithm.env_id is not None, "who plays has an environment"
-    known, given = OnlineConfig().flat(), algorithm.given_scorer
+    known, given = WorkerConfig().flat(), algorithm.given_scorer
     options = {name: value for name, value in algorithm.config.flat().items() if name in known}
     here = Cluster().flat()  # it has no workers of its own
     rows = actor.rows
@@ -111,7 +119,7 @@ class RolloutWorker:
             load: Unpacks the blueprint.
             packed: The blueprint.
             place: Where the run is: ``paths`` that modules are imported from, the working ``directory``, a ``log`` for
-                what is printed, and the number of ``threads``.
+                what is printed, and the number of ``threads`` and ``gpus``.
 
         Raises:
             EngineError: Another version of a package or of the user's code is here than where the run is.
@@ -121,12 +129,16 @@ class RolloutWorker:
         if Path(place["directory"]).is_dir():
             os.chdir(place["directory"])
             _print_to(Path(place["log"]))
+        for name in _OF_RANKS:  # a rank may have started Ray; the worker is none
+            os.environ.pop(name, None)
+        if not place["gpus"]:  # what others see is not for it
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
         os.environ["OMP_NUM_THREADS"] = str(place["threads"])
         torch.set_num_threads(place["threads"])
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # it is only read
         blueprint = load(packed)
         _require_same(blueprint)
-        config = OnlineConfig.of(blueprint.options)
+        config = WorkerConfig.of(blueprint.options)
         gymnasium.registry.setdefault(blueprint.env.id, blueprint.env)
         adopt(blueprint.named)
         set_up(config)

@@ -18,6 +18,11 @@ class Rollouts(Protocol):
         """Return what plays the environments of a split with the policy."""
         ...
 
+    @property
+    def plays_here(self) -> bool:
+        """Whether environments of this process are played."""
+        ...
+
     def require_training(self, *, log_probs: bool) -> None:
         """Refuse engines that take no weights, or whose replies cannot be learnt from.
 

@@ -29,7 +29,7 @@ from transformers import PreTrainedModel
 
 from llmgym.config.presets import preset_of
 from llmgym.config.sections import LearningConfig
-from llmgym.errors import ConfigError, RunDirectoryError
+from llmgym.errors import ConfigError, LLMGymError, RunDirectoryError
 from llmgym.evaluate import Evaluation
 from llmgym.learn import ranks
 from llmgym.learn.checkpoint import Origin, origin_of
@@ -209,7 +209,10 @@ class Trainer:
         try:
             result = self._lead(steps)
         finally:
-            ranks.tell(("end", result))
+            if self._whole:
+                ranks.tell(("end", result))
+            else:  # others may be in the middle of an update, and wait for this rank
+                ranks.leave()
         return result
 
     def _lead(self, steps: int) -> Result:
@@ -248,8 +251,12 @@ class Trainer:
                     self.learner.load_state_dict(told[1])
                 else:
                     _, step, self.learner.progress, batch = told
-                    with ranks.together():
-                        self.steps.learn(step, batch)
+                    try:
+                        with ranks.together():
+                            self.steps.learn(step, batch)
+                    except LLMGymError:  # the first rank has the same one, and needs time to save
+                        told = ranks.hear()
+                        break
                     self.steps_done = step
         if told[1] is None:
             raise SystemExit(0)
@@ -301,9 +308,9 @@ class Trainer:
         """Take one training step."""
         begun = time.perf_counter()
         experience = self.steps.experience(step, last)  # episodes played and scored, or examples drawn
-        ranks.tell(("learn", step, self.learner.progress, experience.batch))
         interruptions.updating = True
         self._whole = False
+        ranks.tell(("learn", step, self.learner.progress, experience.batch))
         with ranks.together():
             learnt = self.steps.learn(step, experience.batch)
         self.student.hand_over(step)  # the next episodes are sampled with the new weights
@@ -402,7 +409,9 @@ class Trainer:
         self.student.close()
 
     def save(self, path: Path) -> None:
-        """Write the model and its tokenizer to a new directory, with a note of where they come from."""
+        """Write the model and its tokenizer to a new directory, with a note of where they come from; one rank does."""
+        if ranks.number():
+            return
         config = self.algorithm.config
         origin = Origin(
             self.algorithm.name,

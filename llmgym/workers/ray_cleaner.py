@@ -36,10 +36,19 @@ def _writers(directory: str, owner: int) -> list[int]:
         if int(process.name) in (os.getpid(), owner):
             continue
         with contextlib.suppress(OSError):  # it has ended, or belongs to somebody else
-            names = [os.readlink(one) for one in (process / "fd").iterdir()]
-            if any(name.startswith(directory) for name in names) or directory in (process / "cmdline").read_text():
+            names = [_target(one) for one in (process / "fd").iterdir()]
+            command = (process / "cmdline").read_bytes()
+            if any(name.startswith(directory) for name in names) or os.fsencode(directory) in command:
                 found.append(int(process.name))
     return found
+
+
+def _target(descriptor: Path) -> str:
+    """Return what a descriptor is of; nothing if it was closed meanwhile."""
+    try:
+        return os.readlink(descriptor)
+    except OSError:
+        return ""
 
 
 if __name__ == "__main__":

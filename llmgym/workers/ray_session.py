@@ -77,17 +77,17 @@ class RaySession:
 
     Attributes:
         ray: The module.
-        local: Whether this process has started Ray.
+        ours: Whether this session has connected to Ray, and leaves it.
     """
 
     def __init__(self, address: str | None, *, cpus: int, uses_gpus: bool, store_bytes: int) -> None:
-        self.local = False
+        self.ours = False
         self._directory: Path | None = None
         self._cleaner: subprocess.Popen[bytes] | None = None
         self.ray: ModuleType = import_extra("ray", "ray")
         if self.ray.is_initialized():
             return
-        self.local = True
+        self.ours = True
         try:
             if address is None:
                 self._start(cpus, uses_gpus, store_bytes)
@@ -118,9 +118,9 @@ class RaySession:
 
     def close(self) -> None:
         """Leave the cluster, or end the local Ray and wait until nothing of it is left."""
-        if self.local:
+        if self.ours:
             self.ray.shutdown()
-            self.local = False
+            self.ours = False
         if self._cleaner is not None and self._cleaner.stdin is not None:
             self._cleaner.stdin.close()
             with contextlib.suppress(subprocess.TimeoutExpired):  # it goes on by itself

@@ -29,7 +29,7 @@ from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector
 from llmgym.rollout.task import Task
 from llmgym.rollout.trajectory import Trajectory
-from llmgym.train import actor
+from llmgym.train import local_rollouts
 
 GAMES = ["KuhnPoker", "TicTacToe", "Negotiation"]
 
@@ -215,7 +215,7 @@ def test_a_frozen_seat_is_played_by_another_checkpoint_where_one_is_named(
         engines.append(make.make_engine(*arguments, **options))
         return engines[-1]
 
-    monkeypatch.setattr(actor, "make_engine", make_engine)
+    monkeypatch.setattr(local_rollouts, "make_engine", make_engine)
     agent = GRPO(env="TicTacToe", env_kwargs={"opponent": "frozen"}, frozen_model=str(tmp_path / "other"), **SMALL)
     agent.evaluate()
     likely = []

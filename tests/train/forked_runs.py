@@ -67,6 +67,8 @@ def at(moment: dict[str, Any]) -> None:
         if next(calls) == moment["call"]:
             for number in moment["signals"]:
                 os.kill(os.getpid(), number)
+            if "raises" in moment:
+                raise RuntimeError(moment["raises"])
         return inner(*arguments, **options)
 
     setattr(owner, name, wrapped)
@@ -109,7 +111,7 @@ def main() -> None:
             os.close(0)
             code = 1
             try:
-                if asked["moment"] is not None:
+                if asked["moment"] is not None and asked["moment"].get("rank", 0) == int(os.environ.get("RANK", "0")):
                     at(asked["moment"])
                 code = commands[asked["algorithm"]](asked["words"])
             finally:

@@ -15,7 +15,7 @@ from llmgym.engines.local.engine import LocalEngine
 from llmgym.engines.scripted import ScriptedEngine
 from llmgym.engines.served.engine import ServedEngine
 from llmgym.errors import ConfigError
-from llmgym.train import actor
+from llmgym.train import local_rollouts
 
 
 class PlaysOnly:
@@ -44,7 +44,7 @@ class Follows(PlaysOnly):
 def test_an_engine_that_cannot_be_trained_with_is_refused_by_name_and_evaluated(
     kind: type[PlaysOnly], lacks: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(actor, "make_engine", lambda *_, **__: kind())
+    monkeypatch.setattr(local_rollouts, "make_engine", lambda *_, **__: kind())
     agent = GRPO(prompts_per_step=1, group_size=2, eval_episodes=4, output_dir=tmp_path)
     assert agent.evaluate().episodes == 4
     with pytest.raises(ConfigError, match=f"^{kind.__name__} {lacks}"):
@@ -81,7 +81,7 @@ def test_an_engine_can_stop_at_strings_if_the_run_or_its_environment_names_some(
         told.update(options)
         return make.make_engine(Engine(engine="local"), *arguments, **options | {"text_of": str})
 
-    monkeypatch.setattr(actor, "make_engine", make_engine)
+    monkeypatch.setattr(local_rollouts, "make_engine", make_engine)
     agent = GRPO(env="Asking-test-v0", stop=asked, eval_episodes=2, engine="sglang")
     assert agent.evaluate().episodes == 2
     assert (told["text_of"] is not None) == bool(own or asked)

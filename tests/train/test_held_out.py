@@ -88,15 +88,15 @@ def test_evaluations_change_nothing_that_is_learnt(tmp_path: Path) -> None:
 )
 def test_the_best_step_is_the_first_with_the_highest_value(values: list[float], best: int | None) -> None:
     journal, held_out = judged(values)
-    assert held_out.best(journal) == best
-    assert judged(values, None)[1].best(journal) is None
+    assert held_out.best(journal, range(99)) == best
+    assert judged(values, None)[1].best(journal, range(99)) is None
 
 
 def test_a_part_that_an_evaluation_lacks_is_not_compared() -> None:
     journal, held_out = Journal([]), HeldOut(Says(), 1, "format")
     for step, parts in enumerate([{"format": 0.1}, {"format": 0.4}, {}]):
         journal.note_evaluation(f"after step {step}", Evaluation(**{**vars(evaluation(1.0, **parts)), "step": step}))
-    assert held_out.best(journal) == 1
+    assert held_out.best(journal, range(99)) == 1
 
 
 def test_the_best_checkpoint_is_kept_beside_the_newest(
@@ -110,6 +110,20 @@ def test_the_best_checkpoint_is_kept_beside_the_newest(
     assert all(one.fault() is None for one in checkpoints_of(run.path))
     said = "".join(capsys.readouterr().out.split())
     assert f"Bestcheckpoint,bysuccess:{run.path}/checkpoints/step-00002" in said
+
+
+def test_the_best_of_steps_whose_checkpoints_are_gone_is_not_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verdicts = iter([0.0, 0.9, 0.1, 0.2, 0.3, 0.2])
+    monkeypatch.setattr(HeldOutEpisodes, "evaluate", lambda self: evaluation(next(verdicts)))
+    options = {"eval_every": 1, "save_every": 1, "output_dir": tmp_path, "resume": True, **SMALL}
+    GRPO(**options).train(steps=2)
+    with pytest.raises(ConfigError, match="keep_best: expected one of"):
+        GRPO(keep_best="nothing", **options).train(steps=3)
+    run = GRPO(keep_best="success", **options).train(steps=4)
+    assert sorted(one.step for one in checkpoints_of(run.path)) == [3, 4]
+    assert f"{run.path}/checkpoints/step-00003" in "".join(capsys.readouterr().out.split())
 
 
 def test_a_best_checkpoint_is_written_although_none_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,6 +112,23 @@ def test_ranks_that_are_asked_to_end_save_and_another_number_goes_on(how: str, t
     assert [row["step"] for row in rows] == list(range(1, taken + 2))
 
 
+def test_the_first_rank_may_have_rollout_workers(tmp_path: Path) -> None:
+    process = torchrun(tmp_path / "runs", 2, "--rollout-workers", "1")
+    said, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, said
+    assert said.count("1 rollout worker on Ray") == 1
+
+
+def test_an_error_in_the_update_of_the_first_rank_ends_all(runs: Runs, tmp_path: Path) -> None:
+    """Its share of an update fails while the other rank waits for its gradients."""
+    when = {"function": "llmgym.learn.ranks:total", "call": 1, "raises": "no memory is left"}
+    command = f"{RUNS['grpo']} --output-dir {tmp_path / 'runs'}"
+    begun = time.monotonic()
+    process = runs.begin(command, str(tmp_path / "log"), moment={"signals": [], "rank": 0, **when}, ranks=2)
+    assert runs.end(process) != 0
+    assert time.monotonic() - begun < 60
+
+
 def test_a_mistake_ends_all_ranks_with_one_sentence(tmp_path: Path) -> None:
     process = torchrun(tmp_path / "runs", 1, "--eval-every", "1", "--keep-best", "nothing", "--eval-episodes", "2")
     said, _ = process.communicate(timeout=200)

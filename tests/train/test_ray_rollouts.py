@@ -127,6 +127,11 @@ def test_there_is_an_end_to_replacing_workers(tmp_path: Path) -> None:
     agent.close()
 
 
+def test_groups_of_one_episode_are_played_too(tmp_path: Path) -> None:
+    run = train(tmp_path, 1, group_size=1, advantage="reinforce_plus_plus", rollout_workers=1, eval_episodes=0)
+    assert run.metrics[0]["episodes/asked"] == 4
+
+
 def test_adapters_travel_alone_and_are_merged_where_they_arrive(tmp_path: Path) -> None:
     options = {"lora_rank": 2, "learning_rate": 1e-2, "groups_at_once": 4, "eval_episodes": 0}
     agent = GRPO(output_dir=tmp_path / "ray", rollout_workers=1, **{**SMALL, **options})

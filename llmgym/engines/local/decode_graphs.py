@@ -116,6 +116,10 @@ class DecodeGraphs:
         self._parameters: list[int] = []
         self._steps: dict[int, tuple[DecodeStep, Callable[[], Tensor]]] = {}
 
+    def forget(self) -> None:
+        """Give back what all graphs hold."""
+        self._steps.clear()
+
     def follow(self, parameters: Iterable[Tensor]) -> None:
         """Forget all graphs if the model's parameters are not where they were."""
         places = [parameter.data_ptr() for parameter in parameters]
@@ -163,6 +167,9 @@ class DecodeGraphs:
                 finally:
                     graph.capture_end()
         except RuntimeError as error:
+            for one in (error, error.__context__):  # the end of a capture that failed fails, too
+                if isinstance(one, torch.OutOfMemoryError):
+                    raise one from None
             raise CaptureError(str(error)) from error
         finally:
             current.wait_stream(self._stream)

@@ -182,7 +182,7 @@ class LocalEngine:
 
     def _go_on_smaller(self, reason: str) -> None:
         """Let everything wait again, and run half as much at once; but only once."""
-        before = self._scheduler.start_over()
+        before = min(self._scheduler.start_over(), self._slots.max_rows)
         if self._smaller or before < 2:
             raise EngineError(
                 f"The embedded engine has no memory for {before} episode{'s' * (before > 1)} at once ({reason}). Lower "
@@ -190,6 +190,8 @@ class LocalEngine:
             )
         self._smaller = True
         self._slots.shrink(before // 2)
+        if self._graphs is not None:
+            self._graphs.forget()
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
         warnings.warn(

@@ -63,7 +63,7 @@ class Scheduler:
         self._slots = slots
         self._waiting: list[Run] = []
         self._held = 0  # steps that the oldest waiting request has been held back
-        self._taken = 0  # requests that room was made for in the last step
+        self._taken = 0  # requests that room was made for in this step
 
     @property
     def idle(self) -> bool:
@@ -100,6 +100,7 @@ class Scheduler:
             What has to run before this goes on, and where its keys and values go.
         """
         self._held += bool(self._waiting)
+        self._taken = 0
         few = len(self._waiting) < len(self.running) // 16  # their prefill is a pass of its own: wait for company
         if self._waiting and (not few or self._held > _PATIENCE):
             self._held = 0

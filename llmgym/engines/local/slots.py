@@ -69,7 +69,7 @@ class Slots:
     def __init__(self, episodes: Store, prompts: Store, *, capacity: int, max_rows: int, context_length: int) -> None:
         self.episode_store, self.prompt_store = episodes, prompts
         self.prompts: list[Prompt] = []  # by row
-        self._max_rows, self._context_length = max_rows, context_length
+        self.max_rows, self._context_length = max_rows, context_length
         self._bound(capacity)
         self._slots: dict[int, Slot] = {}  # by episode
         self._owners: list[int | None] = []  # the episode in each row
@@ -156,7 +156,7 @@ class Slots:
         """Give all memory back, and from now on take at most half as much, for so many episodes."""
         for store in (self.episode_store, self.prompt_store):
             store.resize(0, 0)
-        self._max_rows = max_rows
+        self.max_rows = max_rows
         self._bound(max(self._context_length, self._capacity // 2))
         self.clear()
 
@@ -167,7 +167,7 @@ class Slots:
 
     def room_for(self, length: int) -> int:
         """Return how many episodes fit if the longest row holds `length` tokens."""
-        return min(self._max_rows, (self._capacity - self.prompt_store.tokens) // self._row_length(length))
+        return min(self.max_rows, (self._capacity - self.prompt_store.tokens) // self._row_length(length))
 
     def make_room(self, length: int, active: Sequence[int]) -> None:
         """See to it that rows hold `length` tokens and that each of the `active` episodes has one or can get one.
