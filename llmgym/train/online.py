@@ -96,7 +96,7 @@ class OnlineSteps:
         self._played: tuple[Sequence[Trajectory], Sequence[Trajectory]] = (), ()  # in the newest step, and kept of them
         self._told: set[str] = set()
         self._unscored = 0  # steps in a row without a score
-        self._plays_ahead = actor.plays_ahead
+        self._plays_ahead, self._lends_memory = actor.plays_ahead, False
         self._coming: Coming | None = None  # the next step's episodes, where they are played ahead
         if algorithm.learns_from_expert:
             with contextlib.closing(actor.make_expert_env()) as env:

@@ -62,7 +62,8 @@ def bounded(spare: float) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="bounds memory and reads /proc as Linux does")
 def test_a_smaller_batch_samples_the_same_tokens() -> None:
-    found = bounded(70)
+    tried = (bounded(spare) for spare in (100, 70, 50, 40, 30, 20))  # what an allocator holds already differs
+    found = next(one for one in tried if one.get("warnings"))
     assert found["same"]
     (warning,) = found["warnings"]
     assert "The embedded engine ran out of memory with" in warning
