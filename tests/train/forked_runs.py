@@ -16,7 +16,7 @@ import subprocess
 import sys
 from typing import IO, Any
 
-ALGORITHMS = ("dpo", "grpo", "kto", "opo", "ppo", "sft")
+ALGORITHMS = ("grpo", "kto", "opo", "ppo", "sft")
 
 
 class Runs:

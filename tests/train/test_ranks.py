@@ -28,7 +28,6 @@ RUNS = {
     "ppo": f"ppo {PLAYED} {SMALL} --kl-coef 0.05 --kl-target 0.01 --kl-in reward --critic own",
     "opo": f"opo {PLAYED} {SMALL} --reference-every 1 --epochs 2",
     "sft": f"sft {COMMON} {SMALL} --examples 24 --batch-size 8 --eval-episodes 0",
-    "dpo": f"dpo {COMMON} {SMALL} --examples 24 --batch-size 8 --eval-episodes 0",
     "lora": f"grpo {PLAYED} {SMALL} --lora-rank 4",
 }
 TIMES = ("seconds", "tokens_per_second", "rollout_seconds")
