@@ -27,7 +27,8 @@ class HeldOut:
     Args:
         judge: Who evaluates.
         every: Training steps between two evaluations; 0 for none during training.
-        metric: By which the best step is chosen, see `metric_of`; None for no choice.
+        metric: By which the best step is chosen: the name of a success, ``reward``, or a part of the score; None for no
+            choice.
 
     Raises:
         ConfigError: There are to be evaluations during training, and nothing is held out.

@@ -237,8 +237,7 @@ class OnlineSteps:
             drawn = self._tasks(step, rng, rollout, missing)
             first = len(played) // (size * self._learners)
             tasks = [replace(task, group=first + task.group) for task in drawn for _ in range(size)]
-            seed = self.config.run.seed * 10**6 + step + (rollout << 40)
-            episodes = self.player.collect(tasks, self.config.sampling, seed)
+            episodes = self.player.collect(tasks, self.config.sampling, self._reply_seed(step, rollout))
             played += episodes
             if config.rollouts_per_step == 1:
                 return played, played
@@ -263,12 +262,16 @@ class OnlineSteps:
     def _begin_rollout(self, player: RayPlayer, step: int) -> Coming:
         drawn = self._tasks(step, self._rng(step), 0, self.config.rollout.prompts_per_step)
         tasks = [task for task in drawn for _ in range(self.config.rollout.group_size)]
-        return player.begin(tasks, self.config.sampling, self.config.run.seed * 10**6 + step)
+        return player.begin(tasks, self.config.sampling, self._reply_seed(step))
 
     @property
     def _learners(self) -> int:
         """How many trajectories an episode gives: one for each seat that learns."""
         return sum(player == "learner" for player in self.envs.seats)
+
+    def _reply_seed(self, step: int, rollout: int = 0) -> int:
+        """Return the start of the seeds of a rollout's replies."""
+        return self.config.run.seed * 10**6 + step + (rollout << 40)
 
     def _rng(self, step: int) -> np.random.Generator:
         """Return what draws the seeds of a step."""

@@ -56,13 +56,13 @@ class RayRollouts:
             store_bytes=_LEAST_STORE + 4 * sum(one.nbytes for _, one in self._trained()),
         )
         self._ray = self._session.ray
+        self._loads = 0
         try:
             self.workers = RayWorkers(self._session, cluster, packed, log)
+            self.load_weights(0)
         except BaseException:
             self._session.close()
             raise
-        self._loads = 0
-        self.load_weights(0)
         where = f" at {cluster.ray_address}" if cluster.ray_address else ""
         notify(
             f"{len(self.workers)} rollout worker{'s' * (len(self.workers) > 1)} on Ray{where}, started in "

@@ -14,9 +14,18 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from typing import IO, Any
 
 ALGORITHMS = ("grpo", "kto", "opo", "ppo", "sft")
+
+
+TIMES = ("seconds", "tokens_per_second", "rollout_seconds")
+
+
+def without_times(metrics: Iterable[Mapping[str, float]]) -> list[dict[str, float]]:
+    """Return the metrics of steps without those that differ from run to run."""
+    return [{name: value for name, value in row.items() if name not in TIMES} for row in metrics]
 
 
 class Runs:

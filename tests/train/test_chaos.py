@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forked_runs import Runs
+from forked_runs import Runs, without_times
 from safetensors.torch import load_file
 
 from llmgym.data.trajectories import read_trajectories
@@ -34,7 +34,6 @@ RUNS = {
 }
 if KILLS >= 50:  # they start slowly; tests/train/test_ray_rollouts.py kills a few
     RUNS["workers"] = f"grpo {PLAYED} --rollout-workers 2 --worker-restarts 0"
-TIMES = ("seconds", "tokens_per_second", "rollout_seconds")
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +53,7 @@ def outcome(output: Path) -> dict[str, Any]:
     """Return all that a run came to, without times and places."""
     (run,) = (one for one in output.iterdir() if one.is_dir())
     state = json.loads((run / "checkpoint" / "state" / "state.json").read_text())
-    for row in state["journal"]["metrics"]:
-        for name in TIMES:
-            row.pop(name, None)
+    state["journal"]["metrics"] = without_times(state["journal"]["metrics"])
     tensors = load_file(run / "checkpoint" / "state" / "state.safetensors")
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     shards = sorted((run / "trajectories").iterdir())
@@ -66,7 +63,7 @@ def outcome(output: Path) -> dict[str, Any]:
         "model": sorted(
             hashlib.sha256(file.read_bytes()).hexdigest() for file in (run / "checkpoint").glob("*.safetensors")
         ),
-        "metrics": [{name: value for name, value in row.items() if name not in TIMES} for row in rows],
+        "metrics": without_times(rows),
         "trajectories": {shard.name: read_trajectories(shard) for shard in shards},
         "evaluations": json.loads((run / "evaluations.json").read_text()),
     }

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from forked_runs import Runs
+from forked_runs import Runs, without_times
 from safetensors.torch import load_file
 
 from llmgym.train.checkpoints import checkpoints_of
@@ -30,7 +30,6 @@ RUNS = {
     "sft": f"sft {COMMON} {SMALL} --examples 24 --batch-size 8 --eval-episodes 0",
     "lora": f"grpo {PLAYED} {SMALL} --lora-rank 4",
 }
-TIMES = ("seconds", "tokens_per_second", "rollout_seconds")
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +46,7 @@ def learnt(runs: Runs, kind: str, ranks: int, output: Path) -> tuple[dict[str, t
     assert status == 0, Path(log).read_text()[-3000:]
     (run,) = (one for one in output.iterdir() if one.is_dir())
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    rows = [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
-    return load_file(run / "checkpoint" / "state" / "state.safetensors"), rows
+    return load_file(run / "checkpoint" / "state" / "state.safetensors"), without_times(rows)
 
 
 @pytest.mark.parametrize(

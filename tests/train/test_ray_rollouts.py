@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from forked_runs import without_times
 from safetensors.torch import load_file
 
 import llmgym
@@ -44,7 +45,6 @@ SMALL: dict[str, Any] = {
     "sample_every": 0,
     "learning_rate_decay": "none",
 }
-TIMES = ("seconds", "tokens_per_second", "rollout_seconds")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -73,7 +73,7 @@ def outcome(run: Result) -> dict[str, Any]:
     weights = load_file(run.path / "checkpoint" / "model.safetensors")
     return {
         "weights": {name: one.numpy().tobytes() for name, one in weights.items()},
-        "metrics": [{name: value for name, value in row.items() if name not in TIMES} for row in run.metrics],
+        "metrics": without_times(run.metrics),
         "trajectories": [read_trajectories(shard) for shard in sorted((run.path / "trajectories").iterdir())],
         "evaluations": (run.before, run.after),
     }

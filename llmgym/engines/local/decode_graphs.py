@@ -125,7 +125,7 @@ class DecodeGraphs:
         places = [parameter.data_ptr() for parameter in parameters]
         if places != self._parameters:
             self._parameters = places
-            self._steps.clear()
+            self.forget()
 
     def logits(self, spans: Sequence[Span], prompt_lengths: Sequence[int]) -> Tensor:
         """Run one token for each of the first rows; return what comes after it.  [B, V]
@@ -138,7 +138,7 @@ class DecodeGraphs:
         capacity = self._store.resized, self._prompts.resized
         if capacity != self._capacity:
             self._capacity = capacity
-            self._steps.clear()
+            self.forget()
         size = min(self._store.rows, 1 << (len(spans) - 1).bit_length())
         step, run = self._steps.get(size) or (DecodeStep(size, self._store, self._prompts), None)
         step.fill(spans, prompt_lengths)
