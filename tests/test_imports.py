@@ -39,7 +39,7 @@ LAYERS = [
     {"llmgym.demo", "llmgym.compat"},
     {"llmgym.cli", "llmgym.__main__"},
 ]
-INNER_IMPORTS = 10
+INNER_IMPORTS = 11
 """Imports inside functions that the package may have, each with its reason beside it."""
 
 

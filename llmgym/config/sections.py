@@ -208,6 +208,10 @@ class Learner(Config):
     micro_batch_tokens: Positive | None = None
     """Tokens per forward pass of the learner, at most. None: 2048 on a processor, 16384 on a GPU."""
 
+    sharded: bool = False
+    """Let each of several ranks keep a part of parameters, gradients and optimiser (FSDP2), for a model that does not
+    fit on one device. `torchrun` starts ranks; with one of them this changes nothing."""
+
 
 class Policy(Config):
     """The language model that acts."""

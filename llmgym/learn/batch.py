@@ -151,12 +151,17 @@ def in_micro_batches(function: Callable[[TensorDict], Tensor], batch: TensorDict
 
     Where several ranks learn, each computes those of its share.
     """
-    width, rows = batch["tokens"].shape[1], []
-    for turn, micro in enumerate(micro_batches(batch, max_tokens)):
-        tokens = micro["tokens"]
-        row = function(micro) if ranks.is_mine(turn) else torch.zeros(tokens.shape, device=tokens.device)
-        rows.append(torch.nn.functional.pad(row, (0, width - row.shape[1])))
-    return ranks.add_up(torch.cat(rows))
+    tokens, first, some = batch["tokens"], 0, []
+    values = torch.zeros(tokens.shape, device=tokens.device)
+    for micro in micro_batches(batch, max_tokens):
+        if micro["mask"].any():
+            some.append((first, micro))
+        first += len(micro)
+    for (row, micro), counts in ranks.dealt(some):
+        found = function(micro)
+        if counts:
+            values[row : row + len(micro), : found.shape[1]] = found
+    return ranks.add_up(values)
 
 
 def _same_prompt(batch: TensorDict) -> torch.Tensor:

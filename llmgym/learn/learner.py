@@ -1,8 +1,7 @@
 """`Learner`: optimiser steps over batches, in micro-batches that fit."""
 
-import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,9 @@ from llmgym.learn.losses.base import LanguageModelLoss
 from llmgym.learn.masters import Masters
 from llmgym.learn.policy import Policy
 from llmgym.learn.reference import Reference
+from llmgym.learn.sharding import part_again
+from llmgym.models.shards import in_parts_of, in_shards
+from llmgym.models.shards import whole as whole_of
 
 MAX_SKIPPED_IN_A_ROW = 3
 """Consecutive steps without a finite loss and gradient, after which training stops."""
@@ -133,6 +135,8 @@ class Learner:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load what `state_dict` returned for a learner with the same loss.
 
+        Where several ranks learn, the tensors are those of the first one, and the others give an outline.
+
         Raises:
             TrainingError: It is that of another loss, or one of the two has a reference and the other has none.
         """
@@ -150,18 +154,35 @@ class Learner:
         self.changed = True
         with torch.no_grad():
             for name, parameter in self._named.items():
-                parameter.copy_(state["parameters"][name])
+                parameter.copy_(_own_parts(state["parameters"][name], parameter))
             if self._reference is not None:
                 for weight, value in zip(self._reference.weights, state["reference"], strict=True):
-                    weight.copy_(value)
+                    weight.copy_(_own_parts(value, weight))
         self._masters.round()
-        self.optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))  # it would keep the tensors
+        part_again(self.loss)
+        stepped = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+        moments = {
+            number: {
+                key: _own_parts(value, stepped[number]).clone() if isinstance(value, torch.Tensor) else value
+                for key, value in moment.items()
+            }
+            for number, moment in state["optimiser"]["state"].items()
+        }
+        self.optimiser.load_state_dict({**state["optimiser"], "state": moments})
         if self.kl is not None:
             self.kl.coefficient = state["kl_coefficient"]
         self.progress = state["progress"]
         self._updates, self._taken, self._skipped_in_a_row = (
             state[key] for key in ("updates", "taken", "skipped_in_a_row")
         )
+
+    @torch.no_grad()
+    def align(self) -> None:
+        """Set the parameters of all ranks, and their references, to those of the first one; shards exist once."""
+        for tensor in [*self._named.values(), *(self._reference.weights if self._reference is not None else ())]:
+            if not in_shards(tensor):
+                tensor.copy_(ranks.from_first(tensor.detach()))
+        self._masters.round()
 
     @torch.enable_grad()  # an environment in the same process may have switched gradients off
     def update(self, batch: TensorDict) -> dict[str, float]:
@@ -193,27 +214,24 @@ class Learner:
         total = max(1, self.loss.count(whole))
         metrics: dict[str, float] = {}
         self.optimiser.zero_grad()
-        for micro_batch in ranks.mine(micro_batches(whole, self.micro_batch_tokens, self.loss.unit)):
-            count = self.loss.count(micro_batch)
-            if not count and not micro_batch["mask"].any():
-                continue
+        for micro_batch, counts in self._dealt(whole):
             output = self._checked(self.loss(micro_batch))
             if "policy_log_probs" in micro_batch:  # a reward model has none
                 found = micro_batch["policy_log_probs"]
                 log_probs[micro_batch["row"], : found.shape[1]] = found.to(log_probs)
-            share = count / total
+            share = self.loss.count(micro_batch) / total
             terms = {key: value for key, value in output.items() if value is not None}
             losses = [value for key, value in terms.items() if key.startswith("loss_") and value.requires_grad]
             with self._masters.collecting():
-                torch.autograd.backward(losses)
-            for key, value in terms.items():
+                torch.autograd.backward(losses if counts else [0.0 * value for value in losses])
+            for key, value in terms.items() if counts else ():
                 metrics[key] = metrics.get(key, 0.0) + float(value.item()) * (1.0 if key.startswith("loss_") else share)
         metrics = ranks.total(metrics)
         ranks.add_gradients(self._named.values())
         ranks.fill(log_probs)
         for part, parameters in self._parts.items():
             norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
-            metrics[f"grad_norm/{part}".rstrip("/")] = float(norm)
+            metrics[f"grad_norm/{part}".rstrip("/")] = float(whole_of(norm))
         metrics["learning_rate"] = self._set_learning_rates()
         finite = all(math.isfinite(value) for key, value in metrics.items() if key.startswith(("loss_", "grad_norm")))
         metrics["updates_skipped"] = float(not finite)
@@ -225,6 +243,17 @@ class Learner:
         else:
             self._skip(batch, metrics)
         return metrics
+
+    def _dealt(self, batch: TensorDict) -> Iterator[tuple[TensorDict, bool]]:
+        """Yield this rank's micro-batches, and whether each counts; those that nobody said anything in come last."""
+        some, silent = [], []
+        for micro_batch in micro_batches(batch, self.micro_batch_tokens, self.loss.unit):
+            if micro_batch["mask"].any():
+                some.append(micro_batch)
+            elif self.loss.count(micro_batch):
+                silent.append(micro_batch)
+        yield from ranks.dealt(some)
+        yield from ((one, counts) for one, counts in ranks.dealt(silent) if counts)
 
     def _set_learning_rates(self) -> float:
         """Give each part its learning rate for the next optimiser step, and return the first one's."""
@@ -277,6 +306,12 @@ class Learner:
                 f"{self._skipped_in_a_row} optimiser steps in a row had no finite loss and gradient, the last with "
                 f"{found}{saved}. Weights are those of the last step that was finite."
             )
+
+
+def _own_parts(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of the first rank in the parts of another one, unless it is a number."""
+    sent = ranks.from_first(tensor)
+    return in_parts_of(sent, like) if sent.shape == like.shape else sent
 
 
 def _shapes(state: Mapping[str, Any]) -> dict[str, list[int]]:

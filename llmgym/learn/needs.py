@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from llmgym.models.shards import own_part
+
 GIB = 2**30
 
 
@@ -65,15 +67,16 @@ def training_needs(
         reference: Whether a frozen copy of what is trained will be kept.
     """
     trained = [parameter for parameter in loss.parameters() if parameter.requires_grad]
-    kept_size = sum(parameter.nbytes for parameter in trained)
-    size = sum(parameter.numel() * max(4, parameter.itemsize) for parameter in trained)  # of what the optimiser steps
+    parts = [own_part(parameter) for parameter in trained]
+    kept_size = sum(part.nbytes for part in parts)
+    size = sum(part.numel() * max(4, part.itemsize) for part in parts)  # of what the optimiser steps
     passes = _trunks(loss, policy)
     kept, result = _kept_for_backward(run, loss.parameters())
-    torch.autograd.grad(result, trained, allow_unused=True)  # the first time memory is fresh, which is slow
+    _run_back(result, trained)  # the first time memory is fresh, which is slow
     begun = time.perf_counter()
     result = run()
     done = time.perf_counter()
-    torch.autograd.grad(result, trained, allow_unused=True)
+    _run_back(result, trained)
     backward = time.perf_counter() - done
     device = trained[0].device
     return Needs(
@@ -114,7 +117,7 @@ def free_memory(device: torch.device) -> int | None:
 
 def _kept_for_backward(run: Callable[[], Tensor], parameters: Iterable[Tensor]) -> tuple[int, Tensor]:
     """Return how many bytes a forward pass keeps for its backward pass, parameters aside, and its result."""
-    known = {parameter.untyped_storage().data_ptr() for parameter in parameters}
+    known = {own_part(parameter).untyped_storage().data_ptr() for parameter in parameters}
     kept: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
@@ -126,6 +129,13 @@ def _kept_for_backward(run: Callable[[], Tensor], parameters: Iterable[Tensor]) 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         result = run()
     return sum(kept.values()), result
+
+
+def _run_back(result: Tensor, parameters: Iterable[Tensor]) -> None:
+    """Run a backward pass, and forget the gradients; gradients of parameters in shards come by no other way."""
+    result.backward()  # type: ignore[no-untyped-call]  # torch does not say
+    for parameter in parameters:
+        parameter.grad = None
 
 
 def _trunks(loss: nn.Module, policy: nn.Module) -> int:

@@ -9,14 +9,22 @@ import datetime
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar, TypeVarTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from llmgym.errors import LLMGymError
+from llmgym.models.shards import in_shards
+
 Item = TypeVar("Item")
+Given = TypeVarTuple("Given")
+Found = TypeVar("Found")
+
+END = "end"
+"""What the first rank says last."""
 
 _A_WEEK = datetime.timedelta(days=7)  # that the first rank may play for
 _messages: dist.ProcessGroup | None = None
@@ -63,14 +71,15 @@ def together() -> Iterator[None]:
         _sharing = before
 
 
-def is_mine(turn: int) -> bool:
-    """Tell whether the item of a number is in this rank's share."""
-    return not _sharing or turn % count() == number()
+def dealt(items: Sequence[Item]) -> Iterator[tuple[Item, bool]]:
+    """Yield this rank's share, every n-th item where there are n ranks, each with True.
 
-
-def mine(items: Iterable[Item]) -> Iterator[Item]:
-    """Yield this rank's share: every n-th item, where there are n ranks."""
-    return (item for turn, item in enumerate(items) if is_mine(turn))
+    A rank whose share is shorter than another's is given the last item besides, with False: all ranks take the same
+    number of passes, since those of a sharded model need every rank.
+    """
+    among, first = (count(), number()) if _sharing else (1, 0)
+    for turn in range(first, len(items) + first, among):
+        yield items[min(turn, len(items) - 1)], turn < len(items)
 
 
 def add_up(tensor: Tensor) -> Tensor:
@@ -81,10 +90,10 @@ def add_up(tensor: Tensor) -> Tensor:
 
 
 def add_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Set gradients to their sums over all ranks; one that no rank has stays None."""
-    if not _sharing:
+    """Set gradients to their sums over all ranks; one that no rank has stays None. Those in shards are sums already."""
+    those = [one for one in parameters if not in_shards(one)]
+    if not _sharing or not those:
         return
-    those = list(parameters)
     has = torch.tensor([float(one.grad is not None) for one in those], device=those[0].device)
     for parameter, anybody in zip(those, add_up(has).tolist(), strict=True):
         if anybody:
@@ -111,11 +120,63 @@ def total(metrics: dict[str, float]) -> dict[str, float]:
     return {name: sum(one.get(name, 0.0) for one in everybodys) for name in names}
 
 
+def from_first(tensor: Tensor) -> Tensor:
+    """Return what a tensor is on the first rank, on the processor; elsewhere only its shape and type matter."""
+    if not _sharing:
+        return tensor
+    sent = torch.empty_like(tensor, device="cpu") if number() else tensor.cpu().contiguous()
+    dist.broadcast(sent, src=0, group=_messages)
+    return sent
+
+
+def outline(message: Any) -> Any:
+    """Return a message with tensors that have only a shape and a type."""
+    return _with_tensors(message, lambda tensor: tensor.to("meta"))
+
+
+def call(name: str, function: Callable[[*Given], Found], *given: *Given, told: Sequence[Any] | None = None) -> Found:
+    """Have all ranks call what they know by a name, and return what it gives here; only the first one asks.
+
+    Args:
+        name: See `serve`.
+        function: What this rank calls.
+        given: Its arguments, and those of the others.
+        told: What the others are given, where that is something else.
+    """
+    tell((name, given if told is None else told))
+    with together():
+        return function(*given)
+
+
+def serve(functions: Mapping[str, Callable[..., Any]]) -> Any:
+    """Call what the first rank has all ranks call, until it says that it is over; return what it says last.
+
+    Args:
+        functions: What this rank calls, by name.
+
+    Raises:
+        LLMGymError: One of them failed here and not on the first rank.
+        SystemExit: The first rank has left.
+    """
+    failed: tuple[str, LLMGymError] | None = None
+    while (told := hear())[0] != END:
+        name, given = told
+        if failed is not None and failed[0] == name:
+            raise failed[1]
+        try:
+            with together():
+                functions[name](*given)
+        except LLMGymError as error:  # the first rank has the same one, and saves
+            failed = name, error
+    return told[1]
+
+
 def tell(message: Any) -> None:
     """Tell all other ranks something; only the first one does. Tensors arrive on the processor."""
     if count() > 1:
+        on_cpu = _with_tensors(message, lambda one: one if one.is_meta else one.cpu())  # not on this rank's device
         with contextlib.suppress(RuntimeError):  # they are gone, and whoever started them ends this one too
-            dist.broadcast_object_list([_on_cpu(message)], src=0, group=_messages)
+            dist.broadcast_object_list([on_cpu], src=0, group=_messages)
 
 
 def hear() -> Any:
@@ -132,14 +193,14 @@ def hear() -> Any:
     return told[0]
 
 
-def _on_cpu(message: Any) -> Any:
-    """Return a message with its tensors on the processor: they would arrive on the first rank's device."""
+def _with_tensors(message: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return a message with other tensors."""
     if isinstance(message, Tensor):
-        return message.cpu()
+        return change(message)
     if isinstance(message, dict):
-        return {key: _on_cpu(one) for key, one in message.items()}
+        return {key: _with_tensors(one, change) for key, one in message.items()}
     if type(message) in (list, tuple):
-        return type(message)(map(_on_cpu, message))
+        return type(message)(_with_tensors(one, change) for one in message)
     return message
 
 

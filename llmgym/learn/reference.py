@@ -1,16 +1,16 @@
 """Log-probabilities without gradients: of any policy, and of a policy as it was earlier."""
 
-import copy
 from collections.abc import Sequence
 
 import torch
 from tensordict import TensorDict
-from torch import Tensor, nn
+from torch import Tensor
 
 from llmgym.learn.batch import collate, in_micro_batches
 from llmgym.learn.kl import kl_estimate
 from llmgym.learn.losses.units import row_log_ratios, sum_units
 from llmgym.learn.policy import Policy
+from llmgym.learn.sharding import part_again
 from llmgym.rollout.trajectory import Trajectory
 
 
@@ -27,10 +27,10 @@ def log_probs_of(policy: Policy, batch: TensorDict, micro_batch_tokens: int) -> 
 
 
 class Reference:
-    """A frozen copy of a policy, to measure how far it has moved or to hold it back.
+    """A policy as it was earlier, to measure how far it has moved or to hold it back.
 
-    Only what is trained is kept twice: all parameters, or those of an adapter, without which
-    the model is as it was loaded.
+    Only what is trained is kept twice: all parameters, or those of an adapter. For the time of a pass they change
+    places with those of the policy.
 
     Args:
         policy: What to remember, as it is now.
@@ -40,22 +40,22 @@ class Reference:
     def __init__(self, policy: Policy, micro_batch_tokens: int) -> None:
         self.policy = policy
         self.micro_batch_tokens = micro_batch_tokens
-        trained = self._trained()
-        kept = [nn.Parameter(parameter.detach().clone(), requires_grad=False) for parameter in trained]
-        held = {id(parameter): parameter for parameter in policy.parameters()}  # what is frozen is there once
-        held |= {id(parameter): weight for parameter, weight in zip(trained, kept, strict=True)}
-        self.remembered = copy.deepcopy(policy, held)
-        self.weights = [weight.detach() for weight in kept]
+        self._trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+        self.weights = [parameter.detach().clone() for parameter in self._trained]
 
     @torch.no_grad()
     def refresh(self) -> None:
         """Set the reference to the policy as it is now."""
-        for weight, parameter in zip(self.weights, self._trained(), strict=True):
+        for weight, parameter in zip(self.weights, self._trained, strict=True):
             weight.copy_(parameter)
 
     def log_probs(self, batch: TensorDict) -> Tensor:
         """Return the log-probability of every sampled token, 0 elsewhere.  [B, T]"""
-        return log_probs_of(self.remembered, batch, self.micro_batch_tokens)
+        self._swap()
+        try:
+            return log_probs_of(self.policy, batch, self.micro_batch_tokens)
+        finally:
+            self._swap()
 
     def log_ratios(self, trajectories: Sequence[Trajectory]) -> Tensor:
         """Return how much each trajectory's log-probability has changed since the reference was set.
@@ -71,8 +71,14 @@ class Reference:
         log_probs = log_probs_of(self.policy, batch, self.micro_batch_tokens)
         return sum_units(row_log_ratios(log_probs, batch), batch["episode"])
 
-    def _trained(self) -> list[nn.Parameter]:
-        return [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
+    @torch.no_grad()
+    def _swap(self) -> None:
+        """Let the weights and those of the policy change places: by value, since an engine may read the same memory."""
+        for weight, parameter in zip(self.weights, self._trained, strict=True):
+            current = parameter.detach().clone()
+            parameter.copy_(weight)
+            weight.copy_(current)
+        part_again(self.policy)
 
 
 def kl_from(log_probs: Tensor, reference_log_probs: Tensor, batch: TensorDict) -> float:

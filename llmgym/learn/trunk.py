@@ -43,7 +43,12 @@ class Trunk(nn.Module):
         packed = attending(model, PACKED)
         if gradient_checkpointing:
             _checkpoint(packed)
-        self._run = partial(packed.base_model, use_cache=False)  # no submodule: its parameters are the model's
+        self._body = (_Body(packed),)  # no submodule: its parameters are the model's
+
+    @property
+    def body(self) -> "_Body":
+        """What runs; its model has the same parameters and attends by an implementation for packed rows."""
+        return self._body[0]
 
     @property
     def width(self) -> int:
@@ -65,7 +70,7 @@ class Trunk(nn.Module):
                 f"Expected conversations of at most {self._rope_switch} tokens, got one of more: beyond, the rotary "
                 f"frequencies of this model depend on the longest row of a batch. Lower context_length."
             )
-        hidden = self._run(input_ids=packed.tokens[None], position_ids=packed.positions[None], packed=packed)[0][0]
+        hidden = self.body(input_ids=packed.tokens[None], position_ids=packed.positions[None], packed=packed)[0]
         # index_select, not indexing: its gradient adds up in a fixed order, so runs repeat.
         states: Tensor = hidden.index_select(0, packed.before)
         return states
@@ -79,6 +84,19 @@ class Trunk(nn.Module):
         prompts = torch.full((len(tokens),), probe.prompt)
         batch = TensorDict({"tokens": torch.tensor(tokens), "mask": mask, "prompt_length": prompts})
         return list(torch.split(self.states(batch), mask.sum(1).tolist()))
+
+
+class _Body(nn.Module):
+    """What computes hidden states."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, **inputs: Any) -> Tensor:
+        """Return the hidden states of packed rows.  [1, N, D]"""
+        hidden: Tensor = self.model.base_model(**inputs, use_cache=False)[0]
+        return hidden
 
 
 def _checkpoint(model: PreTrainedModel) -> None:

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from llmgym.errors import ModelError
+from llmgym.models.shards import whole
 
 _ADAPTER = "default"
 
@@ -60,9 +61,12 @@ def add_adapters(model: PreTrainedModel, rank: int, alpha: float, seed: int = 0)
 
 
 def merged_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    """Yield the weights of a model by their names, adapters added to what they adapt."""
+    """Yield the weights of a model by their names, adapters added to what they adapt.
+
+    Where they are in shards, all processes have to ask for all of them.
+    """
     if not has_adapters(model):
-        yield from model.named_parameters()
+        yield from ((name, whole(parameter)) for name, parameter in model.named_parameters())
         return
     kind = _peft().tuners.lora.LoraLayer
     adapters = {  # of a layer's weight, or of a parameter that several experts share
@@ -73,9 +77,9 @@ def merged_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     for path, parameter in model.named_parameters():
         name = _plain(path)
         if name in adapters:
-            yield name, parameter.detach() + adapters[name].get_delta_weight(_ADAPTER).detach()
+            yield name, whole(parameter.detach() + adapters[name].get_delta_weight(_ADAPTER).detach())
         elif not any(part.startswith("lora_") for part in name.split(".")):
-            yield name, parameter
+            yield name, whole(parameter)
 
 
 def _peft() -> Any:

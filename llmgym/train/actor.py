@@ -3,12 +3,15 @@
 import contextlib
 import copy
 import functools
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import torch
 from tensordict import TensorDict
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from llmgym.calls import Schemas
 from llmgym.config.sections import AgentConfig, OnlineConfig
@@ -18,13 +21,17 @@ from llmgym.envs.isolated import IsolatedVectorEnv
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import ConfigError
 from llmgym.evaluate import Evaluation, evaluate
+from llmgym.learn import ranks, sharding
 from llmgym.learn.checkpoint import Origin, hash_of, save_checkpoint
 from llmgym.learn.learner import Learner
+from llmgym.learn.losses import LanguageModelLoss
 from llmgym.learn.needs import Needs, some_tokens, training_needs
 from llmgym.learn.policy import Policy
+from llmgym.learn.reference import log_probs_of
 from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
 from llmgym.models.context import context_notice, longest_context
-from llmgym.models.lora import plain_copy
+from llmgym.models.lora import merged_weights, plain_copy
+from llmgym.models.shards import whole
 from llmgym.registry import check_arguments, load_env_creator, make_env, make_of_spec, resolve_env, takes_split
 from llmgym.report.console import notify
 from llmgym.rollout.chat import ChatCodec
@@ -69,6 +76,8 @@ class Actor:
         temperature, checkpointing = config.sampling.temperature, config.policy.gradient_checkpointing
         self.policy = Policy(self.model, temperature, gradient_checkpointing=checkpointing)
         self.rollouts: Rollouts
+        self._apart: PreTrainedModel | None = None
+        self._shell: PreTrainedModel
 
     @property
     def context_length(self) -> int:
@@ -142,6 +151,45 @@ class Actor:
             notify(self.codec.tool_notice)
         self._told_of_tools = self._told_of_tools or bool(tools)
 
+    # Sharding.
+
+    def shard(self, loss: LanguageModelLoss) -> None:
+        """Part among ranks what a loss trains, if that was asked for; an engine in this process has a model apart."""
+        if self.config.learner.sharded and ranks.count() > 1:
+            if self._plays and self.rollouts.plays_here:
+                self._apart = copy.deepcopy(self.model)
+            self._shell = sharding.shell_of(self.model)
+            sharding.shard(loss)
+
+    @property
+    def engine_model(self) -> PreTrainedModel:
+        """The model that an engine in this process is made with: that which learns, unless that is sharded."""
+        return self.model if self._apart is None else self._apart
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield the model's weights as they are now, adapters merged; all ranks if they are in shards."""
+        return merged_weights(self.model)
+
+    def trained_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield what is trained of the model, as it is now; all ranks if it is in shards."""
+        return ((name, whole(one)) for name, one in self.model.named_parameters() if one.requires_grad)
+
+    def calls(self, learner: Learner) -> Mapping[str, Callable[..., Any]]:
+        """Return what reads parameters, by name."""
+        return {
+            "load_weights": self.rollouts.load_weights,
+            "log_probs": self._log_probs,
+            "needs": functools.partial(self._needs, learner),
+            "whole_copy": self._whole_copy,
+        }
+
+    def _whole_copy(self) -> PreTrainedModel | None:
+        return sharding.whole_copy(self.model, self._shell)
+
+    def _log_probs(self, batch: TensorDict) -> Tensor:
+        """Return the policy's log-probability of the tokens of a few short replies.  [B, T]"""
+        return log_probs_of(self.policy, batch.to(self.model.device), micro_batch_tokens=2048).cpu()
+
     # What a trainer asks for.
 
     def begin(self, learner: Learner) -> None:
@@ -158,7 +206,7 @@ class Actor:
             EngineError: They did not, or not all of them.
         """
         if self._plays:
-            self.rollouts.load_weights(version)
+            sharding.call(self.model, "load_weights", self.rollouts.load_weights, version)
             if not self.plays_ahead:
                 self.check_hand_over(version)
 
@@ -178,14 +226,18 @@ class Actor:
         dtype = self.config.engine.dtype
         return Canary(
             self.rollouts.probe,
-            self.policy,
+            lambda batch: sharding.call(self.model, "log_probs", self._log_probs, batch),
             self.codec.prompt([Message("user", "What do you see?")]),
             self.codec.stop_token_ids,
-            engine_dtype=self.model.dtype if dtype is None else getattr(torch, dtype),
+            temperature=self.policy.temperature,
+            dtypes=(self.model.dtype, self.model.dtype if dtype is None else getattr(torch, dtype)),
         )
 
     def needs(self, learner: Learner) -> Needs:
         """Return what a training step will take, from a forward and a backward pass over a few tokens."""
+        return sharding.call(self.model, "needs", functools.partial(self._needs, learner))
+
+    def _needs(self, learner: Learner) -> Needs:
         tokens = some_tokens(self.model, rows=1)
         mask = torch.arange(tokens.shape[1])[None] > 0
         batch = TensorDict({"tokens": tokens, "mask": mask, "prompt_length": torch.tensor([1])}, batch_size=[1])
@@ -219,8 +271,11 @@ class Actor:
 
     def save(self, path: Path, origin: Origin) -> None:
         """Write the model, or its adapters, and its tokenizer to a new directory."""
+        model = self.model
+        if sharding.is_sharded(model):
+            model = sharding.call(model, "whole_copy", self._whole_copy)
         merge = self.config.policy.lora_merge and self.config.model.lora_rank
-        save_checkpoint(path, plain_copy(self.model, self.model.dtype) if merge else self.model, self.tokenizer, origin)
+        save_checkpoint(path, plain_copy(model, model.dtype) if merge else model, self.tokenizer, origin)
 
     def close(self) -> None:
         """Give back what engines hold."""

@@ -3,14 +3,13 @@
 from collections.abc import Callable, Sequence
 
 import torch
+from tensordict import TensorDict
 from torch import Tensor
 
 from llmgym.config.sections import Sampling
 from llmgym.engines.base import Completion, GenerationRequest
 from llmgym.errors import EngineError
 from llmgym.learn.batch import collate
-from llmgym.learn.policy import Policy
-from llmgym.learn.reference import log_probs_of
 from llmgym.rollout.trajectory import Trajectory
 
 Probe = Callable[[Sequence[GenerationRequest]], list[list[Completion]]]
@@ -31,24 +30,25 @@ class Canary:
 
     Args:
         probe: Returns what each engine replies to requests.
-        policy: What learns, and divides logits by the same temperature.
+        log_probs: Returns the learner's log-probability of every sampled token of a batch.  [B, T]
         prompt: Tokens of a conversation, up to where a reply begins.
         stop_token_ids: What ends a reply.
-        engine_dtype: In which the engine samples.
+        temperature: What the learner divides logits by.
+        dtypes: Those of the learner and of the engine.
     """
 
     def __init__(
         self,
         probe: Probe,
-        policy: Policy,
+        log_probs: Callable[[TensorDict], Tensor],
         prompt: list[int],
         stop_token_ids: tuple[int, ...],
         *,
-        engine_dtype: torch.dtype = torch.float32,
+        temperature: float = 1.0,
+        dtypes: tuple[torch.dtype, torch.dtype] = (torch.float32, torch.float32),
     ) -> None:
-        self._probe, self._policy, self._prompt, self._stop = probe, policy, prompt, stop_token_ids
-        self._sampling = Sampling(temperature=policy.temperature, max_tokens=max(LENGTHS))
-        dtypes = (next(policy.parameters()).dtype, engine_dtype)
+        self._probe, self._log_probs, self._prompt, self._stop = probe, log_probs, prompt, stop_token_ids
+        self._sampling = Sampling(temperature=temperature, max_tokens=max(LENGTHS))
         self.tolerance = max(_TOLERANCE.get(dtype, max(_TOLERANCE.values())) for dtype in dtypes)
         """Nats per token that the quarter of replies that is off most may be off by; types of weights decide it."""
         self._before: list[list[tuple[list[int], list[float]]]] = []  # of each engine
@@ -88,8 +88,7 @@ class Canary:
     def _off(self, replies: Sequence[Completion]) -> Tensor:
         """Return by how many nats per token an engine and the policy differ, for each reply."""
         batch = collate([self._trajectory(reply) for reply in replies])
-        device = next(self._policy.parameters()).device
-        ours = log_probs_of(self._policy, batch.to(device), micro_batch_tokens=2048).cpu()
+        ours = self._log_probs(batch)
         off: Tensor = ((ours - batch["log_probs"]).abs() * batch["mask"]).sum(dim=1) / batch["mask"].sum(dim=1)
         return off
 

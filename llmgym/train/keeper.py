@@ -32,7 +32,7 @@ class Kept(Protocol):
         """About how many bytes a checkpoint takes."""
         ...
 
-    def save(self, path: Path) -> None:
+    def write(self, path: Path) -> None:
         """Write the model to a new directory."""
         ...
 
@@ -135,7 +135,7 @@ class Keeper:
     def _write(self, path: Path, state: PackedState | None) -> None:
         """Write the model, and a state to go on from if there is one."""
         with new_checkpoint(path, self._trainer.steps_done) as partial:
-            self._trainer.save(partial)
+            self._trainer.write(partial)
             if state is not None:
                 (partial / STATE).mkdir()
                 state.write(partial / STATE)

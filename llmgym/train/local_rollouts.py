@@ -20,7 +20,7 @@ from llmgym.engines.make import engine_kind, make_engine
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import ConfigError
 from llmgym.models.causal_lm import load_causal_lm
-from llmgym.models.lora import merged_weights, plain_copy
+from llmgym.models.lora import plain_copy
 from llmgym.report.console import notify
 from llmgym.rollout.collector import Collector
 from llmgym.scorers import AnyScorer
@@ -64,7 +64,7 @@ class LocalRollouts:
         reads = actor.stops_at_strings or engine_kind(config.engine) == "local"  # others load a tokenizer for it
         return make_engine(
             config.engine,
-            actor.model,
+            actor.engine_model,
             actor.model_path,
             context_length=actor.context_length,
             text_of=actor.codec.spell if reads else None,
@@ -83,9 +83,10 @@ class LocalRollouts:
         if engine_kind(config.engine) != "local":
             raise ConfigError("Frozen seats are played by the embedded engine: expected --engine local.")
         other = config.environment.frozen_model
+        own = actor.engine_model
         return make_engine(
             config.engine,
-            plain_copy(actor.model, actor.model.dtype) if other is None else self._other_weights(directory_of(other)),
+            plain_copy(own, own.dtype) if other is None else self._other_weights(directory_of(other)),
             actor.model_path,
             context_length=actor.context_length,
             text_of=actor.codec.spell,
@@ -115,7 +116,7 @@ class LocalRollouts:
 
     def load_weights(self, version: int) -> None:
         """Sample with the weights that the model has now."""
-        taking_weights(self.engine).load_weights(merged_weights(self._actor.model), version=version)
+        taking_weights(self.engine).load_weights(self._actor.weights(), version=version)
 
     def probe(self, requests: Sequence[GenerationRequest]) -> list[list[Completion]]:
         """Return what the engine replies, if it counts log-probabilities."""

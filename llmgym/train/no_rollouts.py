@@ -1,6 +1,6 @@
 """`NoRollouts`: the rollouts of a rank that only learns; the first rank plays."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from llmgym.config.sections import Sampling
@@ -13,9 +13,16 @@ from llmgym.scorers import AnyScorer
 
 
 class NoRollouts:
-    """No engine, and a player that refuses to play."""
+    """No engine, and a player that refuses to play.
+
+    Args:
+        weights: What the first rank hands over, where parameters are in shards.
+    """
 
     lends_memory = plays_here = False
+
+    def __init__(self, weights: Callable[[], Iterable[object]]) -> None:
+        self._weights = weights
 
     def player(
         self, envs: TextVectorEnv, scorer: AnyScorer | None, *, split: str | None = None, needs_scores: bool = True
@@ -27,7 +34,9 @@ class NoRollouts:
         """Refuse nothing: the first rank looks at its engine."""
 
     def load_weights(self, version: int) -> None:
-        """Do nothing."""
+        """Take part in putting weights together that the first rank hands over."""
+        for _ in self._weights():
+            pass
 
     def probe(self, requests: Sequence[GenerationRequest]) -> list[list[Completion]]:
         """Return nothing."""

@@ -35,9 +35,11 @@ def offline_trainer(algorithm: OfflineAlgorithm) -> Trainer:
     held_out = config.evaluation.data or config.environment.env_kwargs.get("rows")
     rows = run_rows(config, algorithm.env_id, {"eval_data": held_out}) if plays else None
     actor = Actor(config, keeps_reference=algorithm.needs_reference, plays=plays, rows=rows)
-    actor.rollouts = NoRollouts() if ranks.number() else LocalRollouts(actor)
+    actor.rollouts = NoRollouts(actor.weights) if ranks.number() else LocalRollouts(actor)
     examples = _examples(algorithm, config.data, actor)
-    learner = make_learner(algorithm, algorithm.loss(actor.policy))
+    loss = algorithm.loss(actor.policy)
+    actor.shard(loss)
+    learner = make_learner(algorithm, loss)
     path = config.data.path
     return Trainer(
         algorithm,

@@ -56,12 +56,14 @@ def online_trainer(algorithm: OnlineAlgorithm) -> Trainer:
     rows = run_rows(config, algorithm.env_id, algorithm.rows)
     actor = Actor(config, keeps_reference=algorithm.keeps_reference, plays=True, rows=rows)
     if ranks.number():
-        actor.rollouts = NoRollouts()
+        actor.rollouts = NoRollouts(actor.trained_weights if config.cluster.rollout_workers else actor.weights)
     else:
         actor.rollouts = RayRollouts(algorithm, actor) if config.cluster.rollout_workers else LocalRollouts(actor)
     if scorer is not None:
         put_on(scorer, actor.model.device.type)
-    learner = make_learner(algorithm, algorithm.loss(actor.policy))
+    loss = algorithm.loss(actor.policy)
+    actor.shard(loss)
+    learner = make_learner(algorithm, loss)
     return Trainer(
         algorithm,
         actor,

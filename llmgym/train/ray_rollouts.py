@@ -53,7 +53,7 @@ class RayRollouts:
             cluster.ray_address,
             cpus=cluster.rollout_workers * cluster.worker_cpus,
             uses_gpus=cluster.worker_gpus > 0,
-            store_bytes=_LEAST_STORE + 4 * sum(one.nbytes for _, one in self._trained()),
+            store_bytes=_LEAST_STORE + 4 * sum(one.nbytes for _, one in actor.trained_weights()),
         )
         self._ray = self._session.ray
         self._loads = 0
@@ -94,7 +94,7 @@ class RayRollouts:
         """Have workers sample with what is trained, as it is now: one object, which each machine fetches once."""
         self.workers.require_open()
         self._loads += 1
-        stored = self._ray.put({name: _as_array(one) for name, one in self._trained()})
+        stored = self._ray.put({name: _as_array(one) for name, one in self._actor.trained_weights()})
         self.weights = stored, self._loads, version
 
     def probe(self, requests: Sequence[GenerationRequest]) -> list[list[Completion]]:
@@ -120,10 +120,6 @@ class RayRollouts:
         calls = [Call(method, arguments, place, queues=True) for place in range(len(self.workers))]
         self.workers.submit(calls)
         return self.workers.wait(calls)
-
-    def _trained(self) -> list[tuple[str, torch.nn.Parameter]]:
-        """Return what is trained of the model: all else is the same everywhere."""
-        return [(name, one) for name, one in self._actor.model.named_parameters() if one.requires_grad]
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ _FREE = {
 
 _ROUNDING = {
     "steps",  # where the learning rate falls over all of them
-    *("device", "micro_batch_tokens", "gradient_checkpointing", "kv_cache_gib", "engine_url", "engine_servers"),
-    *("engine_kwargs", "engine_weights_dir", "engine_transfer", "engine_check", "isolate_env", "env_timeout"),
-    *("groups_at_once", "rollout_workers", "worker_cpus", "worker_gpus"),
+    *("device", "micro_batch_tokens", "gradient_checkpointing", "sharded", "kv_cache_gib", "engine_url"),
+    *("engine_servers", "engine_kwargs", "engine_weights_dir", "engine_transfer", "engine_check"),
+    *("isolate_env", "env_timeout", "groups_at_once", "rollout_workers", "worker_cpus", "worker_gpus"),
     *("scorer_workers", "scorer_timeout", "env_retries", "max_failure_rate", "max_overlong"),
 }
 """Options that may change although numbers are then no longer the same to the bit."""

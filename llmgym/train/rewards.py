@@ -1,16 +1,21 @@
 """Training a reward model: on preferences, some of which are held out to judge it by."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from llmgym.config.sections import RewardConfig
 from llmgym.data.preferences import Preference
 from llmgym.errors import ConfigError, DataError
 from llmgym.evaluate import Evaluation, wilson_interval
+from llmgym.learn import ranks, sharding
 from llmgym.learn.checkpoint import Origin, hash_of, save_checkpoint
 from llmgym.learn.learner import Learner
+from llmgym.learn.losses import LanguageModelLoss
 from llmgym.learn.needs import Needs, some_tokens, training_needs
 from llmgym.learn.packing import pack
 from llmgym.learn.reward_model import RewardModel
@@ -43,14 +48,16 @@ def reward_trainer(algorithm: OfflineAlgorithm) -> Trainer:
             f"{algorithm.name} expects more than the {config.held_out} preferences that are held out (--held-out), "
             f"got {len(held_out)}."
         )
-    learner = make_learner(algorithm, algorithm.loss(rewards))
+    loss = algorithm.loss(rewards)
+    student.shard(loss)
+    learner = make_learner(algorithm, loss)
     path = config.data.path
     return Trainer(
         algorithm,
         student,
         learner,
         OfflineSteps(algorithm, examples, config.data, rewards, learner),
-        HeldOutPairs(rewards, held_out),
+        HeldOutPairs(student, held_out),
         subject=None if path is None else path.stem,
     )
 
@@ -68,16 +75,41 @@ class RewardStudent:
         self.rewards = RewardModel.load(path, fresh_head=True, dtype=dtype)
         self.model = self.rewards.model
         put(self.model, config)
+        self._sharded = config.learner.sharded
         self._adapted = config.model.lora_rank > 0
 
     def begin(self, learner: Learner) -> None:
         """Do nothing: a reward model has no reference."""
+
+    def shard(self, loss: LanguageModelLoss) -> None:
+        """Part among ranks what a loss trains, if that was asked for."""
+        if self._sharded and ranks.count() > 1:
+            self._shell = sharding.shell_of(self.model)
+            sharding.shard(loss)
+
+    def calls(self, learner: Learner) -> Mapping[str, Callable[..., Any]]:
+        """Return what reads parameters, by name."""
+        return {
+            "rewards": self.rewards.rewards,
+            "needs": functools.partial(self._needs, learner),
+            "whole_copy": self._whole_copy,
+        }
+
+    def _whole_copy(self) -> PreTrainedModel | None:
+        return sharding.whole_copy(self.model, self._shell)
+
+    def rewards_of(self, conversations: Sequence[Sequence[list[int]]]) -> list[float]:
+        """Return the rewards of conversations; see `RewardModel.rewards`."""
+        return sharding.call(self.model, "rewards", self.rewards.rewards, conversations)
 
     def hand_over(self, version: int) -> None:
         """Do nothing: nobody samples from it."""
 
     def needs(self, learner: Learner) -> Needs:
         """Return what a training step will take, from a forward and a backward pass over a few tokens."""
+        return sharding.call(self.model, "needs", functools.partial(self._needs, learner))
+
+    def _needs(self, learner: Learner) -> Needs:
         batch = self.rewards.collate([some_tokens(self.model, rows=2).tolist()]).to(self.model.device)
         return training_needs(
             learner.loss,
@@ -102,7 +134,10 @@ class RewardStudent:
 
     def save(self, path: Path, origin: Origin) -> None:
         """Write the reward model, adapters merged into it, and its tokenizer to a new directory."""
-        whole = plain_copy(self.model, self.model.dtype) if self._adapted else self.model
+        model = self.model
+        if sharding.is_sharded(model):
+            model = sharding.call(model, "whole_copy", self._whole_copy)
+        whole = plain_copy(model, model.dtype) if self._adapted else model
         save_checkpoint(path, whole, self.rewards.tokenizer, origin)
 
     def close(self) -> None:
@@ -113,12 +148,12 @@ class HeldOutPairs:
     """Judges a reward model by preferences that it does not learn from.
 
     Args:
-        rewards: The reward model.
+        student: Whose reward model.
         pairs: The preferences.
     """
 
-    def __init__(self, rewards: RewardModel, pairs: Sequence[Preference]) -> None:
-        self._rewards, self.pairs = rewards, pairs
+    def __init__(self, student: RewardStudent, pairs: Sequence[Preference]) -> None:
+        self._student, self.pairs = student, pairs
         self.size = len(pairs)
 
     def evaluate(self) -> Evaluation:
@@ -129,7 +164,7 @@ class HeldOutPairs:
         """
         if not self.size:
             raise ConfigError("evaluate needs held_out of at least 1, got 0.")
-        rewards = self._rewards.rewards(encode_pairs(self.pairs, self._rewards))
+        rewards = self._student.rewards_of(encode_pairs(self.pairs, self._student.rewards))
         margins = [chosen - rejected for chosen, rejected in zip(rewards[::2], rewards[1::2], strict=True)]
         right, count = sum(margin > 0 for margin in margins), len(margins)
         return Evaluation(

@@ -17,7 +17,7 @@ what is inside another.
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,7 +31,7 @@ from llmgym.config.presets import preset_of
 from llmgym.config.sections import LearningConfig
 from llmgym.errors import ConfigError, LLMGymError, RunDirectoryError
 from llmgym.evaluate import Evaluation
-from llmgym.learn import ranks
+from llmgym.learn import ranks, sharding
 from llmgym.learn.checkpoint import Origin, origin_of
 from llmgym.learn.learner import Learner
 from llmgym.learn.losses import LanguageModelLoss
@@ -120,6 +120,10 @@ class Student(Protocol):
     """The model that is trained, with everything needed to measure, save and use it."""
 
     model: PreTrainedModel
+
+    def calls(self, learner: Learner) -> Mapping[str, Callable[..., Any]]:
+        """Return what the first rank may have all ranks call, by name, because it reads parameters."""
+        ...
 
     def begin(self, learner: Learner) -> None:
         """Get ready for the first step; called again, do nothing."""
@@ -210,7 +214,7 @@ class Trainer:
             result = self._lead(steps)
         finally:
             if self._whole:
-                ranks.tell(("end", result))
+                ranks.tell((ranks.END, result))
             else:  # others may be in the middle of an update, and wait for this rank
                 ranks.leave()
         return result
@@ -246,22 +250,18 @@ class Trainer:
         self.student.begin(self.learner)
         self.steps.begin()
         with undisturbed():
-            while (told := ranks.hear())[0] != "end":
-                if told[0] == "begin":
-                    self.learner.load_state_dict(told[1])
-                else:
-                    _, step, self.learner.progress, batch = told
-                    try:
-                        with ranks.together():
-                            self.steps.learn(step, batch)
-                    except LLMGymError:  # the first rank has the same one, and needs time to save
-                        told = ranks.hear()
-                        break
-                    self.steps_done = step
-        if told[1] is None:
+            result: Result | None = ranks.serve(self._calls)
+        if result is None:
             raise SystemExit(0)
-        result: Result = told[1]
         return result
+
+    @property
+    def _calls(self) -> Mapping[str, Callable[..., Any]]:
+        """What the first rank has all ranks call, by name."""
+        learner = self.learner
+        shared: dict[str, Callable[..., Any]] = {"learn": self._learn, "state": self._gathered}
+        shared |= {"align": learner.align, "load": learner.load_state_dict}
+        return {**shared, **self.student.calls(learner)}
 
     def _is_done(self, past: Past, steps: int, earlier: Mapping[str, Any]) -> bool:
         """Tell whether a run that goes on has nothing left to do.
@@ -297,9 +297,10 @@ class Trainer:
                     keeper.save_in_series(last)
         except LeaveAtOnceError:
             raise
-        except BaseException:
-            with interruptions.saving():  # what was learnt until here is not lost
-                _end(journal, keeper, whole=self._whole)
+        except BaseException as error:
+            if not self._out_of_step(error):
+                with interruptions.saving():  # what was learnt until here is not lost
+                    _end(journal, keeper, whole=self._whole)
             raise
         with interruptions.saving():
             _end(journal, keeper)
@@ -310,13 +311,23 @@ class Trainer:
         experience = self.steps.experience(step, last)  # episodes played and scored, or examples drawn
         interruptions.updating = True
         self._whole = False
-        ranks.tell(("learn", step, self.learner.progress, experience.batch))
-        with ranks.together():
-            learnt = self.steps.learn(step, experience.batch)
+        learnt = ranks.call("learn", self._learn, step, self.learner.progress, experience.batch)
         self.student.hand_over(step)  # the next episodes are sampled with the new weights
         self.steps_done, self._boundary, self._whole = step, self._played(), True
         journal.note_step(experience.trajectories, self._metrics(step, experience, learnt, begun))
         interruptions.updating = False
+
+    def _out_of_step(self, error: BaseException) -> bool:
+        """Tell whether an error left others in the middle of an update, so that parameters in shards cannot be read."""
+        return not (self._whole or isinstance(error, LLMGymError)) and sharding.is_sharded(self.student.model)
+
+    def _learn(self, step: int, progress: float, batch: TensorDict | None) -> dict[str, float]:
+        """Learn from the batch of a step, on every rank."""
+        self.learner.progress = progress
+        learnt = self.steps.learn(step, batch)
+        if ranks.number():  # the first rank has more to do before the step is done
+            self.steps_done = step
+        return learnt
 
     def _evaluate(self, held_out: HeldOut, journal: Journal, last: int) -> None:
         """Evaluate what was learnt so far, if it is time; a scorer may keep something of that."""
@@ -326,7 +337,12 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """Return all that later steps depend on, as it was after the last step, although the next may be under way."""
         watches = [one.state_dict() for one in self._sinks if isinstance(one, KeepsState)]
-        return {**self._boundary, "step": self.steps_done, "learner": self.learner.state_dict(), "watches": watches}
+        learner = sharding.call(self.student.model, "state", self._gathered)
+        return {**self._boundary, "step": self.steps_done, "learner": learner, "watches": watches}
+
+    def _gathered(self) -> Any:
+        """Return the learner's state, whole on the first rank."""
+        return sharding.gathered(self.learner.state_dict())
 
     def _played(self) -> dict[str, Any]:
         """Return what playing changes."""
@@ -339,7 +355,7 @@ class Trainer:
         if self.learner.changed:  # by a step that was interrupted, or by a state that was loaded
             self.student.hand_over(self.steps_done)
         self._boundary = self._played()
-        ranks.tell(("begin", self.learner.state_dict()))
+        ranks.call("align", self.learner.align)
         packed_state(self._boundary)  # what environments and scorers keep is refused now, and not at the first save
         return earlier
 
@@ -369,7 +385,8 @@ class Trainer:
         if not past.forks:
             past.require_unchanged()
         state = past.checkpoint.state()
-        self.learner.load_state_dict(state["learner"])
+        learner = state["learner"]
+        ranks.call("load", self.learner.load_state_dict, learner, told=[ranks.outline(learner)])
         self.steps.load_state_dict(state["steps"])
         watches = [one for one in self._sinks if isinstance(one, KeepsState)]
         for watch, own in zip(watches, state["watches"], strict=True):
@@ -409,9 +426,20 @@ class Trainer:
         self.student.close()
 
     def save(self, path: Path) -> None:
-        """Write the model and its tokenizer to a new directory, with a note of where they come from; one rank does."""
-        if ranks.number():
-            return
+        """Write the model and its tokenizer to a new directory, with a note of where they come from.
+
+        All ranks have to ask for it; the first one writes.
+        """
+        sharded = sharding.is_sharded(self.student.model)
+        if not ranks.number():
+            self.write(path)
+            if sharded:
+                ranks.tell((ranks.END, None))
+        elif sharded:
+            ranks.serve(self._calls)
+
+    def write(self, path: Path) -> None:
+        """Write the model, as the first rank, while the others serve."""
         config = self.algorithm.config
         origin = Origin(
             self.algorithm.name,

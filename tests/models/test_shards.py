@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import random_model
+from tensordict import TensorDict
 from torch import nn
 from torch.distributed import destroy_process_group, init_process_group
 from torch.distributed.device_mesh import init_device_mesh
@@ -79,15 +80,24 @@ def test_a_whole_model_is_taken() -> None:
     check_whole(random_model("llama"))
 
 
-def test_a_reference_assigns_nothing_to_the_parameters_of_its_policy() -> None:
+def test_a_reference_leaves_its_policy_where_and_as_it_is() -> None:
+    """An embedded engine reads the same memory."""
     policy = Policy(random_model("qwen2"))
-    before = [(parameter, parameter.data_ptr(), parameter._version) for parameter in policy.parameters()]
     reference = Reference(policy, micro_batch_tokens=50)
-    tokens = torch.arange(3, 40)[None]
-    batch = {"tokens": tokens, "mask": torch.arange(37)[None] > 9, "prompt_length": torch.tensor([10])}
-    expected = copy.deepcopy(policy).log_probs(batch)
-    torch.testing.assert_close(reference.remembered.log_probs(batch), expected)
+    tokens, mask = torch.arange(3, 40)[None], torch.arange(37)[None] > 9
+    batch = TensorDict(
+        {"tokens": tokens, "mask": mask, "length": torch.tensor([37]), "prompt_length": torch.tensor([10])}, [1]
+    )
+    with torch.no_grad():
+        expected = copy.deepcopy(policy).log_probs(batch)
+        for parameter in policy.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    before = [(parameter, parameter.data_ptr(), parameter.detach().clone()) for parameter in policy.parameters()]
+    torch.testing.assert_close(reference.log_probs(batch), expected)
+    for parameter, (same, place, value) in zip(policy.parameters(), before, strict=True):
+        assert parameter is same
+        assert parameter.data_ptr() == place
+        assert torch.equal(parameter, value)
+    assert not torch.allclose(policy.log_probs(batch), expected)
     reference.refresh()
-    after = [(parameter, parameter.data_ptr(), parameter._version) for parameter in policy.parameters()]
-    assert all(one is other and at == now for (one, *at), (other, *now) in zip(before, after, strict=True))
-    assert not any(parameter.requires_grad for parameter in reference.remembered.parameters())
+    torch.testing.assert_close(reference.log_probs(batch), policy.log_probs(batch).detach())
