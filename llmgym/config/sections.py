@@ -395,9 +395,13 @@ class Cluster(Config):
     """How many rollout workers that were lost are replaced in a run. Once there are more, the run ends; what a lost
     worker had not finished is played again elsewhere."""
 
-    max_staleness: Annotated[int, Field(ge=0, le=1)] = 0
+    max_staleness: Annotated[int, Field(ge=0)] = 0
     """Training steps by which the weights that sample may be older than those that learn. 1: the episodes of a step are
-    played while the step before it learns."""
+    played while the step before it learns. More: those of several steps are, which takes `weights_in_flight`."""
+
+    weights_in_flight: bool = False
+    """Give workers new weights at once, in the middle of episodes, whose tokens may then be of several versions.
+    Otherwise workers take them before they play something new."""
 
     ray_address: str | None = None
     """Address of a Ray cluster that runs, such as `auto` or `ray://head:10001`. None: a local Ray, which only this
@@ -406,9 +410,20 @@ class Cluster(Config):
     @model_validator(mode="after")
     def _is_about_workers(self) -> Self:
         default = Cluster.model_fields
-        for name in ("worker_cpus", "worker_gpus", "worker_restarts", "max_staleness", "ray_address"):
+        for name in (
+            "worker_cpus",
+            "worker_gpus",
+            "worker_restarts",
+            "max_staleness",
+            "weights_in_flight",
+            "ray_address",
+        ):
             if getattr(self, name) != default[name].default and not self.rollout_workers:
                 raise ValueError(f"{name}: is about rollout workers; expected rollout_workers above 0 too")
+        if self.weights_in_flight and not self.max_staleness:
+            raise ValueError("weights_in_flight: nothing is played while a step learns; expected max_staleness above 0")
+        if self.max_staleness > 1 and not self.weights_in_flight:
+            raise ValueError("max_staleness: more than 1 takes weights in flight; expected weights_in_flight too")
         return self
 
 

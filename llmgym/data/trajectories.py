@@ -12,9 +12,10 @@ from llmgym.errors import DataError
 from llmgym.files import whole_or_absent
 from llmgym.rollout.trajectory import Reply, Trajectory
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Version 2 added ``row_starts``; an episode of version 1 is one row. Version 3 added ``score_error``, version 4
-``score_kind``, version 5 what messages of tools have besides, version 6 ``data_row`` and ``seat``."""
+``score_kind``, version 5 what messages of tools have besides, version 6 ``data_row`` and ``seat``, version 7
+the ``versions`` of replies."""
 
 _REPLY = pa.struct(
     [
@@ -23,6 +24,7 @@ _REPLY = pa.struct(
         ("finish_reason", pa.string()),
         ("weight_version", pa.int32()),
         ("reward", pa.float64()),
+        ("versions", pa.list_(pa.int32())),
     ]
 )
 SCHEMA = pa.schema(
@@ -67,6 +69,7 @@ def write_trajectories(path: Path, trajectories: Sequence[Trajectory]) -> None:
                     "finish_reason": reply.finish_reason,
                     "weight_version": reply.weight_version,
                     "reward": reply.reward,
+                    "versions": reply.versions,
                 }
                 for reply in trajectory.replies
             ],
@@ -100,7 +103,7 @@ def read_trajectories(path: Path) -> list[Trajectory]:
             tokens=row["tokens"],
             mask=row["mask"],
             log_probs=row["log_probs"],
-            replies=[Reply(**reply) for reply in row["replies"]],
+            replies=[Reply(**{**reply, "versions": tuple(reply.get("versions", ()))}) for reply in row["replies"]],
             messages=[message_in(message) for message in row["messages"]],
             parts=dict(row["parts"]),
             score=row["score"],

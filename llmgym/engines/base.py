@@ -65,8 +65,9 @@ class Completion:
         log_probs: Their log-probabilities under the distribution they were sampled from; zeros from an engine
             that does not `CountsLogProbs`.
         finish_reason: Why sampling stopped.
-        weight_version: The weights that sampled it. A collector refuses a reply whose version
+        weight_version: The weights that sampled it, or its last token. A collector refuses a reply whose version
             is not the engine's own.
+        versions: The weights that sampled each token, if they are not all of one version.
     """
 
     request_id: int
@@ -74,6 +75,7 @@ class Completion:
     log_probs: list[float]
     finish_reason: FinishReason
     weight_version: int
+    versions: tuple[int, ...] = ()
 
 
 def require_room(request: GenerationRequest, context_length: int) -> None:
@@ -161,6 +163,16 @@ class TakesWeights(Protocol):
 
     def load_weights(self, weights: Iterable[tuple[str, "Tensor"]], version: int) -> None:
         """Sample with these weights from now on; nothing may be under way."""
+        ...
+
+
+@runtime_checkable
+class ChangesInFlight(TakesWeights, Protocol):
+    """An engine that takes weights in the middle of replies."""
+
+    @property
+    def changes_in_flight(self) -> Literal[True]:
+        """That it does; an engine that does not has no such attribute."""
         ...
 
 

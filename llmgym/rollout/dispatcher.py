@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from llmgym.engines.base import Completion, Engine, GenerationRequest, Polls, SamplesElsewhere
+from llmgym.engines.base import ChangesInFlight, Completion, Engine, GenerationRequest, Polls, SamplesElsewhere
 from llmgym.errors import StaleCompletionError
 
 
@@ -83,10 +83,12 @@ class Dispatcher:
         self._moved.set()
 
     def _check_version(self, completion: Completion) -> None:
-        """Weights change between rollouts and never within one, so a reply of another version is the engine's fault."""
-        if completion.weight_version != self._engine.weight_version:
+        """Weights change between rollouts, so a reply of others is the engine's fault; unless they change in flight."""
+        version = self._engine.weight_version
+        in_flight = isinstance(self._engine, ChangesInFlight) and completion.weight_version < version
+        if completion.weight_version != version and not in_flight:
             raise StaleCompletionError(
-                f"The engine has weights of version {self._engine.weight_version}, but a reply of episode "
+                f"The engine has weights of version {version}, but a reply of episode "
                 f"{completion.request_id} was sampled by version {completion.weight_version}. Stale replies are never "
                 "trained on; the rollout ends here."
             )

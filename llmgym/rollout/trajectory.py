@@ -25,8 +25,9 @@ class Reply:
         start: Index of its first token.
         stop: Index after its last token.
         finish_reason: Why sampling stopped.
-        weight_version: The weights that sampled it.
+        weight_version: The weights that sampled it, or its last token.
         reward: What it earned.
+        versions: The weights that sampled each token, if they are not all of one version.
     """
 
     start: int
@@ -34,6 +35,12 @@ class Reply:
     finish_reason: FinishReason
     weight_version: int
     reward: float = 0.0
+    versions: tuple[int, ...] = ()
+
+    @property
+    def token_versions(self) -> tuple[int, ...]:
+        """The weights that sampled each token."""
+        return self.versions or (self.weight_version,) * (self.stop - self.start)
 
 
 @dataclass(slots=True)
@@ -116,7 +123,8 @@ class Trajectory:
         self.tokens.extend(completion.tokens)
         self.mask.extend([True] * len(completion.tokens))
         self.log_probs.extend(completion.log_probs)
-        self.replies.append(Reply(start, len(self.tokens), completion.finish_reason, completion.weight_version))
+        stop, reason, version = len(self.tokens), completion.finish_reason, completion.weight_version
+        self.replies.append(Reply(start, stop, reason, version, versions=completion.versions))
 
     def take(self, score: Score) -> None:
         """Take a score in place of what was there; its parts come to those that are there, of which success stays.

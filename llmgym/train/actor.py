@@ -95,6 +95,11 @@ class Actor:
         return isinstance(self.config, OnlineConfig) and self.config.cluster.max_staleness > 0
 
     @property
+    def in_flight(self) -> bool:
+        """Whether engines take weights in the middle of episodes."""
+        return isinstance(self.config, OnlineConfig) and self.config.cluster.weights_in_flight
+
+    @property
     def scribe(self) -> Scribe:
         """What writes down conversations that it did not sample."""
         return Scribe(self.codec, self.context_length)
@@ -207,7 +212,7 @@ class Actor:
         """
         if self._plays:
             sharding.call(self.model, "load_weights", self.rollouts.load_weights, version)
-            if not self.plays_ahead:
+            if not self.plays_ahead or self.in_flight:
                 self.check_hand_over(version)
 
     def check_hand_over(self, version: int) -> None:

@@ -16,7 +16,9 @@ from llmgym.engines.base import (
     require_log_probs,
     taking_weights,
 )
+from llmgym.engines.local.engine import LocalEngine
 from llmgym.engines.make import engine_kind, make_engine
+from llmgym.engines.shared import SharedEngine
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import ConfigError
 from llmgym.models.causal_lm import load_causal_lm
@@ -32,12 +34,13 @@ class LocalRollouts:
 
     Args:
         actor: Whose policy it samples from.
+        in_flight: Whether another thread gives the engine other weights in the middle of replies.
     """
 
     plays_here = True
 
-    def __init__(self, actor: Actor) -> None:
-        self._actor = actor
+    def __init__(self, actor: Actor, *, in_flight: bool = False) -> None:
+        self._actor, self._in_flight = actor, in_flight
 
     def player(
         self, envs: TextVectorEnv, scorer: AnyScorer | None, *, split: str | None = None, needs_scores: bool = True
@@ -62,7 +65,7 @@ class LocalRollouts:
         """What samples replies."""
         actor, config = self._actor, self._actor.config
         reads = actor.stops_at_strings or engine_kind(config.engine) == "local"  # others load a tokenizer for it
-        return make_engine(
+        engine = make_engine(
             config.engine,
             actor.engine_model,
             actor.model_path,
@@ -71,6 +74,14 @@ class LocalRollouts:
             seed=config.run.seed,
             notify=notify,
         )
+        if not self._in_flight:
+            return engine
+        if not isinstance(engine, LocalEngine):
+            raise ConfigError(
+                "weights_in_flight: expected the embedded engine (--engine local), which goes on with other weights in "
+                f"the middle of a reply, got {type(engine).__name__}."
+            )
+        return SharedEngine(engine)
 
     def keep_frozen(self) -> None:
         """Have frozen seats played by the weights as they are now, unless others are given."""

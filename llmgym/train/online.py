@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import math
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -99,7 +100,7 @@ class OnlineSteps:
         self._told: set[str] = set()
         self._unscored = 0  # steps in a row without a score
         self._plays_ahead, self._lends_memory = actor.plays_ahead, False
-        self._coming: Coming | None = None  # the next step's episodes, where they are played ahead
+        self._coming: deque[Coming] = deque()  # the next steps' episodes, where they are played ahead
         if algorithm.learns_from_expert:
             with contextlib.closing(actor.make_expert_env()) as env:
                 expert_env(env)  # refused before anything is played
@@ -109,9 +110,9 @@ class OnlineSteps:
     def begin(self) -> None:
         """See whether engines make room for updates; the actor refuses those that nothing can be learnt from."""
         self._lends_memory = self.actor.rollouts.lends_memory
-        if self._coming is not None:  # of a run that was interrupted: its weights may not be those of one step ago
+        if self._coming:  # of a run that was interrupted: its weights may not be those of the last step
             self.actor.rollouts.abandon()
-            self._coming = None
+            self._coming.clear()
 
     def experience(self, step: int, last: int) -> Experience:
         """Play a step's groups, and let the algorithm make a batch of them."""
@@ -128,8 +129,7 @@ class OnlineSteps:
             "rollout_seconds": time.perf_counter() - begun,
         }
         if self._plays_ahead:
-            versions = [reply.weight_version for trajectory in trajectories for reply in trajectory.replies]
-            summary["staleness"] = step - 1 - sum(versions) / max(1, len(versions))
+            summary |= _staleness(step, trajectories)
         if (rows := self.actor.rows) is not None and rows.training is not None:
             summary["epoch"] = step * self.config.rollout.prompts_per_step / len(rows.training)
         if self.algorithm.learns_from_expert:
@@ -249,16 +249,20 @@ class OnlineSteps:
         return played, kept[: size * wanted]
 
     def _roll_out_ahead(self, step: int, last: int) -> tuple[list[Trajectory], list[Trajectory]]:
-        """Return a step's episodes, which were played while the step before it learnt, and begin those of the next.
+        """Return a step's episodes, which were played while earlier steps learnt, and begin those of a later step.
 
-        They were sampled one hand-over ago. Each token keeps the log-probability under the weights that sampled it.
+        Steps are taken in the order in which they were begun, so an episode that takes long is waited for, and never
+        left out. Each token keeps the log-probability under the weights that sampled it.
         """
         assert isinstance(self.player, RayPlayer), "the configuration asks for workers"
-        if self._coming is None:
-            self._coming = self._begin_rollout(self.player, step)
-        trajectories = self.player.take(self._coming)
-        self.actor.check_hand_over(step - 1)  # workers have nothing to do just now
-        self._coming = self._begin_rollout(self.player, step + 1) if step < last else None
+        if not self._coming:
+            self._coming.append(self._begin_rollout(self.player, step))
+        trajectories = self.player.take(self._coming.popleft())
+        if not self.actor.in_flight:
+            self.actor.check_hand_over(step - 1)  # workers may have nothing to do just now
+        ahead = min(self.config.cluster.max_staleness, last - step)
+        while len(self._coming) < ahead:
+            self._coming.append(self._begin_rollout(self.player, step + 1 + len(self._coming)))
         return trajectories, trajectories
 
     def _begin_rollout(self, player: RayPlayer, step: int) -> Coming:
@@ -390,6 +394,14 @@ def _rows_of_groups(batch: TensorDict, groups: int) -> int:
 def _groups(trajectories: Sequence[Trajectory]) -> list[list[Trajectory]]:
     """Return the groups; the trajectories of a group are adjacent."""
     return [list(group) for _, group in itertools.groupby(trajectories, key=lambda trajectory: trajectory.group)]
+
+
+def _staleness(step: int, trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """Return how many hand-overs ago tokens were sampled, and how many episodes are of several versions."""
+    versions = [[one for reply in each.replies for one in reply.token_versions] for each in trajectories]
+    tokens = [step - 1 - one for each in versions for one in each] or [0]
+    mixed = sum(len({*each}) > 1 for each in versions)
+    return {"staleness": sum(tokens) / len(tokens), "staleness_max": max(tokens), "episodes_in_flight": mixed}
 
 
 def _summary(trajectories: Sequence[Trajectory]) -> dict[str, float]:

@@ -48,6 +48,7 @@ class RayRollouts:
         config = algorithm.config
         cluster, log = config.cluster, config.run.output_dir / "rollout_workers.log"
         self._actor, self._rollout, begun = actor, config.rollout, time.monotonic()
+        self.in_flight = cluster.weights_in_flight
         packed = _packed(algorithm, actor)  # refused before Ray is started
         self._session = RaySession(
             cluster.ray_address,
@@ -96,9 +97,13 @@ class RayRollouts:
         self._loads += 1
         stored = self._ray.put({name: _as_array(one) for name, one in self._actor.trained_weights()})
         self.weights = stored, self._loads, version
+        if self.in_flight:
+            self.workers.bring(*self.weights, [])
 
     def probe(self, requests: Sequence[GenerationRequest]) -> list[list[Completion]]:
         """Return what the engine of each worker replies."""
+        if self.in_flight:
+            return [replies for engines in self.workers.bring(*self.weights, list(requests)) for replies in engines]
         return [replies for engines in self._of_all("probe", *self.weights, list(requests)) for replies in engines]
 
     lends_memory = plays_here = False
@@ -187,11 +192,14 @@ class RayPlayer:
             StaleCompletionError: A reply was sampled by other weights than it should have been.
         """
         trajectories = [one for share in self._rollouts.workers.wait(coming.calls) for one in share]
+        newest = self._rollouts.weights[-1] if self._rollouts.in_flight else coming.version
         for reply in (reply for trajectory in trajectories for reply in trajectory.replies):
-            if reply.weight_version != coming.version:
+            versions = reply.token_versions
+            if not coming.version <= min(versions) <= max(versions) <= newest:
+                given = f"version {coming.version}" + (f" to {newest}" if newest != coming.version else "")
                 raise StaleCompletionError(
-                    f"A rollout worker was given weights of version {coming.version}, and sampled with those of "
-                    f"version {reply.weight_version}. Such replies are never trained on."
+                    f"A rollout worker was given weights of {given}, and sampled with those of version "
+                    f"{', '.join(map(str, sorted({*versions})))}. Such replies are never trained on."
                 )
         self._limits.count(trajectories)
         return trajectories

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from llmgym.config.sections import Cluster
+from llmgym.engines.base import Completion
 from llmgym.errors import EngineError
 from llmgym.report.console import notify
 from llmgym.train.rollout_worker import RolloutWorker
 from llmgym.workers.ray_session import RaySession
 
+_ASIDE = "aside"  # the thread of a worker that brings weights to that which plays
 _GLANCE = 0.2  # seconds in which Ray is waited for without looking up; a signal is heard in between
 
 
@@ -106,6 +108,28 @@ class RayWorkers:
             raise
         return [call.result for call in calls]
 
+    def bring(self, *arguments: Any) -> list[list[list[Completion]]]:
+        """Have every worker take weights now, whatever it does; return what each that is ready replies.
+
+        A worker that is lost meanwhile is replaced when what it did is waited for.
+        """
+        self.require_open()
+        ready = [place for place in range(len(self)) if place not in self._starting.values()]
+        asked = [
+            self._actors[place].bring.options(concurrency_group=_ASIDE).remote(*arguments)
+            for place in ready
+            if place not in self._stale
+        ]
+        replies = []
+        for reply in asked:
+            try:
+                replies.append(self._ray.get(reply))
+            except self._ray.exceptions.RayTaskError as error:
+                raise error.cause from None
+            except self._ray.exceptions.RayError:
+                continue
+        return replies
+
     def abandon(self) -> None:
         """Do nothing any more of what was submitted; who is busy with it is replaced when something else is."""
         self._stale |= {place for place, actor, _ in self._under_way.values() if actor is self._actors[place]}
@@ -188,8 +212,10 @@ class RayWorkers:
     def _make(self) -> Any:
         """Return a new worker, which may have to wait for a machine; Ray never repeats a call by itself."""
         cluster = self._cluster
-        options = {"num_cpus": cluster.worker_cpus, "num_gpus": cluster.worker_gpus}
-        return self._ray.remote(RolloutWorker).options(**options, max_restarts=0, max_task_retries=0).remote()
+        options: dict[str, Any] = {"num_cpus": cluster.worker_cpus, "num_gpus": cluster.worker_gpus}
+        if cluster.weights_in_flight:
+            options["concurrency_groups"] = {_ASIDE: 1}  # a thread besides the one that plays
+        return self._ray.remote(**options, max_restarts=0, max_task_retries=0)(RolloutWorker).remote()
 
     def _start(self, place: int) -> None:
         """Have a worker get ready."""
@@ -199,6 +225,7 @@ class RayWorkers:
             "log": str(self._log.absolute()),
             "threads": self._cluster.worker_cpus,
             "gpus": self._cluster.worker_gpus,
+            "in_flight": self._cluster.weights_in_flight,
         }
         self._starting[self._actors[place].start.remote(self._ray.cloudpickle.loads, self._packed, run)] = place
 

@@ -18,7 +18,8 @@ from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
 from llmgym.config.sections import Cluster, OnlineConfig, Sampling
-from llmgym.engines.base import Completion, GenerationRequest
+from llmgym.engines.base import Completion, GenerationRequest, TakesWeights, complete, taking_weights
+from llmgym.engines.shared import SharedEngine
 from llmgym.errors import EngineError
 from llmgym.registry import load_env_creator
 from llmgym.report.run_directory import versions
@@ -119,7 +120,7 @@ class RolloutWorker:
             load: Unpacks the blueprint.
             packed: The blueprint.
             place: Where the run is: ``paths`` that modules are imported from, the working ``directory``, a ``log`` for
-                what is printed, and the number of ``threads`` and ``gpus``.
+                what is printed, the number of ``threads`` and ``gpus``, and whether weights come ``in_flight``.
 
         Raises:
             EngineError: Another version of a package or of the user's code is here than where the run is.
@@ -145,7 +146,7 @@ class RolloutWorker:
         given = blueprint.scorer
         self._scorer = None if given is None else as_configured(find_scorer(given)(), config)
         self._actor = Actor(config, keeps_reference=False, plays=True, rows=blueprint.rows)
-        self._rollouts = self._actor.rollouts = LocalRollouts(self._actor)
+        self._rollouts = self._actor.rollouts = LocalRollouts(self._actor, in_flight=place["in_flight"])
         if self._scorer is not None:
             put_on(self._scorer, self._actor.model.device.type)
         with contextlib.closing(self._actor.make_envs(1)) as envs:
@@ -153,6 +154,7 @@ class RolloutWorker:
                 self._rollouts.keep_frozen()
         self._players: dict[str | None, Collector] = {}
         self._loaded = 0
+        _ = self._rollouts.engine  # while there is one thread
 
     def _use(self, weights: Weights, load: int, version: int) -> None:
         """Sample with these weights from now on, if they are not those of the last load.
@@ -162,8 +164,15 @@ class RolloutWorker:
             load: Counts whatever was handed over, so that weights of one version can be told apart.
             version: Of the weights, for replies.
         """
-        if load == self._loaded:
-            return
+        engine = self._rollouts.engine
+        if isinstance(engine, SharedEngine):
+            with engine.between_steps() as alone:
+                if load > self._loaded:  # newer ones may have come since this was asked for
+                    self._load(weights, load, version, alone)
+        elif load != self._loaded:
+            self._load(weights, load, version, taking_weights(engine))
+
+    def _load(self, weights: Weights, load: int, version: int, engine: TakesWeights) -> None:
         parameters = dict(self._actor.model.named_parameters())
         if missing := weights.keys() - parameters.keys():
             raise EngineError(f"A rollout worker is given weights that its model does not have: {sorted(missing)}.")
@@ -172,7 +181,7 @@ class RolloutWorker:
                 given = torch.from_numpy(value)
                 own = parameters[name]
                 own.copy_(given if given.dtype == own.dtype else given.view(own.dtype))
-        self._rollouts.load_weights(version)
+        engine.load_weights(self._actor.weights(), version)
         self._loaded = load
 
     def play(
@@ -211,6 +220,16 @@ class RolloutWorker:
         """Return what the engine replies with these weights; see `Rollouts.probe`."""
         self._use(weights, load, version)
         return self._rollouts.probe(requests)
+
+    def bring(
+        self, weights: Weights, load: int, version: int, requests: Sequence[GenerationRequest]
+    ) -> list[list[Completion]]:
+        """Do what `probe` does, from another thread, in the middle of what is played."""
+        self._use(weights, load, version)
+        engine = self._rollouts.engine
+        assert isinstance(engine, SharedEngine), "only workers whose weights change in flight are brought any"
+        with engine.between_steps() as alone:
+            return [complete(alone, requests)] if requests else []
 
     def require_training(self, log_probs: bool) -> None:
         """Refuse an engine that nothing can be learnt from; see `Rollouts.require_training`."""

@@ -1,6 +1,7 @@
 """Workers on Ray play what one process plays, to the bit, also where one of them dies."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -20,9 +21,13 @@ from safetensors.torch import load_file
 
 import llmgym
 from llmgym.agents import GRPO
+from llmgym.config.presets import directory_of
 from llmgym.data.trajectories import read_trajectories
 from llmgym.errors import ConfigError, EngineError, FailureRateError, StaleCompletionError
+from llmgym.learn.batch import collate
+from llmgym.learn.mismatch import importance_weights
 from llmgym.models.causal_lm import load_causal_lm
+from llmgym.rollout.trajectory import Trajectory
 from llmgym.train.ray_rollouts import RayRollouts
 from llmgym.train.ray_workers import RayWorkers
 from llmgym.train.trainer import Result
@@ -135,7 +140,7 @@ def test_groups_of_one_episode_are_played_too(tmp_path: Path) -> None:
 def test_adapters_travel_alone_and_are_merged_where_they_arrive(tmp_path: Path) -> None:
     options = {"lora_rank": 2, "learning_rate": 1e-2, "groups_at_once": 4, "eval_episodes": 0}
     agent = GRPO(output_dir=tmp_path / "ray", rollout_workers=1, **{**SMALL, **options})
-    names = [name for name, _ in agent.trainer.student.rollouts._trained()]  # type: ignore[attr-defined]
+    names = [name for name, _ in agent.trainer.student.trained_weights()]  # type: ignore[attr-defined]
     assert names
     assert all("lora_" in name for name in names)
     run = agent.train(steps=2)
@@ -159,9 +164,19 @@ def test_a_worker_with_old_weights_ends_the_run(tmp_path: Path, monkeypatch: pyt
         train(tmp_path / "canary", rollout_workers=1, groups_at_once=4)
     with pytest.raises(StaleCompletionError, match="given weights of version 2, and sampled with those of version 1"):
         train(tmp_path / "versions", rollout_workers=1, groups_at_once=4, canary_every=0)
+    flying = {"rollout_workers": 1, "max_staleness": 1, "weights_in_flight": True}
+    with pytest.raises(EngineError, match="it still has its old weights"):
+        train(tmp_path / "flying", steps=5, **flying)
+    with pytest.raises(
+        StaleCompletionError, match="given weights of version 2 to 3, and sampled with those of version 1"
+    ):
+        train(tmp_path / "versions-flying", steps=5, canary_every=0, **flying)
 
 
 AHEAD = {"rollout_workers": 2, "max_staleness": 1, "save_every": 1, "keep": 9, "steps": 4}
+
+
+IN_FLIGHT = {**AHEAD, "max_staleness": 2, "weights_in_flight": True, "steps": 6}
 
 
 @pytest.fixture(scope="module")
@@ -176,24 +191,100 @@ def test_episodes_that_are_played_ahead_are_one_hand_over_old(ahead: Result) -> 
     assert [row["staleness"] for row in ahead.metrics] == [0, 1, 1, 1]
 
 
+@torch.no_grad()
+def plain_log_probs(run: Result, version: int, episode: Trajectory) -> torch.Tensor:
+    """Return the log-probability of each token but the first under the weights of a version, by a forward pass."""
+    saved = run.path / "checkpoints" / f"step-{version:05d}"
+    model, _ = load_causal_lm(str(saved) if version else directory_of("tiny"), torch.float32)
+    tokens = torch.tensor([episode.tokens])
+    return model(tokens).logits[0, :-1].log_softmax(-1).gather(1, tokens[0, 1:, None])[:, 0]
+
+
 def test_each_token_has_the_log_probability_under_the_weights_that_sampled_it(ahead: Result) -> None:
     shards = sorted((ahead.path / "trajectories").iterdir())
     for step, version in ((3, 1), (4, 2)):
         off = {}
         for weights in (version, version + 1):
-            model, _ = load_causal_lm(str(ahead.path / "checkpoints" / f"step-{weights:05d}"), torch.float32)
             worst = 0.0
             for episode in read_trajectories(shards[step - 1])[:6]:
-                tokens = torch.tensor([episode.tokens])
-                with torch.no_grad():
-                    logits = model(tokens).logits[0, :-1]
-                expected = logits.log_softmax(-1).gather(1, tokens[0, 1:, None])[:, 0]
                 sampled = torch.tensor(episode.mask[1:])
                 given = torch.tensor(episode.log_probs[1:])
+                expected = plain_log_probs(ahead, weights, episode)
                 worst = max(worst, float((expected - given)[sampled].abs().max()))
             off[weights] = worst
         assert off[version] < 1e-4
         assert off[version + 1] > 1e-3  # those that it learnt with are others
+
+
+@pytest.fixture(scope="module")
+def in_flight(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """A run in whose third step a worker dies."""
+    agent = GRPO(output_dir=tmp_path_factory.mktemp("in-flight"), **{**SMALL, **IN_FLIGHT})
+    experience = agent.trainer.steps.experience
+
+    def kills(step: int, last: int) -> Any:
+        if step == 3:
+            victim = a_process_of(agent.trainer.student.rollouts.workers)  # type: ignore[attr-defined]
+            os.kill(victim, signal.SIGKILL)
+        return experience(step, last)
+
+    agent.trainer.steps.experience = kills  # type: ignore[method-assign]
+    run = agent.train(steps=6)
+    agent.close()
+    return run
+
+
+def test_weights_in_flight_give_each_token_a_version_within_the_bound(in_flight: Result) -> None:
+    seen, mixed = set(), 0
+    for step, shard in enumerate(sorted((in_flight.path / "trajectories").iterdir()), start=1):
+        episodes = read_trajectories(shard)
+        assert len(episodes) == 16
+        for episode in episodes:
+            versions = [version for reply in episode.replies for version in reply.token_versions]
+            assert versions == sorted(versions)
+            assert step - 3 <= versions[0]
+            assert versions[-1] <= step - 1
+            seen.add((step, *versions))
+            mixed += versions[0] < versions[-1]
+    assert len(in_flight.metrics) == 6
+    assert sum(row["episodes_in_flight"] for row in in_flight.metrics) == mixed > 0
+    assert max(row["staleness_max"] for row in in_flight.metrics) == 2
+    assert all(row["episodes/asked"] == 16 for row in in_flight.metrics)
+
+
+def test_each_token_in_flight_has_the_log_probability_under_its_own_weights(in_flight: Result) -> None:
+    shards = [read_trajectories(one) for one in sorted((in_flight.path / "trajectories").iterdir())]
+    mixed = [episode for shard in shards for episode in shard if any(reply.versions for reply in episode.replies)]
+    assert mixed
+    for episode in mixed[:8]:
+        versions = [-1] * len(episode.tokens)
+        for reply in episode.replies:
+            versions[reply.start : reply.stop] = reply.token_versions
+        given = torch.tensor(episode.log_probs[1:])
+        for version in {*versions} - {-1}:
+            own = torch.tensor(versions[1:]) == version
+            expected = plain_log_probs(in_flight, version, episode)
+            assert (expected - given)[own].abs().max() < 1e-4
+            assert (expected - given)[torch.tensor(episode.mask[1:]) & ~own].abs().max() > 1e-4
+
+
+def test_importance_weights_of_tokens_in_flight_are_those_of_a_plain_computation(in_flight: Result) -> None:
+    """The weights that learn in the last step are those of the step before; truncation bounds the ratio by token."""
+    shard = read_trajectories(max((in_flight.path / "trajectories").iterdir()))
+    batch = collate(shard)
+    ours = torch.zeros_like(batch["log_probs"])
+    for row, episode in enumerate(shard):
+        ours[row, 1 : len(episode.tokens)] = plain_log_probs(in_flight, 5, episode)
+    weights, beyond = importance_weights(ours, batch, "truncate", "token", 1.01)
+    clipped = count = 0
+    for row, episode in enumerate(shard):
+        for place, sampled in enumerate(episode.mask):
+            if sampled:
+                ratio = math.exp(float(ours[row, place]) - episode.log_probs[place])
+                assert float(weights[row, place]) == pytest.approx(min(ratio, 1.01), rel=1e-5)
+                clipped, count = clipped + (ratio > 1.01), count + 1
+    assert 0 < clipped < count
+    assert beyond == pytest.approx(clipped / count)
 
 
 def test_played_ahead_a_run_repeats_to_the_bit_also_where_a_worker_dies(ahead: Result, tmp_path: Path) -> None:
@@ -215,6 +306,10 @@ def test_played_ahead_a_run_repeats_to_the_bit_also_where_a_worker_dies(ahead: R
 
 
 def test_what_is_not_known_yet_cannot_be_played_ahead() -> None:
+    with pytest.raises(ConfigError, match="max_staleness: more than 1 takes weights in flight"):
+        GRPO(max_staleness=2, rollout_workers=1)
+    with pytest.raises(ConfigError, match="weights_in_flight: nothing is played while a step learns"):
+        GRPO(weights_in_flight=True, rollout_workers=1)
     with pytest.raises(ConfigError, match="max_staleness: is about rollout workers"):
         GRPO(max_staleness=1)
     with pytest.raises(ConfigError, match="max_staleness: which groups replace others is known only after"):

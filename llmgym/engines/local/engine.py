@@ -1,5 +1,6 @@
 """`LocalEngine`: continuous batching over a transformers model in this process."""
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -174,6 +175,16 @@ class LocalEngine:
         self._slots.clear()
         self.weight_version = version
 
+    @contextlib.contextmanager
+    def set_aside(self) -> Iterator[None]:
+        """Set aside what is under way, within a ``with`` block; afterwards it goes on, and is prefilled again."""
+        aside = self._scheduler.set_aside()
+        try:
+            yield
+        finally:
+            self._slots.clear()
+            self._scheduler.add(aside)
+
     def close(self) -> None:
         """Give the cache back."""
         self.abort()
@@ -232,13 +243,15 @@ class LocalEngine:
         for run, token, log_prob in zip(running, tokens.tolist(), log_probs.tolist(), strict=True):
             run.tokens.append(token)
             run.log_probs.append(log_prob)
+            run.versions.append(self.weight_version)
             reason = self._finish_reason(run)
             if reason is None:
                 self._scheduler.running.append(run)
             else:
                 self._slots.park(run.episode_id)
+                versions = tuple(run.versions) if run.versions[0] != self.weight_version else ()
                 finished.append(
-                    Completion(run.request.request_id, run.tokens, run.log_probs, reason, self.weight_version)
+                    Completion(run.request.request_id, run.tokens, run.log_probs, reason, self.weight_version, versions)
                 )
         return finished
 

@@ -26,6 +26,7 @@ class Run:
     u: NDArray[np.float64]
     tokens: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
+    versions: list[int] = field(default_factory=list)
 
     @property
     def episode_id(self) -> int:
@@ -84,6 +85,12 @@ class Scheduler:
         self._waiting, self.running = [*self.running, *self._waiting], []
         self._slots.clear()
         return self._taken or len(self._waiting)
+
+    def set_aside(self) -> list[Run]:
+        """Hand out every request, with what was sampled for it, and forget every episode; `add` brings them back."""
+        self.start_over()
+        aside, self._waiting = self._waiting, []
+        return aside
 
     def lacking(self, run: Run, keep: int = 0) -> Span:
         """Return the tokens that a request's row lacks, without the last `keep`; they count as cached from now on."""
