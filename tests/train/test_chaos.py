@@ -6,10 +6,14 @@
 import functools
 import hashlib
 import json
+import logging
 import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +21,7 @@ from typing import Any
 
 import pytest
 from forked_runs import Runs, without_times
+from left_behind import on_the_machine, wait_until_nothing_is_left
 from safetensors.torch import load_file
 
 from llmgym.data.trajectories import read_trajectories
@@ -115,6 +120,65 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_never_was(
             left -= status == -signal.SIGKILL
         assert status == 0, said(output)
         check(output, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(KILLS < 50, reason="takes minutes: make chaos")
+@pytest.mark.parametrize("victim", ["worker", "learner"])
+@pytest.mark.parametrize("options", ["", "--max-staleness 2 --weights-in-flight"], ids=["in turn", "in flight"])
+def test_ten_kills_of_a_run_with_workers_lose_nothing_and_leave_nothing(
+    victim: str, options: str, tmp_path: Path
+) -> None:
+    """Workers are killed while they play, or start; the learner whenever, and then the run is gone on with."""
+    chance, steps = random.Random(f"{victim} {options} {SEED}"), 30
+    command = RUNS["workers"].replace("--steps 5", f"--steps {steps}").replace("--worker-restarts 0", "")
+    words = f"{command} {options} --worker-restarts 99 --resume --output-dir {tmp_path / 'run'}".split()
+    before, kills, status = on_the_machine(), 0, None
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as temporary:  # sockets take no long path
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        environment |= {"TMPDIR": temporary, "OMP_NUM_THREADS": "1"}
+        while status != 0:
+            with open(tmp_path / "log", "a") as log:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", f"llmgym.agents.{words[0]}", *words[1:]],
+                    env=environment,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                )
+            while process.poll() is None and kills < 10:
+                time.sleep(chance.uniform(0.0, 6.0 if victim == "worker" else 60.0))
+                found = [process.pid] if victim == "learner" else workers_of(temporary)
+                if found and process.poll() is None:
+                    os.kill(chance.choice(found), signal.SIGKILL)
+                    kills += 1
+            status = process.wait(timeout=600)
+            assert status in (0, -signal.SIGKILL), (tmp_path / "log").read_text()[-3000:]
+            wait_until_nothing_is_left(Path(temporary), before)
+    for one in (one for one in (tmp_path / "run").glob("*/") if not (one / "checkpoint").exists()):
+        shutil.rmtree(one)  # it was killed before it had a checkpoint
+    (run,) = (tmp_path / "run").glob("*/")
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, steps + 1))
+    assert all(row["episodes/asked"] == 8 for row in rows)
+    shards = [read_trajectories(shard) for shard in sorted((run / "trajectories").iterdir())]
+    assert [len(shard) for shard in shards] == [8] * steps
+    tasks = [tuple(dict.fromkeys(episode.seed for episode in shard)) for shard in shards]
+    assert len({*tasks}) == steps  # no step has the tasks of another one
+    assert kills > 0
+    logging.getLogger(__name__).warning("%s kills of a %s", kills, victim)
+
+
+def workers_of(temporary: str) -> list[int]:
+    """Return the processes of rollout workers, by the Ray that they belong to."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            mine = f"TMPDIR={temporary}".encode() in (process / "environ").read_bytes()
+            if mine and b"ray::RolloutWorker" in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
 
 
 MOMENTS = {

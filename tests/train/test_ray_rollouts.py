@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from forked_runs import without_times
+from left_behind import left_of
 from safetensors.torch import load_file
 
 import llmgym
@@ -269,7 +270,7 @@ def test_each_token_in_flight_has_the_log_probability_under_its_own_weights(in_f
 
 
 def test_importance_weights_of_tokens_in_flight_are_those_of_a_plain_computation(in_flight: Result) -> None:
-    """The weights that learn in the last step are those of the step before; truncation bounds the ratio by token."""
+    """The weights that learn in the last step are those of the step before; truncation bounds the ratio of each token."""
     shard = read_trajectories(max((in_flight.path / "trajectories").iterdir()))
     batch = collate(shard)
     ours = torch.zeros_like(batch["log_probs"])
@@ -387,20 +388,6 @@ def temporary() -> Iterator[Path]:
     """A directory whose path is short enough for the sockets of Ray."""
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as path:
         yield Path(path)
-
-
-def left_of(temporary: Path) -> list[str]:
-    """Return the files of a run's Ray, and the commands of processes that have one of them open or name it."""
-    found = [str(one) for one in temporary.glob("llmgym-ray-*")]
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            names = [os.readlink(one) for one in (process / "fd").iterdir()]
-            command = (process / "cmdline").read_text()
-        except OSError:
-            continue
-        if any(f"{temporary}/llmgym-ray-" in one for one in (command, *names)):
-            found.append(command)
-    return found
 
 
 def test_what_a_script_registers_reaches_the_workers_and_nothing_is_left_of_its_ray(
