@@ -270,7 +270,7 @@ def test_each_token_in_flight_has_the_log_probability_under_its_own_weights(in_f
 
 
 def test_importance_weights_of_tokens_in_flight_are_those_of_a_plain_computation(in_flight: Result) -> None:
-    """The weights that learn in the last step are those of the step before; truncation bounds the ratio of each token."""
+    """The weights that learn in the last step are those of the step before."""
     shard = read_trajectories(max((in_flight.path / "trajectories").iterdir()))
     batch = collate(shard)
     ours = torch.zeros_like(batch["log_probs"])
