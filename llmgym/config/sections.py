@@ -209,8 +209,8 @@ class Learner(Config):
     """Tokens per forward pass of the learner, at most. None: 2048 on a processor, 16384 on a GPU."""
 
     sharded: bool = False
-    """Let each of several ranks keep a part of parameters, gradients and optimiser (FSDP2), for a model that does not
-    fit on one device. `torchrun` starts ranks; with one of them this changes nothing."""
+    """Let each of several ranks keep a part of parameters, gradients and optimiser (FSDP2), for a model that cannot be
+    trained on one device. `torchrun` starts ranks; with one of them this changes nothing."""
 
 
 class Policy(Config):

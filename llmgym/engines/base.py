@@ -66,7 +66,7 @@ class Completion:
             that does not `CountsLogProbs`.
         finish_reason: Why sampling stopped.
         weight_version: The weights that sampled it, or its last token. A collector refuses a reply whose version
-            is not the engine's own.
+            is not the engine's own, unless the engine `ChangesInFlight`.
         versions: The weights that sampled each token, if they are not all of one version.
     """
 

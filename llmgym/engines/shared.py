@@ -36,6 +36,7 @@ class SharedEngine:
 
     @contextlib.contextmanager
     def _in_turn(self) -> Iterator[LocalEngine]:
+        """Have the engine for a step, after whoever asks for it between steps."""
         with self._turn:
             pass
         with self._step:

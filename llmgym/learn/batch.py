@@ -135,15 +135,15 @@ def micro_batches(batch: TensorDict, max_tokens: int, unit: str = "row") -> Iter
     start, taken = 0, 0
     for run in itertools.pairwise(runs):
         if start < run[0] and taken + size(*run, fresh=True) > max_tokens:
-            yield _cut(batch[start : run[0]])
+            yield cut(batch[start : run[0]])
             start, taken = run[0], 0
         units = [run[0], *(row for row in range(run[0] + 1, run[1]) if row in new_unit), run[1]]
         for first, behind in itertools.pairwise(units):
             if start < first and taken + size(first, behind, fresh=False) > max_tokens:
-                yield _cut(batch[start:first])
+                yield cut(batch[start:first])
                 start, taken = first, 0
             taken += size(first, behind, fresh=first == start)
-    yield _cut(batch[start:])
+    yield cut(batch[start:])
 
 
 def in_micro_batches(function: Callable[[TensorDict], Tensor], batch: TensorDict, max_tokens: int) -> Tensor:
@@ -157,10 +157,11 @@ def in_micro_batches(function: Callable[[TensorDict], Tensor], batch: TensorDict
         if micro["mask"].any():
             some.append((first, micro))
         first += len(micro)
-    for (row, micro), counts in ranks.dealt(some):
-        found = function(micro)
-        if counts:
-            values[row : row + len(micro), : found.shape[1]] = found
+    with ranks.own_share():
+        for (row, micro), counts in ranks.dealt(some):
+            found = function(micro)
+            if counts:
+                values[row : row + len(micro), : found.shape[1]] = found
     return ranks.add_up(values)
 
 
@@ -178,7 +179,7 @@ def _starts(same_as_before: torch.Tensor) -> list[int]:
     return [0, *(1 + (~same_as_before).nonzero()[:, 0]).tolist()]
 
 
-def _cut(batch: TensorDict) -> TensorDict:
+def cut(batch: TensorDict) -> TensorDict:
     """Cut every [B, T] tensor to the longest row."""
     width = int(batch["length"].max())
     return batch.apply(lambda tensor: tensor[:, :width] if tensor.ndim > 1 else tensor)

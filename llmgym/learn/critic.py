@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from llmgym.config.choices import TrunkChoice
 from llmgym.learn.batch import in_micro_batches
 from llmgym.learn.policy import Policy
+from llmgym.learn.sharding import part_again
 from llmgym.learn.trunk import Trunk
 
 
@@ -68,7 +69,10 @@ def values_of(critic: Critic, batch: TensorDict, micro_batch_tokens: int) -> Ten
         batch: As `Trunk.states` takes it.
         micro_batch_tokens: Tokens per forward pass, at most; what siblings share counts once.
     """
-    return in_micro_batches(critic.values, batch, micro_batch_tokens)
+    try:
+        return in_micro_batches(critic.values, batch, micro_batch_tokens)
+    finally:
+        part_again(critic)
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:

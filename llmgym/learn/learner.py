@@ -1,5 +1,6 @@
 """`Learner`: optimiser steps over batches, in micro-batches that fit."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,13 +14,12 @@ from llmgym.config.choices import Decay
 from llmgym.errors import AlgorithmError, TrainingError
 from llmgym.files import whole_or_absent
 from llmgym.learn import ranks
-from llmgym.learn.batch import default_micro_batch_tokens, micro_batches
+from llmgym.learn.batch import cut, default_micro_batch_tokens, micro_batches
 from llmgym.learn.kl import AdaptiveKL, FixedKL
 from llmgym.learn.losses.base import LanguageModelLoss
 from llmgym.learn.masters import Masters
 from llmgym.learn.policy import Policy
 from llmgym.learn.reference import Reference
-from llmgym.learn.sharding import part_again
 from llmgym.models.shards import in_parts_of, in_shards
 from llmgym.models.shards import whole as whole_of
 
@@ -159,7 +159,6 @@ class Learner:
                 for weight, value in zip(self._reference.weights, state["reference"], strict=True):
                     weight.copy_(_own_parts(value, weight))
         self._masters.round()
-        part_again(self.loss)
         stepped = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
         moments = {
             number: {
@@ -214,18 +213,20 @@ class Learner:
         total = max(1, self.loss.count(whole))
         metrics: dict[str, float] = {}
         self.optimiser.zero_grad()
-        for micro_batch, counts in self._dealt(whole):
-            output = self._checked(self.loss(micro_batch))
-            if "policy_log_probs" in micro_batch:  # a reward model has none
-                found = micro_batch["policy_log_probs"]
-                log_probs[micro_batch["row"], : found.shape[1]] = found.to(log_probs)
-            share = self.loss.count(micro_batch) / total
-            terms = {key: value for key, value in output.items() if value is not None}
-            losses = [value for key, value in terms.items() if key.startswith("loss_") and value.requires_grad]
-            with self._masters.collecting():
-                torch.autograd.backward(losses if counts else [0.0 * value for value in losses])
-            for key, value in terms.items() if counts else ():
-                metrics[key] = metrics.get(key, 0.0) + float(value.item()) * (1.0 if key.startswith("loss_") else share)
+        with ranks.own_share():
+            for micro_batch, counts in self._dealt(whole):
+                output = self._checked(self.loss(micro_batch))
+                if "policy_log_probs" in micro_batch:  # a reward model has none
+                    found = micro_batch["policy_log_probs"]
+                    log_probs[micro_batch["row"], : found.shape[1]] = found.to(log_probs)
+                share = self.loss.count(micro_batch) / total
+                terms = {key: value for key, value in output.items() if value is not None}
+                losses = [value for key, value in terms.items() if key.startswith("loss_") and value.requires_grad]
+                with self._masters.collecting():
+                    torch.autograd.backward(losses if counts else [0.0 * value for value in losses])
+                for key, value in terms.items() if counts else ():
+                    scale = 1.0 if key.startswith("loss_") else share
+                    metrics[key] = metrics.get(key, 0.0) + float(value.item()) * scale
         metrics = ranks.total(metrics)
         ranks.add_gradients(self._named.values())
         ranks.fill(log_probs)
@@ -245,15 +246,22 @@ class Learner:
         return metrics
 
     def _dealt(self, batch: TensorDict) -> Iterator[tuple[TensorDict, bool]]:
-        """Yield this rank's micro-batches, and whether each counts; those that nobody said anything in come last."""
-        some, silent = [], []
+        """Yield this rank's micro-batches, and whether each counts.
+
+        Rows in which nobody said anything run no model. They go with the rows before them, or after them, so that
+        every rank runs one as often as the others do.
+        """
+        starts, first = [0], 0
+        speaks = False  # somebody, since the newest start
         for micro_batch in micro_batches(batch, self.micro_batch_tokens, self.loss.unit):
             if micro_batch["mask"].any():
-                some.append(micro_batch)
-            elif self.loss.count(micro_batch):
-                silent.append(micro_batch)
-        yield from ranks.dealt(some)
-        yield from ((one, counts) for one, counts in ranks.dealt(silent) if counts)
+                if speaks:
+                    starts.append(first)
+                speaks = True
+            first += len(micro_batch)
+        parts = [cut(batch[start:stop]) for start, stop in itertools.pairwise([*starts, first])]
+        runs = speaks or (self.loss.count(batch) and not in_shards(next(self.loss.parameters())))
+        yield from ranks.dealt(parts if runs else [])
 
     def _set_learning_rates(self) -> float:
         """Give each part its learning rate for the next optimiser step, and return the first one's."""

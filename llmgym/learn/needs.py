@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from llmgym.models.shards import own_part
+from llmgym.models.shards import in_shards, own_part
 
 GIB = 2**30
 
@@ -71,7 +71,7 @@ def training_needs(
     kept_size = sum(part.nbytes for part in parts)
     size = sum(part.numel() * max(4, part.itemsize) for part in parts)  # of what the optimiser steps
     passes = _trunks(loss, policy)
-    kept, result = _kept_for_backward(run, loss.parameters())
+    kept, result = _kept_for_backward(run, loss)
     _run_back(result, trained)  # the first time memory is fresh, which is slow
     begun = time.perf_counter()
     result = run()
@@ -115,14 +115,17 @@ def free_memory(device: torch.device) -> int | None:
     return min((size for size in found if size is not None), default=None)
 
 
-def _kept_for_backward(run: Callable[[], Tensor], parameters: Iterable[Tensor]) -> tuple[int, Tensor]:
+def _kept_for_backward(run: Callable[[], Tensor], loss: nn.Module) -> tuple[int, Tensor]:
     """Return how many bytes a forward pass keeps for its backward pass, parameters aside, and its result."""
-    known = {own_part(parameter).untyped_storage().data_ptr() for parameter in parameters}
-    kept: dict[int, int] = {}
+
+    def places() -> set[int]:
+        return {own_part(parameter).untyped_storage().data_ptr() for parameter in loss.parameters()}
+
+    known, moves, kept = places(), any(map(in_shards, loss.parameters())), dict[int, int]()
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
+        if storage.data_ptr() not in (places() if moves else known):  # a layer in shards is together while it runs
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 

@@ -1,7 +1,7 @@
 """Ranks: processes that learn together, each from a share of every batch. With one process, nothing happens here.
 
 Token weights, advantages and counts are those of the whole batch, which every rank has. So what ranks add up is what
-one process computes. The first rank plays, evaluates and writes; it tells the others what to learn from.
+one process computes. The first rank plays, evaluates and writes; it tells the others what to call.
 """
 
 import contextlib
@@ -14,9 +14,10 @@ from typing import Any, TypeVar, TypeVarTuple
 
 import torch
 import torch.distributed as dist
+from tensordict import TensorDictBase
 from torch import Tensor
 
-from llmgym.errors import LLMGymError
+from llmgym.errors import AlgorithmError, EngineError, LLMGymError, TrainingError
 from llmgym.models.shards import in_shards
 
 Item = TypeVar("Item")
@@ -26,9 +27,13 @@ Found = TypeVar("Found")
 END = "end"
 """What the first rank says last."""
 
+SHARED_ERRORS = (TrainingError, AlgorithmError, EngineError)
+"""Errors in learning from a batch that all ranks have if one has them."""
+
 _A_WEEK = datetime.timedelta(days=7)  # that the first rank may play for
 _messages: dist.ProcessGroup | None = None
 _sharing = False
+_calling = _failed_alone = False
 
 
 def join() -> None:
@@ -69,6 +74,17 @@ def together() -> Iterator[None]:
         yield
     finally:
         _sharing = before
+
+
+@contextlib.contextmanager
+def own_share() -> Iterator[None]:
+    """Mark a block in which each rank does something else: others need not have the error that one of them has."""
+    global _failed_alone
+    try:
+        yield
+    except BaseException:
+        _failed_alone = True
+        raise
 
 
 def dealt(items: Sequence[Item]) -> Iterator[tuple[Item, bool]]:
@@ -134,7 +150,13 @@ def outline(message: Any) -> Any:
     return _with_tensors(message, lambda tensor: tensor.to("meta"))
 
 
-def call(name: str, function: Callable[[*Given], Found], *given: *Given, told: Sequence[Any] | None = None) -> Found:
+def call(
+    name: str,
+    function: Callable[[*Given], Found],
+    *given: *Given,
+    told: Sequence[Any] | None = None,
+    fails: tuple[type[LLMGymError], ...] = (),
+) -> Found:
     """Have all ranks call what they know by a name, and return what it gives here; only the first one asks.
 
     Args:
@@ -142,10 +164,25 @@ def call(name: str, function: Callable[[*Given], Found], *given: *Given, told: S
         function: What this rank calls.
         given: Its arguments, and those of the others.
         told: What the others are given, where that is something else.
+        fails: Errors that all ranks have if one has them outside of its `own_share`; after any other one,
+            `out_of_step` is true.
     """
+    global _calling
+    _calling = True
     tell((name, given if told is None else told))
     with together():
-        return function(*given)
+        try:
+            found = function(*given)
+        except fails:
+            _calling = _failed_alone
+            raise
+    _calling = False
+    return found
+
+
+def out_of_step() -> bool:
+    """Tell whether others are in the middle of a call, or were when this rank failed in it."""
+    return _calling and count() > 1
 
 
 def serve(functions: Mapping[str, Callable[..., Any]]) -> Any:
@@ -155,20 +192,24 @@ def serve(functions: Mapping[str, Callable[..., Any]]) -> Any:
         functions: What this rank calls, by name.
 
     Raises:
-        LLMGymError: One of them failed here and not on the first rank.
+        LLMGymError: One of them failed here, and not on the first rank.
         SystemExit: The first rank has left.
     """
     failed: tuple[str, LLMGymError] | None = None
-    while (told := hear())[0] != END:
-        name, given = told
-        if failed is not None and failed[0] == name:
+    while True:
+        name, given = hear()
+        if failed is not None and (name == failed[0] or (name == END and given is not None)):
             raise failed[1]
+        if name == END:
+            return given
         try:
             with together():
                 functions[name](*given)
-        except LLMGymError as error:  # the first rank has the same one, and saves
-            failed = name, error
-    return told[1]
+        except Exception as error:
+            if _failed_alone or not isinstance(error, SHARED_ERRORS):
+                error.add_note(f"Rank {number()} alone has this error.")
+                raise
+            failed = name, error  # the first rank has the same one, and saves
 
 
 def tell(message: Any) -> None:
@@ -195,6 +236,8 @@ def hear() -> Any:
 
 def _with_tensors(message: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """Return a message with other tensors."""
+    if isinstance(message, TensorDictBase):
+        return message.apply(change)
     if isinstance(message, Tensor):
         return change(message)
     if isinstance(message, dict):

@@ -23,7 +23,10 @@ def log_probs_of(policy: Policy, batch: TensorDict, micro_batch_tokens: int) -> 
         batch: As `Policy.get_dist` takes it, of any size.
         micro_batch_tokens: Tokens of a forward pass, at most; what siblings share counts once.
     """
-    return in_micro_batches(policy.log_probs, batch, micro_batch_tokens)
+    try:
+        return in_micro_batches(policy.log_probs, batch, micro_batch_tokens)
+    finally:
+        part_again(policy)
 
 
 class Reference:
@@ -78,7 +81,6 @@ class Reference:
             current = parameter.detach().clone()
             parameter.copy_(weight)
             weight.copy_(current)
-        part_again(self.policy)
 
 
 def kl_from(log_probs: Tensor, reference_log_probs: Tensor, batch: TensorDict) -> float:

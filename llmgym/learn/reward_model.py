@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmgym.errors import ModelError
 from llmgym.learn.batch import default_micro_batch_tokens, micro_batches
+from llmgym.learn.sharding import part_again
 from llmgym.learn.trunk import Trunk
 from llmgym.models.causal_lm import load_reward_model
 from llmgym.models.context import longest_context
@@ -100,7 +101,10 @@ class RewardModel(nn.Module):
         if not any(groups):
             return []
         limit = default_micro_batch_tokens(self.model.device)
-        return torch.cat([self(part) for part in micro_batches(self.collate(groups), limit)]).tolist()
+        try:
+            return torch.cat([self(part) for part in micro_batches(self.collate(groups), limit)]).tolist()
+        finally:
+            part_again(self)
 
 
 def _shared(group: Sequence[list[int]]) -> int:

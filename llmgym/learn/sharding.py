@@ -1,11 +1,11 @@
-"""Sharding: ranks keep a part each of all parameters, gradients and optimiser states (FSDP2).
+"""`Shards`: a model of which each rank keeps a part of parameters, gradients and optimiser states (FSDP2).
 
 A layer's parameters are put together when the layer runs, and are parted again. What a process reads or writes of
 parameters in shards, all ranks have to read or write.
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, TypeVarTuple
 
 import torch
@@ -21,42 +21,63 @@ Given = TypeVarTuple("Given")
 Found = TypeVar("Found")
 
 
-def shard(module: nn.Module) -> None:
-    """Part the parameters of a loss among all ranks, in place; gradients will be sums over ranks.
+class Shards:
+    """A model that may be parted among ranks.
 
     Args:
-        module: What learns. Models are sharded by layers.
+        model: Whole.
+        wanted: Whether it will be parted, if there are several ranks.
     """
-    for trunk in [one for one in module.modules() if isinstance(one, Trunk)]:
-        for layer in [one for one in trunk.body.modules() if isinstance(one, GradientCheckpointingLayer)]:
-            _part(layer)
-        _part(trunk.body)
-    for rest in [one for one in module.modules() if _has_whole(one)]:  # heads
-        _part(rest)
 
+    def __init__(self, model: PreTrainedModel, *, wanted: bool) -> None:
+        self._model = model
+        self._shell: PreTrainedModel | None = None  # the model without values, once it is parted: FSDP copies none
+        self.wanted = wanted and ranks.count() > 1
+        """Whether it is parted, or will be."""
 
-def is_sharded(module: nn.Module) -> bool:
-    """Tell whether a module has parameters in shards."""
-    return any(map(in_shards, module.parameters()))
+    def part(self, loss: nn.Module) -> None:
+        """Part the parameters of a loss, which has the model, in place, if that is wanted.
+
+        Gradients will be sums over ranks.
+        """
+        if self.wanted:
+            self._shell = _with_parameters(
+                self._model, [parameter.to("meta") for parameter in self._model.parameters()]
+            )
+            _shard(loss, self._model.device.type)
+
+    def call(self, name: str, function: Callable[[*Given], Found], *given: *Given) -> Found:
+        """Call a function that reads parameters: on all ranks if they are in shards, and here if not.
+
+        Args:
+            name: By which the others know the function; see `ranks.serve`.
+            function: What to call.
+            given: Its arguments.
+        """
+        return function(*given) if self._shell is None else ranks.call(name, function, *given)
+
+    def whole(self) -> PreTrainedModel:
+        """Return the model, or a whole copy on the processor if it is in shards; only the first rank asks."""
+        if self._shell is None:
+            return self._model
+        values = ranks.call("parameters", self._parameters)
+        return _with_parameters(self._shell, values)
+
+    @property
+    def calls(self) -> Mapping[str, Callable[..., Any]]:
+        """What the first rank may have all ranks call, by name."""
+        return {"parameters": self._parameters}
+
+    def _parameters(self) -> list[Tensor]:
+        return [gathered(parameter.detach()) for parameter in self._model.parameters()]
 
 
 def part_again(module: nn.Module) -> None:
-    """Part what a forward pass has put together, so that the next one sees parameters that were changed in place."""
-    for trunk in [one for one in module.modules() if isinstance(one, Trunk)]:
-        if is_sharded(trunk):
-            trunk.body.reshard()  # type: ignore[operator]  # of what it is once it is sharded
-
-
-def call(module: nn.Module, name: str, function: Callable[[*Given], Found], *given: *Given) -> Found:
-    """Call a function that reads the parameters of a module: on all ranks if they are in shards, and here if not.
-
-    Args:
-        module: Whose parameters.
-        name: By which the others know the function; see `ranks.serve`.
-        function: What to call.
-        given: Its arguments.
-    """
-    return ranks.call(name, function, *given) if is_sharded(module) else function(*given)
+    """Part what a forward pass without a backward pass has left together; if it is not in shards, do nothing."""
+    bodies: list[Any] = [one.body for one in module.modules() if isinstance(one, Trunk)]
+    for body in bodies:
+        if hasattr(body, "reshard"):
+            body.reshard()
 
 
 def gathered(state: Any) -> Any:
@@ -74,25 +95,8 @@ def gathered(state: Any) -> Any:
     return type(state)(map(gathered, state)) if type(state) in (list, tuple) else state
 
 
-def shell_of(model: PreTrainedModel) -> PreTrainedModel:
-    """Return a copy of a model whose parameters have no values, for `whole_copy`; one in shards cannot be copied."""
-    return _with_parameters(model, [parameter.to("meta") for parameter in model.parameters()])
-
-
-def whole_copy(model: PreTrainedModel, shell: PreTrainedModel) -> PreTrainedModel | None:
-    """Return a copy of a model with whole parameters, on the processor; None on other ranks than the first.
-
-    All ranks have to ask for it.
-
-    Args:
-        model: Which is sharded now.
-        shell: What `shell_of` returned before it was.
-    """
-    values = [gathered(parameter.detach()) for parameter in model.parameters()]
-    return None if ranks.number() else _with_parameters(shell, values)
-
-
 def _with_parameters(model: PreTrainedModel, values: Sequence[Tensor]) -> PreTrainedModel:
+    """Return a copy of a model with other values."""
     copies: dict[int, Any] = {
         id(parameter): nn.Parameter(value.detach(), requires_grad=parameter.requires_grad)
         for parameter, value in zip(model.parameters(), values, strict=True)
@@ -100,18 +104,19 @@ def _with_parameters(model: PreTrainedModel, values: Sequence[Tensor]) -> PreTra
     return copy.deepcopy(model, copies)
 
 
-def _part(module: nn.Module) -> None:
+def _shard(module: nn.Module, device: str) -> None:
+    """Part models by their layers, and heads beside them."""
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard  # not on every platform
 
-    mesh = torch.distributed.device_mesh.init_device_mesh(next(module.parameters()).device.type, (ranks.count(),))
-    dtype = max((one.dtype for one in module.parameters()), key=lambda dtype: dtype.itemsize)
-    wide = MixedPrecisionPolicy(reduce_dtype=torch.promote_types(dtype, torch.float32))
-    fully_shard(module, mesh=mesh, mp_policy=wide)
-    sharded: Any = module  # as what fully_shard makes of it
-    sharded.set_force_sum_reduction_for_comms(True)
-    sharded.set_gradient_divide_factor(1.0)
-
-
-def _has_whole(module: nn.Module) -> bool:
-    """Tell whether a module has parameters of its own that are not in shards."""
-    return any(not in_shards(one) for one in module.parameters(recurse=False))
+    mesh = torch.distributed.device_mesh.init_device_mesh(device, (ranks.count(),))
+    trunks = [one for one in module.modules() if isinstance(one, Trunk)]
+    layers = [one for trunk in trunks for one in trunk.body.modules() if isinstance(one, GradientCheckpointingLayer)]
+    heads = [one for one in module.modules() if any(True for _ in one.parameters(recurse=False))]
+    for part in [*layers, *(trunk.body for trunk in trunks), *heads]:
+        own = [parameter for parameter in part.parameters() if not in_shards(parameter)]
+        if own:
+            dtype = max((one.dtype for one in own), key=lambda dtype: dtype.itemsize)
+            wide = MixedPrecisionPolicy(reduce_dtype=torch.promote_types(dtype, torch.float32))
+            sharded: Any = fully_shard(part, mesh=mesh, mp_policy=wide)
+            sharded.set_force_sum_reduction_for_comms(True)
+            sharded.set_gradient_divide_factor(1.0)

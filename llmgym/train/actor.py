@@ -21,13 +21,13 @@ from llmgym.envs.isolated import IsolatedVectorEnv
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import ConfigError
 from llmgym.evaluate import Evaluation, evaluate
-from llmgym.learn import ranks, sharding
 from llmgym.learn.checkpoint import Origin, hash_of, save_checkpoint
 from llmgym.learn.learner import Learner
 from llmgym.learn.losses import LanguageModelLoss
 from llmgym.learn.needs import Needs, some_tokens, training_needs
 from llmgym.learn.policy import Policy
 from llmgym.learn.reference import log_probs_of
+from llmgym.learn.sharding import Shards
 from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
 from llmgym.models.context import context_notice, longest_context
 from llmgym.models.lora import merged_weights, plain_copy
@@ -77,7 +77,7 @@ class Actor:
         self.policy = Policy(self.model, temperature, gradient_checkpointing=checkpointing)
         self.rollouts: Rollouts
         self._apart: PreTrainedModel | None = None
-        self._shell: PreTrainedModel
+        self.shards = Shards(self.model, wanted=config.learner.sharded)
 
     @property
     def context_length(self) -> int:
@@ -159,12 +159,12 @@ class Actor:
     # Sharding.
 
     def shard(self, loss: LanguageModelLoss) -> None:
-        """Part among ranks what a loss trains, if that was asked for; an engine in this process has a model apart."""
-        if self.config.learner.sharded and ranks.count() > 1:
-            if self._plays and self.rollouts.plays_here:
-                self._apart = copy.deepcopy(self.model)
-            self._shell = sharding.shell_of(self.model)
-            sharding.shard(loss)
+        """Part the parameters of a loss among ranks, if that was asked for; an engine in this process keeps a copy."""
+        engine = self.config.engine
+        plays_here = self._plays and self.rollouts.plays_here and (engine_kind(engine) == "local" or engine.urls)
+        if self.shards.wanted and plays_here:
+            self._apart = copy.deepcopy(self.model)
+        self.shards.part(loss)
 
     @property
     def engine_model(self) -> PreTrainedModel:
@@ -180,16 +180,12 @@ class Actor:
         return ((name, whole(one)) for name, one in self.model.named_parameters() if one.requires_grad)
 
     def calls(self, learner: Learner) -> Mapping[str, Callable[..., Any]]:
-        """Return what reads parameters, by name."""
+        """Return the functions that read parameters, which all ranks have to call if those are in shards."""
         return {
             "load_weights": self.rollouts.load_weights,
             "log_probs": self._log_probs,
             "needs": functools.partial(self._needs, learner),
-            "whole_copy": self._whole_copy,
         }
-
-    def _whole_copy(self) -> PreTrainedModel | None:
-        return sharding.whole_copy(self.model, self._shell)
 
     def _log_probs(self, batch: TensorDict) -> Tensor:
         """Return the policy's log-probability of the tokens of a few short replies.  [B, T]"""
@@ -211,7 +207,7 @@ class Actor:
             EngineError: They did not, or not all of them.
         """
         if self._plays:
-            sharding.call(self.model, "load_weights", self.rollouts.load_weights, version)
+            self.shards.call("load_weights", self.rollouts.load_weights, version)
             if not self.plays_ahead or self.in_flight:
                 self.check_hand_over(version)
 
@@ -231,7 +227,7 @@ class Actor:
         dtype = self.config.engine.dtype
         return Canary(
             self.rollouts.probe,
-            lambda batch: sharding.call(self.model, "log_probs", self._log_probs, batch),
+            lambda batch: self.shards.call("log_probs", self._log_probs, batch),
             self.codec.prompt([Message("user", "What do you see?")]),
             self.codec.stop_token_ids,
             temperature=self.policy.temperature,
@@ -240,7 +236,7 @@ class Actor:
 
     def needs(self, learner: Learner) -> Needs:
         """Return what a training step will take, from a forward and a backward pass over a few tokens."""
-        return sharding.call(self.model, "needs", functools.partial(self._needs, learner))
+        return self.shards.call("needs", functools.partial(self._needs, learner))
 
     def _needs(self, learner: Learner) -> Needs:
         tokens = some_tokens(self.model, rows=1)
@@ -276,9 +272,7 @@ class Actor:
 
     def save(self, path: Path, origin: Origin) -> None:
         """Write the model, or its adapters, and its tokenizer to a new directory."""
-        model = self.model
-        if sharding.is_sharded(model):
-            model = sharding.call(model, "whole_copy", self._whole_copy)
+        model = self.shards.whole()
         merge = self.config.policy.lora_merge and self.config.model.lora_rank
         save_checkpoint(path, plain_copy(model, model.dtype) if merge else model, self.tokenizer, origin)
 

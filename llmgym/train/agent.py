@@ -121,7 +121,7 @@ def run_command(agent_class: type[Agent], arguments: Sequence[str] | None = None
             with signals_interrupt(), contextlib.closing(agent_class(**config.flat())) as agent:
                 agent.train()
     except LLMGymError as error:
-        if os.environ.get("RANK", "0") == "0":  # the others have the same error
+        if os.environ.get("RANK", "0") == "0" or hasattr(error, "__notes__"):  # else the others have the same error
             print(visible(f"{prog}: {error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:

@@ -40,10 +40,11 @@ class Interruptions:
     Args:
         grace: Seconds that a step may take to end.
         save_by: Seconds after which the run is asked to end; None for no limit.
+        busy: Tells whether something is done that may not be interrupted for a moment.
     """
 
-    def __init__(self, grace: float, save_by: float | None = None) -> None:
-        self._grace, self._save_by = grace, save_by
+    def __init__(self, grace: float, save_by: float | None = None, busy: Callable[[], bool] = lambda: False) -> None:
+        self._grace, self._save_by, self._busy = grace, save_by, busy
         self._asked: int | None = None  # the exit code
         self._stepping = self._saving = self._waking = False
         self.updating = False
@@ -86,13 +87,19 @@ class Interruptions:
         if self._waking:  # by one of the timers
             self._waking = False
             if self._asked is not None and not (self._stepping and self.updating) and not self._saving:
-                raise Interrupted(self._asked)
+                self._interrupt(self._asked)
         elif self._asked is None:
             self._ask(128 + number, signal.Signals(number).name)
             if not self._stepping and not self._saving:
-                raise Interrupted(128 + number)
+                self._interrupt(128 + number)
         elif not self._saving:
             raise LeaveAtOnceError(128 + number)
+
+    def _interrupt(self, code: int) -> None:
+        """Interrupt the run, or try again in a moment."""
+        if not self._busy():
+            raise Interrupted(code)
+        self._after(0.05, self._wake)
 
     def _ask(self, code: int, who: str) -> None:
         """Note that the run is asked to end, and wait for the step under way, if there is one."""

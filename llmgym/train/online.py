@@ -135,14 +135,14 @@ class OnlineSteps:
         if self.algorithm.learns_from_expert:
             kept = [*kept, *self._demonstrations(kept)]
         self._played = trajectories, kept
+        if self._lends_memory:
+            self.actor.rollouts.lend_memory()  # until weights are loaded
         kept = [trajectory for trajectory in kept if trajectory.tokens]  # a seat may have had no turn
         batch = as_batch(self.algorithm.prepare(kept), self.algorithm.name) if kept else None
         return Experience(batch, trajectories, summary)
 
     def learn(self, step: int, batch: TensorDict | None) -> dict[str, float]:
         """Complete a batch and take its optimiser steps; then refresh the reference if it is time."""
-        if self._lends_memory:
-            self.actor.rollouts.lend_memory()  # until weights are loaded
         if batch is None:
             learnt = {"kl": math.nan} if self.algorithm.measures_kl else {}
         else:

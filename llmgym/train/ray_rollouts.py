@@ -34,7 +34,7 @@ class RayRollouts:
 
     A share of a rollout goes to whoever is free and stays there. Replies are seeded by the number of their episode, so
     the same tokens are sampled whoever plays it. What a worker is asked comes with the weights to do it with: one that
-    takes the place of a lost one samples as that one did.
+    takes the place of a lost one samples as that one did, unless weights change in flight.
 
     Args:
         algorithm: Whose episodes are played.
@@ -54,7 +54,8 @@ class RayRollouts:
             cluster.ray_address,
             cpus=cluster.rollout_workers * cluster.worker_cpus,
             uses_gpus=cluster.worker_gpus > 0,
-            store_bytes=_LEAST_STORE + 4 * sum(one.nbytes for _, one in actor.trained_weights()),
+            store_bytes=_LEAST_STORE
+            + (3 + cluster.max_staleness) * sum(one.nbytes for _, one in actor.trained_weights()),
         )
         self._ray = self._session.ray
         self._loads = 0
@@ -133,7 +134,7 @@ class Coming:
 
     Attributes:
         calls: One for each share.
-        version: The weights that sample it.
+        version: The weights that sample it, or the oldest ones if weights change in flight.
     """
 
     calls: Sequence[Call]

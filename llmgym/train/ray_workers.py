@@ -14,7 +14,7 @@ from llmgym.report.console import notify
 from llmgym.train.rollout_worker import RolloutWorker
 from llmgym.workers.ray_session import RaySession
 
-_ASIDE = "aside"  # the thread of a worker that brings weights to that which plays
+_ASIDE = "aside"  # a worker's second thread, which takes weights while the first one plays
 _GLANCE = 0.2  # seconds in which Ray is waited for without looking up; a signal is heard in between
 
 
@@ -28,6 +28,7 @@ class Call:
         place: The worker that has to do it; None for whoever is free.
         queues: Whether it may be given to a worker that is busy, which does it next.
         what: Which tasks it is about, in words; empty if it is about none.
+        turn: Its place in the order of all that was submitted.
         losses: How many workers were lost while they did it.
         done: Whether there is a result.
         result: What the method has returned.
@@ -38,6 +39,7 @@ class Call:
     place: int | None = None
     queues: bool = False
     what: str = ""
+    turn: int = field(default=0, init=False)
     losses: int = field(default=0, init=False)
     done: bool = field(default=False, init=False)
     result: Any = field(default=None, init=False)
@@ -60,7 +62,7 @@ class RayWorkers:
     def __init__(self, session: RaySession, cluster: Cluster, packed: bytes, log: Path) -> None:
         self._ray, self._cluster, self._packed, self._log = session.ray, cluster, packed, log
         session.require(cluster.rollout_workers * cluster.worker_cpus, cluster.rollout_workers * cluster.worker_gpus)
-        self._lost = 0
+        self._lost = self._submitted = 0
         self._stale: set[int] = set()  # places of workers that do what nobody waits for
         self._waiting: list[Call] = []
         self._under_way: dict[Any, tuple[int, Any, Call]] = {}  # by the reply: where, who, and what
@@ -89,6 +91,8 @@ class RayWorkers:
         for place in sorted(self._stale):
             self._replace(place)
         self._stale = set()
+        for call in calls:
+            call.turn = self._submitted = self._submitted + 1
         self._waiting += calls
         self._hand_out()
 
@@ -114,18 +118,20 @@ class RayWorkers:
         A worker that is lost meanwhile is replaced when what it did is waited for.
         """
         self.require_open()
+        if self._starting:
+            self._look(seconds=0.0)
         ready = [place for place in range(len(self)) if place not in self._starting.values()]
         asked = [
-            self._actors[place].bring.options(concurrency_group=_ASIDE).remote(*arguments)
+            (place, self._actors[place].bring.options(concurrency_group=_ASIDE).remote(*arguments))
             for place in ready
             if place not in self._stale
         ]
         replies = []
-        for reply in asked:
+        for place, reply in asked:
             try:
                 replies.append(self._ray.get(reply))
             except self._ray.exceptions.RayTaskError as error:
-                raise error.cause from None
+                raise self._cause(place, error) from None
             except self._ray.exceptions.RayError:
                 continue
         return replies
@@ -153,9 +159,9 @@ class RayWorkers:
                 actor = self._actors[place]
                 self._under_way[getattr(actor, call.method).remote(*call.arguments)] = place, actor, call
 
-    def _look(self) -> None:
+    def _look(self, seconds: float = _GLANCE) -> None:
         """Take the replies that are there, after a glance."""
-        for reply in self._ray.wait([*self._under_way, *self._starting], num_returns=1, timeout=_GLANCE)[0]:
+        for reply in self._ray.wait([*self._under_way, *self._starting], num_returns=1, timeout=seconds)[0]:
             if reply in self._starting:
                 place = self._starting.pop(reply)
                 self._take(place, self._actors[place], reply, Call("start", ()))
@@ -163,7 +169,7 @@ class RayWorkers:
             place, actor, call = self._under_way.pop(reply)
             call.done, call.result = self._take(place, actor, reply, call)
             if not call.done:
-                self._waiting.insert(0, call)
+                self._waiting = sorted([*self._waiting, call], key=lambda one: one.turn)  # older steps come first
 
     def _take(self, place: int, actor: Any, reply: Any, call: Call) -> tuple[bool, Any]:
         """Return whether a worker has replied, and what; one that is lost is replaced."""
@@ -171,9 +177,7 @@ class RayWorkers:
         try:
             return True, self._ray.get(reply)
         except errors.RayTaskError as error:
-            if isinstance(error.cause, errors.RayError):
-                raise EngineError(f"Rollout worker {place + 1} could not do its work: {error.cause}") from None
-            raise error.cause from None
+            raise self._cause(place, error) from None
         except errors.TaskCancelledError as error:
             raise EngineError(f"Something in rollout worker {place + 1} interrupted it: {error}") from None
         except errors.RayError as error:
@@ -181,6 +185,13 @@ class RayWorkers:
                 self._count(place, call, _reason(error))
                 self._replace(place)
             return False, None
+
+    def _cause(self, place: int, error: Any) -> Exception:
+        """Return what a worker has raised."""
+        if isinstance(error.cause, self._ray.exceptions.RayError):
+            return EngineError(f"Rollout worker {place + 1} could not do its work: {error.cause}")
+        cause: Exception = error.cause
+        return cause
 
     def _count(self, place: int, call: Call, reason: str) -> None:
         """Count a worker that is lost.

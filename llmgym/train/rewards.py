@@ -6,19 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
 
 from llmgym.config.sections import RewardConfig
 from llmgym.data.preferences import Preference
 from llmgym.errors import ConfigError, DataError
 from llmgym.evaluate import Evaluation, wilson_interval
-from llmgym.learn import ranks, sharding
+from llmgym.learn import ranks
 from llmgym.learn.checkpoint import Origin, hash_of, save_checkpoint
 from llmgym.learn.learner import Learner
-from llmgym.learn.losses import LanguageModelLoss
 from llmgym.learn.needs import Needs, some_tokens, training_needs
 from llmgym.learn.packing import pack
 from llmgym.learn.reward_model import RewardModel
+from llmgym.learn.sharding import Shards
 from llmgym.models.lora import plain_copy
 from llmgym.train.algorithm import OfflineAlgorithm
 from llmgym.train.offline import OfflineSteps
@@ -49,7 +48,7 @@ def reward_trainer(algorithm: OfflineAlgorithm) -> Trainer:
             f"got {len(held_out)}."
         )
     loss = algorithm.loss(rewards)
-    student.shard(loss)
+    student.shards.part(loss)
     learner = make_learner(algorithm, loss)
     path = config.data.path
     return Trainer(
@@ -75,39 +74,26 @@ class RewardStudent:
         self.rewards = RewardModel.load(path, fresh_head=True, dtype=dtype)
         self.model = self.rewards.model
         put(self.model, config)
-        self._sharded = config.learner.sharded
+        self.shards = Shards(self.model, wanted=config.learner.sharded)
         self._adapted = config.model.lora_rank > 0
 
     def begin(self, learner: Learner) -> None:
         """Do nothing: a reward model has no reference."""
 
-    def shard(self, loss: LanguageModelLoss) -> None:
-        """Part among ranks what a loss trains, if that was asked for."""
-        if self._sharded and ranks.count() > 1:
-            self._shell = sharding.shell_of(self.model)
-            sharding.shard(loss)
-
     def calls(self, learner: Learner) -> Mapping[str, Callable[..., Any]]:
-        """Return what reads parameters, by name."""
-        return {
-            "rewards": self.rewards.rewards,
-            "needs": functools.partial(self._needs, learner),
-            "whole_copy": self._whole_copy,
-        }
-
-    def _whole_copy(self) -> PreTrainedModel | None:
-        return sharding.whole_copy(self.model, self._shell)
+        """Return the functions that read parameters, which all ranks have to call if those are in shards."""
+        return {"rewards": self.rewards.rewards, "needs": functools.partial(self._needs, learner)}
 
     def rewards_of(self, conversations: Sequence[Sequence[list[int]]]) -> list[float]:
         """Return the rewards of conversations; see `RewardModel.rewards`."""
-        return sharding.call(self.model, "rewards", self.rewards.rewards, conversations)
+        return self.shards.call("rewards", self.rewards.rewards, conversations)
 
     def hand_over(self, version: int) -> None:
         """Do nothing: nobody samples from it."""
 
     def needs(self, learner: Learner) -> Needs:
         """Return what a training step will take, from a forward and a backward pass over a few tokens."""
-        return sharding.call(self.model, "needs", functools.partial(self._needs, learner))
+        return self.shards.call("needs", functools.partial(self._needs, learner))
 
     def _needs(self, learner: Learner) -> Needs:
         batch = self.rewards.collate([some_tokens(self.model, rows=2).tolist()]).to(self.model.device)
@@ -134,9 +120,7 @@ class RewardStudent:
 
     def save(self, path: Path, origin: Origin) -> None:
         """Write the reward model, adapters merged into it, and its tokenizer to a new directory."""
-        model = self.model
-        if sharding.is_sharded(model):
-            model = sharding.call(model, "whole_copy", self._whole_copy)
+        model = self.shards.whole()
         whole = plain_copy(model, model.dtype) if self._adapted else model
         save_checkpoint(path, whole, self.rewards.tokenizer, origin)
 
@@ -164,6 +148,8 @@ class HeldOutPairs:
         """
         if not self.size:
             raise ConfigError("evaluate needs held_out of at least 1, got 0.")
+        if ranks.number():
+            raise ConfigError("A rank that only learns cannot evaluate: expected the first rank to be asked.")
         rewards = self._student.rewards_of(encode_pairs(self.pairs, self._student.rewards))
         margins = [chosen - rejected for chosen, rejected in zip(rewards[::2], rewards[1::2], strict=True)]
         right, count = sum(margin > 0 for margin in margins), len(margins)

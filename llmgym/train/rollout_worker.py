@@ -166,9 +166,8 @@ class RolloutWorker:
         """
         engine = self._rollouts.engine
         if isinstance(engine, SharedEngine):
-            with engine.between_steps() as alone:
-                if load > self._loaded:  # newer ones may have come since this was asked for
-                    self._load(weights, load, version, alone)
+            if load > self._loaded:  # newer ones may have come since this was asked for
+                self.bring(weights, load, version, [])
         elif load != self._loaded:
             self._load(weights, load, version, taking_weights(engine))
 
@@ -225,10 +224,11 @@ class RolloutWorker:
         self, weights: Weights, load: int, version: int, requests: Sequence[GenerationRequest]
     ) -> list[list[Completion]]:
         """Do what `probe` does, from another thread, in the middle of what is played."""
-        self._use(weights, load, version)
         engine = self._rollouts.engine
         assert isinstance(engine, SharedEngine), "only workers whose weights change in flight are brought any"
         with engine.between_steps() as alone:
+            if load > self._loaded:
+                self._load(weights, load, version, alone)
             return [complete(alone, requests)] if requests else []
 
     def require_training(self, log_probs: bool) -> None:

@@ -29,7 +29,7 @@ from transformers import PreTrainedModel
 
 from llmgym.config.presets import preset_of
 from llmgym.config.sections import LearningConfig
-from llmgym.errors import ConfigError, LLMGymError, RunDirectoryError
+from llmgym.errors import ConfigError, RunDirectoryError, TrainingError
 from llmgym.evaluate import Evaluation
 from llmgym.learn import ranks, sharding
 from llmgym.learn.checkpoint import Origin, origin_of
@@ -120,9 +120,10 @@ class Student(Protocol):
     """The model that is trained, with everything needed to measure, save and use it."""
 
     model: PreTrainedModel
+    shards: sharding.Shards
 
     def calls(self, learner: Learner) -> Mapping[str, Callable[..., Any]]:
-        """Return what the first rank may have all ranks call, by name, because it reads parameters."""
+        """Return the functions that read parameters, which the first rank has all ranks call, by their names."""
         ...
 
     def begin(self, learner: Learner) -> None:
@@ -213,7 +214,7 @@ class Trainer:
         try:
             result = self._lead(steps)
         finally:
-            if self._whole:
+            if self._whole and not ranks.out_of_step():
                 ranks.tell((ranks.END, result))
             else:  # others may be in the middle of an update, and wait for this rank
                 ranks.leave()
@@ -222,7 +223,7 @@ class Trainer:
     def _lead(self, steps: int) -> Result:
         """Train as the first rank, or the only one."""
         saving = self.algorithm.config.saving
-        interruptions = Interruptions(saving.grace, saving.save_by_seconds)
+        interruptions = Interruptions(saving.grace, saving.save_by_seconds, ranks.out_of_step)
         held_out = HeldOut(self.judge, self.algorithm.config.run.eval_every, saving.keep_best)
         with interruptions.handling():
             self._announce(steps)
@@ -261,7 +262,7 @@ class Trainer:
         learner = self.learner
         shared: dict[str, Callable[..., Any]] = {"learn": self._learn, "state": self._gathered}
         shared |= {"align": learner.align, "load": learner.load_state_dict}
-        return {**shared, **self.student.calls(learner)}
+        return {**shared, **self.student.shards.calls, **self.student.calls(learner)}
 
     def _is_done(self, past: Past, steps: int, earlier: Mapping[str, Any]) -> bool:
         """Tell whether a run that goes on has nothing left to do.
@@ -297,8 +298,8 @@ class Trainer:
                     keeper.save_in_series(last)
         except LeaveAtOnceError:
             raise
-        except BaseException as error:
-            if not self._out_of_step(error):
+        except BaseException:
+            if not (self.student.shards.wanted and ranks.out_of_step()):  # else parameters cannot be read
                 with interruptions.saving():  # what was learnt until here is not lost
                     _end(journal, keeper, whole=self._whole)
             raise
@@ -311,15 +312,12 @@ class Trainer:
         experience = self.steps.experience(step, last)  # episodes played and scored, or examples drawn
         interruptions.updating = True
         self._whole = False
-        learnt = ranks.call("learn", self._learn, step, self.learner.progress, experience.batch)
+        learning = step, self.learner.progress, experience.batch
+        learnt = ranks.call("learn", self._learn, *learning, fails=ranks.SHARED_ERRORS)
         self.student.hand_over(step)  # the next episodes are sampled with the new weights
         self.steps_done, self._boundary, self._whole = step, self._played(), True
         journal.note_step(experience.trajectories, self._metrics(step, experience, learnt, begun))
         interruptions.updating = False
-
-    def _out_of_step(self, error: BaseException) -> bool:
-        """Tell whether an error left others in the middle of an update, so that parameters in shards cannot be read."""
-        return not (self._whole or isinstance(error, LLMGymError)) and sharding.is_sharded(self.student.model)
 
     def _learn(self, step: int, progress: float, batch: TensorDict | None) -> dict[str, float]:
         """Learn from the batch of a step, on every rank."""
@@ -337,7 +335,7 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """Return all that later steps depend on, as it was after the last step, although the next may be under way."""
         watches = [one.state_dict() for one in self._sinks if isinstance(one, KeepsState)]
-        learner = sharding.call(self.student.model, "state", self._gathered)
+        learner = self.student.shards.call("state", self._gathered)
         return {**self._boundary, "step": self.steps_done, "learner": learner, "watches": watches}
 
     def _gathered(self) -> Any:
@@ -386,7 +384,8 @@ class Trainer:
             past.require_unchanged()
         state = past.checkpoint.state()
         learner = state["learner"]
-        ranks.call("load", self.learner.load_state_dict, learner, told=[ranks.outline(learner)])
+        told = [ranks.outline(learner)]
+        ranks.call("load", self.learner.load_state_dict, learner, told=told, fails=(TrainingError,))
         self.steps.load_state_dict(state["steps"])
         watches = [one for one in self._sinks if isinstance(one, KeepsState)]
         for watch, own in zip(watches, state["watches"], strict=True):
@@ -430,11 +429,13 @@ class Trainer:
 
         All ranks have to ask for it; the first one writes.
         """
-        sharded = sharding.is_sharded(self.student.model)
+        sharded = self.student.shards.wanted
         if not ranks.number():
-            self.write(path)
-            if sharded:
-                ranks.tell((ranks.END, None))
+            try:
+                self.write(path)
+            finally:
+                if sharded:
+                    ranks.tell((ranks.END, None))
         elif sharded:
             ranks.serve(self._calls)
 

@@ -138,6 +138,49 @@ def test_an_error_of_one_rank_in_the_middle_of_a_sharded_update_ends_all(runs: R
     assert [one.step for one in checkpoints_of(run_in(tmp_path / "runs")) if one.fault() is None] == [1]
 
 
+ONE_SIDED = """
+import os
+import sys
+
+from llmgym.agents.grpo import main
+from llmgym.errors import ModelError
+from llmgym.learn.trunk import Trunk
+
+states, calls = Trunk.states, iter(range(10**6))
+
+def fails_on_one_rank(self, batch):
+    if os.environ["RANK"] == sys.argv[1] and next(calls) == 12:
+        raise ModelError("Expected something else of this micro-batch.")
+    return states(self, batch)
+
+Trunk.states = fails_on_one_rank
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(("words", "rank"), [([], 1), (["--sharded"], 0)], ids=["whole", "sharded"])
+def test_an_error_that_one_rank_alone_has_ends_all_with_its_sentence(
+    words: list[str], rank: int, tmp_path: Path
+) -> None:
+    (tmp_path / "script.py").write_text(ONE_SIDED)
+    options = f"{PLAYED} {SMALL} --output-dir {tmp_path / 'runs'} --env AIOpsTriage".split()
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "script.py")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
+    process = subprocess.Popen(
+        [sys.executable, *command, str(rank), *options, *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    begun = time.monotonic()
+    said, _ = process.communicate(timeout=100)
+    assert process.returncode != 0
+    assert "Expected something else of this micro-batch." in said
+    assert time.monotonic() - begun < 60
+
+
 def torchrun(output: Path, steps: int, *words: str, ranks: int = 2) -> subprocess.Popen[str]:
     """Begin a run as a user does."""
     torch_run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]

@@ -182,7 +182,7 @@ class LocalEngine:
         try:
             yield
         finally:
-            self._slots.clear()
+            self._scheduler.drop()
             self._scheduler.add(aside)
 
     def close(self) -> None:

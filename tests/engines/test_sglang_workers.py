@@ -1,0 +1,73 @@
+"""SGLang under rollout workers: one that is killed is started again, and no episode is lost."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("sglang", reason="SGLang is not installed here: make test-sglang")
+pytest.importorskip("sgl_kernel", reason="SGLang has no kernels here: make test-sglang")
+pytest.importorskip("ray")
+
+from cpu_options import CPU
+
+from llmgym.data.trajectories import read_trajectories
+
+KILLS, STEPS = 10, 60
+
+pytestmark = pytest.mark.skipif(
+    int(os.environ.get("LLMGYM_CHAOS_KILLS", "0")) < 50, reason="takes minutes: LLMGYM_CHAOS_KILLS=100 make test-sglang"
+)
+
+
+def engines_of(temporary: str) -> list[int]:
+    """Return the processes of SGLang, by the directory for temporary files of the run that they belong to."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            mine = f"TMPDIR={temporary}".encode() in (process / "environ").read_bytes()
+            if mine and b"sglang::scheduler" in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_engines_that_are_killed_under_workers_lose_no_episode(tmp_path: Path) -> None:
+    played = f"--env AIOpsTriage --prompts-per-step 2 --group-size 4 --max-tokens 48 --steps {STEPS} --eval-episodes 0"
+    words = f"{played} --sample-every 0 --engine sglang --rollout-workers 1 --output-dir {tmp_path / 'runs'}".split()
+    words.append("--engine-kwargs")
+    words += [f"{name}={json.dumps(value)}" for name, value in CPU.items()]
+    chance, killed = random.Random(0), 0
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as temporary:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "llmgym.agents.grpo", *words],
+            env={**os.environ, "TMPDIR": temporary, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        while process.poll() is None and killed < KILLS:
+            time.sleep(chance.uniform(1.0, 4.0))
+            begun = list(tmp_path.glob("runs/*/metrics.jsonl"))  # before that nothing is played
+            if begun and (found := engines_of(temporary)):
+                os.kill(chance.choice(found), signal.SIGKILL)
+                killed += 1
+        said, _ = process.communicate(timeout=900)
+        assert process.returncode == 0, said
+        assert engines_of(temporary) == []
+    assert killed == KILLS
+    (run,) = tmp_path.glob("runs/*/")
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+    for step in range(1, STEPS + 1):
+        shard = read_trajectories(run / "trajectories" / f"step-{step:05d}.parquet")
+        assert len(shard) == 8
+        assert {reply.weight_version for episode in shard for reply in episode.replies} == {step - 1}
