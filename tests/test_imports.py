@@ -32,10 +32,10 @@ LAYERS = [
     {"llmgym.rollout"},
     {"llmgym.data"},
     {"llmgym.learn"},
-    {"llmgym.evaluate"},
+    {"llmgym.evaluate", "llmgym.statistics"},
     {"llmgym.report"},
     {"llmgym.train"},
-    {"llmgym.agents"},
+    {"llmgym.agents", "llmgym.evals"},
     {"llmgym.demo", "llmgym.compat"},
     {"llmgym.cli", "llmgym.__main__"},
 ]

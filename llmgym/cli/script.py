@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import llmgym.agents
-from llmgym.cli import audit, check, envs, init, scorers, serve_env, train
+from llmgym.cli import audit, check, envs, evaluate, init, scorers, serve_env, train
 from llmgym.errors import LLMGymError
 from llmgym.report.visible import visible
 from llmgym.version import __version__
@@ -33,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.path.insert(0, "")  # so that `my_module:MyEnv-v0` is found in the current directory
     if words and words[0] in agents():
         return int(importlib.import_module(f"llmgym.agents.{words[0]}").main(words[1:]))
+    if words[:1] == ["eval"]:
+        return evaluate.run(words[1:])
     if words[:1] == ["train"] and len(words) > 1 and not words[1].startswith("-"):
         return train.run(words[1], words[2:])
     options = _parser().parse_args(words)
@@ -61,4 +63,5 @@ def _parser() -> argparse.ArgumentParser:
     for name in agents():
         commands.add_parser(name, help=_title(name).replace("%", "%%"), add_help=False)
     train.add_to(commands)
+    evaluate.add_to(commands)
     return parser

@@ -1,0 +1,46 @@
+"""``llmgym eval``: how well models do on tasks that they were not trained on."""
+
+import json
+import sys
+from collections.abc import Sequence
+
+from llmgym import evals
+from llmgym.cli.options import Commands
+from llmgym.config.command_line import parse_command_line
+from llmgym.errors import LLMGymError
+from llmgym.evals.config import EvalConfig
+from llmgym.report.console import make_console
+from llmgym.report.visible import visible
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command, whose options are those of its configuration."""
+    commands.add_parser("eval", help="evaluate models on held-out tasks", add_help=False)
+
+
+def run(words: Sequence[str]) -> int:
+    """Evaluate; returns the exit code."""
+    as_json = "--json" in words
+    words = ["--tasks" if word == "-n" else word for word in words if word != "--json"]
+    try:
+        config = parse_command_line(EvalConfig, words, "llmgym eval")
+        if config is not None:
+            _evaluate(config, as_json=as_json)
+    except LLMGymError as error:
+        print(visible(f"llmgym eval: {error}"), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("llmgym eval: interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _evaluate(config: EvalConfig, *, as_json: bool) -> None:
+    found = []
+    for subject in evals.subjects_of(config):
+        played = evals.play(subject, lambda said: print(visible(said), file=sys.stderr))
+        found.append(evals.summarise(subject, played))
+    if as_json:
+        print(json.dumps([one.plain() for one in found], indent=2))
+    else:
+        evals.print_summaries(make_console(), found)

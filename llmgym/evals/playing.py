@@ -1,0 +1,134 @@
+"""`play`: the episodes of an evaluation, which are kept as they come, so that one that was interrupted goes on."""
+
+import contextlib
+import hashlib
+import itertools
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmgym.data.trajectories import read_trajectories, write_trajectories
+from llmgym.evals.subjects import Subject
+from llmgym.files import whole_or_absent
+from llmgym.learn.needs import seconds_of
+from llmgym.report.run_directory import RunDirectory
+from llmgym.rollout.player import Player
+from llmgym.rollout.task import Task, in_shares
+from llmgym.rollout.trajectory import Trajectory
+from llmgym.scorers import find_scorer, judges_alone
+from llmgym.scorers.composition import put_on
+from llmgym.train.actor import Actor
+from llmgym.train.local_rollouts import LocalRollouts
+from llmgym.train.setting import set_up
+from llmgym.train.tasks import RunRows, run_rows
+
+_AT_ONCE = 256  # episodes that are played side by side, and kept together
+
+
+@dataclass(frozen=True)
+class Played:
+    """What was played of a subject.
+
+    Attributes:
+        path: Where it is kept.
+        tasks: The episodes of each task; if several seats learn, those of each seat by themselves.
+        seconds: That playing took, over all tries.
+    """
+
+    path: Path
+    tasks: Sequence[Sequence[Trajectory]]
+    seconds: float
+
+
+def play(subject: Subject, tell: Callable[[str], object]) -> Played:
+    """Play what is missing of an evaluation, and return all of it.
+
+    A reply is seeded by the number of its episode, so what was interrupted comes to the same as what was not.
+
+    Args:
+        subject: What is evaluated.
+        tell: Is told how far it is.
+
+    Raises:
+        RunDirectoryError: Another process plays the same.
+    """
+    set_up(subject.config)
+    settings = json.dumps(subject.plain(), indent=2, sort_keys=True, default=str) + "\n"
+    path = subject.asked.output_dir / _name(subject, settings)
+    path.mkdir(parents=True, exist_ok=True)
+    directory = RunDirectory(path)  # which one process at a time writes to
+    try:
+        with whole_or_absent(path / "settings.json") as temporary:
+            temporary.write_text(settings, encoding="utf-8")
+        rows = run_rows(subject.config, subject.env_id, {"eval_data": subject.asked.data})
+        shares = in_shares(_tasks(subject, rows), max(1, _AT_ONCE // subject.asked.samples))
+        files = [path / f"episodes-{share[0].number:07d}.parquet" for share in shares]
+        _play_missing(subject, rows, dict(zip(files, shares, strict=True)), tell)
+        episodes = [episode for file in files for episode in read_trajectories(file)]
+        seconds = sum(json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))["seconds"] for file in files)
+    finally:
+        directory.close()
+    groups = [list(group) for _, group in itertools.groupby(episodes, key=lambda episode: episode.group)]
+    return Played(path, groups, seconds)
+
+
+def _tasks(subject: Subject, rows: RunRows | None) -> list[Task]:
+    """Return the tasks of an evaluation, each as often as it is played: seeds from 0 on, or rows."""
+    count, samples = subject.asked.tasks, subject.asked.samples
+    chosen = range(count) if rows is None else rows.evaluated(count)
+    return [
+        Task(place, place, None if rows is None else row, number=place * samples + sample)
+        for place, row in enumerate(chosen)
+        for sample in range(samples)
+    ]
+
+
+def _play_missing(
+    subject: Subject, rows: RunRows | None, shares: dict[Path, Sequence[Task]], tell: Callable[[str], object]
+) -> None:
+    """Play those shares whose files are not there."""
+    missing = {file: tasks for file, tasks in shares.items() if not file.exists()}
+    total = sum(map(len, shares.values()))
+    done = total - sum(map(len, missing.values()))
+    if not missing:
+        return
+    before = f", of which {done} are there already" if done else ""
+    tell(f"{subject.label}: {total} episodes of {subject.env_id}{before}.")
+    begun, first = time.perf_counter(), done
+    with _player(subject, rows, max(map(len, missing.values()))) as player:
+        for file, tasks in missing.items():
+            started = time.perf_counter()
+            episodes = player.collect(tasks, subject.config.sampling, seed=subject.config.run.seed)
+            now = time.perf_counter()
+            with whole_or_absent(file.with_suffix(".json")) as temporary:
+                temporary.write_text(json.dumps({"seconds": now - started}) + "\n", encoding="utf-8")
+            write_trajectories(file, episodes)
+            done += len(tasks)
+            left = (now - begun) / (done - first) * (total - done)
+            if done < total:
+                tell(f"{done} of {total} episodes, about {seconds_of(left)} left.")
+
+
+@contextlib.contextmanager
+def _player(subject: Subject, rows: RunRows | None, count: int) -> Iterator[Player]:
+    """Yield what plays with the model of a subject."""
+    scorer = None if subject.scorer is None else find_scorer(subject.scorer)()
+    actor = Actor(subject.config, keeps_reference=False, plays=True, rows=rows)
+    actor.rollouts = LocalRollouts(actor)
+    if scorer is not None:
+        put_on(scorer, actor.model.device.type)
+    split = subject.asked.split
+    try:
+        with contextlib.closing(actor.make_envs(min(_AT_ONCE, count), split=split)) as envs:
+            yield actor.rollouts.player(envs, judges_alone(scorer), split=split, needs_scores=False)
+    finally:
+        actor.close()
+
+
+def _name(subject: Subject, settings: str) -> str:
+    """Return the name of a directory for what is asked: in words, and with a hash of all that decides its numbers."""
+    words = re.sub("[^A-Za-z0-9.@_-]+", "-", f"{subject.env_id.rpartition('/')[2]}-{subject.label}").strip("-")
+    return f"{words[:80]}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"

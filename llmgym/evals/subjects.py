@@ -1,0 +1,117 @@
+"""`Subject`: one model of an evaluation, with the options that it is evaluated with."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from pydantic import field_validator
+
+from llmgym.config.base import read_yaml
+from llmgym.config.presets import directory_of, preset_of
+from llmgym.config.sections import AgentConfig, Conversation, Engine, Environment, Sampling
+from llmgym.errors import ConfigError, RunDirectoryError
+from llmgym.evals.config import Asked, EvalConfig
+from llmgym.registry import resolve_env
+from llmgym.train import checkpoints
+
+
+class PlayedConfig(AgentConfig):
+    """The sections of what plays and does not learn."""
+
+    @field_validator("sampling")
+    @classmethod
+    def _samples_what_can_be_learnt(cls, sampling: Sampling) -> Sampling:
+        return sampling
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """One model of an evaluation, with the options that it is evaluated with.
+
+    Attributes:
+        label: What it is called in tables: a name, or the last part of the path of a run.
+        env_id: The environment.
+        config: Of what plays.
+        scorer: See `Asked`.
+        asked: What else is asked.
+    """
+
+    label: str
+    env_id: str
+    config: AgentConfig
+    scorer: str | None
+    asked: Asked
+
+    def plain(self) -> dict[str, Any]:
+        """Return all that decides its numbers, as JSON has it."""
+        options = self.config.plain()
+        sections = (Environment, Conversation, Sampling, Engine)
+        played = {name: options[name] for section in sections for name in section().flat()}
+        return {
+            **played,
+            "dtype": options["dtype"],
+            "seed": options["seed"],
+            "env_id": self.env_id,
+            "samples": self.asked.samples,
+            "tasks": self.asked.tasks,
+            "split": self.asked.split,
+            "scorer": self.scorer,
+            "weights": _stamp(self.config.model.name),
+        }
+
+
+def subjects_of(config: EvalConfig) -> list[Subject]:
+    """Return the models of an evaluation.
+
+    What is not asked for is as in the run that a model is from, or as suits a model that ships with llmgym.
+
+    Raises:
+        ConfigError: No environment is named, anywhere.
+        RunDirectoryError: A run has no such checkpoint.
+    """
+    if not config.asked.models:
+        raise ConfigError("model: expected at least one.")
+    return [_subject(config, name) for name in config.asked.models]
+
+
+def _subject(config: EvalConfig, name: str) -> Subject:
+    known, standing = PlayedConfig().flat(), EvalConfig().flat()
+    given = {key: value for key, value in config.flat().items() if key in known}
+    asked = {key for key, value in config.flat().items() if value != standing[key]}
+    path, own = _checkpoint(name)
+    scorer = config.asked.scorer
+    if own is not None:
+        scorer = own.get("scorer") if scorer is None else scorer
+    elif (preset := preset_of(name)) is not None:
+        env = preset.env if config.environment.env is None else config.environment.env
+        own = {**preset.options, "env": env, "env_kwargs": dict(preset.envs.get(resolve_env(env), {}))}
+    taken = {*Environment().flat(), *Conversation().flat(), *Sampling().flat(), "dtype"} - asked
+    suitable = {key: value for key, value in (own or {}).items() if key in taken}
+    own_options = {"model": path, "seed": config.asked.seed, "output_dir": config.asked.output_dir}
+    played = PlayedConfig.of({**given, **suitable, **own_options})
+    label = name if own is None or preset_of(name) is not None else Path(name).name
+    return Subject(label, resolve_env(played.environment.required), played, scorer, config.asked)
+
+
+def _checkpoint(name: str) -> tuple[str, dict[str, Any] | None]:
+    """Return where the weights of a model are, and the options of the run that they are from, if it is one."""
+    place, _, step = name.rpartition("@")
+    if not place or not step.isdecimal():
+        place, step = name, ""
+    run = Path(place).expanduser()
+    if not (run / "config.yaml").is_file():
+        return name, None
+    found = checkpoints.newest_whole(run, int(step) if step else None)
+    if found is None:
+        there = ", ".join(str(one.step) for one in checkpoints.checkpoints_of(run)) or "none"
+        raise RunDirectoryError(
+            f"{name!r}: expected a run with a complete checkpoint there, got those of steps {there}."
+        )
+    return str(found.path), read_yaml(run / "config.yaml")
+
+
+def _stamp(model: str) -> list[tuple[str, int, int]]:
+    """Return names, sizes and times of a model's weights, which change if the weights do."""
+    directory = Path(directory_of(model)).expanduser()
+    files = sorted(directory.glob("*.safetensors")) if directory.is_dir() else []
+    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]

@@ -1,0 +1,136 @@
+"""`Summary`: what the episodes of an evaluation come to."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from llmgym.evals.playing import Played
+from llmgym.evals.subjects import Subject
+from llmgym.rollout.trajectory import Trajectory
+from llmgym.statistics import mean_of_tasks, pass_at_k, pass_hat_k, powers_of_two, share_of_tasks
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A mean over tasks.
+
+    Attributes:
+        mean: Each task counts once, however many episodes it has.
+        low: The lower end of the 95 % interval, clustered by task.
+        high: The upper end.
+        spread: Standard deviation over episodes.
+    """
+
+    mean: float
+    low: float
+    high: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What an evaluation comes to.
+
+    Attributes:
+        model: As it was asked for.
+        env: The id of the environment.
+        split: Of the tasks.
+        tasks: How many were played.
+        episodes: The same.
+        judged: Episodes that are the denominator of successes: all but those whose environment failed.
+        unscored: Episodes without a score, for whatever reason.
+        success: Share of successes, as the environment declares them; None if it declares none.
+        reward: Of episodes that have a score.
+        parts: Of the score, by name.
+        pass_at: By k: the probability that at least one of k tries succeeds.
+        pass_hat: By k: the probability that all of k tries succeed.
+        reply_tokens: Sampled tokens per reply.
+        episode_tokens: Sampled tokens per episode.
+        cut_off: Share of replies that did not end by themselves.
+        seconds: That playing took.
+        path: Where the episodes are.
+    """
+
+    model: str
+    env: str
+    split: str
+    tasks: int
+    episodes: int
+    judged: int
+    unscored: int
+    success: Measured | None
+    reward: Measured
+    parts: Mapping[str, Measured]
+    pass_at: Mapping[int, float]
+    pass_hat: Mapping[int, float]
+    reply_tokens: float
+    episode_tokens: float
+    cut_off: float
+    seconds: float
+    path: str
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON has it: what is not known is null."""
+        found: dict[str, Any] = _without_nan(asdict(self))
+        return found
+
+
+def summarise(subject: Subject, played: Played) -> Summary:
+    """Return what the episodes of an evaluation come to."""
+    tasks = played.tasks
+    episodes = [episode for task in tasks for episode in task]
+    replies = [reply for episode in episodes for reply in episode.replies]
+    names = dict.fromkeys(name for episode in episodes for name in episode.parts if name != "success")
+    declared = any("success" in episode.parts for episode in episodes)
+    judged = [[_succeeded(episode) for episode in task if not episode.failed] for task in tasks]
+    tries = [(len(one), sum(one)) for one in judged] if declared else []
+    return Summary(
+        model=subject.label,
+        env=subject.env_id,
+        split=subject.asked.split,
+        tasks=len(tasks),
+        episodes=len(episodes),
+        judged=sum(map(len, judged)),
+        unscored=sum(episode.score is None for episode in episodes),
+        success=Measured(*share_of_tasks(judged), _spread(judged)) if declared else None,
+        reward=_measured([[e.score for e in task if e.score is not None] for task in tasks]),
+        parts={name: _measured([[e.parts[name] for e in task if name in e.parts] for task in tasks]) for name in names},
+        pass_at=_over_k(tries, pass_at_k),
+        pass_hat=_over_k(tries, pass_hat_k),
+        reply_tokens=sum(reply.stop - reply.start for reply in replies) / max(1, len(replies)),
+        episode_tokens=sum(episode.sampled_tokens for episode in episodes) / max(1, len(episodes)),
+        cut_off=sum(reply.finish_reason == "length" for reply in replies) / max(1, len(replies)),
+        seconds=played.seconds,
+        path=str(played.path),
+    )
+
+
+def _succeeded(episode: Trajectory) -> bool:
+    return episode.parts.get("success") == 1.0
+
+
+def _measured(tasks: Sequence[Sequence[float]]) -> Measured:
+    return Measured(*mean_of_tasks(tasks), _spread(tasks))
+
+
+def _spread(tasks: Sequence[Sequence[float]]) -> float:
+    values = [value for task in tasks for value in task]
+    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+
+
+def _over_k(tries: Sequence[tuple[int, int]], estimate: Any) -> dict[int, float]:
+    """Return the mean of an estimate over the tasks that were tried so often, for k in powers of two."""
+    found = {}
+    for k in powers_of_two(max((count for count, _ in tries), default=0)):
+        values = [estimate(count, successes, k) for count, successes in tries if count >= k]
+        found[k] = sum(values) / len(values)
+    return found
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _without_nan(one) for key, one in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,108 @@
+"""How much of a measured number is luck: intervals over tasks, and what several tries at a task amount to."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Z = 1.959963984540054  # of a normal distribution, 2.5 % lie beyond
+
+
+def pass_at_k(samples: int, successes: int, k: int) -> float:
+    r"""Return the probability that at least one of `k` tries at a task succeeds, drawn from `samples` without repeats.
+
+    .. math:: 1 - \binom{n - c}{k} \Big/ \binom{n}{k}
+
+    Exact and unbiased (Chen et al. 2021, arXiv:2107.03374).
+
+    Examples:
+        >>> pass_at_k(4, 1, 1), pass_at_k(4, 1, 2), pass_at_k(4, 1, 4)
+        (0.25, 0.5, 1.0)
+    """
+    return 1.0 - math.comb(samples - successes, k) / math.comb(samples, k)
+
+
+def pass_hat_k(samples: int, successes: int, k: int) -> float:
+    r"""Return the probability that all of `k` tries at a task succeed, drawn from `samples` without repeats.
+
+    .. math:: \binom{c}{k} \Big/ \binom{n}{k}
+
+    Of an agent that has to be relied on (Yao et al. 2024, arXiv:2406.12045).
+
+    Examples:
+        >>> pass_hat_k(4, 3, 1), pass_hat_k(4, 3, 2), pass_hat_k(4, 3, 4)
+        (0.75, 0.5, 0.0)
+    """
+    return math.comb(successes, k) / math.comb(samples, k)
+
+
+def powers_of_two(largest: int) -> list[int]:
+    """Return the powers of two up to a number.
+
+    Examples:
+        >>> powers_of_two(8), powers_of_two(6)
+        ([1, 2, 4, 8], [1, 2, 4])
+    """
+    return [2**power for power in range(largest.bit_length())]
+
+
+def mean_of_tasks(tasks: Iterable[Sequence[float]]) -> tuple[float, float, float]:
+    """Return the mean over tasks of what was measured in each one's samples, and its 95 % interval.
+
+    Samples of one task go together, so a task counts once, however many samples it has: the interval is that of
+    the tasks' means (Student's t). It is NaN for fewer than two tasks.
+    """
+    means = _means(tasks)
+    if len(means) < 2:
+        return float(means.mean()) if len(means) else math.nan, math.nan, math.nan
+    mean, half = float(means.mean()), _quantile(len(means) - 1) * _error(means)
+    return mean, mean - half, mean + half
+
+
+def share_of_tasks(tasks: Iterable[Sequence[bool]]) -> tuple[float, float, float]:
+    """Return the mean over tasks of the share of each one's samples that succeeded, and its 95 % interval.
+
+    It is Wilson's interval of as many independent tries as tell as much: samples of one task go together
+    and tell less. Without any task all three are NaN.
+
+    Examples:
+        >>> [round(number, 3) for number in share_of_tasks([[True]] * 45 + [[False]] * 5)]
+        [0.9, 0.783, 0.957]
+    """
+    those = [list(map(float, samples)) for samples in tasks if len(samples)]
+    if not those:
+        return math.nan, math.nan, math.nan
+    means, total = _means(those), sum(map(len, those))
+    share, count = float(means.mean()), len(means)
+    error = _error(means) if count > 1 else 0.0
+    tries = share * (1 - share) / error**2 if error > 0 else total if 0 < share < 1 else count
+    tries = min(max(tries, 1.0), float(total))
+    z = _quantile(max(1, count - 1))
+    centre = (share + z**2 / (2 * tries)) / (1 + z**2 / tries)
+    half = z * math.sqrt(share * (1 - share) / tries + z**2 / (4 * tries**2)) / (1 + z**2 / tries)
+    return share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
+
+
+def _means(tasks: Iterable[Sequence[float]]) -> NDArray[np.float64]:
+    return np.array([np.mean(samples) for samples in tasks if len(samples)], dtype=np.float64)
+
+
+def _error(means: NDArray[np.float64]) -> float:
+    """Return the standard error of a mean."""
+    return float(means.std(ddof=1)) / math.sqrt(len(means))
+
+
+def _quantile(freedom: int) -> float:
+    """Return beyond what 2.5 % of Student's t lie, by its expansion in the degrees of freedom (Fisher 1926)."""
+    if freedom < 4:  # where the expansion is off
+        return (12.706205, 4.302653, 3.182446)[freedom - 1]
+    z = _Z
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    more: float = sum(term / freedom**power for power, term in enumerate(terms, start=1))
+    return z + more

@@ -1,0 +1,141 @@
+"""`llmgym eval`: the same episodes as in training, numbers that say what they are out of, and going on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import llmgym
+from llmgym.agents import GRPO
+from llmgym.cli import main
+from llmgym.data.trajectories import read_trajectories
+from llmgym.train.trainer import Result
+
+SMALL = {"prompts_per_step": 2, "group_size": 2, "max_tokens": 40, "sample_every": 0}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    agent = GRPO(output_dir=tmp_path_factory.mktemp("runs"), steps=2, eval_episodes=12, save_every=1, keep=5, **SMALL)
+    return agent.train()
+
+
+def evaluated(capsys: pytest.CaptureFixture[str], output: Path, *words: str, code: int = 0) -> Any:
+    """Return what the command prints as JSON, alone."""
+    assert main(["eval", *words, "--json", "--output-dir", str(output)]) == code
+    printed = capsys.readouterr()
+    return json.loads(printed.out) if not code else printed.err
+
+
+def test_a_run_is_evaluated_by_the_episodes_that_it_was_evaluated_by_itself(
+    run: Result, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, after = evaluated(capsys, tmp_path, "--model", "tiny", str(run.path), "-n", "12", "--max-tokens", "40")
+    for found, own in ((before, run.before), (after, run.after)):
+        assert own is not None
+        assert found["success"]["mean"] == pytest.approx(own.success)
+        assert found["reward"]["mean"] == pytest.approx(own.reward)
+        assert found["success"]["low"] - 0.1 <= own.success_low
+        for name, value in found["parts"].items():
+            assert value["mean"] == pytest.approx(own.parts[name])
+        assert (found["tasks"], found["episodes"], found["judged"], found["unscored"]) == (12, 12, 12, 0)
+        assert found["env"] == "llmgym/AIOpsTriage-v0"
+        assert found["pass_at"] == {"1": found["success"]["mean"]}
+
+
+def test_a_step_of_a_run_is_evaluated_with_the_options_of_the_run(
+    run: Result, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (found,) = evaluated(capsys, tmp_path, "--model", f"{run.path}@1", "-n", "3", "--samples", "2")
+    settings = json.loads((Path(found["path"]) / "settings.json").read_text())
+    assert settings["max_tokens"] == 40
+    assert settings["env_kwargs"] == {"difficulty": 0}
+    assert Path(settings["weights"][0][0]).suffix == ".safetensors"
+    said = evaluated(capsys, tmp_path, "--model", f"{run.path}@7", code=2)
+    assert "expected a run with a complete checkpoint there, got those of steps 2, 1" in said
+
+
+def test_several_episodes_of_a_task_differ_and_are_counted_by_task(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (found,) = evaluated(capsys, tmp_path, "--model", "tiny", "-n", "10", "--samples", "4", "--max-tokens", "40")
+    (shard,) = Path(found["path"]).glob("*.parquet")
+    episodes = read_trajectories(shard)
+    assert [episode.group for episode in episodes] == [task for task in range(10) for _ in range(4)]
+    assert len({tuple(episode.tokens) for episode in episodes}) > 30
+    successes = [sum(e.parts["success"] == 1.0 for e in episodes if e.group == task) for task in range(10)]
+    assert found["success"]["mean"] == pytest.approx(sum(successes) / 40)
+    assert found["pass_at"]["4"] == pytest.approx(sum(count > 0 for count in successes) / 10)
+    assert found["pass_hat"]["4"] == pytest.approx(sum(count == 4 for count in successes) / 10)
+    assert list(found["pass_at"]) == ["1", "2", "4"]
+
+
+def test_temperature_0_has_one_reply_whatever_the_sample(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--model", "tiny", "-n", "2", "--samples", "3", "--temperature", "0", "--max-tokens", "30"]
+    (found,) = evaluated(capsys, tmp_path, *words)
+    (shard,) = Path(found["path"]).glob("*.parquet")
+    assert len({tuple(episode.tokens) for episode in read_trajectories(shard)}) == 2
+
+
+@pytest.mark.slow
+def test_an_evaluation_that_is_killed_goes_on_and_comes_to_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--model", "tiny", "-n", "260", "--max-tokens", "40"]
+    (expected,) = evaluated(capsys, tmp_path / "whole", *words)
+    command = [sys.executable, "-m", "llmgym", "eval", *words, "--output-dir", str(tmp_path / "killed")]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 120
+    while not list(tmp_path.glob("killed/*/*.parquet")) and time.monotonic() < until:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = {file: file.stat().st_mtime_ns for file in tmp_path.glob("killed/*/*.parquet")}
+    assert len(kept) == 1
+    (found,) = evaluated(capsys, tmp_path / "killed", *words)
+    assert all(file.stat().st_mtime_ns == before for file, before in kept.items())
+    for name, value in expected.items():
+        assert name in ("path", "seconds") or found[name] == value, name
+
+
+@llmgym.register_env("Unreliable-v0")
+class Unreliable(llmgym.TextEnv):
+    """Every reply is right; about every fourth task breaks."""
+
+    top_score = 1.0
+
+    def begin(self) -> str:
+        self.broken = int(self.np_random.integers(4)) == 0
+        return f"Say something about {self.np_random.integers(100)}."
+
+    def respond(self, action: str) -> None:
+        if self.broken:
+            raise RuntimeError("the service is down")
+
+    def score(self, episode: llmgym.Episode) -> float:
+        return 1.0
+
+
+def test_an_episode_whose_environment_fails_is_no_failure_of_the_model_and_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--env", "Unreliable-v0", "--model", "tiny", "-n", "24", "--max-tokens", "8", "--max-failure-rate", "1"]
+    (found,) = evaluated(capsys, tmp_path, *words)
+    assert found["success"]["mean"] == found["reward"]["mean"] == 1.0
+    assert found["success"]["low"] < 0.95
+    assert 0 < found["unscored"] == 24 - found["judged"] < 24
+    assert main(["eval", *words, "--output-dir", str(tmp_path)]) == 0
+    printed = capsys.readouterr()
+    assert f"{found['unscored']} more have no verdict, because their environment failed" in printed.out
+    assert printed.err == ""  # everything was there already
+
+
+def test_mistakes_are_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "env: expected an environment" in evaluated(capsys, tmp_path, "--model", str(tmp_path), code=2)
+    assert "no environment" in evaluated(capsys, tmp_path, "--model", "tiny", "--env", "Nope-v0", code=2).lower()
