@@ -185,6 +185,19 @@ def out_of_step() -> bool:
     return _calling and count() > 1
 
 
+def end(message: Any) -> None:
+    """Tell all other ranks that it is over, and wait until they have heard it."""
+    tell((END, message))
+    _meet()
+
+
+def _meet() -> None:
+    """Wait for all others: what was sent would be lost if a process ended before it is read."""
+    if count() > 1:
+        with contextlib.suppress(RuntimeError):  # somebody has left
+            dist.barrier(group=_messages)
+
+
 def serve(functions: Mapping[str, Callable[..., Any]]) -> Any:
     """Call what the first rank has all ranks call, until it says that it is over; return what it says last.
 
@@ -198,6 +211,8 @@ def serve(functions: Mapping[str, Callable[..., Any]]) -> Any:
     failed: tuple[str, LLMGymError] | None = None
     while True:
         name, given = hear()
+        if name == END:
+            _meet()
         if failed is not None and (name == failed[0] or (name == END and given is not None)):
             raise failed[1]
         if name == END:

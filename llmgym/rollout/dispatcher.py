@@ -21,6 +21,7 @@ class Dispatcher:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._changes_in_flight = isinstance(engine, ChangesInFlight)
         self._asked: list[GenerationRequest] = []
         self._over: list[int] = []
         self._replies: dict[int, asyncio.Future[Completion]] = {}  # by request
@@ -85,8 +86,8 @@ class Dispatcher:
     def _check_version(self, completion: Completion) -> None:
         """Weights change between rollouts, so a reply of others is the engine's fault; unless they change in flight."""
         version = self._engine.weight_version
-        in_flight = isinstance(self._engine, ChangesInFlight) and completion.weight_version < version
-        if completion.weight_version != version and not in_flight:
+        older = completion.weight_version < version
+        if completion.weight_version != version and not (older and self._changes_in_flight):
             raise StaleCompletionError(
                 f"The engine has weights of version {version}, but a reply of episode "
                 f"{completion.request_id} was sampled by version {completion.weight_version}. Stale replies are never "

@@ -215,7 +215,7 @@ class Trainer:
             result = self._lead(steps)
         finally:
             if self._whole and not ranks.out_of_step():
-                ranks.tell((ranks.END, result))
+                ranks.end(result)
             else:  # others may be in the middle of an update, and wait for this rank
                 ranks.leave()
         return result
@@ -435,7 +435,7 @@ class Trainer:
                 self.write(path)
             finally:
                 if sharded:
-                    ranks.tell((ranks.END, None))
+                    ranks.end(None)
         elif sharded:
             ranks.serve(self._calls)
 

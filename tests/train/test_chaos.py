@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 
 from llmgym.data.trajectories import read_trajectories
 
-KILLS = int(os.environ.get("LLMGYM_CHAOS_KILLS", "10"))  # over all kinds of run
+KILLS = int(os.environ.get("LLMGYM_CHAOS_KILLS", "5"))  # over all kinds of run
 SEED = int(os.environ.get("LLMGYM_CHAOS_SEED", "0"))
 COMMON = "--max-tokens 40 --sample-every 0 --steps 5 --save-every 1 --keep 2"
 PLAYED = f"{COMMON} --prompts-per-step 2 --group-size 4 --eval-episodes 4"

@@ -92,7 +92,7 @@ def test_ranks_with_a_part_of_the_model_each_learn_what_one_process_does(kind: s
     assert_equal(learnt(runs, f"{MORE[kind]} --sharded", 2, tmp_path / "2"), expected)
 
 
-@pytest.mark.parametrize("kind", ["ppo", "lora"] if KILLS else ["ppo"])
+@pytest.mark.parametrize("kind", ["ppo", "lora", "opo"] if KILLS else ["opo"])
 def test_a_sharded_run_is_gone_on_with_by_one_process_and_the_other_way_round(
     kind: str, runs: Runs, tmp_path: Path
 ) -> None:
@@ -105,7 +105,7 @@ def test_a_sharded_run_is_gone_on_with_by_one_process_and_the_other_way_round(
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("options", ["", "--lora-rank 4 --lora-merge", "--lora-rank 4"])
+@pytest.mark.parametrize("options", ["--lora-rank 4 --lora-merge", "--lora-rank 4", *([""] if KILLS else [])])
 def test_what_a_sharded_run_saves_is_one_model_that_transformers_opens(
     options: str, runs: Runs, tmp_path: Path
 ) -> None:
@@ -220,7 +220,7 @@ def test_ranks_that_are_asked_to_end_save_and_another_number_goes_on(
     assert [row["step"] for row in rows] == list(range(1, taken + 2))
 
 
-@pytest.mark.parametrize("words", [[], ["--sharded", "--lora-rank", "4"]], ids=["whole", "sharded"])
+@pytest.mark.parametrize("words", [["--sharded", "--lora-rank", "4"], *([[]] if KILLS else [])], ids=" ".join)
 def test_the_first_rank_may_have_rollout_workers(words: list[str], tmp_path: Path) -> None:
     process = torchrun(tmp_path / "runs", 2, "--rollout-workers", "1", *words)
     said, _ = process.communicate(timeout=200)
