@@ -145,7 +145,7 @@ def test_ten_kills_of_a_run_with_workers_lose_nothing_and_leave_nothing(
                         [sys.executable, *words], env=environment, stdout=log, stderr=subprocess.STDOUT
                     )
                 while process.poll() is None and kills < 10:
-                    time.sleep(chance.uniform(0.0, 6.0 if victim == "worker" else 40.0))
+                    time.sleep(chance.uniform(0.0, 6.0 if victim == "worker" else 25.0))
                     found = [process.pid] if victim == "learner" else workers_of(temporary)
                     if found and process.poll() is None:
                         os.kill(chance.choice(found), signal.SIGKILL)
