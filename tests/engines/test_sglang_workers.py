@@ -54,12 +54,13 @@ def test_engines_that_are_killed_under_workers_lose_no_episode(tmp_path: Path) -
             stderr=subprocess.STDOUT,
             text=True,
         )
+        before = 0  # steps that were taken when one was killed last
         while process.poll() is None and killed < KILLS:
-            time.sleep(chance.uniform(1.0, 4.0))
-            begun = list(tmp_path.glob("runs/*/metrics.jsonl"))  # before that nothing is played
-            if begun and (found := engines_of(temporary)):
+            time.sleep(chance.uniform(0.5, 4.0))
+            taken = sum(len(one.read_text().splitlines()) for one in tmp_path.glob("runs/*/metrics.jsonl"))
+            if taken > before and (found := engines_of(temporary)):  # it plays again
                 os.kill(chance.choice(found), signal.SIGKILL)
-                killed += 1
+                killed, before = killed + 1, taken
         said, _ = process.communicate(timeout=900)
         assert process.returncode == 0, said
         assert engines_of(temporary) == []
