@@ -216,7 +216,7 @@ def draw(path: Path, runs: Sequence[Run]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from llmgym.evaluate import wilson_interval
+    from llmgym.statistics import wilson_interval
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     FigureCanvasAgg(figure)

@@ -11,6 +11,7 @@ from llmgym.config.sections import Sampling
 from llmgym.rollout.player import Player
 from llmgym.rollout.task import Task
 from llmgym.rollout.trajectory import Trajectory
+from llmgym.statistics import wilson_interval
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def summarise(trajectories: Sequence[Trajectory]) -> Evaluation:
     scored = [trajectory for trajectory in trajectories if trajectory.score is not None]
     names = dict.fromkeys(name for trajectory in trajectories for name in trajectory.parts)
     judged = sum(not trajectory.failed for trajectory in trajectories)
-    successes = sum(trajectory.parts.get("success") == 1.0 for trajectory in trajectories)
+    successes = sum(trajectory.succeeded for trajectory in trajectories)
     low, high = wilson_interval(successes, judged) if judged else (math.nan, math.nan)
     return Evaluation(
         episodes=len(trajectories),
@@ -95,19 +96,6 @@ def share_repeated(scored: Sequence[Trajectory]) -> float:
 def replies_of(trajectory: Trajectory) -> str:
     """Return all that an agent said in an episode."""
     return "\n".join(message.content for message in trajectory.messages if message.role == "assistant")
-
-
-def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return the Wilson score interval of a proportion (Wilson 1927); 95 % for the default `z`.
-
-    Examples:
-        >>> [round(end, 3) for end in wilson_interval(45, 50)]
-        [0.786, 0.957]
-    """
-    p = successes / trials
-    centre = (p + z**2 / (2 * trials)) / (1 + z**2 / trials)
-    half = z * math.sqrt(p * (1 - p) / trials + z**2 / (4 * trials**2)) / (1 + z**2 / trials)
-    return max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))  # it has p in it, rounded too
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -68,7 +68,7 @@ def share_of_tasks(tasks: Iterable[Sequence[bool]]) -> tuple[float, float, float
 
     Examples:
         >>> [round(number, 3) for number in share_of_tasks([[True]] * 45 + [[False]] * 5)]
-        [0.9, 0.783, 0.957]
+        [0.9, 0.781, 0.958]
     """
     those = [list(map(float, samples)) for samples in tasks if len(samples)]
     if not those:
@@ -78,10 +78,20 @@ def share_of_tasks(tasks: Iterable[Sequence[bool]]) -> tuple[float, float, float
     error = _error(means) if count > 1 else 0.0
     tries = share * (1 - share) / error**2 if error > 0 else total if 0 < share < 1 else count
     tries = min(max(tries, 1.0), float(total))
-    z = _quantile(max(1, count - 1))
-    centre = (share + z**2 / (2 * tries)) / (1 + z**2 / tries)
-    half = z * math.sqrt(share * (1 - share) / tries + z**2 / (4 * tries**2)) / (1 + z**2 / tries)
-    return share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
+    return share, *wilson_interval(share * tries, tries, _quantile(max(1, count - 1)))
+
+
+def wilson_interval(successes: float, trials: float, z: float = 1.959964) -> tuple[float, float]:
+    """Return the Wilson score interval of a proportion (Wilson 1927); 95 % for the default `z`.
+
+    Examples:
+        >>> [round(end, 3) for end in wilson_interval(45, 50)]
+        [0.786, 0.957]
+    """
+    p = successes / trials
+    centre = (p + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z * math.sqrt(p * (1 - p) / trials + z**2 / (4 * trials**2)) / (1 + z**2 / trials)
+    return max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))  # it has p in it, rounded too
 
 
 def _means(tasks: Iterable[Sequence[float]]) -> NDArray[np.float64]:

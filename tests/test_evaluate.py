@@ -2,8 +2,9 @@
 
 import pytest
 
-from llmgym.evaluate import summarise, wilson_interval
+from llmgym.evaluate import summarise
 from llmgym.rollout.trajectory import Trajectory
+from llmgym.statistics import wilson_interval
 
 
 def trajectory(score: float | None, **parts: float) -> Trajectory:

@@ -95,15 +95,12 @@ def _subject(config: EvalConfig, name: str) -> Subject:
 
 def _checkpoint(name: str) -> tuple[str, dict[str, Any] | None]:
     """Return where the weights of a model are, and the options of the run that they are from, if it is one."""
-    place, _, step = name.rpartition("@")
-    if not place or not step.isdecimal():
-        place, step = name, ""
-    run = Path(place).expanduser()
+    run, step = checkpoints.run_and_step(name)
     if not (run / "config.yaml").is_file():
         return name, None
-    found = checkpoints.newest_whole(run, int(step) if step else None)
+    found = checkpoints.newest_whole(run, step)
     if found is None:
-        there = ", ".join(str(one.step) for one in checkpoints.checkpoints_of(run)) or "none"
+        there = checkpoints.steps_in_words(run)
         raise RunDirectoryError(
             f"{name!r}: expected a run with a complete checkpoint there, got those of steps {there}."
         )

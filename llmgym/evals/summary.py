@@ -9,7 +9,6 @@ import numpy as np
 
 from llmgym.evals.playing import Played
 from llmgym.evals.subjects import Subject
-from llmgym.rollout.trajectory import Trajectory
 from llmgym.statistics import mean_of_tasks, pass_at_k, pass_hat_k, powers_of_two, share_of_tasks
 
 
@@ -35,23 +34,23 @@ class Summary:
     """What an evaluation comes to.
 
     Attributes:
-        model: As it was asked for.
+        model: What it is called; see `Subject`.
         env: The id of the environment.
-        split: Of the tasks.
-        tasks: How many were played.
-        episodes: The same.
+        split: The split that the tasks are of.
+        tasks: How many tasks were played.
+        episodes: How many episodes were played.
         judged: Episodes that are the denominator of successes: all but those whose environment failed.
         unscored: Episodes without a score, for whatever reason.
         success: Share of successes, as the environment declares them; None if it declares none.
-        reward: Of episodes that have a score.
-        parts: Of the score, by name.
+        reward: The score of episodes that have one.
+        parts: The parts of the score, by name.
         pass_at: By k: the probability that at least one of k tries succeeds.
         pass_hat: By k: the probability that all of k tries succeed.
         reply_tokens: Sampled tokens per reply.
         episode_tokens: Sampled tokens per episode.
         cut_off: Share of replies that did not end by themselves.
-        seconds: That playing took.
-        path: Where the episodes are.
+        seconds: How long playing took.
+        path: The directory with the episodes.
     """
 
     model: str
@@ -85,7 +84,7 @@ def summarise(subject: Subject, played: Played) -> Summary:
     replies = [reply for episode in episodes for reply in episode.replies]
     names = dict.fromkeys(name for episode in episodes for name in episode.parts if name != "success")
     declared = any("success" in episode.parts for episode in episodes)
-    judged = [[_succeeded(episode) for episode in task if not episode.failed] for task in tasks]
+    judged = [[episode.succeeded for episode in task if not episode.failed] for task in tasks]
     tries = [(len(one), sum(one)) for one in judged] if declared else []
     return Summary(
         model=subject.label,
@@ -106,10 +105,6 @@ def summarise(subject: Subject, played: Played) -> Summary:
         seconds=played.seconds,
         path=str(played.path),
     )
-
-
-def _succeeded(episode: Trajectory) -> bool:
-    return episode.parts.get("success") == 1.0
 
 
 def _measured(tasks: Sequence[Sequence[float]]) -> Measured:

@@ -24,12 +24,10 @@ Item = TypeVar("Item")
 Given = TypeVarTuple("Given")
 Found = TypeVar("Found")
 
-END = "end"
-"""What the first rank says last."""
-
 SHARED_ERRORS = (TrainingError, AlgorithmError, EngineError)
 """Errors in learning from a batch that all ranks have if one has them."""
 
+_END = "end"  # what the first rank says last
 _A_WEEK = datetime.timedelta(days=7)  # that the first rank may play for
 _messages: dist.ProcessGroup | None = None
 _sharing = False
@@ -169,7 +167,7 @@ def call(
     """
     global _calling
     _calling = True
-    tell((name, given if told is None else told))
+    _tell((name, given if told is None else told))
     with together():
         try:
             found = function(*given)
@@ -187,7 +185,7 @@ def out_of_step() -> bool:
 
 def end(message: Any) -> None:
     """Tell all other ranks that it is over, and wait until they have heard it."""
-    tell((END, message))
+    _tell((_END, message))
     _meet()
 
 
@@ -209,14 +207,10 @@ def serve(functions: Mapping[str, Callable[..., Any]]) -> Any:
         SystemExit: The first rank has left.
     """
     failed: tuple[str, LLMGymError] | None = None
-    while True:
-        name, given = hear()
-        if name == END:
-            _meet()
-        if failed is not None and (name == failed[0] or (name == END and given is not None)):
+    while (told := _hear())[0] != _END:
+        name, given = told
+        if failed is not None and name == failed[0]:
             raise failed[1]
-        if name == END:
-            return given
         try:
             with together():
                 functions[name](*given)
@@ -225,9 +219,13 @@ def serve(functions: Mapping[str, Callable[..., Any]]) -> Any:
                 error.add_note(f"Rank {number()} alone has this error.")
                 raise
             failed = name, error  # the first rank has the same one, and saves
+    _meet()
+    if failed is not None and told[1] is not None:
+        raise failed[1]
+    return told[1]
 
 
-def tell(message: Any) -> None:
+def _tell(message: Any) -> None:
     """Tell all other ranks something; only the first one does. Tensors arrive on the processor."""
     if count() > 1:
         on_cpu = _with_tensors(message, lambda one: one if one.is_meta else one.cpu())  # not on this rank's device
@@ -235,7 +233,7 @@ def tell(message: Any) -> None:
             dist.broadcast_object_list([on_cpu], src=0, group=_messages)
 
 
-def hear() -> Any:
+def _hear() -> Any:
     """Return what the first rank tells next.
 
     Raises:

@@ -193,6 +193,11 @@ class Trajectory:
         return self.ending in get_args(FaultKind)
 
     @property
+    def succeeded(self) -> bool:
+        """Whether its environment says that it was a success."""
+        return self.parts.get("success") == 1.0
+
+    @property
     def unscored(self) -> bool:
         """Whether it came to its end and nobody could score it."""
         return self.score is None and bool(self.replies) and self.ending in ("terminated", "truncated")

@@ -111,6 +111,23 @@ def checkpoints_of(run: Path) -> list[Checkpoint]:
     return sorted(found, key=lambda one: one.step, reverse=True)
 
 
+def run_and_step(name: str) -> tuple[Path, int | None]:
+    """Return the directory and the step that a name means, such as ``runs/mine@40``; without a step, None.
+
+    Examples:
+        >>> run_and_step("runs/mine@40"), run_and_step("runs/me@home")
+        ((PosixPath('runs/mine'), 40), (PosixPath('runs/me@home'), None))
+    """
+    place, _, step = name.rpartition("@")
+    named = bool(place) and step.isdecimal()
+    return Path(place if named else name).expanduser(), int(step) if named else None
+
+
+def steps_in_words(run: Path) -> str:
+    """Return the steps that a run has checkpoints of, for a message."""
+    return ", ".join(str(one.step) for one in checkpoints_of(run)) or "none"
+
+
 def newest_whole(run: Path, step: int | None = None) -> Checkpoint | None:
     """Return the newest checkpoint of a run that is as it was written; name those that are not, and leave them out.
 

@@ -118,27 +118,21 @@ def past_of(config: LearningConfig, algorithm: str) -> Past | None:
 
 def _fork(name: str, config: LearningConfig, algorithm: str) -> Past:
     """Return a checkpoint of a run directory, or the one that is named itself."""
-    place, _, step = name.rpartition("@")
-    if not place or not step.isdecimal():
-        place, step = name, ""
-    path = Path(place).expanduser().absolute()
+    place, step = checkpoints.run_and_step(name)
+    path = place.absolute()
     itself = checkpoints.checkpoint_at(path)
-    if itself is not None and step and itself.step != int(step):
+    if itself is not None and step is not None and itself.step != step:
         raise RunDirectoryError(f"resume_from {name!r}: expected a checkpoint of step {step}, it is of {itself.step}.")
-    found = (
-        itself
-        if itself is not None and itself.fault() is None
-        else checkpoints.newest_whole(path, int(step) if step else None)
-    )
+    found = itself if itself is not None and itself.fault() is None else checkpoints.newest_whole(path, step)
     note = None if found is None else Note.of(found)
     if not path.is_dir():
-        at = "" if step or "@" not in name else "; after @ comes the number of a step"
+        at = "" if step is not None or "@" not in name else "; after @ comes the number of a step"
         raise RunDirectoryError(f"resume_from {name!r}: there is no directory {str(path)!r}{at}.")
     if found is None or note is None:
-        there = ", ".join(str(one.step) for one in checkpoints.checkpoints_of(path)) or "none"
+        of = "" if step is None else f" of step {step}"
         raise RunDirectoryError(
             f"resume_from {name!r}: expected a run directory with a complete checkpoint"
-            f"{f' of step {step}' if step else ''}, or such a checkpoint; found those of steps: {there}. "
+            f"{of}, or such a checkpoint; found those of steps: {checkpoints.steps_in_words(path)}. "
             "`keep` says how many a run keeps."
         )
     if note.algorithm != algorithm:

@@ -10,7 +10,7 @@ import torch
 from llmgym.config.sections import RewardConfig
 from llmgym.data.preferences import Preference
 from llmgym.errors import ConfigError, DataError
-from llmgym.evaluate import Evaluation, wilson_interval
+from llmgym.evaluate import Evaluation
 from llmgym.learn import ranks
 from llmgym.learn.checkpoint import Origin, hash_of, save_checkpoint
 from llmgym.learn.learner import Learner
@@ -19,6 +19,7 @@ from llmgym.learn.packing import pack
 from llmgym.learn.reward_model import RewardModel
 from llmgym.learn.sharding import Shards
 from llmgym.models.lora import plain_copy
+from llmgym.statistics import wilson_interval
 from llmgym.train.algorithm import OfflineAlgorithm
 from llmgym.train.offline import OfflineSteps
 from llmgym.train.rows import encode_pairs, tell_of_skipped, usable

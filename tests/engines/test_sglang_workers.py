@@ -17,6 +17,7 @@ pytest.importorskip("sgl_kernel", reason="SGLang has no kernels here: make test-
 pytest.importorskip("ray")
 
 from cpu_options import CPU
+from left_behind import processes_of
 
 from llmgym.data.trajectories import read_trajectories
 
@@ -25,19 +26,6 @@ KILLS, STEPS = 10, 60
 pytestmark = pytest.mark.skipif(
     int(os.environ.get("LLMGYM_CHAOS_KILLS", "0")) < 50, reason="takes minutes: LLMGYM_CHAOS_KILLS=100 make test-sglang"
 )
-
-
-def engines_of(temporary: str) -> list[int]:
-    """Return the processes of SGLang, by the directory for temporary files of the run that they belong to."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            mine = f"TMPDIR={temporary}".encode() in (process / "environ").read_bytes()
-            if mine and b"sglang::scheduler" in (process / "cmdline").read_bytes():
-                found.append(int(process.name))
-        except OSError:
-            continue
-    return found
 
 
 def test_engines_that_are_killed_under_workers_lose_no_episode(tmp_path: Path) -> None:
@@ -58,12 +46,12 @@ def test_engines_that_are_killed_under_workers_lose_no_episode(tmp_path: Path) -
         while process.poll() is None and killed < KILLS:
             time.sleep(chance.uniform(0.5, 4.0))
             taken = sum(len(one.read_text().splitlines()) for one in tmp_path.glob("runs/*/metrics.jsonl"))
-            if taken > before and (found := engines_of(temporary)):  # it plays again
+            if taken > before and (found := processes_of(temporary, "sglang::scheduler")):  # it plays again
                 os.kill(chance.choice(found), signal.SIGKILL)
                 killed, before = killed + 1, taken
         said, _ = process.communicate(timeout=900)
         assert process.returncode == 0, said
-        assert engines_of(temporary) == []
+        assert processes_of(temporary, "sglang::scheduler") == []
     assert killed == KILLS
     (run,) = tmp_path.glob("runs/*/")
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

@@ -8,8 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmgym.evaluate import wilson_interval
-from llmgym.statistics import mean_of_tasks, pass_at_k, pass_hat_k, powers_of_two, share_of_tasks
+from llmgym.statistics import (
+    mean_of_tasks,
+    pass_at_k,
+    pass_hat_k,
+    powers_of_two,
+    share_of_tasks,
+    wilson_interval,
+)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=9), st.data())

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from forked_runs import Runs, without_times
-from left_behind import on_the_machine, wait_until_nothing_is_left
+from left_behind import on_the_machine, processes_of, wait_until_nothing_is_left
 from safetensors.torch import load_file
 
 from llmgym.data.trajectories import read_trajectories
@@ -146,7 +146,7 @@ def test_ten_kills_of_a_run_with_workers_lose_nothing_and_leave_nothing(
                     )
                 while process.poll() is None and kills < 10:
                     time.sleep(chance.uniform(0.0, 6.0 if victim == "worker" else 25.0))
-                    found = [process.pid] if victim == "learner" else workers_of(temporary)
+                    found = [process.pid] if victim == "learner" else processes_of(temporary, "ray::RolloutWorker")
                     if found and process.poll() is None:
                         os.kill(chance.choice(found), signal.SIGKILL)
                         kills += 1
@@ -166,19 +166,6 @@ def every_episode_counts_once(output: Path, steps: int, episodes: int) -> None:
     assert [len(shard) for shard in shards] == [episodes] * steps
     tasks = [tuple(dict.fromkeys(episode.seed for episode in shard)) for shard in shards]
     assert len({*tasks}) == steps  # no step has the tasks of another one
-
-
-def workers_of(temporary: str) -> list[int]:
-    """Return the processes of rollout workers, by the Ray that they belong to."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            mine = f"TMPDIR={temporary}".encode() in (process / "environ").read_bytes()
-            if mine and b"ray::RolloutWorker" in (process / "cmdline").read_bytes():
-                found.append(int(process.name))
-        except OSError:
-            continue
-    return found
 
 
 MOMENTS = {

@@ -127,6 +127,25 @@ def ranks_of(launcher: int) -> list[int]:
     return [int(one) for one in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()]
 
 
+def launch(*words: str, ranks: int = 2) -> subprocess.Popen[str]:
+    """Start ranks as a user does; the words are a script, or ``-m`` and a module, and its arguments."""
+    torch_run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    return subprocess.Popen(
+        [*torch_run, *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def torchrun(output: Path, steps: int, *words: str, ranks: int = 2) -> subprocess.Popen[str]:
+    """Begin a run."""
+    command = f"-m llmgym.agents.grpo --env AIOpsTriage {PLAYED} {SMALL} --output-dir {output} --resume"
+    every_step = command.replace("--steps 2 --save-every 0", f"--steps {steps} --save-every 1")
+    return launch(*every_step.split(), *words, ranks=ranks)
+
+
 def test_an_error_of_one_rank_in_the_middle_of_a_sharded_update_ends_all(runs: Runs, tmp_path: Path) -> None:
     """The other one waits for its part of a layer, so parameters cannot be saved."""
     when = {"function": "llmgym.train.online:OnlineSteps._update", "call": 2, "raises": "no memory is left"}
@@ -165,33 +184,12 @@ def test_an_error_that_one_rank_alone_has_ends_all_with_its_sentence(
 ) -> None:
     (tmp_path / "script.py").write_text(ONE_SIDED)
     options = f"{PLAYED} {SMALL} --output-dir {tmp_path / 'runs'} --env AIOpsTriage".split()
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "script.py")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
-    process = subprocess.Popen(
-        [sys.executable, *command, str(rank), *options, *words],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = launch(str(tmp_path / "script.py"), str(rank), *options, *words)
     begun = time.monotonic()
     said, _ = process.communicate(timeout=100)
     assert process.returncode != 0
     assert "Expected something else of this micro-batch." in said
     assert time.monotonic() - begun < 60
-
-
-def torchrun(output: Path, steps: int, *words: str, ranks: int = 2) -> subprocess.Popen[str]:
-    """Begin a run as a user does."""
-    torch_run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-    command = f"-m llmgym.agents.grpo --env AIOpsTriage {PLAYED} {SMALL} --output-dir {output} --resume"
-    return subprocess.Popen(
-        [*torch_run, *command.replace("--steps 2 --save-every 0", f"--steps {steps} --save-every 1").split(), *words],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
 
 
 @pytest.mark.parametrize("words", [["--sharded"], []] if KILLS else [["--sharded"]], ids="-".join)
@@ -243,9 +241,9 @@ if __name__ == "__main__":
 
 def test_a_script_trains_twice_and_saves_a_sharded_model(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "script.py")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
-    subprocess.run([sys.executable, *command, str(tmp_path)], env=environment, check=True, timeout=200)
+    process = launch(str(tmp_path / "script.py"), str(tmp_path))
+    said, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, said
     saved = AutoModelForCausalLM.from_pretrained(tmp_path / "saved").state_dict()
     second = max((tmp_path / "runs").iterdir(), key=lambda run: run.stat().st_mtime)
     kept = AutoModelForCausalLM.from_pretrained(second / "checkpoint").state_dict()

@@ -1,4 +1,4 @@
-"""What a run leaves on a machine: processes, files, shared memory and sockets."""
+"""What a run has on a machine, and leaves there: processes, files, shared memory and sockets."""
 
 import os
 import subprocess
@@ -21,6 +21,24 @@ def left_of(temporary: Path) -> list[str]:
             continue
         if any(f"{temporary}/llmgym-ray-" in one for one in (command, *names)):
             found.append(command)
+    return found
+
+
+def processes_of(temporary: str, command: str) -> list[int]:
+    """Return the processes of a run whose command has some words in it.
+
+    Args:
+        temporary: The directory for temporary files that the run was given.
+        command: The words.
+    """
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            mine = f"TMPDIR={temporary}".encode() in (process / "environ").read_bytes()
+            if mine and command.encode() in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
     return found
 
 
