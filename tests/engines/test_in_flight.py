@@ -133,11 +133,16 @@ def test_another_thread_gets_its_turn_while_steps_are_taken_without_a_pause() ->
     engine = SharedEngine(LocalEngine(random_model("qwen2")))
     model = random_model("qwen2")
     engine.submit(asked(8, tokens=200))
-    brought = threading.Thread(
-        target=lambda: [engine.load_weights(model.named_parameters(), version) for version in range(1, 6)]
-    )
+    started = threading.Event()
+
+    def bring() -> None:
+        started.set()
+        for version in range(1, 6):
+            engine.load_weights(model.named_parameters(), version)
+
+    brought = threading.Thread(target=bring)
     brought.start()
+    assert started.wait(60)
     replies = in_steps(engine)
     brought.join()
-    assert len(replies) == 8
-    assert 5 in {version for reply in replies for version in reply.versions}
+    assert [reply.weight_version for reply in replies] == [5] * 8

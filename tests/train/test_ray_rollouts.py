@@ -257,6 +257,7 @@ def test_each_token_in_flight_has_the_log_probability_under_its_own_weights(in_f
     shards = [read_trajectories(one) for one in sorted((in_flight.path / "trajectories").iterdir())]
     mixed = [episode for shard in shards for episode in shard if any(reply.versions for reply in episode.replies)]
     assert mixed
+    of_others: list[float] = []
     for episode in mixed[:8]:
         versions = [-1] * len(episode.tokens)
         for reply in episode.replies:
@@ -266,7 +267,8 @@ def test_each_token_in_flight_has_the_log_probability_under_its_own_weights(in_f
             own = torch.tensor(versions[1:]) == version
             expected = plain_log_probs(in_flight, version, episode)
             assert (expected - given)[own].abs().max() < 1e-4
-            assert (expected - given)[torch.tensor(episode.mask[1:]) & ~own].abs().max() > 1e-4
+            of_others += (expected - given)[torch.tensor(episode.mask[1:]) & ~own].abs().tolist()
+    assert max(of_others) > 1e-4  # not of each episode: of some tokens both versions are certain
 
 
 def test_importance_weights_of_tokens_in_flight_are_those_of_a_plain_computation(in_flight: Result) -> None:
