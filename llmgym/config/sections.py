@@ -295,6 +295,13 @@ class Engine(Config):
     arguments: Kwargs = Field(default_factory=dict, alias="engine_kwargs")
     """Arguments of SGLang, such as `mem_fraction_static=0.6 tp_size=2`."""
 
+    start_timeout: Annotated[float, Field(gt=0)] = Field(default=1800.0, alias="engine_start_timeout")
+    """Seconds that an SGLang may take to start, with the loading of its model."""
+
+    restarts: Annotated[int, Field(ge=0)] = Field(default=10, alias="engine_restarts")
+    """How often SGLangs that were lost are started again in a run; after that, the last one that is lost ends it. Each
+    rollout worker counts its own."""
+
     weights_dir: Path | None = Field(default=None, alias="engine_weights_dir")
     """Directory through which SGLang servers receive weights. Servers on other machines must see it too."""
 

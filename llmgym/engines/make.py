@@ -100,12 +100,18 @@ def make_engine(
         from llmgym.engines.served.server import OwnServer, Server  # needs aiohttp, of the extra `sglang`
 
         workers = [Server(dialect, url, os.environ.get(KEY_VARIABLE), transfer=transfer) for url in urls] or [
-            OwnServer(dialect, model_path, arguments(number=i), i, transfer) for i in range(servers)
+            OwnServer(dialect, model_path, arguments(number=i), i, transfer, config.start_timeout)
+            for i in range(servers)
         ]
     else:
-        workers = [InProcess(model_path, arguments(number=0))]
+        workers = [InProcess(model_path, arguments(number=0), config.start_timeout)]
     engine = ServedEngine(
-        workers, context_length=context_length, directory=config.weights_dir, text_of=text_of, notify=notify
+        workers,
+        context_length=context_length,
+        directory=config.weights_dir,
+        text_of=text_of,
+        restarts=config.restarts,
+        notify=notify,
     )
     if urls:  # whatever they have: the learner's weights are the ones to sample with
         engine.load_weights(merged_weights(model), version=0)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from conftest import random_model
@@ -309,6 +310,42 @@ def test_killing_sglang_in_the_middle_of_a_batch_loses_no_request_and_says_so(sg
     assert f"version {sglang.engine.weight_version} of the weights" in sglang.messages[0]
     assert "is back" in sglang.messages[-1]
     assert_three_ragged_turns_agree(sglang, 1.0, 400)  # with the current weights, not those it was started with
+
+
+@pytest.mark.parametrize("own", [InProcess, OwnServer])
+def test_a_start_that_takes_too_long_is_ended_and_nothing_is_left_of_it(
+    own: type[Worker], tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    random_model("qwen2", tie_word_embeddings=True).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    path = str(tmp_path)
+    worker = InProcess(path, CPU, 4.0) if own is InProcess else OwnServer(SGLang(), path, CPU, 9, patience=4.0)
+    with pytest.raises(EngineError, match=r"to start: it (did not start|was not healthy) within 4 s"):
+        ServedEngine([worker])
+    until = time.monotonic() + 30
+    while left := {child.pid for child in psutil.Process().children(recursive=True)} - before:
+        assert time.monotonic() < until, left
+        time.sleep(0.2)
+
+
+def test_a_process_that_ends_while_sglang_starts_ends_the_start(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    random_model("qwen2", tie_word_embeddings=True).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    messages: list[str] = []
+    engine = ServedEngine([worker := InProcess(str(tmp_path), CPU)], notify=messages.append)
+    os.kill(worker._children[0].pid or 0, signal.SIGKILL)
+    while not messages:
+        time.sleep(0.1)
+    while len(worker._children) < 2:
+        time.sleep(0.05)
+    os.kill(worker._children[1].pid or 0, signal.SIGKILL)  # while it starts again
+    engine.submit([ask(0, range(3, 20))])
+    assert list(drain(engine)) == [0]
+    assert "Attempt 1 to start the embedded SGLang again failed: its process" in messages[1]
+    engine.close()
 
 
 def test_grpo_trains_through_sglang_and_survives_its_death(

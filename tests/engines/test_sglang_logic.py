@@ -52,9 +52,10 @@ def connect(
     patience: float = 5.0,
     messages: list[str] | None = None,
     transfer: WeightTransfer = "directory",
+    restarts: int = 3,
 ) -> ServedEngine:
     workers = [Server(SGLang(), fake.url, KEY, patience, transfer) for fake in fakes]
-    return ServedEngine(workers, notify=[].append if messages is None else messages.append)
+    return ServedEngine(workers, restarts=restarts, notify=[].append if messages is None else messages.append)
 
 
 def ask(i: int, length: int = 5, *, episode: int | None = None, **options: Any) -> GenerationRequest:
@@ -218,6 +219,21 @@ def test_a_server_that_stays_away_ends_the_run_with_a_message(fakes: list[FakeSe
     engine = connect(fakes[0], patience=0.2)
     fakes[0].stop()
     engine.submit([ask(0)])
+    with pytest.raises(EngineError, match="No server is left"):
+        engine.wait()
+    engine.close()
+
+
+def test_restarts_are_counted_over_the_whole_run(fakes: list[FakeServer]) -> None:
+    engine = connect(fakes[0], restarts=3)
+    for version in range(1, 4):
+        engine.load_weights(WEIGHTS.items(), version)
+        fakes[0].weight_version = "another"  # as after a start by somebody else
+        engine.submit([ask(version)])
+        assert drain(engine)[version].weight_version == version
+    engine.load_weights(WEIGHTS.items(), 4)
+    fakes[0].weight_version = "another"
+    engine.submit([ask(4)])
     with pytest.raises(EngineError, match="No server is left"):
         engine.wait()
     engine.close()

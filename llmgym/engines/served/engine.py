@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_ATTEMPTS = 4  # times that a request is sent, at most
-_STARTS = 3  # times that a lost worker is started, at most, before it is given up
+_ATTEMPTS = 4  # times that a request is sent, at most, besides those that a lost worker had
 _BACK_OFF = 0.5  # seconds before something is tried again, times the number of the attempt
 
 
@@ -36,7 +35,6 @@ class _Seat:
     Attributes:
         running: The ids of the requests that it answers now.
         start: Which of its starts this is: the requests of an earlier one tell of an earlier loss.
-        losses: How often it was lost since the weights last changed.
         recovery: The task that starts it again; None if it is up or given up.
     """
 
@@ -45,7 +43,6 @@ class _Seat:
         self.running: set[str] = set()
         self.up = True
         self.start = 0
-        self.losses = 0
         self.recovery: asyncio.Task[None] | None = None
 
 
@@ -66,6 +63,7 @@ class ServedEngine:
             Servers on other machines need one that they see too.
         text_of: Returns the text of some of a reply's tokens. With it a reply ends at the token
             that completes a stop string, past which servers may sample.
+        restarts: How often workers that were lost are started again, all together.
         notify: Is given a sentence when a worker is lost or back.
 
     Raises:
@@ -81,9 +79,11 @@ class ServedEngine:
         context_length: int | None = None,
         directory: Path | None = None,
         text_of: Callable[[Sequence[int]], str] | None = None,
+        restarts: int = 10,
         notify: Callable[[str], object] = _log.warning,
     ) -> None:
         self.weight_version = 0
+        self._restarts = restarts
         self._text_of = text_of
         self._notify = notify
         self._run = secrets.token_hex(4)  # no other run calls its weights by the same name
@@ -229,7 +229,8 @@ class ServedEngine:
     async def _complete(self, request: GenerationRequest) -> Completion:
         """Have one request answered, by as many workers as it takes."""
         problem: Exception | None = None
-        for attempt in range(1, _ATTEMPTS + 1):
+        attempt = 0
+        while attempt < _ATTEMPTS:
             seat = await self._seat_for(request.episode_id)
             rid, start = uuid.uuid4().hex, seat.start
             seat.running.add(rid)
@@ -243,9 +244,9 @@ class ServedEngine:
                     raise WorkerLostError("it answered with other weights than it was given")
             except TransientError as error:
                 problem = error
+                attempt += 1
                 await asyncio.sleep(_BACK_OFF * attempt)
             except WorkerLostError as error:
-                problem = error
                 self._lose(seat, start, str(error))
             else:
                 return completion
@@ -276,7 +277,6 @@ class ServedEngine:
         if not seat.up or seat.start != start:
             return
         seat.up = False
-        seat.losses += 1
         self._notify(
             f"Lost {seat.worker.name}: {reason}. It is started again with version {self.weight_version} "
             f"of the weights; {len(seat.running)} unfinished requests are sent again."
@@ -285,7 +285,10 @@ class ServedEngine:
 
     async def _recover(self, seat: _Seat) -> None:
         try:
-            for attempt in range(seat.losses, _STARTS + 1):
+            attempt = 0
+            while self._restarts > 0:
+                self._restarts -= 1
+                attempt += 1
                 try:
                     await seat.worker.start()
                     if self._weights is not None:
@@ -301,7 +304,7 @@ class ServedEngine:
                     seat.up = True
                     self._notify(f"{seat.worker.name} is back.")
                     return
-            self._notify(f"Gave up {seat.worker.name}.")
+            self._notify(f"Gave up {seat.worker.name}: {self._restarts} restarts are left.")
         finally:
             seat.recovery = None
 
@@ -314,8 +317,6 @@ class ServedEngine:
         self._home.clear()
 
     async def _load(self, weights: Weights) -> None:
-        for seat in self._seats:
-            seat.losses = 0
         lent, self._lent = self._lent, False
 
         async def give(worker: Worker) -> None:

@@ -201,6 +201,10 @@ class Server(Worker):
             answer = None
         return answer if isinstance(answer, dict) else {"message": text}
 
+    def _ending(self) -> str | None:
+        """How it ended; None if nobody knows that it did."""
+        return None
+
     def _unreachable(self, error: Exception) -> Exception:
         """What it means that nobody listens."""
         return WorkerLostError(f"it cannot be reached: {error}")
@@ -219,6 +223,8 @@ class Server(Worker):
     async def _wait_until_healthy(self) -> None:
         begun = time.monotonic()
         while not await self._is_healthy(_HEALTH_TIMEOUT):
+            if (ending := self._ending()) is not None:
+                raise WorkerLostError(ending)
             if time.monotonic() - begun > self._patience:
                 raise WorkerLostError(f"it was not healthy within {self._patience:.0f} s")
             await asyncio.sleep(_LOOK_EVERY)
@@ -233,6 +239,7 @@ class OwnServer(Server):
         arguments: The server's own; see `Dialect.arguments`.
         number: Which server of ours it is.
         transfer: How weights go to it.
+        patience: Seconds that it may take to start.
 
     Raises:
         EngineError: The server's program is not installed here, or too old.
@@ -245,16 +252,17 @@ class OwnServer(Server):
         arguments: Mapping[str, Any],
         number: int,
         transfer: WeightTransfer = "directory",
+        patience: float = 1800.0,
     ) -> None:
         dialect.require_installed()
-        super().__init__(dialect, "http://127.0.0.1", secrets.token_urlsafe(32), transfer=transfer)
+        super().__init__(dialect, "http://127.0.0.1", secrets.token_urlsafe(32), patience, transfer)
         self.name = f"{dialect.name} server {number}"
         self._model_path, self._arguments = model_path, dict(arguments)
         self._log = Path(tempfile.gettempdir()) / f"llmgym-{dialect.name.lower()}-{os.getpid()}-{number}.log"
         self._process: subprocess.Popen[str] | None = None
 
     async def launch(self) -> None:
-        """Start the process, and wait until it is healthy, however long it takes to load."""
+        """Start the process, and wait until it is healthy."""
         port = _free_port()
         self._url = f"http://127.0.0.1:{port}"
         options = {"model_path": self._model_path, "arguments": self._arguments, "port": port, "key": self._key}
@@ -278,7 +286,7 @@ class OwnServer(Server):
         await super().shut_down()
         if self._process is None:
             return
-        if self._runs():
+        if self._process.poll() is None:
             self._log.unlink(missing_ok=True)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -292,32 +300,27 @@ class OwnServer(Server):
         """Look at the process, besides its health."""
         health = asyncio.ensure_future(super().watch())
         try:
-            while not health.done() and self._runs():
+            while not health.done() and (ending := self._ending()) is None:
                 await asyncio.sleep(_LOOK_EVERY)
-            return health.result() if health.done() else self._ending()
+            return health.result() if health.done() else str(ending)
         finally:
             health.cancel()
 
     def _unreachable(self, error: Exception) -> Exception:
         """Lost if the process has ended; else it has too much to do to answer."""
-        return TransientError(str(error)) if self._runs() else WorkerLostError(self._ending())
+        ending = self._ending()
+        return TransientError(str(error)) if ending is None else WorkerLostError(ending)
 
     async def _cut_off(self, error: Exception) -> Exception:
         """Give `watch` the time to see whether the process has ended."""
         await asyncio.sleep(2 * _LOOK_EVERY)
         return self._unreachable(error)
 
-    async def _wait_until_healthy(self) -> None:
-        while not await self._is_healthy(_HEALTH_TIMEOUT):
-            if not self._runs():
-                raise WorkerLostError(self._ending())
-            await asyncio.sleep(_LOOK_EVERY)
-
-    def _runs(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    def _ending(self) -> str:
-        code = self._process.returncode if self._process is not None else None
+    def _ending(self) -> str | None:
+        assert self._process is not None
+        code = self._process.poll()
+        if code is None:
+            return None
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines() if self._log.exists() else []
         cause = next((f": {line.strip()}" for line in reversed(lines) if "Error" in line), "")
         return f"its process ended with exit code {code}{cause:.300} (log: {self._log})"
