@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llmgym.cli import agents
+from llmgym.cli import agents, script
 
 PACKAGE = Path(__file__).parent.parent / "llmgym"
 
@@ -35,7 +35,7 @@ LAYERS = [
     {"llmgym.evaluate", "llmgym.statistics"},
     {"llmgym.report"},
     {"llmgym.train"},
-    {"llmgym.agents", "llmgym.evals"},
+    {"llmgym.agents", "llmgym.evals", "llmgym.doctor"},
     {"llmgym.demo", "llmgym.compat"},
     {"llmgym.cli", "llmgym.__main__"},
 ]
@@ -128,11 +128,16 @@ def test_text_and_command_lines_load_no_torch(statement: str) -> None:
     assert not {"torch", "transformers", "tensordict", "torchrl"} & loaded_by(statement)
 
 
-@pytest.mark.parametrize("command", ["llmgym.agents.grpo", "llmgym.data.preferences", "llmgym.cli"])
+COMMANDS = [f"llmgym {command.__name__.rpartition('.')[2].replace('_', '-')}" for command in script._COMMANDS]
+
+
+@pytest.mark.parametrize(
+    "command", ["llmgym.agents.grpo", "llmgym.data.preferences", "llmgym.cli", "llmgym eval", *COMMANDS]
+)
 def test_help_works_where_torch_cannot_be_imported(command: str, tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('not needed for --help')")
     run = subprocess.run(
-        [sys.executable, "-m", command, "--help"],
+        [sys.executable, "-m", *command.split(), "--help"],
         capture_output=True,
         text=True,
         check=True,

@@ -1,0 +1,3 @@
+from .installation import Installation as Installation
+from .installation import Package as Package
+from .installation import look as look
