@@ -165,12 +165,12 @@ class _IsolatedEnv(TextEnv):
             self._ended = self._asked("episodes")
         return self._ended
 
-    def judge(self) -> Callable[[Score], bool]:
-        """Return what tells a success from a score, for the episode that is over."""
+    def judge(self) -> Callable[[Score], bool] | None:
+        """Return what tells a success from a score, for the episode that is over; None if it declares none."""
         assert self._class is not None, "others have a score of their own"
         as_it_is = object.__new__(self._class)
         as_it_is.__dict__.update(self._asked("attributes"))
-        return as_it_is.succeeded
+        return as_it_is.succeeded if as_it_is.declares_success else None
 
     def release_episode(self) -> None:
         """Give back what an episode holds."""

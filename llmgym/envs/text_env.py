@@ -146,6 +146,11 @@ class TextEnv(gymnasium.Env[str, str]):
         raise NotImplementedError(f"{type(self).__name__} has no mistake().")
 
     @property
+    def declares_success(self) -> bool:
+        """Whether it says which episodes are successes: it has a top score, or a `succeeded` of its own."""
+        return self.top_score is not None or type(self).succeeded is not TextEnv.succeeded
+
+    @property
     def has_score(self) -> bool:
         """Whether it scores its episodes: it has a score of its own, or was given a scorer."""
         return self._scorer is not None or type(self).score is not TextEnv.score
@@ -182,8 +187,8 @@ class TextEnv(gymnasium.Env[str, str]):
         Returns:
             The next observation (once the episode is over, its last words), the reward, terminated,
             truncated, and the parts of the turn; at the end an info with every part of the score and
-            ``success``, all floats; a part that is called ``success`` is the success. A score that is missing
-            gives reward 0 and ``info["score_missing"] == 1.0``.
+            ``success``, if it is declared, all floats; a part that is called ``success`` is the success. A score that
+            is missing gives reward 0 and ``info["score_missing"] == 1.0``.
         """
         if not isinstance(action, str):
             raise EnvironmentContractError(f"An action is a string, got {type(action).__name__}: {action!r:.80}")
@@ -231,7 +236,8 @@ class TextEnv(gymnasium.Env[str, str]):
             for name, part in turn.parts.items():
                 parts[name] = parts.get(name, 0.0) + part
         total = score.value + sum(turn.reward for turn in self.episodes[seat].turns)
-        return score.value, {"success": float(self.succeeded(replace(score, value=total))), **parts}
+        declared = {"success": float(self.succeeded(replace(score, value=total)))} if self.declares_success else {}
+        return score.value, {**declared, **parts}
 
     def release_episode(self) -> None:
         """Give back what an episode holds, such as a connection, once it is over, or cut off where nobody scores it."""

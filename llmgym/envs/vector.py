@@ -149,12 +149,12 @@ class TextVectorEnv(SyncVectorEnv[tuple[str, ...], Sequence[str]]):
         return inner is None or inner.has_score
 
     def judge_of_success(self, index: int) -> Callable[[Score], bool] | None:
-        """Return what tells a success of environment `index` from a score, if it has no score of its own.
+        """Return what tells a success of environment `index` from a score; None if it says so itself, or declares none.
 
         It speaks of the episode that is over, also once the environment has begun another one.
         """
         inner = self._texts[index]
-        if inner is None or inner.has_score:
+        if inner is None or inner.has_score or not inner.declares_success:
             return None
         as_it_is = object.__new__(type(inner))
         as_it_is.__dict__.update(inner.__dict__)

@@ -65,6 +65,26 @@ def test_what_turns_earn_counts_for_success() -> None:
         assert info["success"] == success
 
 
+def test_without_a_top_score_no_success_is_declared_unless_it_says_what_one_is() -> None:
+    class Endless(Count):
+        top_score = None
+
+    class Above(Endless):
+        def succeeded(self, score: llmgym.Score) -> bool:
+            return score.value is not None and score.value > 0.2
+
+    class Judged(Endless):
+        def score(self, episode: llmgym.Episode) -> llmgym.Score:
+            return llmgym.Score(0.2, {"success": 1.0})
+
+    for made, declared in ((Endless, False), (Above, True), (Judged, True), (Count, True)):
+        env = made()
+        env.reset(seed=0)
+        for reply in "123":
+            *_, info = env.step(reply)
+        assert ("success" in info) == declared
+
+
 def test_a_part_called_success_is_the_success() -> None:
     class Judge(Count):
         top_score = 1.0

@@ -357,7 +357,7 @@ def test_a_reply_is_the_one_text_that_an_action_needs() -> None:
         env = OpenEnv(address, reset={"size": 3})
         assert env.reset(seed=7, options={"level": 2})[0] == "Guess!"
         _, reward, terminated, _, info = env.step("a\nb")
-        assert (reward, terminated, info) == (1.0, True, {"success": 0.0})
+        assert (reward, terminated, info) == (1.0, True, {})  # it declares no success
         env.reset()
         env.close()
     assert heard[:2] == [

@@ -117,6 +117,11 @@ class OpenEnv(TextEnv):
         """Return the server's score, if it is one of llmgym's; others pay for turns and nothing at the end."""
         return self._end.score.score if self._end.score is not None else Score(0.0)
 
+    @property
+    def declares_success(self) -> bool:
+        """Whether the server says if the episode was a success."""
+        return self._end.success is not None
+
     def succeeded(self, score: Score) -> bool:
         """Tell whether the server says that the episode was a success."""
         return bool(self._end.success)
