@@ -1,6 +1,7 @@
 """`Subject`: one model of an evaluation, with the options that it is evaluated with."""
 
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ class Subject:
             "split": self.asked.split,
             "scorer": self.scorer,
             "weights": _stamp(self.config.model.name),
+            **({} if self.asked.data is None else {"data": _content(self.asked.data)}),
         }
 
 
@@ -105,6 +107,14 @@ def _checkpoint(name: str) -> tuple[str, dict[str, Any] | None]:
             f"{name!r}: expected a run with a complete checkpoint there, got those of steps {there}."
         )
     return str(found.path), read_yaml(run / "config.yaml")
+
+
+def _content(data: Path) -> str:
+    """Return a hash of what is in a file of rows; its name, if it is no file."""
+    if not data.is_file():
+        return str(data)
+    with data.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _stamp(model: str) -> list[tuple[str, int, int]]:

@@ -136,6 +136,19 @@ def test_an_episode_whose_environment_fails_is_no_failure_of_the_model_and_is_to
     assert printed.err == ""  # everything was there already
 
 
+def test_other_rows_are_another_evaluation_and_the_same_ones_are_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = []
+    for name, word in (("a", "one"), ("b", "two"), ("c", "one")):
+        data = tmp_path / f"{name}.jsonl"
+        data.write_text(json.dumps({"prompt": f"Say {word}.", "answer": word}) + "\n")
+        words = ["--env", "qa", "--model", "tiny", "--data", str(data), "-n", "1", "--max-tokens", "8"]
+        (found,) = evaluated(capsys, tmp_path / "evals", *words)
+        paths.append(found["path"])
+    assert paths[0] == paths[2] != paths[1]
+
+
 def test_mistakes_are_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "env: expected an environment" in evaluated(capsys, tmp_path, "--model", str(tmp_path), code=2)
     assert "no environment" in evaluated(capsys, tmp_path, "--model", "tiny", "--env", "Nope-v0", code=2).lower()
