@@ -1,12 +1,11 @@
 """How much of a measured number is luck: intervals over tasks, and what several tries at a task amount to."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-
-_Z = 1.959963984540054  # of a normal distribution, 2.5 % lie beyond
 
 
 def pass_at_k(samples: int, successes: int, k: int) -> float:
@@ -47,6 +46,24 @@ def powers_of_two(largest: int) -> list[int]:
     return [2**power for power in range(largest.bit_length())]
 
 
+def over_k(tries: Sequence[tuple[int, int]], estimate: Callable[[int, int, int], float]) -> dict[int, float]:
+    """Return the mean over tasks of what `k` tries at each amount to, for k in powers of two.
+
+    Args:
+        tries: How often each task was tried, and how often with success; those tried less than k times do not count.
+        estimate: `pass_at_k` or `pass_hat_k`.
+
+    Examples:
+        >>> over_k([(2, 1), (2, 2)], pass_at_k), over_k([(2, 1), (2, 2)], pass_hat_k)
+        ({1: 0.75, 2: 1.0}, {1: 0.75, 2: 0.5})
+    """
+    found = {}
+    for k in powers_of_two(max((count for count, _ in tries), default=0)):
+        values = [estimate(count, successes, k) for count, successes in tries if count >= k]
+        found[k] = sum(values) / len(values)
+    return found
+
+
 def mean_of_tasks(tasks: Iterable[Sequence[float]]) -> tuple[float, float, float]:
     """Return the mean over tasks of what was measured in each one's samples, and its 95 % interval.
 
@@ -56,7 +73,7 @@ def mean_of_tasks(tasks: Iterable[Sequence[float]]) -> tuple[float, float, float
     means = _means(tasks)
     if len(means) < 2:
         return float(means.mean()) if len(means) else math.nan, math.nan, math.nan
-    mean, half = float(means.mean()), _quantile(len(means) - 1) * _error(means)
+    mean, half = float(means.mean()), t_quantile(len(means) - 1) * _error(means)
     return mean, mean - half, mean + half
 
 
@@ -78,7 +95,7 @@ def share_of_tasks(tasks: Iterable[Sequence[bool]]) -> tuple[float, float, float
     error = _error(means) if count > 1 else 0.0
     tries = share * (1 - share) / error**2 if error > 0 else total if 0 < share < 1 else count
     tries = min(max(tries, 1.0), float(total))
-    return share, *wilson_interval(share * tries, tries, _quantile(max(1, count - 1)))
+    return share, *wilson_interval(share * tries, tries, t_quantile(max(1, count - 1)))
 
 
 def wilson_interval(successes: float, trials: float, z: float = 1.959964) -> tuple[float, float]:
@@ -103,11 +120,21 @@ def _error(means: NDArray[np.float64]) -> float:
     return float(means.std(ddof=1)) / math.sqrt(len(means))
 
 
-def _quantile(freedom: int) -> float:
-    """Return beyond what 2.5 % of Student's t lie, by its expansion in the degrees of freedom (Fisher 1926)."""
+def t_quantile(freedom: int, tail: float = 0.025) -> float:
+    """Return beyond what a share of Student's t lies, by its expansion in the degrees of freedom (Fisher 1926).
+
+    Args:
+        freedom: Degrees of freedom; at least 4 for a `tail` other than 2.5 %.
+        tail: The share.
+
+    Examples:
+        >>> round(t_quantile(10), 4), round(t_quantile(10, 0.005), 3)
+        (2.2281, 3.169)
+    """
     if freedom < 4:  # where the expansion is off
+        assert tail == 0.025
         return (12.706205, 4.302653, 3.182446)[freedom - 1]
-    z = _Z
+    z = NormalDist().inv_cdf(1 - tail)
     terms = (
         (z**3 + z) / 4,
         (5 * z**5 + 16 * z**3 + 3 * z) / 96,

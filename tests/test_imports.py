@@ -32,7 +32,7 @@ LAYERS = [
     {"llmgym.rollout"},
     {"llmgym.data"},
     {"llmgym.learn"},
-    {"llmgym.evaluate", "llmgym.statistics"},
+    {"llmgym.evaluate", "llmgym.statistics", "llmgym.paired"},
     {"llmgym.report"},
     {"llmgym.train"},
     {"llmgym.agents", "llmgym.evals", "llmgym.doctor"},

@@ -9,7 +9,7 @@ import numpy as np
 
 from llmgym.evals.playing import Played
 from llmgym.evals.subjects import Subject
-from llmgym.statistics import mean_of_tasks, pass_at_k, pass_hat_k, powers_of_two, share_of_tasks
+from llmgym.statistics import mean_of_tasks, over_k, pass_at_k, pass_hat_k, share_of_tasks
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Summary:
         split: The split that the tasks are of.
         tasks: How many tasks were played.
         episodes: How many episodes were played.
-        judged: Episodes that are the denominator of successes: all but those whose environment failed.
+        judged: Episodes that are the denominator of successes: all but those whose environment failed, or that
+            nobody could score.
         unscored: Episodes without a score, for whatever reason.
         success: Share of successes, as the environment declares them; None if it declares none.
         reward: The score of episodes that have one.
@@ -84,7 +85,7 @@ def summarise(subject: Subject, played: Played) -> Summary:
     replies = [reply for episode in episodes for reply in episode.replies]
     names = dict.fromkeys(name for episode in episodes for name in episode.parts if name != "success")
     declared = any("success" in episode.parts for episode in episodes)
-    judged = [[episode.succeeded for episode in task if not episode.failed] for task in tasks]
+    judged = [[said for one in task if (said := one.verdict) is not None] for task in tasks]
     tries = [(len(one), sum(one)) for one in judged] if declared else []
     return Summary(
         model=subject.label,
@@ -97,8 +98,8 @@ def summarise(subject: Subject, played: Played) -> Summary:
         success=Measured(*share_of_tasks(judged), _spread(judged)) if declared else None,
         reward=_measured([[e.score for e in task if e.score is not None] for task in tasks]),
         parts={name: _measured([[e.parts[name] for e in task if name in e.parts] for task in tasks]) for name in names},
-        pass_at=_over_k(tries, pass_at_k),
-        pass_hat=_over_k(tries, pass_hat_k),
+        pass_at=over_k(tries, pass_at_k),
+        pass_hat=over_k(tries, pass_hat_k),
         reply_tokens=sum(reply.stop - reply.start for reply in replies) / max(1, len(replies)),
         episode_tokens=sum(episode.sampled_tokens for episode in episodes) / max(1, len(episodes)),
         cut_off=sum(reply.finish_reason == "length" for reply in replies) / max(1, len(replies)),
@@ -114,15 +115,6 @@ def _measured(tasks: Sequence[Sequence[float]]) -> Measured:
 def _spread(tasks: Sequence[Sequence[float]]) -> float:
     values = [value for task in tasks for value in task]
     return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
-
-
-def _over_k(tries: Sequence[tuple[int, int]], estimate: Any) -> dict[int, float]:
-    """Return the mean of an estimate over the tasks that were tried so often, for k in powers of two."""
-    found = {}
-    for k in powers_of_two(max((count for count, _ in tries), default=0)):
-        values = [estimate(count, successes, k) for count, successes in tries if count >= k]
-        found[k] = sum(values) / len(values)
-    return found
 
 
 def _without_nan(value: Any) -> Any:

@@ -43,7 +43,11 @@ def print_summaries(console: Console, summaries: Sequence[Summary]) -> None:
         console.print(parts)
     for one in summaries:
         lost = one.episodes - one.judged
-        without = f"; {lost} more have no verdict, because their environment failed" if lost else ""
+        without = (
+            f"; {lost} more have no verdict, because their environment failed or nobody could score them"
+            if lost
+            else ""
+        )
         verdict = (
             "the environment declares no success"
             if one.success is None

@@ -198,6 +198,12 @@ class Trajectory:
         return self.parts.get("success") == 1.0
 
     @property
+    def verdict(self) -> bool | None:
+        """Whether it was a success; None if its environment failed, or nobody could say."""
+        nobody_said = self.unscored and "success" not in self.parts
+        return None if self.failed or nobody_said else self.succeeded
+
+    @property
     def unscored(self) -> bool:
         """Whether it came to its end and nobody could score it."""
         return self.score is None and bool(self.replies) and self.ending in ("terminated", "truncated")
