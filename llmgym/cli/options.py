@@ -1,6 +1,7 @@
 """The options that several commands have."""
 
 import argparse
+import math
 from typing import Any, TypeAlias
 
 from llmgym.config.command_line import parse_pairs
@@ -41,6 +42,24 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def whole(text: str) -> int:
+    """Return a whole number of at least 0 from the command line."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}")
+    return int(text)
+
+
+def share(text: str) -> float:
+    """Return a number between 0 and 1, and neither of them, from the command line."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, got {text!r}")
+    return value
 
 
 def first_sentence(documented: object) -> str:

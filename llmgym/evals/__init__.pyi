@@ -1,5 +1,11 @@
+from .comparison import Comparison as Comparison
+from .comparison import Question as Question
+from .comparison import compare as compare
+from .comparison_table import print_comparison as print_comparison
 from .playing import Played as Played
 from .playing import play as play
+from .stored import Stored as Stored
+from .stored import stored as stored
 from .subjects import Subject as Subject
 from .subjects import subjects_of as subjects_of
 from .summary import Summary as Summary

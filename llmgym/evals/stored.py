@@ -1,0 +1,135 @@
+"""`Stored`: episodes that an evaluation or a training step kept, by the task that they are of."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from llmgym.config.base import read_yaml
+from llmgym.data.trajectories import read_trajectories
+from llmgym.errors import DataError, RunDirectoryError
+from llmgym.rollout.trajectory import Trajectory
+from llmgym.train.checkpoints import run_and_step
+
+
+class TaskKey(NamedTuple):
+    """What makes tasks of two directories the same one: a row of the data, or where there is none, the seed."""
+
+    kind: str
+    number: int
+    seat: int
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.number}" + (f", seat {self.seat}" if self.seat else "")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Episodes that were kept.
+
+    Attributes:
+        name: What the user calls them.
+        path: The directory of the evaluation, or the file of the training step.
+        model: What ``llmgym eval --model`` is told to play with the same weights; None if it is not known.
+        options: What they were played with.
+        tasks: The episodes of each task, in the order of their samples.
+    """
+
+    name: str
+    path: Path
+    model: str | None
+    options: Mapping[str, Any]
+    tasks: Mapping[TaskKey, Sequence[Trajectory]]
+
+
+def stored(name: str) -> Stored:
+    """Return the episodes that a name means: a directory that ``llmgym eval`` made, or RUN@STEP, a step of a training.
+
+    Raises:
+        DataError: A file does not hold episodes.
+        RunDirectoryError: There is no such directory, or it keeps no such episodes.
+    """
+    run, step = run_and_step(name)
+    if (run / "config.yaml").is_file():
+        return Stored(name, *_of_step(name, run, step))
+    path = Path(name).expanduser()
+    files = sorted(path.glob("episodes-*.parquet"))
+    if files and (path / "settings.json").is_file():
+        try:
+            options = json.loads((path / "settings.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{str(path / 'settings.json')!r} cannot be read: {error}.") from None
+        return Stored(name, path, None, {**options, "env": options.pop("env_id", None)}, _by_task(files))
+    inside = ", ".join(repr(str(one.parent)) for one in sorted(path.glob("*/settings.json"))[:5])
+    raise RunDirectoryError(
+        f"{name!r}: expected a directory of episodes that `llmgym eval` keeps, or RUN@STEP, the episodes of a training "
+        f"step; " + (f"there are {inside} in it." if inside else f"`llmgym eval --model {name}` makes the former.")
+    )
+
+
+def _of_step(
+    name: str, run: Path, step: int | None
+) -> tuple[Path, str, dict[str, Any], dict[TaskKey, list[Trajectory]]]:
+    kept = {int(file.stem.removeprefix("step-")): file for file in sorted(run.glob("trajectories/step-*.parquet"))}
+    if step not in kept:
+        steps = in_words("step", kept) or "no step"
+        raise RunDirectoryError(
+            f"{name!r}: a run keeps the episodes that it learnt from, of this one those of {steps}, and not those of "
+            f"its evaluations; expected RUN@STEP, or what `llmgym eval --model {name}` keeps."
+        )
+    return kept[step], name, read_yaml(run / "config.yaml"), _by_task([kept[step]])
+
+
+def _by_task(files: Iterable[Path]) -> dict[TaskKey, list[Trajectory]]:
+    found: dict[TaskKey, list[Trajectory]] = {}
+    for file in files:
+        try:
+            episodes = read_trajectories(file)
+        except (pa.ArrowException, OSError) as error:  # OSError: a checksum that does not match
+            raise DataError(f"{str(file)!r} cannot be read: {error}.") from None
+        for one in episodes:
+            row = one.data_row
+            key = TaskKey("seed", one.seed, one.seat) if row is None else TaskKey("row", row, one.seat)
+            found.setdefault(key, []).append(one)
+    return found
+
+
+def first_words(episode: Trajectory) -> list[tuple[str, str]]:
+    """Return what an environment says before the first reply; empty if it failed before it said anything.
+
+    A system prompt is left out: it is the agent's business, and may be what is compared.
+    """
+    said = [place for place, message in enumerate(episode.messages) if message.role == "assistant"]
+    before = said[len(said) - len(episode.replies)] if episode.replies and said else len(episode.messages)
+    return [(one.role, one.content) for one in episode.messages[:before] if one.role != "system"]
+
+
+def in_words(what: str, numbers: Iterable[int], most: int = 5) -> str:
+    """Return numbers in words; empty if there are none.
+
+    Examples:
+        >>> in_words("seed", [4, 0, 1, 2, 9]), in_words("row", [7])
+        ('seeds 0 to 2, 4, 9', 'row 7')
+    """
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    shown = ", ".join(" to ".join(map(str, run)) for run in runs[:most])
+    many = "s" if len(runs) > 1 or any(len(run) > 1 for run in runs) else ""
+    return f"{what}{many} {shown}" + (" and more" if len(runs) > most else "") if runs else ""
+
+
+def tasks_in_words(tasks: Iterable[TaskKey]) -> str:
+    """Return which tasks these are."""
+    kinds: dict[tuple[str, int], list[int]] = {}
+    for one in tasks:
+        kinds.setdefault((one.kind, one.seat), []).append(one.number)
+    return "; ".join(
+        in_words(kind, numbers) + (f" of seat {seat}" if seat else "") for (kind, seat), numbers in kinds.items()
+    )
