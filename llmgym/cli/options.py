@@ -10,6 +10,11 @@ from llmgym.errors import ConfigError
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # which argparse has no public name for
 
 
+EPISODES = """SOURCE is a directory of episodes that `llmgym eval` keeps, or RUN@STEP: the episodes that a run learnt
+from in that step. """
+"""What is told about commands that read stored episodes."""
+
+
 def add_environment(parser: argparse.ArgumentParser, *, seeds: int | None = None) -> None:
     """Add what says which environment is meant, and how many of its tasks are played, if some are."""
     parser.add_argument("env", help="an id, such as MyEnv-v0, package.module:MyEnv-v0 or reasoning_gym:chain_sum")

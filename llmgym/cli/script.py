@@ -9,12 +9,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import llmgym.agents
-from llmgym.cli import audit, check, compare, doctor, envs, evaluate, init, play, scorers, serve_env, train
+from llmgym.cli import (
+    audit,
+    check,
+    compare,
+    doctor,
+    envs,
+    evaluate,
+    export,
+    init,
+    play,
+    score,
+    scorers,
+    serve_env,
+    train,
+)
 from llmgym.errors import LLMGymError
 from llmgym.report.visible import visible
 from llmgym.version import __version__
 
-_COMMANDS = (init, envs, scorers, check, audit, compare, play, serve_env, doctor)
+_COMMANDS = (init, envs, scorers, check, audit, compare, score, export, play, serve_env, doctor)
 
 
 def agents() -> list[str]:

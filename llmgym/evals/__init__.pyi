@@ -2,8 +2,10 @@ from .comparison import Comparison as Comparison
 from .comparison import Question as Question
 from .comparison import compare as compare
 from .comparison_table import print_comparison as print_comparison
+from .export import export as export
 from .playing import Played as Played
 from .playing import play as play
+from .rescoring import rescore as rescore
 from .stored import Stored as Stored
 from .stored import stored as stored
 from .subjects import Subject as Subject

@@ -15,7 +15,14 @@ from llmgym.paired import SignTest, bootstrap_interval, difference_seen, sign_fl
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.statistics import over_k, pass_at_k, pass_hat_k
 
-_TOLD = ("weights", "tasks", "samples", "output_dir", "date")  # of options that differ: told elsewhere, or no matter
+_TOLD = (
+    "weights",
+    "model",
+    "tasks",
+    "samples",
+    "output_dir",
+    "date",
+)  # of options that differ: told elsewhere, or no matter
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llmgym.data.trajectories import read_trajectories, write_trajectories
 from llmgym.evals.subjects import Subject
@@ -56,13 +57,13 @@ def play(subject: Subject, tell: Callable[[str], object]) -> Played:
         RunDirectoryError: Another process plays the same.
     """
     set_up(subject.config)
-    settings = json.dumps(subject.plain(), indent=2, sort_keys=True, default=str) + "\n"
-    path = subject.asked.output_dir / _name(subject, settings)
+    path = subject.asked.output_dir / _name(subject, _written(subject.plain()))
     path.mkdir(parents=True, exist_ok=True)
     directory = RunDirectory(path)  # which one process at a time writes to
     try:
         with whole_or_absent(path / "settings.json") as temporary:
-            temporary.write_text(settings, encoding="utf-8")
+            model = {"model": subject.config.model.name, "date": subject.config.model.date}
+            temporary.write_text(_written({**subject.plain(), **model}), encoding="utf-8")
         rows = run_rows(subject.config, subject.env_id, {"eval_data": subject.asked.data})
         shares = in_shares(_tasks(subject, rows), max(1, _AT_ONCE // subject.asked.samples))
         files = [path / f"episodes-{share[0].number:07d}.parquet" for share in shares]
@@ -73,6 +74,10 @@ def play(subject: Subject, tell: Callable[[str], object]) -> Played:
         directory.close()
     groups = [list(group) for _, group in itertools.groupby(episodes, key=lambda episode: episode.group)]
     return Played(path, groups, seconds)
+
+
+def _written(settings: dict[str, Any]) -> str:
+    return json.dumps(settings, indent=2, sort_keys=True, default=str) + "\n"
 
 
 def _tasks(subject: Subject, rows: RunRows | None) -> list[Task]:

@@ -1,0 +1,127 @@
+"""`rescore`: stored episodes, as another scorer scores them; nothing is sampled."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import GenerationConfig
+
+from llmgym.config.presets import directory_of
+from llmgym.config.sections import Model as ModelConfig
+from llmgym.config.sections import Sampling
+from llmgym.engines.base import Completion
+from llmgym.engines.recorded import RecordedEngine
+from llmgym.envs.vector import TextVectorEnv
+from llmgym.errors import ConfigError, DataError
+from llmgym.evals.rescored import Again, Rescored
+from llmgym.evals.stored import Stored
+from llmgym.models.causal_lm import find_model, load_tokenizer
+from llmgym.registry import make_env, resolve_env, takes_rows, takes_split
+from llmgym.rollout.chat import ChatCodec
+from llmgym.rollout.collector import Collector
+from llmgym.rollout.run_time import set_run_time
+from llmgym.rollout.task import Task
+from llmgym.rollout.trajectory import Trajectory
+from llmgym.scorers import find_scorer
+from llmgym.train import checkpoints
+
+_AT_ONCE = 256  # episodes that are played side by side
+
+
+def rescore(stored: Stored, scorer: str, *, data: Path | None = None) -> Rescored:
+    """Play stored episodes again in their environments, with the replies that they had, and ask a scorer.
+
+    Args:
+        stored: The episodes.
+        scorer: The name of the scorer.
+        data: The rows that they are about, if those of the run are not meant.
+
+    Raises:
+        ConfigError: There are several seats, or rows are missing.
+        DataError: No episode is left.
+    """
+    episodes = [(key, one) for key, task in stored.tasks.items() for one in task]
+    finished = [(key, one) for key, one in episodes if one.replies and one.ending in ("terminated", "truncated")]
+    if any(one.seat for _, one in episodes):
+        raise ConfigError(f"{stored.name!r}: expected an environment with one seat, got episodes of seat 1.")
+    if not finished:
+        raise DataError(f"{stored.name!r}: expected episodes that came to their end, got none of {len(episodes)}.")
+    again = _played([one for _, one in finished], stored.options, _checkpoint(stored), scorer, data)
+    same = [
+        Again(key, one, other)
+        for (key, one), other in zip(finished, again, strict=True)
+        if one.messages == other.messages and one.ending == other.ending
+    ]
+    if not same:
+        raise DataError(f"{stored.name!r}: expected its environment to say what it said, got other answers throughout.")
+    return Rescored(stored.name, same, len(episodes) - len(finished), len(finished) - len(same))
+
+
+def _checkpoint(stored: Stored) -> str:
+    """Return where the tokenizer of stored episodes is."""
+    if stored.model is None:
+        return directory_of(str(stored.options["model"]))
+    run, _ = checkpoints.run_and_step(stored.model)
+    found = checkpoints.newest_whole(run, None)
+    return directory_of(str(stored.options["model"])) if found is None else str(found.path)
+
+
+def _played(
+    episodes: Sequence[Trajectory], options: Mapping[str, Any], model: str, scorer: str, data: Path | None
+) -> list[Trajectory]:
+    """Return episodes played again with the replies that they had, in the same order."""
+    engine = RecordedEngine({number: _replies(number, one) for number, one in enumerate(episodes)})
+    groups: dict[tuple[int, int | None], int] = {}
+    tasks = [
+        Task(one.seed, groups.setdefault((one.seed, one.data_row), len(groups)), one.data_row, number)
+        for number, one in enumerate(episodes)
+    ]
+    set_run_time(ModelConfig.of({"date": options["date"]}).date)
+    with _environments(options, min(_AT_ONCE, len(tasks)), data) as envs:
+        judged = find_scorer(scorer)()
+        collector = Collector(
+            envs, _codec(model, options), engine, judged, max_overlong=1.0, max_failure_rate=1.0, needs_scores=False
+        )
+        tasks.sort(key=lambda task: task.group)  # siblings are adjacent
+        played = collector.collect(tasks, Sampling(max_tokens=engine.context_length))
+    return [one for _, one in sorted(zip(tasks, played, strict=True), key=lambda pair: pair[0].number or 0)]
+
+
+def _replies(number: int, episode: Trajectory) -> list[Completion]:
+    """Return the replies of an episode as an engine of version 0 gives them."""
+    return [
+        Completion(
+            number,
+            episode.tokens[one.start : one.stop],
+            episode.log_probs[one.start : one.stop],
+            one.finish_reason,
+            weight_version=0,
+        )
+        for one in episode.replies
+    ]
+
+
+def _codec(model: str, options: Mapping[str, Any]) -> ChatCodec:
+    path, found = find_model(model)
+    tokenizer = load_tokenizer(path, found)
+    ids = GenerationConfig.from_pretrained(path, **found).eos_token_id
+    return ChatCodec(tokenizer, [ids] if isinstance(ids, int) else ids or [], options["history"])
+
+
+@contextlib.contextmanager
+def _environments(options: Mapping[str, Any], count: int, data: Path | None) -> Iterator[TextVectorEnv]:
+    """Yield the environments that episodes were played in."""
+    env_id = resolve_env(str(options["env"]))
+    arguments = dict(options["env_kwargs"])
+    if (split := options.get("split")) is not None and takes_split(env_id):
+        arguments["split"] = split
+    if split == "eval":
+        arguments |= options.get("eval_env_kwargs") or {}
+    rows = options.get("data") if data is None and split is None else data
+    if takes_rows(env_id) and rows is not None:
+        arguments["rows"] = rows
+    with contextlib.closing(TextVectorEnv([lambda: make_env(env_id, **arguments)] * count)) as envs:
+        if len(envs.seats) > 1:
+            raise ConfigError(f"{env_id}: expected an environment with one seat, got {len(envs.seats)}.")
+        yield envs

@@ -1,0 +1,145 @@
+"""Stored episodes become training data that other programs read, and can be scored again."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from llmgym.agents import GRPO
+from llmgym.cli import main
+from llmgym.data.demonstrations import read_conversations
+from llmgym.data.feedback import read_feedback
+from llmgym.data.preferences import read_preferences
+from llmgym.data.trajectories import read_trajectories
+from llmgym.rollout.trajectory import Trajectory
+
+SMALL = {"prompts_per_step": 6, "group_size": 4, "max_tokens": 128, "sample_every": 0, "eval_episodes": 0, "steps": 1}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return GRPO(output_dir=tmp_path_factory.mktemp("runs"), **SMALL).train().path
+
+
+@pytest.fixture(scope="module")
+def episodes(run: Path) -> list[Trajectory]:
+    found = read_trajectories(run / "trajectories" / "step-00001.parquet")
+    assert {one.succeeded for one in found} == {True, False}
+    return found
+
+
+def exported(run: Path, form: str, path: Path, *words: str) -> Path:
+    assert main(["export", f"{run}@1", "--format", form, "-o", str(path), *words]) == 0
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+def test_conversations_are_those_that_fulfil_the_condition_up_to_the_last_reply(
+    run: Path, episodes: list[Trajectory], tmp_path: Path, suffix: str
+) -> None:
+    path = exported(run, "sft", tmp_path / f"sft.{suffix}", "--where", "success and turns == 2")
+    found = read_conversations(path)
+    expected = [one for one in episodes if one.succeeded and len(one.replies) == 2]
+    assert [[*one.prompt, *one.completion] for one in found] == [one.messages[:5] for one in expected]
+
+
+def test_pairs_are_the_best_and_the_worst_of_a_task_and_part_where_they_differ(
+    run: Path, episodes: list[Trajectory], tmp_path: Path
+) -> None:
+    found = read_preferences(exported(run, "dpo", tmp_path / "pairs.parquet"))
+    groups = [episodes[start : start + 4] for start in range(0, 24, 4)]
+    spread = [(min(scores), max(scores)) for group in groups if (scores := [one.score or 0.0 for one in group])]
+    assert [(one.score_rejected, one.score_chosen) for one in found] == [one for one in spread if one[0] < one[1]]
+    for pair in found:
+        conversations = [
+            [message.content for message in (*pair.prompt, *side)] for side in (pair.chosen, pair.rejected)
+        ]
+        stored = [[message.content for message in one.messages[:5]] for one in episodes]
+        assert all(one in stored for one in conversations)
+        assert pair.chosen[0] != pair.rejected[0]
+
+
+def test_feedback_is_good_where_the_label_says_so(run: Path, episodes: list[Trajectory], tmp_path: Path) -> None:
+    found = read_feedback(exported(run, "kto", tmp_path / "a.parquet"))
+    assert [one.desirable for one in found] == [one.succeeded for one in episodes]
+    found = read_feedback(exported(run, "kto", tmp_path / "b.jsonl", "--label", "json_ok == 1 and score > 0.5"))
+    assert [one.desirable for one in found] == [one.parts["json_ok"] == 1 and one.score > 0.5 for one in episodes]  # type: ignore[operator]
+
+
+def test_tasks_that_are_neither_too_easy_nor_too_hard_become_prompts(
+    run: Path, episodes: list[Trajectory], tmp_path: Path
+) -> None:
+    path = exported(run, "prompts", tmp_path / "prompts.parquet", "--where", "0 < pass_rate < 1")
+    rates = {one.seed: sum(o.succeeded for o in episodes if o.seed == one.seed) / 4 for one in episodes}
+    rows = pq.read_table(path).to_pylist()
+    assert {row["seed"]: row["pass_rate"] for row in rows} == {s: rate for s, rate in rates.items() if 0 < rate < 1}
+    assert all(row["prompt"][-1]["role"] == "user" and row["samples"] == 4 for row in rows)
+
+
+def test_lines_hold_all_that_is_known(run: Path, episodes: list[Trajectory], tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in exported(run, "jsonl", tmp_path / "all.jsonl").read_text().splitlines()]
+    assert [row["score"] for row in rows] == [one.score for one in episodes]
+    assert [row["parts"] for row in rows] == [one.parts for one in episodes]
+    assert [len(row["messages"]) for row in rows] == [len(one.messages) for one in episodes]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--format", "sft", "-o", "x.csv"], "ends with .parquet or .jsonl"),
+        (["--format", "jsonl", "-o", "x.parquet"], "ends with .jsonl"),
+        (["--format", "sft", "-o", "x.jsonl", "--where", "scor > 1"], "'scor' is none of"),
+        (["--format", "sft", "-o", "x.jsonl", "--where", "score > 5"], "expected episodes to export"),
+        (["--format", "dpo", "-o", "x.jsonl", "--where", "success"], "expected a task with two episodes"),
+    ],
+)
+def test_what_cannot_be_exported_is_told_and_leaves_no_file(
+    run: Path, tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(tmp_path / word) if word.startswith("x.") else word for word in words]
+    assert main(["export", f"{run}@1", *words]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def scored(run: Path, capsys: pytest.CaptureFixture[str], scorer: str) -> Any:
+    assert main(["score", f"{run}@1", "--scorer", scorer, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_scorer_that_they_had_changes_no_score(
+    run: Path, episodes: list[Trajectory], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = scored(run, capsys, "env")
+    assert (found["episodes"], found["tasks"], found["unfinished"], found["changed"]) == (24, 6, 0, 0)
+    assert found["after"]["reward"] == pytest.approx(found["before"]["reward"])
+    assert found["before"]["reward"] == pytest.approx(sum(one.score or 0.0 for one in episodes) / 24)
+    assert all(one["before"] == pytest.approx(one["after"]) for one in found["largest"])
+    assert found["pairs"]["same_order"] + found["pairs"]["neither"] == 6 * 4 * 3 / 2
+
+
+def test_another_scorer_reads_the_same_replies_and_what_it_changes_is_counted(
+    run: Path, episodes: list[Trajectory], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rewards.py").write_text(
+        "def brief(episode):\n    assert episode.task is not None\n    return {'letters': -float(sum(map(len, episode.actions)))}\n"
+    )
+    found = scored(run, capsys, f"{tmp_path / 'rewards.py'}:brief")
+    letters = [-sum(len(one.content) for one in e.messages if one.role == "assistant") for e in episodes]
+    assert found["after"]["reward"] == found["after"]["parts"]["letters"] == pytest.approx(sum(letters) / 24)
+    pairs = [(i, j) for i in range(24) for j in range(i + 1, 24) if episodes[i].seed == episodes[j].seed]
+    same = sum(((episodes[i].score or 0) - (episodes[j].score or 0)) * (letters[i] - letters[j]) > 0 for i, j in pairs)
+    other = sum(((episodes[i].score or 0) - (episodes[j].score or 0)) * (letters[i] - letters[j]) < 0 for i, j in pairs)
+    assert (found["pairs"]["same_order"], found["pairs"]["other_order"]) == (same, other)
+
+
+def test_a_scorer_that_fails_is_told_with_its_reason(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.py").write_text("def broken(episode):\n    return 1 / 0\n")
+    found = scored(run, capsys, f"{tmp_path / 'broken.py'}:broken")
+    assert found["after"]["reward"] is None
+    assert found["after"]["unscored"] == 24
+    assert "ZeroDivisionError" in found["after"]["reason"]
