@@ -1,5 +1,6 @@
 """How much of a measured number is luck: intervals over tasks, and what several tries at a task amount to."""
 
+import collections
 import math
 from collections.abc import Callable, Iterable, Sequence
 from statistics import NormalDist
@@ -34,6 +35,44 @@ def pass_hat_k(samples: int, successes: int, k: int) -> float:
         (0.75, 0.5, 0.0)
     """
     return math.comb(successes, k) / math.comb(samples, k)
+
+
+def maj_at_k(answers: Sequence[str | None], right: Sequence[bool], k: int) -> float:
+    r"""Return the probability that most of `k` tries at a task give the right answer, drawn without repeats.
+
+    An answer has most votes if each other one has fewer: where two are level, nobody has. Tries without an answer vote
+    too, for none. Exact: with :math:`c_j` of n tries for answer j, the sum over right answers j and their votes t of
+
+    .. math:: \binom{c_j}{t} \, [x^{k - t}] \prod_{i \ne j} \sum_{s < t} \binom{c_i}{s} x^s \Big/ \binom{n}{k}
+
+    Args:
+        answers: Of each try; None for a try that gave none.
+        right: Whether each try succeeded; an answer is as right as its tries are on average.
+        k: How many tries vote.
+
+    Examples:
+        >>> maj_at_k(["4", "4", "5"], [True, True, False], 3), maj_at_k(["4", "5"], [True, False], 2)
+        (1.0, 0.0)
+    """
+    tries = collections.Counter(answers)
+    won = 0.0
+    for answer, count in tries.items():
+        succeeded = sum(ok for given, ok in zip(answers, right, strict=True) if given == answer)
+        if answer is None or not succeeded:
+            continue
+        others = [votes for other, votes in tries.items() if other != answer]
+        ways = sum(math.comb(count, t) * _ways(others, k - t, t - 1) for t in range(1, min(k, count) + 1))
+        won += succeeded / count * ways
+    return won / math.comb(len(answers), k)
+
+
+def _ways(counts: Sequence[int], draws: int, most: int) -> int:
+    """Return how many ways there are to draw from so many of each kind, at most so many of one."""
+    ways = [1] + [0] * draws
+    for count in counts:
+        chosen = [math.comb(count, s) for s in range(min(count, most, draws) + 1)]
+        ways = [sum(c * ways[n - s] for s, c in enumerate(chosen) if s <= n) for n in range(draws + 1)]
+    return ways[draws]
 
 
 def powers_of_two(largest: int) -> list[int]:

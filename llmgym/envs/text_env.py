@@ -130,6 +130,15 @@ class TextEnv(gymnasium.Env[str, str]):
         """
         return self.top_score is not None and score.value is not None and score.value >= self.top_score - 1e-6
 
+    @staticmethod
+    def final_answer(reply: str) -> str | None:
+        """Return the answer in the last reply of an episode, in one form however it is put; None if there is none.
+
+        Evaluations let the samples of a task vote with it (maj@k). Whoever gives the same answer has to be as right. An
+        environment whose tasks have no such answer leaves it out.
+        """
+        raise NotImplementedError("This environment names no answers.")
+
     def expert(self) -> Iterator[ActionLike]:
         """Yield, after `reset`, a reply per turn that earns the top score; `check_env` tries it.
 

@@ -7,9 +7,20 @@ from typing import Any
 
 import numpy as np
 
+from llmgym.envs.text_env import TextEnv
 from llmgym.evals.playing import Played
 from llmgym.evals.subjects import Subject
-from llmgym.statistics import mean_of_tasks, over_k, pass_at_k, pass_hat_k, share_of_tasks
+from llmgym.registry import load_env_creator
+from llmgym.rollout.trajectory import Trajectory
+from llmgym.statistics import (
+    maj_at_k,
+    mean_of_tasks,
+    over_k,
+    pass_at_k,
+    pass_hat_k,
+    powers_of_two,
+    share_of_tasks,
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,8 @@ class Summary:
         parts: The parts of the score, by name.
         pass_at: By k: the probability that at least one of k tries succeeds.
         pass_hat: By k: the probability that all of k tries succeed.
+        maj_at: By k: the probability that most of k tries give the right answer; empty if the environment names none.
+        unanswered: Episodes without an answer, which vote for none; None if the environment names none.
         reply_tokens: Sampled tokens per reply.
         episode_tokens: Sampled tokens per episode.
         cut_off: Share of replies that did not end by themselves.
@@ -66,6 +79,8 @@ class Summary:
     parts: Mapping[str, Measured]
     pass_at: Mapping[int, float]
     pass_hat: Mapping[int, float]
+    maj_at: Mapping[int, float]
+    unanswered: int | None
     reply_tokens: float
     episode_tokens: float
     cut_off: float
@@ -87,6 +102,7 @@ def summarise(subject: Subject, played: Played) -> Summary:
     declared = any("success" in episode.parts for episode in episodes)
     judged = [[said for one in task if (said := one.verdict) is not None] for task in tasks]
     tries = [(len(one), sum(one)) for one in judged] if declared else []
+    answers = _answers(subject.env_id, tasks) if declared else None
     return Summary(
         model=subject.label,
         env=subject.env_id,
@@ -100,12 +116,40 @@ def summarise(subject: Subject, played: Played) -> Summary:
         parts={name: _measured([[e.parts[name] for e in task if name in e.parts] for task in tasks]) for name in names},
         pass_at=over_k(tries, pass_at_k),
         pass_hat=over_k(tries, pass_hat_k),
+        maj_at={} if answers is None else _votes(answers, judged),
+        unanswered=None if answers is None else sum(given is None for task in answers for given in task),
         reply_tokens=sum(reply.stop - reply.start for reply in replies) / max(1, len(replies)),
         episode_tokens=sum(episode.sampled_tokens for episode in episodes) / max(1, len(episodes)),
         cut_off=sum(reply.finish_reason == "length" for reply in replies) / max(1, len(replies)),
         seconds=played.seconds,
         path=str(played.path),
     )
+
+
+def _answers(env_id: str, tasks: Sequence[Sequence[Trajectory]]) -> list[list[str | None]] | None:
+    """Return the answers of the episodes that have a verdict; None if the environment names none."""
+    creator = load_env_creator(env_id)
+    final_answer = getattr(creator, "final_answer", TextEnv.final_answer)
+    if final_answer is TextEnv.final_answer:
+        return None
+    return [
+        [final_answer(_last_reply(one)) if one.replies else None for one in task if one.verdict is not None]
+        for task in tasks
+    ]
+
+
+def _last_reply(episode: Trajectory) -> str:
+    return next(message.content for message in reversed(episode.messages) if message.role == "assistant")
+
+
+def _votes(answers: Sequence[Sequence[str | None]], judged: Sequence[Sequence[bool]]) -> dict[int, float]:
+    """Return maj@k, the mean over the tasks that were tried so often, for k in powers of two."""
+    found = {}
+    tasks = list(zip(answers, judged, strict=True))
+    for k in powers_of_two(max((len(right) for right in judged), default=0)):
+        values = [maj_at_k(given, right, k) for given, right in tasks if len(right) >= k]
+        found[k] = sum(values) / len(values)
+    return found
 
 
 def _measured(tasks: Sequence[Sequence[float]]) -> Measured:

@@ -1,7 +1,7 @@
 """Summaries as tables."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -53,25 +53,31 @@ def print_summaries(console: Console, summaries: Sequence[Summary]) -> None:
             if one.success is None
             else f"successes are of {one.judged} episodes{without}"
         )
+        if one.unanswered:
+            verdict += f"; episodes without an answer: {one.unanswered}"
         console.print(f"{visible(one.model)}: {verdict}. Episodes: {one.path}", soft_wrap=True, markup=False)
 
 
 def _print_by_k(console: Console, summaries: Sequence[Summary]) -> None:
     """Print what several tries at a task come to."""
-    table = _table("", "pass@k: one of k tries succeeds; pass^k: all do")
     ks = list(dict.fromkeys(k for one in summaries for k in one.pass_at))
-    for sign in "@^":
-        for k in ks:
-            table.add_column(f"pass{sign}{k}", justify="right", no_wrap=True)
+    columns = [(f"pass{sign}", k) for sign in "@^" for k in ks]
+    voted = any(one.maj_at for one in summaries)
+    columns += [("maj@", k) for k in ks if voted and k > 2]  # of two, none is outvoted
+    title = "pass@k: one of k tries succeeds; pass^k: all do" + ("; maj@k: most give the right answer" if voted else "")
+    table = _table("", title)
+    for name, k in columns:
+        table.add_column(f"{name}{k}", justify="right", no_wrap=True)
     for one in summaries:
-        values: list[Mapping[int, float]] = [one.pass_at, one.pass_hat]
-        table.add_row(escape(visible(one.model)), *(_number(of.get(k, math.nan)) for of in values for k in ks))
+        values = {"pass@": one.pass_at, "pass^": one.pass_hat, "maj@": one.maj_at}
+        numbers = (_number(values[name].get(k, math.nan)) for name, k in columns)
+        table.add_row(escape(visible(one.model)), *numbers)
     console.print(table)
 
 
 def _table(first: str, title: str) -> Table:
     table = Table(title=escape(title) or None, title_justify="left")
-    table.add_column(first)
+    table.add_column(first, no_wrap=True)
     return table
 
 

@@ -1,5 +1,8 @@
 """`llmgym eval`: the same episodes as in training, numbers that say what they are out of, and going on."""
 
+import collections
+import contextlib
+import itertools
 import json
 import os
 import signal
@@ -74,6 +77,28 @@ def test_several_episodes_of_a_task_differ_and_are_counted_by_task(
     assert found["pass_at"]["4"] == pytest.approx(sum(count > 0 for count in successes) / 10)
     assert found["pass_hat"]["4"] == pytest.approx(sum(count == 4 for count in successes) / 10)
     assert list(found["pass_at"]) == ["1", "2", "4"]
+
+
+def test_samples_of_a_task_vote_where_its_environment_names_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--model", "tiny", "-n", "10", "--samples", "4", "--max-tokens", "40"]
+    (found,) = evaluated(capsys, tmp_path, *words)
+    (shard,) = Path(found["path"]).glob("*.parquet")
+    won = none = 0
+    for _, samples in itertools.groupby(read_trajectories(shard), key=lambda one: one.group):
+        given = []
+        for one in samples:
+            with contextlib.suppress(ValueError):
+                named = json.loads(one.messages[-1].content)
+                given.append((named["service"], named["incident_type"], one.succeeded))
+        none += 4 - len(given)
+        votes = collections.Counter([*given, *[("", "", False)] * (4 - len(given))]).most_common()
+        won += votes[0][0][2] and (len(votes) == 1 or votes[0][1] > votes[1][1])
+    assert found["maj_at"]["4"] == pytest.approx(won / 10)
+    assert found["unanswered"] == none
+    assert main(["eval", *words, "--output-dir", str(tmp_path)]) == 0
+    assert "maj@4" in capsys.readouterr().out
 
 
 def test_temperature_0_has_one_reply_whatever_the_sample(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

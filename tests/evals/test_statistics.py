@@ -1,5 +1,6 @@
 """Intervals and estimates against enumerations and simulations."""
 
+import collections
 import itertools
 import math
 
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmgym.statistics import (
+    maj_at_k,
     mean_of_tasks,
     pass_at_k,
     pass_hat_k,
@@ -24,6 +26,19 @@ def test_pass_at_k_and_pass_hat_k_are_those_of_an_enumeration(tries: list[bool],
     drawn = list(itertools.combinations(tries, k))
     assert pass_at_k(len(tries), sum(tries), k) == pytest.approx(sum(map(any, drawn)) / len(drawn))
     assert pass_hat_k(len(tries), sum(tries), k) == pytest.approx(sum(map(all, drawn)) / len(drawn))
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b", "c", None]), st.booleans()), min_size=1, max_size=9), st.data())
+def test_maj_at_k_is_that_of_an_enumeration(tries: list[tuple[str | None, bool]], data: st.DataObject) -> None:
+    k = data.draw(st.integers(1, len(tries)))
+    won = []
+    for drawn in itertools.combinations(tries, k):
+        votes = collections.Counter(answer for answer, _ in drawn).most_common()
+        answer, ahead = votes[0][0], len(votes) == 1 or votes[0][1] > votes[1][1]
+        right = [ok for given, ok in tries if given == answer]
+        won.append(sum(right) / len(right) if ahead and answer is not None else 0.0)
+    answers, right = zip(*tries, strict=True)
+    assert maj_at_k(answers, right, k) == pytest.approx(sum(won) / len(won))
 
 
 @given(st.integers(1, 10**6))

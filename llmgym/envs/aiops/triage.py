@@ -86,6 +86,12 @@ class AIOpsTriage(TextEnv):
         named = parse_answer(_rounds(self.episode)[1])
         return named == {"service": cause.service, "incident_type": cause.incident_type}
 
+    @staticmethod
+    def final_answer(reply: str) -> str | None:
+        """Return the service and the type that round 2 names."""
+        named = parse_answer(reply)
+        return f"{named['service']}: {named['incident_type']}" if named else None
+
     def expert(self) -> Iterator[str]:
         """Say what the signals tell, cite as few as tell the cause apart, then answer."""
         incident: Incident = self.episode.task

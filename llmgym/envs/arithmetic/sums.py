@@ -107,9 +107,14 @@ class Sums(TextEnv):
 
     def score(self, episode: Episode) -> dict[str, float]:
         """Compare the answer with the value."""
-        answer = tagged(episode.actions[-1], "answer")
-        form = answer is not None and _INTEGER.fullmatch(answer) is not None
-        return {"form": 0.1 * form, "right": 0.9 * (form and answer == str(episode.task.value))}
+        answer = self.final_answer(episode.actions[-1])
+        return {"form": 0.1 * (answer is not None), "right": 0.9 * (answer == str(episode.task.value))}
+
+    @staticmethod
+    def final_answer(reply: str) -> str | None:
+        """Return the whole number of the answer."""
+        answer = tagged(reply, "answer")
+        return answer if answer is not None and _INTEGER.fullmatch(answer) else None
 
     def expert(self) -> Iterator[ActionLike]:
         """Give the value, which the calculator says if there is one."""
