@@ -124,7 +124,8 @@ def test_another_scorer_reads_the_same_replies_and_what_it_changes_is_counted(
     run: Path, episodes: list[Trajectory], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "rewards.py").write_text(
-        "def brief(episode):\n    assert episode.task is not None\n    return {'letters': -float(sum(map(len, episode.actions)))}\n"
+        "def brief(episode):\n    assert episode.task is not None\n"
+        "    return {'letters': -float(sum(map(len, episode.actions)))}\n"
     )
     found = scored(run, capsys, f"{tmp_path / 'rewards.py'}:brief")
     letters = [-sum(len(one.content) for one in e.messages if one.role == "assistant") for e in episodes]
