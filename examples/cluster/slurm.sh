@@ -22,6 +22,10 @@ source .venv/bin/activate
 
 gpus=${CUDA_VISIBLE_DEVICES:?'expected GPUs in this allocation'}
 workers=$((SLURM_JOB_NUM_NODES * SLURM_GPUS_ON_NODE - 1))
+if ((workers < 1)); then
+    echo "Expected at least two GPUs, one that learns and one that plays; got one." >&2
+    exit 1
+fi
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head_ip=$(getent ahostsv4 "${nodes[0]}" | awk 'NR == 1 { print $1 }')
 if [[ -z $head_ip || $head_ip == 127.* ]]; then

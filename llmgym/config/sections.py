@@ -411,8 +411,8 @@ class Cluster(Config):
     Otherwise workers take them before they play something new."""
 
     ray_address: str | None = None
-    """Address of a Ray cluster that runs, such as `auto` or `ray://head:10001`. None: a local Ray, which only this
-    machine can reach and which ends with the run."""
+    """Address of a Ray cluster that runs: `auto` on one of its machines, or `head:6379`. None: a local Ray, which only
+    this machine can reach and which ends with the run."""
 
     @model_validator(mode="after")
     def _is_about_workers(self) -> Self:
@@ -427,6 +427,11 @@ class Cluster(Config):
         ):
             if getattr(self, name) != default[name].default and not self.rollout_workers:
                 raise ValueError(f"{name}: is about rollout workers; expected rollout_workers above 0 too")
+        if self.ray_address is not None and "://" in self.ray_address:
+            raise ValueError(
+                f"ray_address: a run has to be on a machine of the cluster, and not a client of it; expected auto or "
+                f"HOST:PORT, such as head:6379, got {self.ray_address!r}"
+            )
         if self.weights_in_flight and not self.max_staleness:
             raise ValueError("weights_in_flight: nothing is played while a step learns; expected max_staleness above 0")
         if self.max_staleness > 1 and not self.weights_in_flight:

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from llmgym.errors import AlgorithmError, EngineError, LLMGymError, TrainingError
+from llmgym.errors import AlgorithmError, ConfigError, EngineError, LLMGymError, TrainingError
 from llmgym.models.shards import in_shards
 
 Item = TypeVar("Item")
@@ -43,8 +43,13 @@ def join() -> None:
     if not dist.is_available() or _messages is not None:
         return
     if not dist.is_initialized():
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "MASTER_ADDR" not in os.environ:
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return
+        if "MASTER_ADDR" not in os.environ:
+            raise ConfigError(
+                f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, and MASTER_ADDR is not set: expected torchrun, which sets "
+                "both, or neither for a run of one process."
+            )
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")

@@ -1,6 +1,7 @@
 """`RayRollouts`: workers on Ray that play episodes with the weights of a learner that is elsewhere."""
 
 import math
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from llmgym.config.sections import Sampling
+from llmgym.config.sections import OnlineConfig, Sampling
 from llmgym.engines.base import Completion, GenerationRequest
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import ConfigError, StaleCompletionError, import_extra
@@ -50,6 +51,10 @@ class RayRollouts:
         self._actor, self._rollout, begun = actor, config.rollout, time.monotonic()
         self.in_flight = cluster.weights_in_flight
         packed = _packed(algorithm, actor)  # refused before Ray is started
+        some = f"{cluster.rollout_workers} rollout worker{'s' * (cluster.rollout_workers > 1)}"
+        where = f" at {cluster.ray_address}" if cluster.ray_address else ""
+        _tell_of_idle(config)
+        notify(f"Starting {some} on Ray{where}.", warning=False)
         self._session = RaySession(
             cluster.ray_address,
             cpus=cluster.rollout_workers * cluster.worker_cpus,
@@ -65,12 +70,7 @@ class RayRollouts:
         except BaseException:
             self._session.close()
             raise
-        where = f" at {cluster.ray_address}" if cluster.ray_address else ""
-        notify(
-            f"{len(self.workers)} rollout worker{'s' * (len(self.workers) > 1)} on Ray{where}, started in "
-            f"{time.monotonic() - begun:.1f} s. What they print is in {log}.",
-            warning=False,
-        )
+        notify(f"{some} started in {time.monotonic() - begun:.1f} s. What they print is in {log}.", warning=False)
 
     def player(
         self, envs: TextVectorEnv, scorer: AnyScorer | None, *, split: str | None = None, needs_scores: bool = True
@@ -214,22 +214,42 @@ class RayPlayer:
         self._limits.load_state_dict(state)
 
 
+def _tell_of_idle(config: OnlineConfig) -> None:
+    """Say if more workers are asked for than there are cores, or than have something to play."""
+    cluster, rollout = config.cluster, config.rollout
+    workers, cores = cluster.rollout_workers, os.cpu_count() or 1
+    if cluster.ray_address is None and workers * cluster.worker_cpus > cores:
+        notify(
+            f"{workers} rollout workers with {cluster.worker_cpus} threads each take {workers * cluster.worker_cpus} "
+            f"cores, and this machine has {cores}: they will slow each other down."
+        )
+    shares = math.ceil(rollout.prompts_per_step / (rollout.groups_at_once or 1)) * (1 + cluster.max_staleness)
+    if workers > shares:
+        notify(f"{workers - shares} of {workers} rollout workers have nothing to play: a step has {shares} shares.")
+
+
 def _packed(algorithm: OnlineAlgorithm, actor: Actor) -> bytes:
     """Return what workers are made from, as it is sent.
 
     Raises:
         ConfigError: Something of the user's cannot be sent.
     """
-    try:
-        packed: bytes = import_extra("ray", "ray").cloudpickle.dumps(blueprint_of(algorithm, actor))
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise ConfigError(
-            f"rollout_workers: the environment {algorithm.env_id}, the scorer or the data cannot be sent to another "
-            f"process ({type(error).__name__}: {str(error)[:500]}). Define them at the top of a module, and let them "
-            "open files and connections when they are first used."
-        ) from error
+    dumps = import_extra("ray", "ray").cloudpickle.dumps
+    blueprint = blueprint_of(algorithm, actor)
+    for part, what in (
+        (blueprint.env, f"environment {algorithm.env_id}"),
+        (blueprint.scorer, "scorer"),
+        (blueprint.rows, "data"),
+    ):
+        try:
+            dumps(part)
+        except Exception as error:
+            raise ConfigError(
+                f"rollout_workers: the {what} cannot be sent to another process ({type(error).__name__}: "
+                f"{str(error)[:500]}). Define it at the top of a module, and let it open files and connections when it "
+                "is first used."
+            ) from error
+    packed: bytes = dumps(blueprint)
     return packed
 
 

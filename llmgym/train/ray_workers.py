@@ -9,7 +9,7 @@ from typing import Any
 
 from llmgym.config.sections import Cluster
 from llmgym.engines.base import Completion
-from llmgym.errors import EngineError
+from llmgym.errors import ConfigError, EngineError, UnknownNameError
 from llmgym.report.console import notify
 from llmgym.train.rollout_worker import RolloutWorker
 from llmgym.workers.ray_session import RaySession
@@ -164,7 +164,15 @@ class RayWorkers:
         for reply in self._ray.wait([*self._under_way, *self._starting], num_returns=1, timeout=seconds)[0]:
             if reply in self._starting:
                 place = self._starting.pop(reply)
-                self._take(place, self._actors[place], reply, Call("start", ()))
+                try:
+                    self._take(place, self._actors[place], reply, Call("start", ()))
+                except (ConfigError, UnknownNameError) as error:
+                    raise ConfigError(
+                        f"Rollout worker {place + 1}: {error} Modules of yours and what they import have to be "
+                        "installed on each machine of the cluster."
+                        if self._cluster.ray_address
+                        else f"Rollout worker {place + 1}: {error}"
+                    ) from error
                 continue
             place, actor, call = self._under_way.pop(reply)
             call.done, call.result = self._take(place, actor, reply, call)
@@ -212,7 +220,8 @@ class RayWorkers:
                 f"Rollout workers were lost {self._lost} times, and at most {self._cluster.worker_restarts} are "
                 f"replaced (worker_restarts).{again} The last one: {reason}"
             )
-        notify(f"Rollout worker {place + 1} is lost; another one takes its place. {reason}")
+        left = self._cluster.worker_restarts - self._lost
+        notify(f"Rollout worker {place + 1} is lost; another one takes its place, and {left} more may. {reason}")
 
     def _replace(self, place: int) -> None:
         self._ray.kill(self._actors[place])
@@ -245,4 +254,5 @@ def _reason(error: Exception) -> str:
     """Return what Ray says of a worker that is lost, without the numbers that it is known by."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     detail = next((line for line in lines if "exit detail" in line or "exit type" in line), "")
-    return f"{lines[0] if lines else type(error).__name__} {detail}".strip()[:500]
+    said = f"{lines[0] if lines else type(error).__name__} {detail}".strip()
+    return said.partition(" Some common causes include")[0][:500]

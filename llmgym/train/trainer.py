@@ -502,9 +502,11 @@ class Trainer:
         label, name = escape(visible(self.label)), escape(visible(config.model.name))
         make_console().print(
             f"[bold]{label}[/bold]: {name}, {model.num_parameters():,} parameters{some}, "
-            f"{steps} step{'s' * (steps > 1)}, learning rate {config.learning_rate:g}",
+            f"{steps} step{'s' * (steps > 1)}, learning rate {config.learning_rate:g}{_ranks_in_words(config)}",
             soft_wrap=True,
         )
+        if config.learner.sharded and ranks.count() == 1:
+            notify("sharded: there is one rank, which has the whole model; expected torchrun, which starts several.")
         needs = self.student.needs(self.learner)
         sampled, learnt = seconds_of(1000 * needs.forward), seconds_of(1000 * (needs.forward + needs.backward))
         notify(
@@ -551,6 +553,13 @@ def make_learner(algorithm: Algorithm, loss: LanguageModelLoss) -> Learner:
         micro_batch_tokens=config.learner.micro_batch_tokens,
         kl=algorithm.kl,
     )
+
+
+def _ranks_in_words(config: LearningConfig) -> str:
+    """Return among how many ranks it is learnt, if there are several."""
+    if (count := ranks.count()) > 1:
+        return f", {count} ranks{', each with a part of the model' if config.learner.sharded else ''}"
+    return ""
 
 
 def _begins_anew(origin: Origin, config: LearningConfig) -> str:

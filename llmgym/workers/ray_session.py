@@ -5,6 +5,7 @@ import functools
 import logging
 import os
 import secrets
+import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ _SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a warning at every start
     "RAY_SCHEDULER_EVENTS": "0",  # else what Ray's own scheduler says of waiting
 }
+_KNOCK = 10.0  # seconds in which somebody has to listen at an address; Ray itself tries for half a minute
 _prepared = False
 _LONGEST_PARENT = 20  # bytes: with what Ray adds, the path of a socket has at most 107
 _FAREWELL = 20.0  # seconds until the cleaner is not waited for any more
@@ -88,19 +90,25 @@ class RaySession:
         if self.ray.is_initialized():
             return
         self.ours = True
+        os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # what a worker raises is told, and told once
         try:
-            if address is None:
-                self._start(cpus, uses_gpus, store_bytes)
-            else:
-                with warnings.catch_warnings():
-                    warnings.filterwarnings("ignore", message=".*RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")
-                    self.ray.init(address=address, **_quiet())
+            with _without_signal_handler():
+                if address is None:
+                    self._start(cpus, uses_gpus, store_bytes)
+                else:
+                    self._join(address)
         except Exception as error:
             self.close()
             where = (
-                "a local Ray cannot be started" if address is None else f"ray_address: {address!r} cannot be reached"
+                "a local Ray cannot be started"
+                if address is None
+                else f"ray_address: {address!r} cannot be reached: expected a Ray that runs there, and the "
+                "RAY_AUTH_MODE and token that it was started with"
             )
-            raise ConfigError(f"{where}: {type(error).__name__}: {str(error)[:1000]}") from error
+            raise ConfigError(f"{where} ({type(error).__name__}: {str(error)[:1000]})") from error
+        except BaseException:  # a signal
+            self.close()
+            raise
 
     def require(self, cpus: float, gpus: float) -> None:
         """Refuse to wait for what a cluster does not have.
@@ -127,6 +135,14 @@ class RaySession:
                 self._cleaner.wait(_FAREWELL)
             self._cleaner = None
 
+    def _join(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        if host and port.isdecimal():
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK).close()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")
+            self.ray.init(address=address, **_quiet())
+
     def _start(self, cpus: int, uses_gpus: bool, store_bytes: int) -> None:
         _keep_local()
         parent = tempfile.gettempdir()
@@ -149,6 +165,17 @@ class RaySession:
                 **gpus,
                 **_quiet(),
             )
+
+
+@contextlib.contextmanager
+def _without_signal_handler() -> Iterator[None]:
+    """Keep Ray from answering SIGTERM by itself while it starts: the run does, with a sentence and its exit code."""
+    utils: Any = import_extra("ray._private.utils", "ray")
+    set_handler, utils.set_sigterm_handler = utils.set_sigterm_handler, lambda handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = set_handler
 
 
 @contextlib.contextmanager

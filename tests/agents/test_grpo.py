@@ -499,3 +499,18 @@ def test_the_environments_of_training_are_closed_with_their_agent(tmp_path: Path
     finally:
         del gymnasium.registry["Closing-test-v0"]
     assert len(closed) == 3 + 3 + 4  # of both evaluations, and of training
+
+
+def test_ranks_that_cannot_find_each_other_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(ConfigError, match="WORLD_SIZE is 2, and MASTER_ADDR is not set: expected torchrun"):
+        GRPO(output_dir=tmp_path).train(1)
+
+
+def test_one_rank_has_no_part_of_the_model_to_itself_and_is_told_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = {"prompts_per_step": 1, "group_size": 2, "max_tokens": 8, "eval_episodes": 0}
+    GRPO(output_dir=tmp_path, sharded=True, **small).train(1)
+    assert "sharded: there is one rank, which has the whole model" in " ".join(capsys.readouterr().out.split())

@@ -29,7 +29,7 @@ from llmgym.learn.batch import collate
 from llmgym.learn.mismatch import importance_weights
 from llmgym.models.causal_lm import load_causal_lm
 from llmgym.rollout.trajectory import Trajectory
-from llmgym.train.ray_rollouts import RayRollouts
+from llmgym.train.ray_rollouts import RayRollouts, _tell_of_idle
 from llmgym.train.ray_workers import RayWorkers
 from llmgym.train.trainer import Result
 from llmgym.workers.ray_session import RaySession
@@ -326,10 +326,24 @@ def test_what_cannot_be_had_is_refused_with_a_sentence(tmp_path: Path) -> None:
         GRPO(worker_cpus=2)
     with pytest.raises(ConfigError, match=r"rollout_workers: they take 99 CPUs in all, and Ray has 8"):
         train(tmp_path, rollout_workers=99)
+    with pytest.raises(
+        ConfigError, match=r"not a client of it; expected auto or HOST:PORT, such as head:6379, got 'ray"
+    ):
+        GRPO(rollout_workers=1, ray_address="ray://head:10001")
     lock = threading.Lock()
-    with pytest.raises(ConfigError, match=r"cannot be sent to another process .* at the top of a module"):
+    with pytest.raises(ConfigError, match=r"the scorer cannot be sent to another process .* at the top of a module"):
         train(tmp_path, rollout_workers=1, scorer=lambda episode: float(lock.locked()))
     assert not list(tmp_path.glob("*/"))
+
+
+def test_workers_that_have_no_core_or_nothing_to_play_are_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    cores = os.cpu_count() or 1
+    _tell_of_idle(GRPO(rollout_workers=cores, prompts_per_step=cores).config)
+    assert capsys.readouterr().out == ""
+    _tell_of_idle(GRPO(rollout_workers=2 * cores, prompts_per_step=cores).config)
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"take {2 * cores} cores, and this machine has {cores}" in said
+    assert f"{cores} of {2 * cores} rollout workers have nothing to play: a step has {cores} shares." in said
 
 
 def divides_by_nothing(episode: llmgym.Episode) -> float:
@@ -397,13 +411,37 @@ def test_what_a_script_registers_reaches_the_workers_and_nothing_is_left_of_its_
 ) -> None:
     before = set(Path("/dev/shm").iterdir())
     said, _ = begun(tmp_path, temporary, steps=2).communicate(timeout=300)
-    assert "2 rollout workers on Ray, started in" in said, said
+    assert "Starting 2 rollout workers on Ray.\n2 rollout workers started in" in said, said
     rewards = json.loads(said.rpartition("rewards ")[2])
     assert all(reward > 200 for reward in rewards)
     assert "Warning" not in said
     assert "a worker begins" in (tmp_path / "runs" / "rollout_workers.log").read_text()
     assert left_of(temporary) == []
     assert {one for one in set(Path("/dev/shm").iterdir()) - before if "plasma" in one.name} == set()
+
+
+@pytest.mark.parametrize("delay", [0.3, 4.0])
+def test_a_run_that_is_asked_to_end_while_ray_starts_says_so_and_leaves_nothing_of_it(
+    tmp_path: Path, temporary: Path, delay: float
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "llmgym.agents.grpo", "--rollout-workers", "1", "--output-dir", str(tmp_path)],
+        env={**os.environ, "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert any("Starting 1 rollout worker on Ray" in line for line in process.stdout)
+    time.sleep(delay)
+    process.terminate()
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 143, said
+    assert "interrupted" in said
+    until = time.monotonic() + 60
+    while left_of(temporary) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert left_of(temporary) == []
 
 
 def test_a_group_that_is_asked_to_end_saves_and_leaves_nothing_of_its_ray(tmp_path: Path, temporary: Path) -> None:
