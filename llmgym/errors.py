@@ -69,6 +69,10 @@ class DataError(LLMGymError, ValueError):
     """A file holds something else than expected, or a later version of it."""
 
 
+class RankLostError(LLMGymError, RuntimeError):
+    """Another rank ended in the middle of something that takes all of them."""
+
+
 class TrainingError(LLMGymError, ArithmeticError):
     """Losses or gradients are not finite, several times in a row."""
 

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from llmgym.errors import AlgorithmError, ConfigError, EngineError, LLMGymError, TrainingError
+from llmgym.errors import AlgorithmError, ConfigError, EngineError, LLMGymError, RankLostError, TrainingError
 from llmgym.models.shards import in_shards
 
 Item = TypeVar("Item")
@@ -27,6 +27,7 @@ Found = TypeVar("Found")
 SHARED_ERRORS = (TrainingError, AlgorithmError, EngineError)
 """Errors in learning from a batch that all ranks have if one has them."""
 
+_TRANSPORTS = ("gloo", "NCCL", "Connection closed by peer")  # what ranks speak over, as its errors name it
 _END = "end"  # what the first rank says last
 _A_WEEK = datetime.timedelta(days=7)  # that the first rank may play for
 _messages: dist.ProcessGroup | None = None
@@ -179,6 +180,13 @@ def call(
         except fails:
             _calling = _failed_alone
             raise
+        except RuntimeError as error:
+            if isinstance(error, LLMGymError) or not any(name in str(error) for name in _TRANSPORTS):
+                raise
+            raise RankLostError(
+                f"Another rank ended in the middle of an update, or cannot be reached: {error!s:.200} The run goes on "
+                "from its last checkpoint with --resume."
+            ) from error
     _calling = False
     return found
 

@@ -210,6 +210,7 @@ def test_ranks_that_are_asked_to_end_save_and_another_number_goes_on(
     taken = max(one.step for one in checkpoints_of(run) if one.fault() is None)
     assert how == "one is killed" or taken == len((run / "metrics.jsonl").read_text().splitlines())
     assert said.count("Run directory:") == 1  # one rank speaks
+    assert "[rank0]" not in said  # no traceback of its own
     again = torchrun(tmp_path / "runs", taken + 1, ranks=1)
     said, _ = again.communicate(timeout=200)
     assert again.returncode == 0, said
