@@ -199,7 +199,7 @@ def test_ranks_that_are_asked_to_end_save_and_another_number_goes_on(
 ) -> None:
     process = torchrun(tmp_path / "runs", 10**6, *words)
     until = time.monotonic() + 200
-    while not list(tmp_path.glob("runs/*/metrics.jsonl")) and time.monotonic() < until and process.poll() is None:
+    while not list(tmp_path.glob("runs/*/**/complete.json")) and time.monotonic() < until and process.poll() is None:
         time.sleep(0.1)
     if how == "asked to end":
         process.send_signal(signal.SIGTERM)
