@@ -35,7 +35,7 @@ LAYERS = [
     {"llmgym.evaluate", "llmgym.statistics", "llmgym.paired"},
     {"llmgym.report"},
     {"llmgym.train"},
-    {"llmgym.agents", "llmgym.evals", "llmgym.doctor"},
+    {"llmgym.agents", "llmgym.evals", "llmgym.doctor", "llmgym.view"},
     {"llmgym.demo", "llmgym.compat"},
     {"llmgym.cli", "llmgym.__main__"},
 ]
@@ -122,6 +122,7 @@ def loaded_by(statement: str) -> set[str]:
         "import llmgym.scorers, llmgym.data, llmgym.data.trajectories, llmgym.data.preferences",
         f"import {', '.join(f'llmgym.agents.{name}' for name in agents())}",
         "import llmgym.demo.teacher",
+        "from llmgym.view import open_runs, serve, write_report",
     ],
 )
 def test_text_and_command_lines_load_no_torch(statement: str) -> None:

@@ -19,16 +19,18 @@ from llmgym.cli import (
     export,
     init,
     play,
+    report,
     score,
     scorers,
     serve_env,
     train,
+    view,
 )
 from llmgym.errors import LLMGymError
 from llmgym.report.visible import visible
 from llmgym.version import __version__
 
-_COMMANDS = (init, envs, scorers, check, audit, compare, score, export, play, serve_env, doctor)
+_COMMANDS = (init, envs, scorers, check, audit, compare, view, report, score, export, play, serve_env, doctor)
 
 
 def agents() -> list[str]:

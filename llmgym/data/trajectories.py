@@ -1,8 +1,9 @@
 """Trajectories as Parquet: a file per training step, a row per episode."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -94,33 +95,57 @@ def read_trajectories(path: Path) -> list[Trajectory]:
     Raises:
         DataError: The file does not hold trajectories, or a later llmgym wrote it.
     """
-    table = pq.read_table(path, page_checksum_verification=True)
-    _check_version(path, table.schema.metadata or {})
-    return [
-        Trajectory(
-            seed=row["seed"],
-            group=row["group"],
-            tokens=row["tokens"],
-            mask=row["mask"],
-            log_probs=row["log_probs"],
-            replies=[Reply(**{**reply, "versions": tuple(reply.get("versions", ()))}) for reply in row["replies"]],
-            messages=[message_in(message) for message in row["messages"]],
-            parts=dict(row["parts"]),
-            score=row["score"],
-            score_error=row.get("score_error"),
-            score_kind=row.get("score_kind", "reward"),
-            ending=row["ending"],
-            row_starts=row.get("row_starts", [0]),
-            data_row=row.get("data_row"),
-            seat=row.get("seat", 0),
-        )
-        for row in table.to_pylist()
-    ]
+    return [trajectory_in(row) for row in read_shard(path).to_pylist()]
+
+
+def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a file of trajectories as a table, a row per episode; page checksums are verified.
+
+    Args:
+        path: The file.
+        columns: Of which only those are read that an older file has, too; None for all.
+
+    Raises:
+        DataError: The file does not hold trajectories, or a later llmgym wrote it.
+    """
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            _check_version(path, file.schema_arrow.metadata or {})
+            there = file.schema_arrow.names
+            return file.read(None if columns is None else [name for name in columns if name in there])
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{str(path)!r}: expected a file of trajectories, got one that cannot be read ({error}).") from None
+
+
+def trajectory_in(row: Mapping[str, Any]) -> Trajectory:
+    """Return the trajectory that a row of a file holds, of this version or an earlier one."""
+    return Trajectory(
+        seed=row["seed"],
+        group=row["group"],
+        tokens=row["tokens"],
+        mask=row["mask"],
+        log_probs=row["log_probs"],
+        replies=[Reply(**{**reply, "versions": tuple(reply.get("versions", ()))}) for reply in row["replies"]],
+        messages=[message_in(message) for message in row["messages"]],
+        parts=dict(row["parts"]),
+        score=row["score"],
+        score_error=row.get("score_error"),
+        score_kind=row.get("score_kind", "reward"),
+        ending=row["ending"],
+        row_starts=row.get("row_starts", [0]),
+        data_row=row.get("data_row"),
+        seat=row.get("seat", 0),
+    )
 
 
 def _check_version(path: Path, metadata: dict[bytes, bytes]) -> None:
-    label = json.loads(metadata.get(b"llmgym", b"{}"))
-    if label.get("kind") != "trajectories" or label["version"] > SCHEMA_VERSION:
+    try:
+        label = json.loads(metadata.get(b"llmgym", b"{}"))
+    except ValueError:
+        label = {}
+    if not isinstance(label, dict) or not isinstance(label.get("version", 0), int):
+        label = {}
+    if label.get("kind") != "trajectories" or label.get("version", 0) > SCHEMA_VERSION:
         raise DataError(
             f"{str(path)!r}: expected trajectories of version {SCHEMA_VERSION} or earlier, "
             f"got {label.get('kind', 'something else')} of version {label.get('version', 'unknown')}."

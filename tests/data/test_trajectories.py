@@ -96,7 +96,7 @@ def test_a_flipped_byte_is_noticed(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[60] ^= 0xFF
     path.write_bytes(content)
-    with pytest.raises(OSError, match="CRC"):
+    with pytest.raises(DataError, match="CRC"):
         read_trajectories(path)
 
 

@@ -1,0 +1,101 @@
+"""What tokens can be coloured by: what the file of an episode holds, or what follows from it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from llmgym.view.advantages import FROM_A_GROUP, advantages
+from llmgym.view.index import Array, Episodes
+from llmgym.view.metrics import number
+
+ADVANTAGES, ENTROPIES, LEARNER = "advantages", "entropies", "learner_log_probs"
+"""Columns that a file may have beside those of every file, a number per token each."""
+
+_PUSH = (
+    "Advantage × (1 − probability): how far the update moves the score (logit) of the sampled token. A token that was "
+    "certain anyway earns nothing."
+)
+
+
+def colours(row: Mapping[str, Any], at: int, episodes: Episodes, config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what the sampled tokens of an episode can be coloured by.
+
+    Args:
+        row: Of its file.
+        at: Where it is among the episodes.
+        episodes: Of its run.
+        config: The options of its run.
+
+    Returns:
+        For each a name, a title, a note that says what it is or why there is none, and a number per sampled token, or
+        None.
+    """
+    mask = np.array(row["mask"], dtype=bool)
+    log_probs = _of(row, "log_probs", mask)
+    if log_probs is not None and np.isnan(log_probs).all():
+        log_probs = None
+    advantage, why = _advantage(row, at, episodes, config, mask)
+    push = None if advantage is None or log_probs is None else advantage * -np.expm1(log_probs)
+    learner = _of(row, LEARNER, mask)
+    mismatch = None if learner is None or log_probs is None else learner - log_probs
+    stored = "is not stored in this run's files."
+    return [
+        _colour("log_prob", "log-probability", log_probs, "Of the distribution that it was drawn from, in nats.")
+        if log_probs is not None
+        else _colour("log_prob", "log-probability", None, "Nobody sampled these tokens: they have none."),
+        _colour("advantage", "advantage", advantage, why),
+        _colour("push", "push: advantage × (1 − p)", push, _PUSH if push is not None else why),
+        _colour("entropy", "entropy", _of(row, ENTROPIES, mask), f"The entropy of single tokens {stored}", "In nats."),
+        _colour(
+            "mismatch",
+            "mismatch of engine and learner",
+            mismatch,
+            f"The learner's log-probability of single tokens {stored} Metrics called mismatch/... have its mean.",
+            "The learner's log-probability minus the engine's, in nats.",
+        ),
+    ]
+
+
+def _colour(name: str, title: str, values: Array | None, note: str, stored: str | None = None) -> dict[str, Any]:
+    listed = None if values is None else [_short(value) for value in values]
+    return {"name": name, "title": title, "values": listed, "note": note if values is None else stored or note}
+
+
+def _short(value: float) -> float | None:
+    """Return a number with as many digits as a page shows."""
+    return None if number(value) is None else float(f"{value:.5g}")
+
+
+def _of(row: Mapping[str, Any], name: str, mask: Array) -> Array | None:
+    """Return what a column has for the sampled tokens; None if there is no such column."""
+    values = row.get(name)
+    if values is None or len(values) != len(mask):
+        return None
+    return np.array(values, dtype=np.float64)[mask]
+
+
+def _advantage(
+    row: Mapping[str, Any], at: int, episodes: Episodes, config: Mapping[str, Any], mask: Array
+) -> tuple[Array | None, str]:
+    """Return the advantage of each sampled token, and where it is from, or why there is none."""
+    stored = _of(row, ADVANTAGES, mask)
+    if stored is not None:
+        return stored, "As the run stored it."
+    estimator = config.get("advantage")
+    if estimator not in FROM_A_GROUP:
+        of = f"estimator {estimator!r} compares with the whole batch" if estimator else "its algorithm has none per group"
+        return None, f"The advantage is not stored in this run's files, and cannot be computed from the group: {of}."
+    _, found = of_group(str(estimator), at, episodes)
+    note = (
+        f"Computed from the scores of its group ({estimator}), since files do not store it: every sampled token of an "
+        "episode has the same, and what was not sampled has none."
+    )
+    return np.full(int(mask.sum()), found), note
+
+
+def of_group(estimator: str, at: int, episodes: Episodes) -> tuple[Sequence[float], float]:
+    """Return the advantages of the siblings of an episode, and its own."""
+    siblings = episodes.siblings(at)
+    found = advantages(estimator, episodes.score[siblings], episodes.length[siblings].astype(np.float64))
+    return found.tolist(), float(found[int(np.flatnonzero(siblings == at)[0])])

@@ -1,0 +1,149 @@
+"""One episode for its page: messages, scores, tokens and what they can be coloured by."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from llmgym.data.trajectories import read_shard, trajectory_in
+from llmgym.errors import DataError
+from llmgym.report.visible import visible
+from llmgym.rollout.trajectory import Trajectory
+from llmgym.view.advantages import FROM_A_GROUP
+from llmgym.view.colours import colours, of_group
+from llmgym.view.index import Array, Episodes
+from llmgym.view.metrics import number
+from llmgym.view.pieces import Pieces
+from llmgym.view.runs import Run
+
+_MOST_SIBLINGS = 64  # that a group's page shows
+
+
+def summary_of(run: str, episodes: Episodes, at: int) -> dict[str, Any]:
+    """Return what a table says of an episode, from the columns in memory."""
+    return {
+        "run": run,
+        "step": int(episodes.step[at]),
+        "index": int(episodes.index[at]),
+        "task": episodes.task(at),
+        "group": int(episodes.group[at]),
+        "seat": int(episodes.seat[at]),
+        "score": number(episodes.score[at]),
+        "success": number(episodes.success[at]),
+        "ending": visible(episodes.ending[at]),
+        "turns": int(episodes.turns[at]),
+        "length": int(episodes.length[at]),
+        "parts": {visible(name): number(values[at]) for name, values in episodes.parts.items()},
+    }
+
+
+def episode_page(run: Run, episodes: Episodes, at: int, pieces: Pieces) -> dict[str, Any]:
+    """Return all there is of an episode.
+
+    Raises:
+        DataError: Its file holds something else by now.
+    """
+    (row,) = _rows(episodes, np.array([at]))
+    told = _told(run, episodes, at, row)
+    trajectory, mask = _read(row), row["mask"]
+    for name in ("mask", "log_probs"):
+        if len(row[name]) != len(trajectory.tokens):
+            raise DataError(
+                f"Step {told['step']}, episode {told['index']}: expected {len(trajectory.tokens)} values of {name}, one "
+                f"per token, got {len(row[name])}."
+            )
+    step = next((one for one in reversed(run.metrics.steps) if one.get("step") == told["step"]), {})
+    return {
+        **told,
+        "tokens": trajectory.tokens,
+        "pieces": pieces.of(trajectory.tokens),
+        "sampled": _spans(mask),
+        "row_starts": trajectory.row_starts,
+        "colours": colours(row, at, episodes, run.config),
+        "siblings": len(episodes.siblings(at)),
+        "times": {name: value for name, value in step.items() if name.startswith("time/") or name.endswith("seconds")},
+    }
+
+
+def group_page(run: Run, episodes: Episodes, at: int) -> dict[str, Any]:
+    """Return the siblings of an episode, itself among them, with their advantages as far as they are known."""
+    siblings = episodes.siblings(at)
+    shown = siblings[:_MOST_SIBLINGS]
+    told = [
+        _told(run, episodes, int(place), row) for place, row in zip(shown, _rows(episodes, shown), strict=True)
+    ]
+    estimator = run.config.get("advantage")
+    if estimator in FROM_A_GROUP:
+        for one, advantage in zip(told, of_group(str(estimator), at, episodes)[0], strict=False):
+            one["advantage"] = number(advantage)
+    return {"episodes": told, "count": len(siblings), "estimator": estimator if estimator in FROM_A_GROUP else None}
+
+
+def last_replies(episodes: Episodes, places: Array) -> list[str]:
+    """Return the last replies of episodes, for the lines of a table."""
+    found = []
+    for row in _rows(episodes, places, ("messages",)):
+        replies = [one.get("content") or "" for one in row["messages"] or () if one.get("role") == "assistant"]
+        found.append(visible(replies[-1][:400]) if replies else "")
+    return found
+
+
+def _rows(episodes: Episodes, places: Array, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Return the rows of episodes, reading each file once."""
+    found: dict[int, dict[str, Any]] = {}
+    for file in np.unique(episodes.file[places]):
+        chosen = places[episodes.file[places] == file]
+        table = read_shard(episodes.files[file], columns)
+        if len(chosen) and episodes.row[chosen].max() >= table.num_rows:
+            raise DataError(f"{episodes.files[file].name} has been replaced meanwhile: load the page again.")
+        taken = table.take(pa.array(episodes.row[chosen]))
+        found.update(zip(chosen.tolist(), taken.to_pylist(), strict=True))
+    return [found[int(place)] for place in places]
+
+
+def _read(row: Mapping[str, Any]) -> Trajectory:
+    try:
+        return trajectory_in(row)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"expected an episode as llmgym writes it, got another ({error!r}).") from None
+
+
+def _told(run: Run, episodes: Episodes, at: int, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is said of an episode, and in it."""
+    trajectory = _read(row)
+    return {
+        **summary_of(run.label, episodes, at),
+        "score_error": None if trajectory.score_error is None else visible(trajectory.score_error),
+        "score_kind": visible(trajectory.score_kind),
+        "messages": [
+            {
+                "role": visible(one.role),
+                "name": None if one.name is None else visible(one.name),
+                "content": visible(one.content),
+                "calls": [visible(f"{call.name}({dict(call.arguments)})") for call in one.calls],
+            }
+            for one in trajectory.messages
+        ],
+        "replies": [
+            {
+                "start": reply.start,
+                "stop": reply.stop,
+                "finish_reason": visible(reply.finish_reason),
+                "weight_version": reply.weight_version,
+                "reward": number(reply.reward),
+            }
+            for reply in trajectory.replies
+        ],
+    }
+
+
+def _spans(mask: Sequence[bool]) -> list[tuple[int, int]]:
+    """Return where tokens were sampled, as starts and stops.
+
+    Examples:
+        >>> _spans([False, True, True, False, True])
+        [(1, 3), (4, 5)]
+    """
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], np.array(mask, dtype=np.int8), [0]]))).tolist()
+    return list(zip(edges[::2], edges[1::2], strict=True))

@@ -1,0 +1,78 @@
+"""`MetricsFile`: the lines of ``metrics.jsonl``, read on as the file grows."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+_MOST_FAULTS = 5
+
+
+class MetricsFile:
+    """What was measured in every step of a run.
+
+    Args:
+        path: A file that may not exist yet.
+
+    Attributes:
+        steps: Numbers by name, for each line that is whole; None for a number that is not finite.
+        faults: What is wrong with lines that hold something else.
+        edition: Changes when the file is another one, and not one that has grown.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset, self._line = 0, 0
+        self._inode = -1
+        self.steps: list[dict[str, float | None]] = []
+        self.faults: list[str] = []
+        self.edition = 0
+
+    def refresh(self) -> None:
+        """Read the lines that are new; a line that is not ended yet is left for later."""
+        try:
+            with self._path.open("rb") as file:
+                stat = self._path.stat()
+                if stat.st_ino != self._inode or stat.st_size < self._offset:
+                    self._offset, self._line, self._inode = 0, 0, stat.st_ino
+                    self.steps, self.faults, self.edition = [], [], self.edition + 1
+                if stat.st_size == self._offset:
+                    return
+                file.seek(self._offset)
+                whole, _, _ = file.read().rpartition(b"\n")
+        except OSError:
+            return
+        if whole:
+            self._offset += len(whole) + 1
+            for line in whole.split(b"\n"):
+                self._line += 1
+                self._take(line)
+
+    def _take(self, line: bytes) -> None:
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError):
+            values = None
+        if not isinstance(values, dict) or not isinstance(values.get("step"), int):
+            if len(self.faults) < _MOST_FAULTS:
+                fault = f"{self._path.name}, line {self._line}: expected a JSON object with a step, got {line[:60]!r}."
+                self.faults.append(fault)
+            return
+        self.steps.append({name: number(value) for name, value in values.items() if _is_number(value)})
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def number(value: Any) -> float | None:
+    """Return a number as JSON has it; None for one that is missing or not finite.
+
+    Examples:
+        >>> number(0.5), number(float("nan")), number(10**400)
+        (0.5, None, None)
+    """
+    try:
+        return None if value is None or not math.isfinite(value) else value if isinstance(value, int) else float(value)
+    except OverflowError:
+        return None

@@ -1,0 +1,102 @@
+"""`write_report`: the pages of some runs as one file that opens without a server or a network."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmgym.errors import DataError, RunDirectoryError
+from llmgym.files import whole_or_absent
+from llmgym.view.answers import Answers
+from llmgym.view.episode import episode_page, summary_of
+from llmgym.view.index import Array, Episodes
+from llmgym.view.pages import RULES, content
+from llmgym.view.pieces import Pieces
+from llmgym.view.runs import Run
+
+
+def write_report(runs: Sequence[Run], path: Path, episodes_per_step: int) -> int:
+    """Write a report: all curves, and the first groups of every step.
+
+    Args:
+        runs: Of which everything has been read.
+        path: The file to write.
+        episodes_per_step: How many episodes of a step it has, at most, unless its first group has more.
+
+    Returns:
+        How many episodes it has.
+
+    Raises:
+        RunDirectoryError: The file cannot be written.
+    """
+    answers = Answers(runs)
+    held = {run.label: _chosen(run.index.episodes, episodes_per_step) for run in runs}
+    data = {
+        "runs": answers.answer("runs", {})["runs"],
+        "metrics": {run.label: answers.answer("metrics", {"run": run.label}) for run in runs},
+        "rows": [summary_of(run.label, run.index.episodes, int(at)) for run in runs for at in held[run.label]],
+        "episodes": {
+            f"{run.label}/{one['step']}/{one['index']}": one for run in runs for one in _pages(run, held[run.label])
+        },
+        "sample": (
+            f"This report holds all curves, and of every step the first groups of up to {episodes_per_step} episodes "
+            f"in all: {', '.join(f'{len(held[run.label]):,} of {len(run.index.episodes):,}' for run in runs)}."
+        ),
+    }
+    try:
+        with whole_or_absent(path) as temporary:
+            temporary.write_text(_page(data), encoding="utf-8")
+    except OSError as error:
+        raise RunDirectoryError(f"{str(path)!r}: expected a file that can be written ({error.strerror}).") from None
+    return sum(map(len, held.values()))
+
+
+def _chosen(episodes: Episodes, count: int) -> Array:
+    """Return where the episodes are that a report has: whole groups, the first ones of each step."""
+    chosen = []
+    for step in np.unique(episodes.step):
+        places = np.flatnonzero(episodes.step == step)
+        _, first, sizes = np.unique(episodes.group[places], return_index=True, return_counts=True)
+        taken = 0
+        for group in np.argsort(first):
+            if taken and taken + sizes[group] > count:
+                break
+            taken += sizes[group]
+            chosen.append(places[episodes.group[places] == episodes.group[places[first[group]]]])
+    return np.concatenate(chosen) if chosen else np.zeros(0, np.int64)
+
+
+def _pages(run: Run, places: Array) -> list[dict[str, Any]]:
+    pieces, found = Pieces(run), []
+    for at in places:
+        try:
+            found.append(episode_page(run, run.index.episodes, int(at), pieces))
+        except DataError as error:
+            found.append({**summary_of(run.label, run.index.episodes, int(at)), "error": str(error)})
+    return found
+
+
+def _page(data: dict[str, Any]) -> str:
+    """Return the page, whose rules allow its own script and style and nothing else."""
+    script, style = content("view.js"), content("style.css")
+    rules = f"{RULES}; script-src {_hash(script)}; style-src {_hash(style)}; img-src data:"
+    text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")  # no </script> ends it
+    page = content("index.html")
+    for marked, instead in (
+        ('<link rel="stylesheet" href="style.css">', f"<style>{style}</style>"),
+        ('<script src="view.js" defer></script>', ""),
+        ("<!-- rules -->", f'<meta http-equiv="Content-Security-Policy" content="{rules}">'),
+        ("</body>", f'<script type="application/json" id="data">{text}</script><script>{script}</script></body>'),
+    ):
+        before, found, after = page.partition(marked)
+        assert found, f"index.html has no {marked}"
+        page = before + instead + after
+    return page
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

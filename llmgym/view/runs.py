@@ -1,0 +1,163 @@
+"""`Run`: a run directory as it is now; `Follower`: reads on while runs go on."""
+
+import json
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmgym.config.base import read_yaml
+from llmgym.data.strict_json import from_json
+from llmgym.errors import ConfigError, DataError, said_by
+from llmgym.report.visible import visible
+from llmgym.view.index import Index, stamp_of
+from llmgym.view.metrics import MetricsFile, number
+
+_LARGEST = 2**24  # bytes of a file that describes a run
+_PAUSE = 1.0  # seconds between two looks at a directory
+
+
+class Run:
+    """What a run directory holds, or that of an evaluation.
+
+    Args:
+        path: The directory.
+        label: What the run is called on pages and in links.
+
+    Attributes:
+        index: Of its episodes.
+        metrics: Of its steps.
+        changes: How often something new was found.
+        trouble: Why it could not be read on; None if it could.
+
+    Raises:
+        DataError: The directory is none of a run.
+    """
+
+    def __init__(self, path: Path, label: str) -> None:
+        known = ("metrics.jsonl", "config.yaml", "settings.json", "trajectories")
+        if not path.is_dir() or not any((path / name).exists() for name in known):
+            raise DataError(f"{str(path)!r}: expected the directory of a run, or of an evaluation, got something else.")
+        self.path, self.label = path, label
+        self.index, self.metrics = Index(path), MetricsFile(path / "metrics.jsonl")
+        self.changes = 0
+        self.trouble: str | None = None
+        self._files: dict[str, tuple[object, dict[str, Any], str | None]] = {}
+
+    def refresh(self) -> None:
+        """Read what is new."""
+        before = len(self.metrics.steps), self.metrics.edition, stamp_of(self.path / "evaluations.json")
+        self.metrics.refresh()
+        if before != (len(self.metrics.steps), self.metrics.edition, stamp_of(self.path / "evaluations.json")):
+            self._changed()
+        self.index.refresh(self._changed)
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The options of the run; empty if they cannot be read."""
+        return self._held("config.yaml", read_yaml)[0] or self._held("settings.json", _read_json)[0]
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Versions, arguments and machine; empty if they cannot be read."""
+        return self._held("environment.json", _read_json)[0]
+
+    @property
+    def evaluations(self) -> list[dict[str, Any]]:
+        """Its held-out evaluations that have a step, as far as they can be read."""
+        names = ("step", "success", "success_low", "success_high", "reward", "episodes")
+        found = []
+        for label, one in self._held("evaluations.json", _read_json)[0].items():
+            values = one if isinstance(one, dict) else {}
+            numbers = {name: number(values[name]) for name in names if isinstance(values.get(name), int | float)}
+            if "step" in numbers and "success" in numbers:
+                found.append({"label": visible(label), **numbers, "measure": visible(str(values.get("measure", "")))})
+        return found
+
+    @property
+    def faults(self) -> list[str]:
+        """What cannot be read, in sentences."""
+        files = [self._held(name, read)[1] for name, read in _FILES.items()]
+        return [*filter(None, [self.trouble, *files]), *self.metrics.faults, *self.index.faults.values()]
+
+    def _held(self, name: str, read: Callable[[Path], dict[str, Any]]) -> tuple[dict[str, Any], str | None]:
+        """Return what a file holds, read again when it has changed, and what is wrong with it."""
+        path = self.path / name
+        stamp = stamp_of(path)
+        if stamp is None:
+            return {}, None
+        if name not in self._files or self._files[name][0] != stamp:
+            values: dict[str, Any] = {}
+            fault = None
+            try:
+                if stamp[2] > _LARGEST:
+                    raise DataError(f"{str(path)!r}: expected at most {_LARGEST:,} bytes, got {stamp[2]:,}.")
+                values = read(path)
+            except (DataError, ConfigError, RecursionError) as error:
+                fault = str(error)
+            self._files[name] = stamp, values, fault
+        return self._files[name][1:]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{str(path)!r}: expected JSON ({error}).") from None
+    if not isinstance(values, dict):
+        raise DataError(f"{str(path)!r}: expected a JSON object, got {json.dumps(values)[:60]}.")
+    return values
+
+
+_FILES: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "config.yaml": read_yaml,
+    "environment.json": _read_json,
+    "evaluations.json": _read_json,
+}
+
+
+def open_runs(paths: Sequence[Path]) -> list[Run]:
+    """Return runs by the names of their directories, with as much of the path as tells them apart.
+
+    Raises:
+        DataError: One is no run directory, or is named twice.
+    """
+    whole = [path.expanduser().absolute() for path in paths]
+    if len(set(whole)) < len(whole):
+        raise DataError("expected different runs, got one twice.")
+    depth = 1
+    while len({one.parts[-depth:] for one in whole}) < len(whole):
+        depth += 1
+    return [Run(one, "/".join(one.parts[-depth:])) for one in whole]
+
+
+class Follower:
+    """A thread that reads what is new in runs until it is told to stop.
+
+    Args:
+        runs: Which.
+    """
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._runs = runs
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="llmgym-view", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._stop.set()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        while not self._stop.is_set():
+            for run in self._runs:
+                try:
+                    run.refresh()
+                    run.trouble = None
+                except Exception as error:  # noqa: BLE001  # one run that cannot be read must not hide the others
+                    run.trouble = f"{run.label}: {said_by(error)}"
+            self._stop.wait(_PAUSE)

@@ -1,0 +1,123 @@
+// The pages of one episode, and of a group.
+
+async function episodePage(query) {
+  const episode = await ask("episode", { run: query.run, step: query.step, index: query.index });
+  const order = sampledAt(episode);
+  const mask = { name: "mask", title: "mask: what was sampled", values: order, note: "Shows every token, those of the template too." };
+  const colours = [...episode.colours, mask];
+  const wanted = colours.find((one) => one.name === query.colour && one.values);
+  const state = { colour: wanted || colours.find((one) => one.values), all: query.all === "1" };
+  const talk = h("div"), side = h("div", { "aria-live": "polite" });
+  const draw = () => {
+    const whole = state.all || state.colour.name === "mask";
+    talk.replaceChildren(...(whole ? [everyToken(episode, state.colour, order)] : conversation(episode, state.colour, order)));
+    side.replaceChildren(legend(state.colour), ...[state.colour.name !== "mask" && most(episode, state.colour, order)].filter(Boolean));
+    const names = { ...named(episode), colour: state.colour.name === "log_prob" ? "" : state.colour.name, all: state.all ? "1" : "" };
+    history.replaceState(null, "", address("episode", names));
+  };
+  draw();
+  return [
+    h("h1", {}, swatch(episode.run), `Episode ${episode.step}.${episode.index}: `, outcome(episode.success), `, score ${shown(episode.score)}`),
+    facts(episode), await neighbours(episode),
+    h("div", { class: "sides" }, h("section", { "aria-label": "Conversation" }, talk), h("aside", { "aria-label": "Scores and tokens" },
+      scores(episode), control(colours, state, draw, side), times(episode))),
+  ];
+}
+
+function facts(episode) {
+  const cut = episode.replies.filter((reply) => reply.finish_reason === "length").length;
+  return h("p", { class: "soft" }, [`run ${episode.run}`, `step ${episode.step}`, episode.task, episode.seat ? `seat ${episode.seat}` : null, `ending: ${episode.ending}`,
+    `${episode.turns} turns`, `${shown(episode.length)} tokens sampled of ${shown(episode.tokens.length)}`, cut ? `${cut} replies cut off` : null]
+    .filter(Boolean).join(" · "));
+}
+
+async function neighbours(episode) {
+  const at = (move, title, rel) => h("a", { href: address("episode", { ...named(episode), index: episode.index + move }), "data-go": rel }, title);
+  const others = runs.filter((run) => run.label !== episode.run);
+  return h("nav", { class: "toolbar", "aria-label": "Other episodes" },
+    episode.index > 0 && at(-1, "← previous", "prev"), at(1, "next →", "next"),
+    h("a", { href: address("group", named(episode)), "data-key": "g" }, `its group of ${episode.siblings}`),
+    link("episodes", { run: episode.run, step: episode.step }, `all of step ${episode.step}`),
+    others.map((run, place) => h("a", { href: address("pair", { ...named(episode), other: run.label }), "data-key": place ? null : "c" }, `the same task in ${run.label}`)));
+}
+
+function conversation(episode, colour, order) {
+  const replies = repliesOf(episode);
+  return episode.messages.map((message, at) => {
+    const reply = replies[at];
+    const said = reply && reply.stop > reply.start ? tokensOf(episode, reply.start, reply.stop, colour, order) : [message.content, ...message.calls.map((call) => `\n→ ${call}`)];
+    const note = reply ? `turn ${episode.replies.indexOf(reply) + 1}: ${reply.stop - reply.start} tokens, ${reply.finish_reason === "length" ? "cut off" : "ended"}, earned ${shown(reply.reward)}, weights ${reply.weight_version}` : "";
+    return h("section", { class: `turn ${reply ? "assistant" : ""}` }, h("h3", {}, h("span", {}, message.role + (message.name ? ` ${message.name}` : "")), h("span", {}, note)),
+      h("div", { class: "said" }, said));
+  });
+}
+
+function everyToken(episode, colour, order) {
+  return h("section", { class: "turn" }, h("h3", {}, "All tokens, as the model read and sampled them"),
+    h("div", { class: "said" }, tokensOf(episode, 0, episode.tokens.length, colour, order)));
+}
+
+function scores(episode) {
+  const kind = episode.score_kind === "reward" ? "" : ` (${episode.score_kind})`;
+  return h("div", { class: "panel" }, h("h2", {}, `Score ${shown(episode.score)}${kind}`),
+    episode.score_error && h("p", { class: "bad" }, `No score: ${episode.score_error}`), bars(episode.parts));
+}
+
+function control(colours, state, draw, side) {
+  const all = h("input", { type: "checkbox", checked: state.all, onchange: (event) => { state.all = event.target.checked; draw(); } });
+  return h("div", { class: "panel" }, h("h2", {}, "Tokens coloured by"), h("fieldset", {}, h("legend", { class: "soft" }, "What the files of this run hold, or what follows from them"),
+    colours.map((one) => h("label", {},
+      h("input", { type: "radio", name: "colour", value: one.name, disabled: !one.values, checked: one === state.colour, onchange: () => { state.colour = one; draw(); } }),
+      ` ${one.title}${one.values ? "" : " (not there)"}`, h("span", { class: "note" }, one.note)))),
+  h("label", {}, all, " show every token, the template's too"), side);
+}
+
+function times(episode) {
+  const measured = Object.entries(episode.times);
+  return h("div", { class: "panel" }, h("h2", {}, `Time of step ${episode.step}`),
+    h("p", { class: "soft" }, "Files hold the times of whole steps, and none of single episodes. In seconds:"),
+    measured.length ? h("table", {}, h("tbody", {}, measured.map(([name, value]) => h("tr", {}, h("td", {}, name), h("td", { class: "number" }, shown(value)))))) : h("p", {}, "Nothing was measured."));
+}
+
+async function groupPage(query) {
+  const group = await ask("group", { run: query.run, step: query.step, index: query.index });
+  const [first] = group.episodes;
+  const prompt = first.messages.slice(0, firstReply(first));
+  const scored = group.episodes.map((one) => one.score).filter(known);
+  const common = commonStarts(group.episodes.map(ownWords));
+  return [
+    h("h1", {}, swatch(first.run), `Group of ${group.count}: ${first.task}, step ${first.step}`),
+    h("p", {}, scored.length ? `Scores from ${shown(Math.min(...scored))} to ${shown(Math.max(...scored))}, mean ${shown(mean(scored))}; ` : "No scores; ",
+      `${group.episodes.filter((one) => one.success === 1).length} of ${group.episodes.length} succeeded. Grey words are those that all siblings begin a reply with.`,
+      group.count > group.episodes.length ? ` The first ${group.episodes.length} are shown.` : ""),
+    h("details", {}, h("summary", {}, "What they were all asked"), prompt.map((one) => h("section", { class: "turn" }, h("h3", {}, one.role), h("div", { class: "said" }, one.content)))),
+    h("h2", {}, "Siblings"),
+    h("div", { class: "group" }, group.episodes.map((one) => h("article", { class: one.success === 0 ? "failed" : "" },
+      h("h3", {}, h("a", { href: address("episode", { ...named(one), colour: "push" }), "data-line": true }, `${one.step}.${one.index}`), " ", outcome(one.success), ` ${shown(one.score)}`),
+      known(one.advantage) && h("p", { class: one.advantage < 0 ? "bad" : "good" }, `advantage ${signed(one.advantage)}`),
+      one.score_error && h("p", { class: "bad" }, one.score_error),
+      ownWords(one).map((said, turn) => h("div", { class: "said" }, h("span", { class: "alike" }, said.slice(0, common[turn])), said.slice(common[turn]))),
+      bars(one.parts)))),
+  ];
+}
+
+const firstReply = (episode) => {
+  const at = repliesOf(episode).findIndex(Boolean);
+  return at < 0 ? episode.messages.length : at;
+};
+
+const ownWords = (episode) => {
+  const replies = repliesOf(episode);
+  return episode.messages.filter((one, at) => replies[at]).map((one) => [one.content, ...one.calls].join("\n"));
+};
+
+// How much of each turn's reply is the same in all of them, in characters, up to the end of a word.
+function commonStarts(all) {
+  return all[0].map((said, turn) => {
+    let end = 0;
+    while (end < said.length && all.every((one) => (one[turn] || "")[end] === said[end])) end += 1;
+    if (all.every((one) => one[turn] === said)) return end;
+    while (end > 0 && /\w/.test(said[end - 1])) end -= 1;
+    return end;
+  });
+}

@@ -1,0 +1,124 @@
+// The table of episodes, with filters and pages.
+
+const COUNT = 50;
+const MOST_PARTS = 6; // that have a column
+
+async function episodesPage(query) {
+  const run = runs.find((one) => one.label === query.run) || runs[0];
+  const results = h("div", { id: "results" });
+  const state = { ...query, run: run.label };
+  await fill(results, state);
+  return [h("h1", {}, "Episodes"), held && h("p", { class: "soft" }, held.sample), filters(run, state, results), results];
+}
+
+function filters(run, state, results) {
+  const field = (name, title, attributes) => h("label", {}, title, h("input", { name, value: state[name] || "", ...attributes }));
+  const choice = (name, title, options) => h("label", {}, title, h("select", { name }, options.map(([value, text]) =>
+    h("option", { value, selected: (state[name] || "") === value }, text))));
+  const number = { type: "number", step: "any" }, whole = { type: "number", min: 0, step: 1 };
+  const form = h("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
+    choice("run", "Run", runs.map((one) => [one.label, one.label])),
+    field("step", "Step", whole),
+    choice("outcome", "Outcome", [["", "all"], ["failure", "failures only"], ["success", "successes only"], ["unknown", "no verdict"]]),
+    choice("ending", "Ending", [["", "any"], ...run.endings.map((one) => [one, one])]),
+    field("low", "Score, at least", number), field("high", "at most", number),
+    field("shortest", "Tokens, at least", whole), field("longest", "at most", whole),
+    field("task", "Seed or row", { type: "text", size: 12 }),
+    field("text", "Replies that say", { type: "search", size: 20 }),
+    h("label", { class: "check" }, h("input", { type: "checkbox", name: "everybody", value: "1", checked: state.everybody === "1" }), "or any message"),
+    h("button", { type: "button", onclick: () => { location.hash = address("episodes", { run: state.run }); } }, "Clear"));
+  let waiting = null;
+  form.addEventListener("input", (event) => {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => {
+      const given = { ...Object.fromEntries(new FormData(form)), sort: state.sort };
+      history.replaceState(null, "", address("episodes", given));
+      for (const name of Object.keys(state)) delete state[name];
+      Object.assign(state, given);
+      if (event.target.name === "run") show(); else fill(results, given);
+    }, event.target.type === "search" || event.target.type === "text" ? 200 : 0);
+  });
+  return form;
+}
+
+async function fill(results, state) {
+  const asked = (results.asked = {}); // an answer that comes late is not shown
+  let answer;
+  try {
+    answer = await ask("episodes", { ...state, count: COUNT });
+    while (!held && state.text && answer.rows.length < COUNT && answer.to < answer.total && results.asked === asked) {
+      draw(results, state, answer, true);
+      const more = await ask("episodes", { ...state, from: answer.to, count: COUNT - answer.rows.length });
+      answer = { ...more, from: answer.from, rows: [...answer.rows, ...more.rows] };
+    }
+  } catch (error) {
+    if (results.asked === asked) results.replaceChildren(h("p", { class: "bad", role: "alert" }, error.message));
+    return;
+  }
+  if (results.asked !== asked) return;
+  draw(results, state, answer, false);
+  fillReplies(results, answer.rows);
+}
+
+async function fillReplies(results, rows) {
+  if (!rows.length) return;
+  const cells = [...results.querySelectorAll("td.wide")];
+  try {
+    const { replies } = await ask("replies", { run: rows[0].run, of: rows.map((row) => `${row.step}.${row.index}`).join(",") });
+    cells.forEach((cell, at) => { cell.textContent = replies[at].length > 160 ? `${replies[at].slice(0, 160)}…` : replies[at]; });
+  } catch (error) {
+    cells.forEach((cell) => { cell.textContent = error.message; });
+  }
+}
+
+function draw(results, state, answer, searching) {
+  const parts = Object.keys((answer.rows[0] || { parts: {} }).parts).slice(0, MOST_PARTS);
+  const sorted = state.sort || "-step";
+  const column = (name, title) => h("th", { class: "number", scope: "col", "aria-sort": sorted === name ? "ascending" : sorted === `-${name}` ? "descending" : null },
+    h("button", { type: "button", title: `Sort by ${title}`, disabled: Boolean(state.text),
+      onclick: () => { location.hash = address("episodes", { ...state, from: "", sort: sorted === `-${name}` ? name : `-${name}` }); } },
+    title, sorted === name ? " ▲" : sorted === `-${name}` ? " ▼" : ""));
+  const focus = results.contains(document.activeElement) && document.activeElement.getAttribute("href");
+  results.replaceChildren(
+    told(state, answer, searching),
+    h("div", { class: "scroll" }, h("table", {},
+      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Episode"), column("step", "step"), column("score", "score"), h("th", { scope: "col" }, "outcome"),
+        parts.map((name) => h("th", { class: "number soft", scope: "col" }, name)), h("th", { scope: "col" }, "task"), h("th", { scope: "col" }, "ending"),
+        column("turns", "turns"), column("length", "tokens"), h("th", { scope: "col" }, "last reply"))),
+      h("tbody", {}, answer.rows.map((row) => h("tr", { onclick: (event) => { if (!event.target.closest("a")) location.hash = address("episode", named(row)); } },
+        h("td", {}, h("a", { href: address("episode", named(row)), "data-line": true }, `${row.step}.${row.index}`)),
+        h("td", { class: "number" }, row.step), h("td", { class: "number" }, shown(row.score)), h("td", {}, outcome(row.success)),
+        parts.map((name) => h("td", { class: `number${known(row.parts[name]) && row.parts[name] <= 0 ? " bad" : ""}` }, shown(row.parts[name], 2))),
+        h("td", {}, link("group", named(row), row.task, row.seat ? `, seat ${row.seat}` : "")), h("td", {}, row.ending), h("td", { class: "number" }, row.turns),
+        h("td", { class: "number" }, shown(row.length)), h("td", { class: "wide" }))))),
+    ),
+    pager("episodes", state, answer));
+  const back = focus && [...results.querySelectorAll("a")].find((one) => one.getAttribute("href") === focus);
+  if (back) back.focus();
+}
+
+function told(state, answer, searching) {
+  const { summary } = answer;
+  if (!summary) {
+    const how = searching ? "Searching" : answer.to < answer.total ? "Searched" : "Searched all";
+    return h("p", { role: "status" }, `${how}: ${shown(answer.to)} of ${shown(answer.total)} episodes; ${answer.rows.length} found here, the newest first.`);
+  }
+  const what = { failure: "failures", success: "successes", unknown: "episodes without a verdict" }[state.outcome] || "episodes";
+  const of = state.step ? ` of step ${state.step}` : "";
+  return h("div", {},
+    h("p", { role: "status" }, h("strong", {}, `${shown(summary.count)} ${what}${of}`), answer.pending ? ` so far; ${answer.pending} files are still to be read` : "",
+      summary.judged && !state.outcome ? `: ${shown(summary.successes)} successes (${(100 * summary.successes / summary.judged).toFixed(1)} %)` : "",
+      known(summary.score) ? `; mean score ${shown(summary.score)}` : "", known(summary.length) ? `; ${shown(summary.length, 1)} tokens` : "",
+      summary.count > summary.scored ? `; ${shown(summary.count - summary.scored)} without a score` : "",
+      Object.keys(summary.parts).length ? ". Means of the parts of their scores:" : "."),
+    bars(summary.parts));
+}
+
+function pager(page, state, answer) {
+  const go = (from, title, rel) => h("button", { type: "button", "data-go": rel, onclick: () => { location.hash = address(page, { ...state, from: from || "" }); } }, title);
+  const first = answer.rows.length ? answer.from + 1 : 0;
+  return h("nav", { class: "toolbar", "aria-label": "Pages of the table" },
+    answer.from > 0 && (state.text ? h("button", { type: "button", "data-go": "prev", onclick: () => history.back() }, "← Back") : go(Math.max(0, answer.from - COUNT), "← Previous", "prev")),
+    h("span", {}, state.text ? "" : `${shown(first)} to ${shown(answer.to)} of ${shown(answer.total)}`),
+    answer.to < answer.total && go(answer.to, "Next →", "next"));
+}

@@ -1,0 +1,84 @@
+"""The tasks that two runs both played, those first on which they differ most."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from llmgym.view.index import Array, Episodes
+from llmgym.view.metrics import number
+from llmgym.view.runs import Run
+
+
+@dataclass(frozen=True)
+class _Played:
+    """A task in one run: where its first episode is, how many there are, and their means; a place per task."""
+
+    first: Array
+    count: Array
+    score: Array
+    success: Array
+
+
+def shared_tasks(first: Run, second: Run, start: int, count: int) -> dict[str, Any]:
+    """Return a page of the tasks that both runs played, in the same seat and at the same step.
+
+    Args:
+        first: A run.
+        second: The other one.
+        start: How many tasks come before the page.
+        count: How many it has.
+    """
+    one, other = first.index.episodes, second.index.episodes
+    keys = np.concatenate([_keys(one), _keys(other)])
+    _, code = np.unique(keys, axis=0, return_inverse=True)
+    code = code.ravel()
+    codes = code[: len(one)], code[len(one) :]
+    both = np.intersect1d(*codes)
+    left, right = (_played(run, own, both) for run, own in zip((one, other), codes, strict=True))
+    difference = right.score - left.score
+    order = np.lexsort((left.first, -np.abs(np.nan_to_num(difference))))
+    rows = [
+        {
+            "task": one.task(left.first[at]),
+            "difference": number(difference[at]),
+            "sides": [_side(one, left, at), _side(other, right, at)],
+        }
+        for at in order[start : start + count]
+    ]
+    missing = [len(np.unique(own)) - len(both) for own in codes]
+    return {"rows": rows, "from": start, "to": start + len(rows), "total": len(both), "missing": missing}
+
+
+def _keys(episodes: Episodes) -> Array:
+    """Return what tasks are told apart by: step, seed, row and seat.  [E, 4]"""
+    return np.stack([episodes.step, episodes.seed, episodes.data_row, episodes.seat], axis=1).astype(np.int64)
+
+
+def _played(episodes: Episodes, own: Array, both: Array) -> _Played:
+    chosen = np.flatnonzero(np.isin(own, both))
+    of = np.searchsorted(both, own[chosen])
+    size = len(both)
+    first = np.full(size, len(episodes), dtype=np.int64)
+    np.minimum.at(first, of, chosen)
+    score, success = (_means(values[chosen], of, size) for values in (episodes.score, episodes.success))
+    return _Played(first, np.bincount(of, minlength=size), score, success)
+
+
+def _means(values: Array, of: Array, size: int) -> Array:
+    """Return the mean of the values of each task that are there; NaN if none is."""
+    there = ~np.isnan(values)
+    counts = np.bincount(of[there], minlength=size)
+    sums = np.bincount(of[there], values[there], minlength=size)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
+def _side(episodes: Episodes, played: _Played, at: int) -> dict[str, Any]:
+    place = played.first[at]
+    return {
+        "step": int(episodes.step[place]),
+        "index": int(episodes.index[place]),
+        "count": int(played.count[at]),
+        "score": number(played.score[at]),
+        "success": number(played.success[at]),
+    }
