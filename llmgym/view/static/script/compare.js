@@ -11,7 +11,7 @@ async function comparePage(query) {
     h("h1", {}, "Tasks that both runs played"),
     h("form", { class: "filters" }, pick("run", run), pick("other", other)),
     h("p", {}, `${shown(answer.total)} tasks of the same step, seed and seat; those first on which the runs differ most. `,
-      answer.missing.some(Boolean) ? `Only one of them played ${answer.missing.map(shown).join(" and ")} more.` : ""),
+      answer.missing.map((count, side) => (count ? `${side ? "The second" : "The first"} run alone played ${shown(count)} more. ` : ""))),
     held && h("p", { class: "soft" }, held.sample),
     answer.total ? h("div", { class: "scroll" }, h("table", {},
       h("thead", {}, h("tr", {}, h("th", {}, "task"), h("th", { class: "number" }, "step"), [run, other].map((label) => [h("th", { class: "number" }, swatch(label), "score"), h("th", { class: "number" }, "success")]),
@@ -19,7 +19,7 @@ async function comparePage(query) {
       h("tbody", {}, answer.rows.map((row) => h("tr", {},
         h("td", {}, h("a", { "data-line": true, href: address("pair", { run, step: row.sides[0].step, index: row.sides[0].index, other }) }, row.task)),
         h("td", { class: "number" }, row.sides[0].step),
-        row.sides.map((side) => [h("td", { class: "number" }, shown(side.score)), h("td", { class: "number" }, known(side.success) ? `${Math.round(side.success * side.count)} of ${side.count}` : "–")]),
+        row.sides.map((side) => [h("td", { class: "number" }, fixed(side.score)), h("td", { class: "number" }, known(side.success) ? `${Math.round(side.success * side.count)} of ${side.count}` : "–")]),
         h("td", { class: `number ${row.difference < 0 ? "bad" : row.difference > 0 ? "good" : ""}` }, known(row.difference) ? signed(row.difference) : "–")))))) : null,
     pager("compare", { run, other }, answer),
   ];
@@ -38,7 +38,7 @@ async function pairPage(query) {
   const chosen = same.find((row) => String(row.index) === query.oindex) || same[Math.max(0, own)] || same[0];
   const right = await ask("episode", named(chosen));
   const select = (title, rows, value, name) => h("label", {}, title, h("select", { onchange: (event) => { location.hash = address("pair", { ...named(left), other, oindex: right.index, [name]: event.target.value }); } },
-    rows.map((row) => h("option", { value: row.index, selected: row.index === value }, `${row.step}.${row.index}: ${shown(row.score)} ${row.success === 1 ? "✓" : row.success === 0 ? "✗" : ""}`))));
+    rows.map((row) => h("option", { value: row.index, selected: row.index === value }, `${row.step}.${row.index}: ${fixed(row.score)} ${row.success === 1 ? "✓" : row.success === 0 ? "✗" : ""}`))));
   const [one, two] = [left, right].map(ownWords);
   const turn = one.findIndex((said, at) => said !== two[at]);
   const differ = turn >= 0 || two.length > one.length;
@@ -48,12 +48,12 @@ async function pairPage(query) {
     h("form", { class: "filters" }, select(`Episode of ${left.run}`, mine.rows, left.index, "index"), select(`Episode of ${other}`, same, right.index, "oindex"),
       link("compare", { run: left.run, other }, "all tasks that both played")),
     h("div", { class: "pair" }, [[left, mine.rows], [right, same]].map(([side, rows]) => h("div", {},
-      h("h3", {}, swatch(side.run), side.run), h("p", {}, link("episode", named(side), `${side.step}.${side.index}`), " ", outcome(side.success), `, score ${shown(side.score)}. `,
+      h("h3", {}, swatch(side.run), side.run), h("p", {}, link("episode", named(side), `${side.step}.${side.index}`), " ", outcome(side.success), `, score ${fixed(side.score)}. `,
         `Of its ${rows.length} siblings here ${rows.filter((row) => row.success === 1).length} succeeded, mean ${shown(mean(rows.map((row) => row.score)))}.`), bars(side.parts)))),
     asked(left),
     [...Array(Math.max(one.length, two.length)).keys()].map((at) => h("section", { "aria-label": `Turn ${at + 1}` }, h("h2", {}, `Turn ${at + 1}`, one[at] === two[at] ? ": the same" : ""),
       between(left, right, at),
-      h("div", { class: "pair" }, [[one[at], two[at]], [two[at], one[at]]].map(([said, against]) => h("div", {}, h("div", { class: "said" }, marked(said, against, at === turn || (turn < 0 && at >= one.length)))))))),
+      one[at] === two[at] ? h("div", { class: "said alike" }, one[at]) : h("div", { class: "pair" }, [[one[at], two[at]], [two[at], one[at]]].map(([said, against]) => h("div", {}, h("div", { class: "said" }, marked(said, against, at === turn || (turn < 0 && at >= one.length)))))))),
   ];
 }
 

@@ -44,11 +44,17 @@ function overview() {
   const judged = runs.some((run) => run.evaluations.length);
   return h("div", { class: "scroll" }, h("table", {},
     h("thead", {}, h("tr", {}, h("th", {}, "Run"), h("th", { class: "number" }, "Steps"), h("th", { class: "number" }, "Episodes"),
-      h("th", {}, "Success in training, first and last steps"), judged && h("th", {}, "Success on held-out tasks (95 %)"), h("th", {}, "Options"))),
+      h("th", {}, "Success in training, first and last steps"), judged && h("th", {}, "Success on held-out tasks (95 %)"), h("th", {}, runs.length > 1 ? "What differs" : "Options"))),
     h("tbody", {}, runs.map((run) => h("tr", {},
       h("td", {}, swatch(run.label), run.label), h("td", { class: "number" }, shown(run.steps)), h("td", { class: "number" }, shown(run.episodes)),
       h("td", {}, ends(run)), judged && h("td", {}, heldOut(run.evaluations)),
-      h("td", { class: "soft wide" }, Object.entries(run.options).map(([name, value]) => `${name} ${value}`).join(", ")))))));
+      h("td", {}, optionsOf(run)))))));
+}
+
+// The options of a run; beside other runs, those that are not the same in all of them.
+function optionsOf(run) {
+  const told = Object.entries(run.options).filter(([name, value]) => runs.length < 2 || runs.some((one) => one.options[name] !== value));
+  return told.length ? told.map(([name, value]) => h("div", {}, `${name} ${value}`)) : "nothing that is shown here";
 }
 
 function ends(run) {

@@ -18,8 +18,11 @@ function shown(value, digits = 3) {
   if (!known(value)) return "–";
   if (Number.isInteger(value)) return value.toLocaleString("en");
   const size = Math.abs(value);
-  return size !== 0 && (size < 10 ** -digits || size >= 1e6) ? value.toExponential(1) : value.toFixed(size >= 100 ? 1 : digits);
+  if (size !== 0 && (size < 1e-5 || size >= 1e6)) return value.toExponential(1);
+  return size !== 0 && size < 10 ** -digits ? value.toPrecision(2) : value.toFixed(size >= 100 ? 1 : digits);
 }
+
+const fixed = (value, digits = 3) => (known(value) ? value.toFixed(digits) : "–");
 
 const signed = (value) => (value > 0 ? "+" : "") + shown(value).replace("-", "−");
 
@@ -53,6 +56,6 @@ function bars(parts) {
     const fill = h("div", { class: value < 0.5 ? "fill low" : "fill" });
     fill.style.width = `${100 * Math.min(1, Math.max(0, value))}%`;
     return h("div", { class: "bar" }, h("span", { class: "name", title: name }, name),
-      h("span", { class: "track", "aria-hidden": "true" }, fill), h("span", { class: "number" }, shown(value, 2)));
+      h("span", { class: "track", "aria-hidden": "true" }, fill), h("span", { class: "number" }, fixed(value, 2)));
   }));
 }

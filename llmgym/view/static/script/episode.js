@@ -7,20 +7,21 @@ async function episodePage(query) {
   const colours = [...episode.colours, mask];
   const wanted = colours.find((one) => one.name === query.colour && one.values);
   const state = { colour: wanted || colours.find((one) => one.values), all: query.all === "1" };
-  const talk = h("div"), side = h("div", { "aria-live": "polite" });
+  const talk = h("div"), side = h("div", { class: "panel", "aria-live": "polite" });
   const draw = () => {
     const whole = state.all || state.colour.name === "mask";
-    talk.replaceChildren(...(whole ? [everyToken(episode, state.colour, order)] : conversation(episode, state.colour, order)));
-    side.replaceChildren(legend(state.colour), ...[state.colour.name !== "mask" && most(episode, state.colour, order)].filter(Boolean));
+    talk.replaceChildren(legend(state.colour), ...(whole ? [everyToken(episode, state.colour, order)] : conversation(episode, state.colour, order)));
+    const table = state.colour.name !== "mask" && most(episode, state.colour, order);
+    side.replaceChildren(h("p", {}, state.colour.note), ...(table ? [h("h2", {}, `Tokens with the most ${short(state.colour)}`), table] : []));
     const names = { ...named(episode), colour: state.colour.name === "log_prob" ? "" : state.colour.name, all: state.all ? "1" : "" };
     history.replaceState(null, "", address("episode", names));
   };
   draw();
   return [
-    h("h1", {}, swatch(episode.run), `Episode ${episode.step}.${episode.index}: `, outcome(episode.success), `, score ${shown(episode.score)}`),
+    h("h1", {}, swatch(episode.run), `Episode ${episode.step}.${episode.index}: `, outcome(episode.success), `, score ${fixed(episode.score)}`),
     facts(episode), await neighbours(episode),
     h("div", { class: "sides" }, h("section", { "aria-label": "Conversation" }, talk), h("aside", { "aria-label": "Scores and tokens" },
-      scores(episode), control(colours, state, draw, side), times(episode))),
+      scores(episode), control(colours, state, draw), side, times(episode))),
   ];
 }
 
@@ -48,7 +49,7 @@ function conversation(episode, colour, order) {
     const said = reply && reply.stop > reply.start ? tokensOf(episode, reply.start, reply.stop, colour, order) : [message.content, ...message.calls.map((call) => `\n→ ${call}`)];
     const note = reply ? `turn ${episode.replies.indexOf(reply) + 1}: ${reply.stop - reply.start} tokens, ${reply.finish_reason === "length" ? "cut off" : "ended"}, earned ${shown(reply.reward)}, weights ${reply.weight_version}` : "";
     return h("section", { class: `turn ${reply ? "assistant" : ""}` }, h("h3", {}, h("span", {}, message.role + (message.name ? ` ${message.name}` : "")), h("span", {}, note)),
-      h("div", { class: "said" }, said));
+      h("div", { class: "said", tabindex: reply ? null : 0 }, said));
   });
 }
 
@@ -59,17 +60,17 @@ function everyToken(episode, colour, order) {
 
 function scores(episode) {
   const kind = episode.score_kind === "reward" ? "" : ` (${episode.score_kind})`;
-  return h("div", { class: "panel" }, h("h2", {}, `Score ${shown(episode.score)}${kind}`),
+  return h("div", { class: "panel" }, h("h2", {}, `Score ${fixed(episode.score)}${kind}`),
     episode.score_error && h("p", { class: "bad" }, `No score: ${episode.score_error}`), bars(episode.parts));
 }
 
-function control(colours, state, draw, side) {
+function control(colours, state, draw) {
   const all = h("input", { type: "checkbox", checked: state.all, onchange: (event) => { state.all = event.target.checked; draw(); } });
-  return h("div", { class: "panel" }, h("h2", {}, "Tokens coloured by"), h("fieldset", {}, h("legend", { class: "soft" }, "What the files of this run hold, or what follows from them"),
+  return h("div", { class: "panel" }, h("h2", {}, "Tokens coloured by"), h("fieldset", {}, h("legend", { class: "skip" }, "What tokens are coloured by"),
     colours.map((one) => h("label", {},
       h("input", { type: "radio", name: "colour", value: one.name, disabled: !one.values, checked: one === state.colour, onchange: () => { state.colour = one; draw(); } }),
-      ` ${one.title}${one.values ? "" : " (not there)"}`, h("span", { class: "note" }, one.note)))),
-  h("label", {}, all, " show every token, the template's too"), side);
+      ` ${one.title}`, !one.values && h("span", { class: "note" }, one.note)))),
+  h("label", {}, all, " show every token, the template's too"));
 }
 
 function times(episode) {
@@ -85,19 +86,22 @@ async function groupPage(query) {
   const prompt = first.messages.slice(0, firstReply(first));
   const scored = group.episodes.map((one) => one.score).filter(known);
   const common = commonStarts(group.episodes.map(ownWords));
+  const differ = Object.keys(first.parts).filter((name) => group.episodes.some((one) => one.parts[name] !== first.parts[name]));
+  const alike = Object.entries(first.parts).filter(([name, value]) => known(value) && !differ.includes(name));
   return [
     h("h1", {}, swatch(first.run), `Group of ${group.count}: ${first.task}, step ${first.step}`),
-    h("p", {}, scored.length ? `Scores from ${shown(Math.min(...scored))} to ${shown(Math.max(...scored))}, mean ${shown(mean(scored))}; ` : "No scores; ",
+    h("p", {}, scored.length ? `Scores from ${fixed(Math.min(...scored))} to ${fixed(Math.max(...scored))}, mean ${fixed(mean(scored))}; ` : "No scores; ",
       `${group.episodes.filter((one) => one.success === 1).length} of ${group.episodes.length} succeeded. Grey words are those that all siblings begin a reply with.`,
       group.count > group.episodes.length ? ` The first ${group.episodes.length} are shown.` : ""),
+    alike.length > 0 && h("p", { class: "soft" }, "The same for all of them: ", alike.map(([name, value]) => `${name} ${fixed(value, 2)}`).join(", ")),
     h("details", {}, h("summary", {}, "What they were all asked"), prompt.map((one) => h("section", { class: "turn" }, h("h3", {}, one.role), h("div", { class: "said" }, one.content)))),
     h("h2", {}, "Siblings"),
     h("div", { class: "group" }, group.episodes.map((one) => h("article", { class: one.success === 0 ? "failed" : "" },
-      h("h3", {}, h("a", { href: address("episode", { ...named(one), colour: "push" }), "data-line": true }, `${one.step}.${one.index}`), " ", outcome(one.success), ` ${shown(one.score)}`),
-      known(one.advantage) && h("p", { class: one.advantage < 0 ? "bad" : "good" }, `advantage ${signed(one.advantage)}`),
+      h("h3", {}, h("a", { href: address("episode", { ...named(one), colour: "push" }), "data-line": true }, `${one.step}.${one.index}`), " ", outcome(one.success)),
+      h("p", {}, `score ${fixed(one.score)}`, known(one.advantage) && [", advantage ", h("strong", { class: one.advantage < 0 ? "bad" : one.advantage > 0 ? "good" : "" }, signed(one.advantage))]),
       one.score_error && h("p", { class: "bad" }, one.score_error),
       ownWords(one).map((said, turn) => h("div", { class: "said" }, h("span", { class: "alike" }, said.slice(0, common[turn])), said.slice(common[turn]))),
-      bars(one.parts)))),
+      bars(Object.fromEntries(differ.map((name) => [name, one.parts[name]])))))),
   ];
 }
 

@@ -72,7 +72,8 @@ async function fillReplies(results, rows) {
 }
 
 function draw(results, state, answer, searching) {
-  const parts = Object.keys((answer.rows[0] || { parts: {} }).parts).slice(0, MOST_PARTS);
+  const told = answer.rows.map((row) => row.parts); // of the parts, those that tell these episodes from what is right
+  const parts = Object.keys(told[0] || {}).filter((name) => told.some((one) => one[name] !== 1)).slice(0, MOST_PARTS);
   const sorted = state.sort || "-step";
   const column = (name, title) => h("th", { class: "number", scope: "col", "aria-sort": sorted === name ? "ascending" : sorted === `-${name}` ? "descending" : null },
     h("button", { type: "button", title: `Sort by ${title}`, disabled: Boolean(state.text),
@@ -80,24 +81,23 @@ function draw(results, state, answer, searching) {
     title, sorted === name ? " ▲" : sorted === `-${name}` ? " ▼" : ""));
   const focus = results.contains(document.activeElement) && document.activeElement.getAttribute("href");
   results.replaceChildren(
-    told(state, answer, searching),
+    summarised(state, answer, searching),
     h("div", { class: "scroll" }, h("table", {},
-      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Episode"), column("step", "step"), column("score", "score"), h("th", { scope: "col" }, "outcome"),
-        parts.map((name) => h("th", { class: "number soft", scope: "col" }, name)), h("th", { scope: "col" }, "task"), h("th", { scope: "col" }, "ending"),
-        column("turns", "turns"), column("length", "tokens"), h("th", { scope: "col" }, "last reply"))),
+      h("thead", {}, h("tr", {}, column("step", "step.episode"), column("score", "score"), h("th", { scope: "col" }, "outcome"), h("th", { scope: "col" }, "last reply"),
+        parts.map((name) => h("th", { class: "number soft", scope: "col" }, name)), h("th", { scope: "col" }, "task and group"), h("th", { scope: "col" }, "ending"),
+        column("turns", "turns"), column("length", "tokens"))),
       h("tbody", {}, answer.rows.map((row) => h("tr", { onclick: (event) => { if (!event.target.closest("a")) location.hash = address("episode", named(row)); } },
-        h("td", {}, h("a", { href: address("episode", named(row)), "data-line": true }, `${row.step}.${row.index}`)),
-        h("td", { class: "number" }, row.step), h("td", { class: "number" }, shown(row.score)), h("td", {}, outcome(row.success)),
-        parts.map((name) => h("td", { class: `number${known(row.parts[name]) && row.parts[name] <= 0 ? " bad" : ""}` }, shown(row.parts[name], 2))),
+        h("td", { class: "number" }, h("a", { href: address("episode", named(row)), "data-line": true }, `${row.step}.${row.index}`)),
+        h("td", { class: "number" }, fixed(row.score)), h("td", {}, outcome(row.success)), h("td", { class: "wide" }),
+        parts.map((name) => h("td", { class: `number${known(row.parts[name]) && row.parts[name] <= 0 ? " bad" : ""}` }, fixed(row.parts[name], 2))),
         h("td", {}, link("group", named(row), row.task, row.seat ? `, seat ${row.seat}` : "")), h("td", {}, row.ending), h("td", { class: "number" }, row.turns),
-        h("td", { class: "number" }, shown(row.length)), h("td", { class: "wide" }))))),
-    ),
+        h("td", { class: "number" }, shown(row.length))))))),
     pager("episodes", state, answer));
   const back = focus && [...results.querySelectorAll("a")].find((one) => one.getAttribute("href") === focus);
   if (back) back.focus();
 }
 
-function told(state, answer, searching) {
+function summarised(state, answer, searching) {
   const { summary } = answer;
   if (!summary) {
     const how = searching ? "Searching" : answer.to < answer.total ? "Searched" : "Searched all";
@@ -108,7 +108,7 @@ function told(state, answer, searching) {
   return h("div", {},
     h("p", { role: "status" }, h("strong", {}, `${shown(summary.count)} ${what}${of}`), answer.pending ? ` so far; ${answer.pending} files are still to be read` : "",
       summary.judged && !state.outcome ? `: ${shown(summary.successes)} successes (${(100 * summary.successes / summary.judged).toFixed(1)} %)` : "",
-      known(summary.score) ? `; mean score ${shown(summary.score)}` : "", known(summary.length) ? `; ${shown(summary.length, 1)} tokens` : "",
+      known(summary.score) ? `; mean score ${fixed(summary.score)}` : "", known(summary.length) ? `; ${shown(summary.length, 1)} tokens` : "",
       summary.count > summary.scored ? `; ${shown(summary.count - summary.scored)} without a score` : "",
       Object.keys(summary.parts).length ? ". Means of the parts of their scores:" : "."),
     bars(summary.parts));

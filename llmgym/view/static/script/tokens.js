@@ -3,6 +3,7 @@
 const SURE = 3; // nats at which a log-probability has its full colour
 const AMOUNT = { log_prob: "much", entropy: "much" };
 
+const short = (colour) => colour.title.split(":")[0];
 const palette = (name) => AMOUNT[name] || "signed";
 
 // What a token's colour says: how much of it, from -1 to 1.
@@ -54,7 +55,7 @@ function legend(colour) {
   const kind = palette(colour.name), largest = largestOf(colour), signedScale = kind === "signed";
   const [low, high] = colour.name === "log_prob" ? [`−${SURE} or less`, "0"] : signedScale ? [signed(-largest), signed(largest)] : ["0", shown(largest)];
   const parts = signedScale ? [-1, -0.75, -0.5, -0.25, 0, 0.25, 0.5, 0.75, 1] : colour.name === "log_prob" ? [1, 0.75, 0.5, 0.25, 0] : [0, 0.25, 0.5, 0.75, 1];
-  return h("p", { class: "legend" }, low, h("span", { class: "scale", "aria-hidden": "true" }, parts.map((amount) => {
+  return h("p", { class: "legend" }, h("span", {}, `${colour.title}: `), low, h("span", { class: "scale", "aria-hidden": "true" }, parts.map((amount) => {
     const part = h("span", {});
     part.style.background = tint(kind, amount);
     return part;
@@ -67,7 +68,7 @@ function most(episode, colour, order) {
   const log = episode.colours.find((one) => one.name === "log_prob").values;
   const places = order.map((place, at) => [at, place]).filter(([, place]) => place >= 0 && known(colour.values[place]));
   places.sort(([, one], [, other]) => Math.abs(colour.values[other]) - Math.abs(colour.values[one]));
-  return h("table", {}, h("thead", {}, h("tr", {}, h("th", {}, "token"), h("th", { class: "number" }, "place"), h("th", { class: "number" }, colour.title.split(":")[0]), log && h("th", { class: "number" }, "p"))),
+  return h("table", {}, h("thead", {}, h("tr", {}, h("th", {}, "token"), h("th", { class: "number" }, "place"), h("th", { class: "number" }, short(colour)), log && h("th", { class: "number" }, "p"))),
     h("tbody", {}, places.slice(0, 8).map(([at, place]) => h("tr", {},
       h("td", {}, h("code", {}, JSON.stringify(episode.pieces ? episode.pieces[at] : episode.tokens[at]))), h("td", { class: "number" }, at),
       h("td", { class: "number" }, signed(colour.values[place])), log && h("td", { class: "number" }, known(log[place]) ? shown(Math.exp(log[place])) : "–")))));
