@@ -1,6 +1,7 @@
 """One episode for its page: messages, scores, tokens and what they can be coloured by."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,9 @@ import pyarrow as pa
 from llmgym.data.trajectories import read_shard, trajectory_in
 from llmgym.errors import DataError
 from llmgym.report.visible import visible
-from llmgym.rollout.trajectory import Trajectory
 from llmgym.view.advantages import FROM_A_GROUP
 from llmgym.view.colours import colours, of_group
-from llmgym.view.index import Array, Episodes
+from llmgym.view.index import Array, Episodes, expected
 from llmgym.view.metrics import number
 from llmgym.view.pieces import Pieces
 from llmgym.view.runs import Run
@@ -44,9 +44,13 @@ def episode_page(run: Run, episodes: Episodes, at: int, pieces: Pieces) -> dict[
     Raises:
         DataError: Its file holds something else by now.
     """
-    (row,) = _rows(episodes, np.array([at]))
-    told = _told(run, episodes, at, row)
-    trajectory, mask = _read(row), row["mask"]
+    with expected("episodes", _file(episodes, at)):
+        (row,) = _rows(episodes, np.array([at]))
+        return _page(run, episodes, at, row, pieces)
+
+
+def _page(run: Run, episodes: Episodes, at: int, row: Mapping[str, Any], pieces: Pieces) -> dict[str, Any]:
+    told, trajectory = _told(run, episodes, at, row), trajectory_in(row)
     for name in ("mask", "log_probs"):
         if len(row[name]) != len(trajectory.tokens):
             raise DataError(
@@ -58,7 +62,7 @@ def episode_page(run: Run, episodes: Episodes, at: int, pieces: Pieces) -> dict[
         **told,
         "tokens": trajectory.tokens,
         "pieces": pieces.of(trajectory.tokens),
-        "sampled": _spans(mask),
+        "sampled": _spans(trajectory.mask),
         "row_starts": trajectory.row_starts,
         "colours": colours(row, at, episodes, run.config),
         "siblings": len(episodes.siblings(at)),
@@ -70,9 +74,9 @@ def group_page(run: Run, episodes: Episodes, at: int) -> dict[str, Any]:
     """Return the siblings of an episode, itself among them, with their advantages as far as they are known."""
     siblings = episodes.siblings(at)
     shown = siblings[:_MOST_SIBLINGS]
-    told = [
-        _told(run, episodes, int(place), row) for place, row in zip(shown, _rows(episodes, shown), strict=True)
-    ]
+    with expected("episodes", _file(episodes, at)):
+        rows = _rows(episodes, shown)
+        told = [_told(run, episodes, int(place), row) for place, row in zip(shown, rows, strict=True)]
     estimator = run.config.get("advantage")
     if estimator in FROM_A_GROUP:
         for one, advantage in zip(told, of_group(str(estimator), at, episodes)[0], strict=False):
@@ -83,10 +87,15 @@ def group_page(run: Run, episodes: Episodes, at: int) -> dict[str, Any]:
 def last_replies(episodes: Episodes, places: Array) -> list[str]:
     """Return the last replies of episodes, for the lines of a table."""
     found = []
-    for row in _rows(episodes, places, ("messages",)):
-        replies = [one.get("content") or "" for one in row["messages"] or () if one.get("role") == "assistant"]
-        found.append(visible(replies[-1][:400]) if replies else "")
+    with expected("messages", _file(episodes, int(places[0]))):
+        for row in _rows(episodes, places, ("messages",)):
+            replies = [one.get("content") or "" for one in row["messages"] or () if one.get("role") == "assistant"]
+            found.append(visible(replies[-1][:400]) if replies else "")
     return found
+
+
+def _file(episodes: Episodes, at: int) -> Path:
+    return episodes.files[episodes.file[at]]
 
 
 def _rows(episodes: Episodes, places: Array, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -102,16 +111,9 @@ def _rows(episodes: Episodes, places: Array, columns: Sequence[str] | None = Non
     return [found[int(place)] for place in places]
 
 
-def _read(row: Mapping[str, Any]) -> Trajectory:
-    try:
-        return trajectory_in(row)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"expected an episode as llmgym writes it, got another ({error!r}).") from None
-
-
 def _told(run: Run, episodes: Episodes, at: int, row: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is said of an episode, and in it."""
-    trajectory = _read(row)
+    trajectory = trajectory_in(row)
     return {
         **summary_of(run.label, episodes, at),
         "score_error": None if trajectory.score_error is None else visible(trajectory.score_error),

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from llmgym.data.trajectories import read_shard
-from llmgym.errors import ConfigError, DataError
-from llmgym.view.index import Array, Episodes
+from llmgym.errors import ConfigError
+from llmgym.view.index import Array, Episodes, expected
 
 OUTCOMES = ("success", "failure", "unknown")
 """What the environment says; an episode whose environment failed has no verdict."""
@@ -142,16 +141,14 @@ class Filter:
 
     def _has_text(self, episodes: Episodes, file: int) -> Array:
         """Tell of each row of a file whether it has the text."""
-        messages = read_shard(episodes.files[file], ("messages",)).column("messages").combine_chunks()
-        try:
+        with expected("messages", episodes.files[file]):
+            messages = read_shard(episodes.files[file], ("messages",)).column("messages").combine_chunks()
             inner = pc.list_flatten(messages)
             matches = pc.match_substring(inner.field("content").fill_null(""), self.text, ignore_case=True)
             if not self.everybody:
                 matches = pc.and_(matches, pc.equal(inner.field("role"), "assistant").fill_null(False))
             of = pc.list_parent_indices(messages).filter(matches).to_numpy()
-        except (pa.ArrowException, KeyError, AttributeError) as error:
-            raise DataError(f"{episodes.files[file].name}: expected messages, got something else ({error}).") from None
-        return np.bincount(of, minlength=len(messages)) > 0
+            return np.bincount(of, minlength=len(messages)) > 0
 
 
 _TASK = re.compile(r"(?:(seed|row) *)?(\d{1,18})")

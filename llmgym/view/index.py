@@ -1,7 +1,8 @@
 """`Index`: what filters ask of all episodes of a run, as columns in memory; what was said stays in the files."""
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from llmgym.data.trajectories import read_shard
-from llmgym.errors import DataError
+from llmgym.errors import DataError, LLMGymError
 
 _READ = ("seed", "group", "score", "ending", "parts", "replies", "data_row", "seat")
 _MOST_PARTS = 64  # that have columns; a file of others' making may have any number
@@ -148,6 +149,21 @@ def stamp_of(path: Path) -> tuple[int, int, int] | None:
     return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
+@contextlib.contextmanager
+def expected(what: str, path: Path) -> Iterator[None]:
+    """Say that a file holds something else than expected, whatever fails because of that.
+
+    Raises:
+        DataError: Something has failed.
+    """
+    try:
+        yield
+    except LLMGymError:
+        raise
+    except (pa.ArrowException, LookupError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise DataError(f"{str(path)!r}: expected {what}, got something else ({error!r:.200}).") from None
+
+
 def _columns(path: Path) -> dict[str, Any]:
     """Return the columns of one file.
 
@@ -155,10 +171,8 @@ def _columns(path: Path) -> dict[str, Any]:
         DataError: It holds something else.
     """
     table = read_shard(path, _READ)
-    try:
+    with expected("the columns of trajectories", path):
         return _columns_of(table, *_place_of(path))
-    except (pa.ArrowException, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise DataError(f"{str(path)!r}: expected the columns of trajectories, got others ({error}).") from None
 
 
 def _place_of(path: Path) -> tuple[int, int]:

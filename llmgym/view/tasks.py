@@ -30,9 +30,7 @@ def shared_tasks(first: Run, second: Run, start: int, count: int) -> dict[str, A
         count: How many it has.
     """
     one, other = first.index.episodes, second.index.episodes
-    keys = np.concatenate([_keys(one), _keys(other)])
-    _, code = np.unique(keys, axis=0, return_inverse=True)
-    code = code.ravel()
+    code = _codes(one, other)
     codes = code[: len(one)], code[len(one) :]
     both = np.intersect1d(*codes)
     left, right = (_played(run, own, both) for run, own in zip((one, other), codes, strict=True))
@@ -50,9 +48,15 @@ def shared_tasks(first: Run, second: Run, start: int, count: int) -> dict[str, A
     return {"rows": rows, "from": start, "to": start + len(rows), "total": len(both), "missing": missing}
 
 
-def _keys(episodes: Episodes) -> Array:
-    """Return what tasks are told apart by: step, seed, row and seat.  [E, 4]"""
-    return np.stack([episodes.step, episodes.seed, episodes.data_row, episodes.seat], axis=1).astype(np.int64)
+def _codes(one: Episodes, other: Episodes) -> Array:
+    """Return a number per episode of both runs that is the same where step, seed, row and seat are."""
+    code = np.zeros(len(one) + len(other), dtype=np.int64)
+    for name in ("step", "seed", "data_row", "seat"):
+        values = np.concatenate([getattr(one, name), getattr(other, name)])
+        if len(values) and values.min() < values.max():
+            known, place = np.unique(values, return_inverse=True)
+            code = np.unique(code * len(known) + place, return_inverse=True)[1]
+    return code
 
 
 def _played(episodes: Episodes, own: Array, both: Array) -> _Played:

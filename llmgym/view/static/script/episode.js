@@ -46,7 +46,9 @@ function conversation(episode, colour, order) {
   const replies = repliesOf(episode);
   return episode.messages.map((message, at) => {
     const reply = replies[at];
-    const said = reply && reply.stop > reply.start ? tokensOf(episode, reply.start, reply.stop, colour, order) : [message.content, ...message.calls.map((call) => `\n→ ${call}`)];
+    const words = [message.content, ...message.calls.map((call) => `\n→ ${call}`)];
+    const tokens = reply && reply.stop > reply.start ? tokensOf(episode, reply.start, reply.stop, colour, order) : [];
+    const said = !tokens.length ? words : episode.pieces ? tokens : [words, h("p", { class: "soft" }, "No tokenizer was found for this run: its tokens by number."), tokens];
     const note = reply ? `turn ${episode.replies.indexOf(reply) + 1}: ${reply.stop - reply.start} tokens, ${reply.finish_reason === "length" ? "cut off" : "ended"}, earned ${shown(reply.reward)}, weights ${reply.weight_version}` : "";
     return h("section", { class: `turn ${reply ? "assistant" : ""}` }, h("h3", {}, h("span", {}, message.role + (message.name ? ` ${message.name}` : "")), h("span", {}, note)),
       h("div", { class: "said", tabindex: reply ? null : 0 }, said));

@@ -5,7 +5,7 @@ const held = carried ? JSON.parse(carried.textContent) : null;
 let runs = [];
 
 async function ask(path, query) {
-  if (held) return fromReport[path](query || {});
+  if (held) return fromReport[path]({ ...query, run: (query && query.run) || held.runs[0].label });
   const text = new URLSearchParams(Object.entries(query || {}).filter(([, value]) => known(value) && value !== "")).toString();
   const response = await fetch(`api/${path}${text ? `?${text}` : ""}`);
   const answer = await response.json();
@@ -13,7 +13,7 @@ async function ask(path, query) {
   return answer;
 }
 
-const rowsOf = (run) => held.rows.filter((row) => row.run === (run || held.runs[0].label));
+const rowsOf = (run) => held.rows.filter((row) => row.run === run);
 
 function fits(row, query) {
   const page = held.episodes[`${row.run}/${row.step}/${row.index}`];

@@ -7,7 +7,8 @@ async function episodesPage(query) {
   const run = runs.find((one) => one.label === query.run) || runs[0];
   const results = h("div", { id: "results" });
   const state = { ...query, run: run.label };
-  await fill(results, state);
+  const filled = fill(results, state);
+  if (!state.text) await filled; // a search may take long, and shows what it has found so far
   return [h("h1", {}, "Episodes"), held && h("p", { class: "soft" }, held.sample), filters(run, state, results), results];
 }
 
@@ -57,6 +58,7 @@ async function fill(results, state) {
   }
   if (results.asked !== asked) return;
   draw(results, state, answer, false);
+  performance.mark("filled");
   fillReplies(results, answer.rows);
 }
 
@@ -66,6 +68,7 @@ async function fillReplies(results, rows) {
   try {
     const { replies } = await ask("replies", { run: rows[0].run, of: rows.map((row) => `${row.step}.${row.index}`).join(",") });
     cells.forEach((cell, at) => { cell.textContent = replies[at].length > 160 ? `${replies[at].slice(0, 160)}…` : replies[at]; });
+    performance.mark("replied");
   } catch (error) {
     cells.forEach((cell) => { cell.textContent = error.message; });
   }

@@ -1,0 +1,291 @@
+"""Pages in a real browser: what is seen, filtered, followed by keys, and stays text."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("selenium", reason="needs a browser: apt-get install -y chromium chromium-driver && pip install selenium")
+
+from llmgym.cli import main
+from llmgym.data.trajectories import read_trajectories, write_trajectories
+from llmgym.types import Message
+from llmgym.view import open_runs, serve
+from llmgym.view.server import Server
+from tests.view.conftest import episode
+from tools.browser import INSTALL, browser, go, is_installed, wait
+
+pytestmark = pytest.mark.skipif(not is_installed(), reason=f"needs a browser: {INSTALL}")
+
+Serve = Callable[..., Server]
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[Any]:
+    with browser() as one:
+        yield one
+        assert not [line for line in one.get_log("browser") if line["level"] == "SEVERE" and "/api/" not in line["message"]]
+
+
+@pytest.fixture
+def served() -> Iterator[Serve]:
+    """Serves runs until the end of a test."""
+    open_ones: list[Any] = []
+
+    def start(*paths: Path) -> Server:
+        runs = open_runs(paths)
+        for run in runs:
+            run.refresh()
+        context = serve(runs, "127.0.0.1", 0)
+        server = context.__enter__()
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        open_ones.append((context, server, thread))
+        return server
+
+    yield start
+    for context, server, thread in open_ones:
+        server.shutdown()
+        thread.join()
+        context.__exit__(None, None, None)
+
+
+def text(driver: Any, selector: str = "main") -> str:
+    return str(driver.execute_script("return document.querySelector(arguments[0]).innerText", selector))
+
+
+def texts(driver: Any, selector: str) -> list[str]:
+    return [
+        str(one)
+        for one in driver.execute_script(
+            "return [...document.querySelectorAll(arguments[0])].map((one) => one.textContent)", selector
+        )
+    ]
+
+
+def lines(driver: Any) -> list[str]:
+    return texts(driver, "[data-line]")
+
+
+def press(driver: Any, *keys: str) -> None:
+    driver.execute_script(
+        "for (const key of arguments[0]) (document.activeElement || document.body)"
+        ".dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }))",
+        list(keys),
+    )
+
+
+def choose(driver: Any, name: str, value: str) -> None:
+    driver.execute_script(
+        "const field = document.querySelector(`[name=${arguments[0]}]`); field.value = arguments[1];"
+        "field.dispatchEvent(new Event('input', { bubbles: true }))",
+        name,
+        value,
+    )
+
+
+def test_curves_show_every_metric_of_every_run(driver: Any, served: Serve, real_runs: list[Path]) -> None:
+    server = served(*real_runs)
+    go(driver, server.address)
+    runs = open_runs(real_runs)
+    for run in runs:
+        run.refresh()
+    names = {name for run in runs for step in run.metrics.steps for name in step} - {"step"}
+    assert set(texts(driver, ".chart h3")) == names
+    assert driver.execute_script("return document.querySelectorAll('.chart .run-1 .line').length") > 0
+    choose_metric = "const find = document.getElementById('find'); find.value = 'KL'; find.dispatchEvent(new Event('input'))"
+    driver.execute_script(choose_metric)
+    assert set(texts(driver, ".chart h3")) == {name for name in names if "kl" in name}
+    assert "find=KL" in driver.current_url
+    driver.execute_script("document.querySelector('.chart svg').focus()")
+    press(driver, "ArrowRight", "ArrowRight")
+    assert texts(driver, ".chart output")[0].startswith("step 2: ")
+    press(driver, "Enter")
+    wait(driver, "location.hash === '#/episodes?step=2'")
+
+
+def test_the_table_is_filtered_and_leads_to_episodes_by_keys(
+    driver: Any, served: Serve, real_runs: list[Path]
+) -> None:
+    server = served(*real_runs)
+    stored = [
+        (int(shard.stem[-5:]), index, one)
+        for shard in sorted(real_runs[0].glob("trajectories/*.parquet"))
+        for index, one in enumerate(read_trajectories(shard))
+    ]
+    go(driver, f"{server.address}#/episodes")
+    assert len(lines(driver)) == len(stored)
+    choose(driver, "outcome", "failure")
+    failures = [f"{step}.{index}" for step, index, one in stored if not one.succeeded]
+    wait(driver, f"document.querySelectorAll('[data-line]').length === {len(failures)}")
+    assert set(lines(driver)) == set(failures)
+    choose(driver, "step", "1")
+    wait(driver, f"document.querySelectorAll('[data-line]').length === {sum(name[0] == '1' for name in failures)}")
+    assert "failures of step 1" in text(driver)
+    first, second = lines(driver)[:2]
+    press(driver, "j", "j")
+    assert driver.execute_script("return document.activeElement.textContent") == second
+    press(driver, "k")
+    driver.execute_script("document.activeElement.click()")
+    wait(driver, f"document.querySelector('h1').textContent.includes('Episode {first}')")
+    press(driver, "g")
+    wait(driver, "document.querySelector('h1').textContent.startsWith('Group of 4')")
+    assert first in lines(driver)
+    driver.back()
+    wait(driver, f"document.querySelector('h1').textContent.includes('Episode {first}')")
+    press(driver, "c")
+    wait(driver, "document.querySelector('h1').textContent.startsWith('The same task in two runs')")
+
+
+def test_an_episode_colours_its_tokens_by_what_is_known(driver: Any, served: Serve, real_runs: list[Path]) -> None:
+    server = served(real_runs[0])
+    link = f"{server.address}#/episode?run=fast&step=1&index=2&colour=advantage"
+    go(driver, link)
+    assert driver.current_url == link, "a link stays what it is"
+    one = read_trajectories(real_runs[0] / "trajectories" / "step-00001.parquet")[2]
+    assert driver.execute_script("return document.querySelectorAll('.token').length") == one.sampled_tokens
+    unknown = driver.execute_script("return [...document.querySelectorAll('input:disabled')].map((one) => one.value)")
+    assert unknown == ["entropy", "mismatch"]
+    assert "not stored" in text(driver, "fieldset")
+    driver.execute_script("document.querySelector('input[value=mask]').click()")
+    count = "return [document.querySelectorAll('.token').length, document.querySelectorAll('.token.other').length]"
+    assert driver.execute_script(count) == [len(one.tokens), len(one.tokens) - one.sampled_tokens]
+    shown = driver.execute_script("return document.querySelector('.turn .said').textContent")
+    for message in one.messages:
+        assert message.content.strip() in shown
+
+
+def test_two_episodes_of_a_task_have_their_first_difference_marked(
+    driver: Any, served: Serve, run_of: Callable[..., Path]
+) -> None:
+    server = served(run_of({1: [episode("it is fine")]}, "first"), run_of({1: [episode("it is broken", 0.0)]}, "second"))
+    go(driver, f"{server.address}#/compare")
+    assert lines(driver) == ["seed 7"]
+    driver.execute_script("document.querySelector('[data-line]').click()")
+    wait(driver, "document.querySelectorAll('mark').length === 2")
+    assert texts(driver, "mark.first") == ["fine", "broken"]
+    assert texts(driver, ".pair .alike") == ["it is ", "it is "]
+
+
+HOSTILE = "<script>window.owned = 1</script><img src=x onerror='window.owned = 2'>\u202e</script>"
+
+
+@pytest.fixture
+def hostile(run_of: Callable[..., Path]) -> Path:
+    one = episode(HOSTILE, 0.0)
+    one.messages.insert(0, Message("tool", HOSTILE, name=HOSTILE))
+    one.parts = {HOSTILE: 0.5}
+    one.score_error = HOSTILE
+    run = run_of({1: [one, one]}, "<b>run")
+    (run / "config.yaml").write_text(f"advantage: group_std\nenv: {HOSTILE!r}\n", encoding="utf-8")
+    (run / "metrics.jsonl").write_text('{"step": 1, "<img src=x onerror=alert(1)>": 2}\n[]\n', encoding="utf-8")
+    return run
+
+
+PAGES = ("curves?", "episodes?", "episode?step=1&index=0", "group?step=1&index=0", "compare?", "nothing?", "episode?run=<b>x")
+
+
+def test_what_others_wrote_stays_text_on_every_page(driver: Any, served: Serve, hostile: Path, tmp_path: Path) -> None:
+    assert main(["report", str(hostile), "-o", str(tmp_path / "report.html")]) == 0
+    for place in (served(hostile).address, f"file://{tmp_path / 'report.html'}"):
+        for page in PAGES:
+            go(driver, f"{place}#/{page}")
+            time.sleep(0.05)
+            found = "return [window.owned || 0, document.querySelectorAll('main img, main script, main b').length]"
+            assert driver.execute_script(found) == [0, 0]
+        go(driver, f"{place}#/episode?step=1&index=0")
+        assert texts(driver, ".turn.assistant .said")[0].startswith(HOSTILE.replace("\u202e", r"\u202e")), "as no tokenizer is known"
+        assert texts(driver, ".turn.assistant .token") == ["4", "5"]
+        assert HOSTILE.replace("\u202e", r"\u202e") in text(driver)
+        assert "line 2: expected a JSON object" in text(driver, "#faults")
+
+
+def test_an_error_is_shown_and_the_next_page_works(driver: Any, served: Serve, copied: Path) -> None:
+    server = served(copied)
+    go(driver, f"{server.address}#/episode?step=77&index=0")
+    assert "Step 77 has no episode 0" in text(driver)
+    go(driver, f"{server.address}#/episode?step=1&index=0")
+    assert "Episode 1.0" in text(driver)
+
+
+def test_a_table_grows_while_it_is_looked_at(driver: Any, served: Serve, copied: Path) -> None:
+    server = served(copied)
+    go(driver, f"{server.address}#/episodes?step=4")
+    assert lines(driver) == []
+    write_trajectories(copied / "trajectories" / "step-00004.parquet", [episode("new")])
+    wait(driver, "document.querySelectorAll('[data-line]').length === 1", 15)
+
+
+def test_a_report_opens_from_a_file_and_answers_as_the_server_does(
+    driver: Any, served: Serve, real_runs: list[Path], tmp_path: Path
+) -> None:
+    assert main(["report", *map(str, real_runs), "-o", str(tmp_path / "report.html"), "--episodes", "99"]) == 0
+    places = (served(*real_runs).address, f"file://{tmp_path / 'report.html'}")
+    for page in (
+        "episodes?outcome=failure&sort=score",
+        "episodes?run=slow&low=0.4&high=0.6&sort=-length",
+        "episodes?text=SLOW&longest=57",
+        "episodes?text=round&everybody=1&step=2",
+        "compare?",
+        "group?run=slow&step=2&index=5",
+        "episode?run=fast&step=3&index=7&colour=push",
+        "pair?run=fast&step=2&index=5&other=slow",
+        "curves?find=part",
+    ):
+        seen = []
+        for place in places:
+            go(driver, f"{place}#/{page}")
+            wait(driver, "!location.hash.includes('episodes') || performance.getEntriesByName('filled').length")
+            driver.execute_script("document.querySelectorAll('td.wide, main > .soft').forEach((one) => one.remove())")
+            seen.append(text(driver, "main table" if "text=" in page else "main"))
+        assert seen[0] == seen[1], page
+
+
+def test_keys_are_explained_and_focus_is_visible(driver: Any, served: Serve, real_runs: list[Path]) -> None:
+    go(driver, f"{served(real_runs[0]).address}#/episodes")
+    press(driver, "?")
+    assert driver.execute_script("return document.getElementById('help').open")
+    driver.execute_script("document.getElementById('help').close()")
+    press(driver, "/")
+    assert driver.execute_script("return document.activeElement.name") == "run"
+    labels = "return [...document.querySelectorAll('input, select')].every((one) => one.labels.length === 1)"
+    assert driver.execute_script(labels)
+    assert "outline: 3px" in driver.execute_script(
+        "return [...document.styleSheets[0].cssRules].find((one) => one.selectorText === ':focus-visible').cssText"
+    )
+
+
+def contrast(one: list[float], other: list[float]) -> float:
+    """Return the contrast of two colours, as WCAG 2 defines it."""
+
+    def luminance(colour: list[float]) -> float:
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (part / 255 for part in colour)]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_text_is_readable_by_day_and_by_night(dark: bool, served: Serve, real_runs: list[Path]) -> None:
+    server = served(real_runs[0])
+    with browser(dark=dark) as driver:
+        go(driver, f"{server.address}#/episode?run=fast&step=1&index=2")
+        script = """
+            const style = getComputedStyle(document.documentElement);
+            return Object.fromEntries(arguments[0].map((name) => {
+              const probe = document.createElement('i');
+              probe.style.color = style.getPropertyValue(`--${name}`);
+              document.body.append(probe);
+              return [name, getComputedStyle(probe).color.match(/\\d+/g).slice(0, 3).map(Number)];
+            }))"""
+        inks = ["ink", "soft", "good", "bad", "run-0", "run-1", "run-2", "run-3", "focus"]
+        found = driver.execute_script(script, [*inks, "page", "card", "mark", "mark-ink"])
+    assert (sum(found["page"]) < 150) == dark
+    for ground in ("page", "card"):
+        for ink in inks:
+            assert contrast(found[ink], found[ground]) >= 4.5, (ink, ground)
+    assert contrast(found["mark"], found["mark-ink"]) >= 4.5
