@@ -44,17 +44,16 @@ function overview() {
   const judged = runs.some((run) => run.evaluations.length);
   return h("div", { class: "scroll" }, h("table", {},
     h("thead", {}, h("tr", {}, h("th", {}, "Run"), h("th", { class: "number" }, "Steps"), h("th", { class: "number" }, "Episodes"),
-      h("th", {}, "Success in training, first and last steps"), judged && h("th", {}, "Success on held-out tasks (95 %)"), h("th", {}, runs.length > 1 ? "What differs" : "Options"))),
+      h("th", {}, "Success in training, first → last steps"), judged && h("th", {}, "Success on held-out tasks (95 %)"))),
     h("tbody", {}, runs.map((run) => h("tr", {},
-      h("td", {}, swatch(run.label), run.label), h("td", { class: "number" }, shown(run.steps)), h("td", { class: "number" }, shown(run.episodes)),
-      h("td", {}, ends(run)), judged && h("td", {}, heldOut(run.evaluations)),
-      h("td", {}, optionsOf(run)))))));
+      h("td", {}, swatch(run.label), run.label, optionsOf(run)), h("td", { class: "number" }, shown(run.steps)), h("td", { class: "number" }, shown(run.episodes)),
+      h("td", {}, ends(run)), judged && h("td", {}, heldOut(run.evaluations)))))));
 }
 
 // The options of a run; beside other runs, those that are not the same in all of them.
 function optionsOf(run) {
   const told = Object.entries(run.options).filter(([name, value]) => runs.length < 2 || runs.some((one) => one.options[name] !== value));
-  return told.length ? told.map(([name, value]) => h("div", {}, `${name} ${value}`)) : "nothing that is shown here";
+  return h("div", { class: "soft" }, told.map(([name, value]) => `${name} ${value}`).join(", "));
 }
 
 function ends(run) {
@@ -162,8 +161,9 @@ function plot(svg, read, name, series, scale) {
   }
   const cursor = h("line", { class: "cursor", y1: SIZE.top, y2: height - SIZE.bottom, visibility: "hidden" });
   svg.append(cursor);
-  const last = series.filter((one) => one.raw.length).map((one) => `${shown(one.raw[one.raw.length - 1][1])}`).join(" · ");
-  const rest = () => { read.textContent = `at the end: ${last}${series.some((one) => one.judged.length) ? " (● held out)" : ""}`; };
+  const values = (of) => series.map((one, at) => [at ? " · " : "", h("span", { class: runClass(one.label) }, shown(of(one, at)))]).flat();
+  const ending = values((one) => (one.raw.length ? one.raw[one.raw.length - 1][1] : null));
+  const rest = () => read.replaceChildren("at the end: ", ...ending, series.some((one) => one.judged.length) ? " (● held out)" : "");
   const steps = [...new Set(series.flatMap((one) => one.raw.map(([x]) => x)))].sort((one, other) => one - other);
   const maps = series.map((one) => new Map(one.raw));
   let step = null;
@@ -172,7 +172,7 @@ function plot(svg, read, name, series, scale) {
     cursor.setAttribute("visibility", "visible");
     cursor.setAttribute("x1", scale.x(step));
     cursor.setAttribute("x2", scale.x(step));
-    read.textContent = `step ${step}: ${maps.map((values) => shown(values.get(step))).join(" · ")}`;
+    read.replaceChildren(`step ${step}: `, ...values((one, at) => maps[at].get(step)));
   };
   const leave = () => { cursor.setAttribute("visibility", "hidden"); rest(); };
   rest();
