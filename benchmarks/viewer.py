@@ -48,8 +48,7 @@ def make_run(source: Path, directory: Path, count: int) -> None:
             size = min(PER_STEP, count - (step - 1) * PER_STEP)
             episodes = [varied(real[random.integers(len(real))], place, step, random) for place in range(size)]
             write_trajectories(directory / "trajectories" / f"step-{step:05d}.parquet", episodes)
-            line = {name: value for name, value in lines[step % len(lines)].items()}
-            file.write(json.dumps({**line, "step": step, "reward": float(random.random())}) + "\n")
+            file.write(json.dumps({**lines[step % len(lines)], "step": step, "reward": float(random.random())}) + "\n")
 
 
 def varied(real: Trajectory, place: int, step: int, random: np.random.Generator) -> Trajectory:
@@ -58,7 +57,9 @@ def varied(real: Trajectory, place: int, step: int, random: np.random.Generator)
     score = float(np.round(random.random(), 3))
     number = str(random.integers(10**6))
     messages = [
-        dataclasses.replace(message, content=re.sub(r"\d+", lambda _: str(random.integers(100)), message.content, count=9))
+        dataclasses.replace(
+            message, content=re.sub(r"\d+", lambda _: str(random.integers(100)), message.content, count=9)
+        )
         for message in real.messages
     ]
     messages[-1] = dataclasses.replace(messages[-1], content=f"{messages[-1].content} {number}")
@@ -66,7 +67,14 @@ def varied(real: Trajectory, place: int, step: int, random: np.random.Generator)
     log_probs = [float(random.exponential() * -0.3) if own else 0.0 for own in real.mask]
     parts = {**real.parts, "success": float(score > 0.6), "luck": float(random.random())}
     return dataclasses.replace(
-        real, seed=step * 1000 + group, group=group, score=score, ending=ending, messages=messages, log_probs=log_probs, parts=parts
+        real,
+        seed=step * 1000 + group,
+        group=group,
+        score=score,
+        ending=ending,
+        messages=messages,
+        log_probs=log_probs,
+        parts=parts,
     )
 
 
@@ -86,12 +94,15 @@ def viewing(*runs: Path) -> Iterator[tuple[str, float]]:
 def shown(driver: Any, address: str, what: str = "shown") -> float:
     """Return the milliseconds from going to an address until its page has made a mark."""
     driver.execute_script(
-        "performance.clearMarks(); performance.mark('asked'); location.hash = arguments[0]", address + f"&at={time.time()}"
+        "performance.clearMarks(); performance.mark('asked'); location.hash = arguments[0]",
+        address + f"&at={time.time()}",
     )
     wait(driver, f"performance.getEntriesByName('{what}').length", 120)
     return float(
         driver.execute_script(
-            "const at = (name) => performance.getEntriesByName(name)[0].startTime; return at(arguments[0]) - at('asked')", what
+            "const at = (name) => performance.getEntriesByName(name)[0].startTime;"
+            "return at(arguments[0]) - at('asked')",
+            what,
         )
     )
 
@@ -105,7 +116,7 @@ def pages(count: int, text: str) -> dict[str, str]:
         "episodes, the last page": f"#/episodes?from={count - 50}",
         "episodes, by score": "#/episodes?sort=-score",
         "episodes, one step's failures": f"#/episodes?step={middle}&outcome=failure",
-        "episodes, all filters": "#/episodes?outcome=success&ending=truncated&low=0.7&high=0.9&shortest=40&longest=90&sort=length",
+        "episodes, all filters": "#/episodes?outcome=success&ending=truncated&low=0.7&high=0.9&shortest=40&sort=length",
         "episodes, one seed": f"#/episodes?task={middle * 1000 + 3}",
         f"episodes that say {text!r} (found everywhere)": f"#/episodes?text={text}",
         "a group": f"#/group?step={middle}&index=17",
@@ -153,7 +164,10 @@ def compared(driver: Any, run: Path, repeats: int) -> list[tuple[str, float, flo
         driver.get(address)
         steps = len(list(run.glob("trajectories/*.parquet")))
         wait(driver, f"document.getElementById('state').textContent === 'following: step {steps}, step {steps}'", 60)
-        places = {"two runs, tasks of both": "#/compare?", "two runs, an episode of each": f"#/pair?step={steps // 2}&index=5"}
+        places = {
+            "two runs, tasks of both": "#/compare?",
+            "two runs, an episode of each": f"#/pair?step={steps // 2}&index=5",
+        }
         times = {what: [shown(driver, place) for _ in range(repeats)] for what, place in places.items()}
     again.unlink()
     return [(what, statistics.median(those), ANY_PAGE) for what, those in times.items()]

@@ -13,7 +13,9 @@ def add_to(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add_parser("report", help="write the pages of runs as one file that opens offline")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the directory of a run or of an evaluation")
-    parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="the file (default: report.html)")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("report.html"), help="the file (default: report.html)"
+    )
     parser.add_argument("--episodes", type=count, default=16, help="of each step, in whole groups (default: 16)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run)

@@ -114,7 +114,9 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
             there = file.schema_arrow.names
             return file.read(None if columns is None else [name for name in columns if name in there])
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{str(path)!r}: expected a file of trajectories, got one that cannot be read ({error}).") from None
+        raise DataError(
+            f"{str(path)!r}: expected a file of trajectories, got one that cannot be read ({error})."
+        ) from None
 
 
 def trajectory_in(row: Mapping[str, Any]) -> Trajectory:

@@ -1,7 +1,7 @@
 """Advantages of stored episodes, recomputed from the scores of a group.
 
-Shards hold scores and no advantages. Where an episode's advantage follows from its group alone, it is computed again, as
-`llmgym.learn.advantages.episodes` does with tensors; no torch is loaded for it.
+Files hold scores and no advantages. Where an episode's advantage follows from its group alone, it is computed again, as
+`llmgym.learn.advantages.episodes` does with tensors, and no torch is loaded for it.
 """
 
 import numpy as np

@@ -66,7 +66,7 @@ class Answers:
         episodes, config = run.index.episodes, run.config
         shown = ("env", "model", "steps", "seed", "learning_rate", "group_size", "prompts_per_step", "advantage")
         return {
-            "label": visible(run.label),
+            "label": run.label,
             "changes": run.changes,
             "steps": len(run.metrics.steps),
             "episodes": len(episodes),

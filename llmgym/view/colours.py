@@ -84,7 +84,11 @@ def _advantage(
         return stored, "As the run stored it."
     estimator = config.get("advantage")
     if estimator not in FROM_A_GROUP:
-        of = f"estimator {estimator!r} compares with the whole batch" if estimator else "its algorithm has none per group"
+        of = (
+            f"estimator {estimator!r} compares with the whole batch"
+            if estimator
+            else "its algorithm has none per group"
+        )
         return None, f"The advantage is not stored in this run's files, and cannot be computed from the group: {of}."
     _, found = of_group(str(estimator), at, episodes)
     note = (

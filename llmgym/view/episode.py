@@ -54,8 +54,8 @@ def _page(run: Run, episodes: Episodes, at: int, row: Mapping[str, Any], pieces:
     for name in ("mask", "log_probs"):
         if len(row[name]) != len(trajectory.tokens):
             raise DataError(
-                f"Step {told['step']}, episode {told['index']}: expected {len(trajectory.tokens)} values of {name}, one "
-                f"per token, got {len(row[name])}."
+                f"Step {told['step']}, episode {told['index']}: expected a value of {name} for each of "
+                f"{len(trajectory.tokens)} tokens, got {len(row[name])}."
             )
     step = next((one for one in reversed(run.metrics.steps) if one.get("step") == told["step"]), {})
     return {
@@ -95,7 +95,7 @@ def last_replies(episodes: Episodes, places: Array) -> list[str]:
 
 
 def _file(episodes: Episodes, at: int) -> Path:
-    return episodes.files[episodes.file[at]]
+    return episodes.files[int(episodes.file[at])]
 
 
 def _rows(episodes: Episodes, places: Array, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:

@@ -98,11 +98,13 @@ class Filter:
         return self._sorted(episodes, np.flatnonzero(chosen))
 
     def _task(self, episodes: Episodes) -> Array:
-        kind, number = _TASK.fullmatch(self.task.strip()).groups() if _TASK.fullmatch(self.task.strip()) else ("", "")
-        if not number:
+        match = _TASK.fullmatch(self.task.strip())
+        if match is None:
             raise ConfigError(f"task: expected a seed or a row, such as 'seed 7' or 'row 3', got {self.task!r:.60}.")
-        row, seed = episodes.data_row == int(number), (episodes.data_row < 0) & (episodes.seed == int(number))
-        return {"row": row, "seed": seed}.get(kind or "", row | seed)
+        kind, number = match[1], int(match[2])
+        row: Array = (episodes.data_row == number) & (kind != "seed")
+        seed: Array = (episodes.data_row < 0) & (episodes.seed == number) & (kind != "row")
+        return row | seed
 
     def _sorted(self, episodes: Episodes, places: Array) -> Array:
         """Return places in the order that is asked for; ties are in the order of the episodes."""

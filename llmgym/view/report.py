@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,12 @@ from llmgym.view.pages import RULES, content
 from llmgym.view.pieces import Pieces
 from llmgym.view.runs import Run
 
+MOST = 1000
+"""Episodes of a run that a report has, about 10 KiB each."""
+
 
 def write_report(runs: Sequence[Run], path: Path, episodes_per_step: int) -> int:
-    """Write a report: all curves, and the first groups of every step.
+    """Write a report: all curves, and the first groups of every step, or of as many steps as there is room for.
 
     Args:
         runs: Of which everything has been read.
@@ -42,10 +45,7 @@ def write_report(runs: Sequence[Run], path: Path, episodes_per_step: int) -> int
         "episodes": {
             f"{run.label}/{one['step']}/{one['index']}": one for run in runs for one in _pages(run, held[run.label])
         },
-        "sample": (
-            f"This report holds all curves, and of every step the first groups of up to {episodes_per_step} episodes "
-            f"in all: {', '.join(f'{len(held[run.label]):,} of {len(run.index.episodes):,}' for run in runs)}."
-        ),
+        "sample": f"This report has all curves, and a sample of the episodes: {_told(runs, held, episodes_per_step)}.",
     }
     try:
         with whole_or_absent(path) as temporary:
@@ -55,10 +55,28 @@ def write_report(runs: Sequence[Run], path: Path, episodes_per_step: int) -> int
     return sum(map(len, held.values()))
 
 
+def _told(runs: Sequence[Run], held: Mapping[str, Array], count: int) -> str:
+    """Say what a report has of each run."""
+    told = []
+    for run in runs:
+        episodes, places = run.index.episodes, held[run.label]
+        steps, there = len(np.unique(episodes.step[places])), len(np.unique(episodes.step))
+        whole = f"each of {steps} steps" if steps == there else f"{steps} of {there} steps"
+        told.append(
+            f"of {run.label}, {len(places):,} of {len(episodes):,}, the first groups of {whole}, up to {count} episodes"
+        )
+    return "; ".join(told)
+
+
 def _chosen(episodes: Episodes, count: int) -> Array:
-    """Return where the episodes are that a report has: whole groups, the first ones of each step."""
+    """Return where the episodes are that a report has: whole groups, the first ones of each step.
+
+    If that would be more than `MOST`, steps are left out, at even distances.
+    """
     chosen = []
-    for step in np.unique(episodes.step):
+    steps = np.unique(episodes.step)
+    kept = max(1, min(len(steps), MOST // count))
+    for step in steps[np.linspace(0, len(steps) - 1, kept).astype(int)] if len(steps) else ():
         places = np.flatnonzero(episodes.step == step)
         _, first, sizes = np.unique(episodes.group[places], return_index=True, return_counts=True)
         taken = 0

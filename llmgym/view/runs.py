@@ -131,7 +131,7 @@ def open_runs(paths: Sequence[Path]) -> list[Run]:
     depth = 1
     while len({one.parts[-depth:] for one in whole}) < len(whole):
         depth += 1
-    return [Run(one, "/".join(one.parts[-depth:])) for one in whole]
+    return [Run(one, visible("/".join(one.parts[-depth:]))) for one in whole]
 
 
 class Follower:
@@ -150,7 +150,7 @@ class Follower:
     def close(self) -> None:
         """Stop reading."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(_PAUSE)  # or a little later, if it is reading
 
     def _follow(self) -> None:
         while not self._stop.is_set():

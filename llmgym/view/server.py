@@ -24,7 +24,7 @@ from llmgym.view.pages import RULES, TYPES, content
 from llmgym.view.runs import Follower, Run
 
 _HEADERS = {
-    "Content-Security-Policy": f"{RULES}; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "Content-Security-Policy": f"{RULES}; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
     "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -149,7 +149,9 @@ class _Handler(BaseHTTPRequestHandler):
                 cookie = f"{self._cookie}={self.server.token}; HttpOnly; SameSite=Strict; Path=/"
                 return HTTPStatus.SEE_OTHER, "text/plain", b"", {"Location": "/", "Set-Cookie": cookie}
             if not self._is_token(self._token_sent()):
-                return _json(HTTPStatus.UNAUTHORIZED, {"error": "expected the token: open the address as it was printed."})
+                return _json(
+                    HTTPStatus.UNAUTHORIZED, {"error": "expected the token: open the address as it was printed."}
+                )
         name = parts.path.removeprefix("/") or "index.html"
         if name in TYPES:
             return HTTPStatus.OK, TYPES[name], content(name).encode(), {}

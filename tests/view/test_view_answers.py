@@ -141,9 +141,7 @@ def test_the_summary_is_of_all_that_fits_and_not_of_the_page(
         assert value == pytest.approx(np.mean([one.parts[name] for one in own]))
 
 
-def test_an_episode_is_shown_as_it_was_stored(
-    answers: Answers, stored: dict[tuple[str, int, int], Trajectory]
-) -> None:
+def test_an_episode_is_shown_as_it_was_stored(answers: Answers, stored: dict[tuple[str, int, int], Trajectory]) -> None:
     for (run, step, index), one in list(stored.items())[::5]:
         page = answers.answer("episode", {"run": run, "step": str(step), "index": str(index)})
         assert page["tokens"] == one.tokens
@@ -192,9 +190,7 @@ def test_an_advantage_is_that_which_the_run_learnt_from(
     st.sampled_from(FROM_A_GROUP),
     st.lists(st.tuples(st.none() | st.sampled_from([0.0, 0.1, 0.5, 1.0]), st.integers(0, 50)), min_size=1, max_size=9),
 )
-def test_advantages_are_those_of_the_estimators(
-    estimator: Any, group: list[tuple[float | None, int]]
-) -> None:
+def test_advantages_are_those_of_the_estimators(estimator: Any, group: list[tuple[float | None, int]]) -> None:
     score = np.array([np.nan if value is None else value for value, _ in group])
     length = np.array([float(tokens) for _, tokens in group])
     found = advantages(estimator, score, length)
@@ -247,9 +243,7 @@ def test_a_run_that_goes_on_has_the_tokenizer_of_its_model(copied: Path) -> None
     assert "".join(pieces).count("<|im_end|>") >= 2
 
 
-def test_tasks_of_two_runs_are_put_together(
-    answers: Answers, stored: dict[tuple[str, int, int], Trajectory]
-) -> None:
+def test_tasks_of_two_runs_are_put_together(answers: Answers, stored: dict[tuple[str, int, int], Trajectory]) -> None:
     found = answers.answer("tasks", {"run": "fast", "other": "slow"})
     assert (found["total"], found["missing"]) == (6, [3, 0])
     differences = [abs(row["difference"]) for row in found["rows"]]

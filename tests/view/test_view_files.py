@@ -189,7 +189,12 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_shown(run_of: RunOf, name: 
 
 def test_evaluations_of_odd_shapes_are_left_out(run_of: RunOf) -> None:
     path = run_of({1: [episode()]})
-    odd = {"a": 1, "b": {"step": "x"}, "c": {"step": 1, "success": True}, "d": {"step": 2, "success": 0.5, "measure": []}}
+    odd = {
+        "a": 1,
+        "b": {"step": "x"},
+        "c": {"step": 1, "success": True},
+        "d": {"step": 2, "success": 0.5, "measure": []},
+    }
     (path / "evaluations.json").write_text(json.dumps(odd))
     _, answers = opened(path)
     told = answers.answer("runs", {})["runs"][0]["evaluations"]

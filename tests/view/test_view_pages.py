@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("selenium", reason="needs a browser: apt-get install -y chromium chromium-driver && pip install selenium")
+pytest.importorskip(
+    "selenium", reason="needs a browser: apt-get install -y chromium chromium-driver && pip install selenium"
+)
 
 from llmgym.cli import main
 from llmgym.data.trajectories import read_trajectories, write_trajectories
@@ -27,7 +29,9 @@ Serve = Callable[..., Server]
 def driver() -> Iterator[Any]:
     with browser() as one:
         yield one
-        assert not [line for line in one.get_log("browser") if line["level"] == "SEVERE" and "/api/" not in line["message"]]
+        assert not [
+            line for line in one.get_log("browser") if line["level"] == "SEVERE" and "/api/" not in line["message"]
+        ]
 
 
 @pytest.fixture
@@ -96,7 +100,9 @@ def test_curves_show_every_metric_of_every_run(driver: Any, served: Serve, real_
     names = {name for run in runs for step in run.metrics.steps for name in step} - {"step"}
     assert set(texts(driver, ".chart h3")) == names
     assert driver.execute_script("return document.querySelectorAll('.chart .run-1 .line').length") > 0
-    choose_metric = "const find = document.getElementById('find'); find.value = 'KL'; find.dispatchEvent(new Event('input'))"
+    choose_metric = (
+        "const find = document.getElementById('find'); find.value = 'KL'; find.dispatchEvent(new Event('input'))"
+    )
     driver.execute_script(choose_metric)
     assert set(texts(driver, ".chart h3")) == {name for name in names if "kl" in name}
     assert "find=KL" in driver.current_url
@@ -107,9 +113,7 @@ def test_curves_show_every_metric_of_every_run(driver: Any, served: Serve, real_
     wait(driver, "location.hash === '#/episodes?step=2'")
 
 
-def test_the_table_is_filtered_and_leads_to_episodes_by_keys(
-    driver: Any, served: Serve, real_runs: list[Path]
-) -> None:
+def test_the_table_is_filtered_and_leads_to_episodes_by_keys(driver: Any, served: Serve, real_runs: list[Path]) -> None:
     server = served(*real_runs)
     stored = [
         (int(shard.stem[-5:]), index, one)
@@ -161,7 +165,9 @@ def test_an_episode_colours_its_tokens_by_what_is_known(driver: Any, served: Ser
 def test_two_episodes_of_a_task_have_their_first_difference_marked(
     driver: Any, served: Serve, run_of: Callable[..., Path]
 ) -> None:
-    server = served(run_of({1: [episode("it is fine")]}, "first"), run_of({1: [episode("it is broken", 0.0)]}, "second"))
+    server = served(
+        run_of({1: [episode("it is fine")]}, "first"), run_of({1: [episode("it is broken", 0.0)]}, "second")
+    )
     go(driver, f"{server.address}#/compare")
     assert lines(driver) == ["seed 7"]
     driver.execute_script("document.querySelector('[data-line]').click()")
@@ -185,7 +191,15 @@ def hostile(run_of: Callable[..., Path]) -> Path:
     return run
 
 
-PAGES = ("curves?", "episodes?", "episode?step=1&index=0", "group?step=1&index=0", "compare?", "nothing?", "episode?run=<b>x")
+PAGES = (
+    "curves?",
+    "episodes?",
+    "episode?step=1&index=0",
+    "group?step=1&index=0",
+    "compare?",
+    "nothing?",
+    "episode?run=<b>x",
+)
 
 
 def test_what_others_wrote_stays_text_on_every_page(driver: Any, served: Serve, hostile: Path, tmp_path: Path) -> None:
@@ -197,7 +211,9 @@ def test_what_others_wrote_stays_text_on_every_page(driver: Any, served: Serve, 
             found = "return [window.owned || 0, document.querySelectorAll('main img, main script, main b').length]"
             assert driver.execute_script(found) == [0, 0]
         go(driver, f"{place}#/episode?step=1&index=0")
-        assert texts(driver, ".turn.assistant .said")[0].startswith(HOSTILE.replace("\u202e", r"\u202e")), "as no tokenizer is known"
+        assert texts(driver, ".turn.assistant .said")[0].startswith(HOSTILE.replace("\u202e", r"\u202e")), (
+            "as no tokenizer is known"
+        )
         assert texts(driver, ".turn.assistant .token") == ["4", "5"]
         assert HOSTILE.replace("\u202e", r"\u202e") in text(driver)
         assert "line 2: expected a JSON object" in text(driver, "#faults")

@@ -38,7 +38,18 @@ def test_a_report_has_all_curves_and_the_first_groups_of_every_step(
             (step, index) for step in range(1, len(lines) + 1) for index in range(8)
         ]
     assert len(data["episodes"]) == 40
-    assert "of up to 8 episodes in all: 24 of 36, 16 of 24" in data["sample"]
+    assert "of fast, 24 of 36, the first groups of each of 3 steps, up to 8 episodes" in data["sample"]
+
+
+def test_a_report_of_a_long_run_has_steps_at_even_distances(
+    run_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmgym.view.report.MOST", 8)
+    path = run_of({step: [episode(), episode("no", 0.0)] for step in range(1, 14)})
+    data = data_of(written(tmp_path / "report.html", str(path), "--episodes", "2"))
+    assert [row["step"] for row in data["rows"][::2]] == [1, 5, 9, 13]
+    assert "8 of 26, the first groups of 4 of 13 steps" in data["sample"]
+    assert data["metrics"]["mine"]["count"] == 13
 
 
 def test_a_group_is_whole_even_if_it_is_larger_than_asked(real_runs: list[Path], tmp_path: Path) -> None:
@@ -49,7 +60,10 @@ def test_a_group_is_whole_even_if_it_is_larger_than_asked(real_runs: list[Path],
 def test_the_rules_of_a_report_allow_its_own_script_and_style_alone(real_runs: list[Path], tmp_path: Path) -> None:
     page = written(tmp_path / "report.html", str(real_runs[0]))
     (rules,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
-    for tag, inner in (("script", re.findall(r"<script>(.*?)</script>", page, re.DOTALL)), ("style", re.findall(r"<style>(.*?)</style>", page, re.DOTALL))):
+    for tag, inner in (
+        ("script", re.findall(r"<script>(.*?)</script>", page, re.DOTALL)),
+        ("style", re.findall(r"<style>(.*?)</style>", page, re.DOTALL)),
+    ):
         (text,) = inner
         assert f"{tag}-src 'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" in rules
     assert rules.startswith("default-src 'none'")

@@ -81,7 +81,9 @@ def test_pages_ask_nothing_of_a_network_and_run_no_script_but_their_own(server: 
         assert "access-control-allow-origin" not in headers
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "[", "localhost.evil"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "[", "localhost.evil"]
+)
 def test_a_site_that_points_here_is_refused(server: Server, host: str) -> None:
     status, _, text = get(server, "/api/runs", Host=host)
     assert status == 403
