@@ -45,7 +45,7 @@ def colours(row: Mapping[str, Any], at: int, episodes: Episodes, config: Mapping
         if log_probs is not None
         else _colour("log_prob", "log-probability", None, "Nobody sampled these tokens: they have none."),
         _colour("advantage", "advantage", advantage, why),
-        _colour("push", "push: advantage × (1 − p)", push, _PUSH if push is not None else why),
+        _colour("push", "push: advantage × (1 − p)", push, _PUSH if push is not None else "It takes an advantage."),
         _colour("entropy", "entropy", _of(row, ENTROPIES, mask), f"The entropy of single tokens {stored}", "In nats."),
         _colour(
             "mismatch",
@@ -87,7 +87,7 @@ def _advantage(
         of = (
             f"estimator {estimator!r} compares with the whole batch"
             if estimator
-            else "its algorithm has none per group"
+            else "its algorithm compares no siblings"
         )
         return None, f"The advantage is not stored in this run's files, and cannot be computed from the group: {of}."
     _, found = of_group(str(estimator), at, episodes)

@@ -12,7 +12,7 @@ async function episodePage(query) {
     const whole = state.all || state.colour.name === "mask";
     talk.replaceChildren(legend(state.colour), ...(whole ? [everyToken(episode, state.colour, order)] : conversation(episode, state.colour, order)));
     const table = state.colour.name !== "mask" && most(episode, state.colour, order);
-    side.replaceChildren(h("p", {}, state.colour.note), ...(table ? [h("h2", {}, `Tokens with the most ${short(state.colour)}`), table] : []));
+    side.replaceChildren(h("p", {}, state.colour.note), ...(table ? [h("h2", {}, state.colour.name === "log_prob" ? "The least probable tokens" : `Tokens with the most ${short(state.colour)}`), table] : []));
     const names = { ...named(episode), colour: state.colour.name === "log_prob" ? "" : state.colour.name, all: state.all ? "1" : "" };
     history.replaceState(null, "", address("episode", names));
   };

@@ -74,5 +74,5 @@ function key(event) {
 
 document.getElementById("help-button").addEventListener("click", () => document.getElementById("help").showModal());
 document.addEventListener("keydown", key);
-window.addEventListener("hashchange", async () => { await show(); scrollTo(0, 0); document.getElementById("main").focus(); });
+window.addEventListener("hashchange", async () => { await show(); scrollTo(0, 0); document.getElementById("main").focus({ preventScroll: true }); });
 show().then(() => { if (!held) setTimeout(follow, EVERY); });
