@@ -38,7 +38,7 @@ class Filter:
         task: Their seed or row, as in ``seed 7``, ``row 3`` or ``7``.
         text: What a message of theirs has in it, whatever its case.
         everybody: Whether messages of others than the agent count.
-        sort: One of `SORTS`, perhaps with a minus sign.
+        sort: One of `SORTS`, perhaps with a minus sign; what has a text comes in the order of the newest step.
     """
 
     step: int | None = None
@@ -107,9 +107,10 @@ class Filter:
         return row | seed
 
     def _sorted(self, episodes: Episodes, places: Array) -> Array:
-        """Return places in the order that is asked for; ties are in the order of the episodes."""
-        values: Array = getattr(episodes, self.sort.removeprefix("-"))[places].astype(np.float64)
-        keys = -values if self.sort.startswith("-") else values  # NaN comes last either way
+        """Return places in the order that is asked for, or that of the files, in which texts are looked for."""
+        sort = "-step" if self.text else self.sort
+        values: Array = getattr(episodes, sort.removeprefix("-"))[places].astype(np.float64)
+        keys = -values if sort.startswith("-") else values  # NaN comes last either way
         return places[np.lexsort((episodes.index[places], -episodes.step[places], keys))]
 
     def search(self, episodes: Episodes, places: Array, start: int, count: int) -> tuple[list[int], int]:
@@ -126,17 +127,17 @@ class Filter:
         """
         until = time.monotonic() + _SEARCH
         found: list[int] = []
-        while start < len(places) and len(found) < count and (time.monotonic() < until or not found):
-            file = episodes.file[places[start]]
-            others = np.flatnonzero(episodes.file[places[start:]] != file)
-            stop = start + int(others[0]) if len(others) else len(places)
-            has = self._has_text(episodes, int(file))
+        files = episodes.file[places]
+        ends = np.append(np.flatnonzero(np.diff(files)) + 1, len(places))
+        while start < len(places):
+            stop = int(ends[np.searchsorted(ends, start, side="right")])
+            has = self._has_text(episodes, int(files[start]))
             for place in places[start:stop]:
                 start += 1
                 if has[episodes.row[place]]:
                     found.append(int(place))
                     if len(found) == count:
-                        break
+                        return found, start
             if time.monotonic() > until:
                 break
         return found, start

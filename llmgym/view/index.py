@@ -112,6 +112,7 @@ class Index:
         gone = self._read.keys() - found.keys()
         for path in gone:
             del self._read[path]
+            self.faults.pop(path.name, None)
         new = [path for path in found if path not in self._read or self._read[path][0] != found[path]]
         if not gone and not new:
             return

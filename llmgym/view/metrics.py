@@ -73,6 +73,8 @@ def number(value: Any) -> float | None:
         (0.5, None, None)
     """
     try:
-        return None if value is None or not math.isfinite(value) else value if isinstance(value, int) else float(value)
-    except OverflowError:
+        if value is None or not math.isfinite(value):
+            return None
+    except OverflowError:  # a whole number that no float holds
         return None
+    return value if isinstance(value, int) else float(value)

@@ -36,15 +36,16 @@ class Pieces:
             self._tokenizer = self._found()
         if self._tokenizer is None:
             return None
-        stream = DecodeStream(skip_special_tokens=False)
-        return [visible(self._next(stream, token)) for token in tokens]
-
-    def _next(self, stream: DecodeStream, token: int) -> str:
-        assert self._tokenizer is not None
-        try:
-            return stream.step(self._tokenizer, token) or ""
-        except Exception:  # noqa: BLE001  # tokenizers raises nothing more special, of tokens that its file does not have
-            return f"<{token}>"
+        stream, found = DecodeStream(skip_special_tokens=False), []
+        for token in tokens:
+            try:
+                piece = stream.step(self._tokenizer, token) or ""
+            except Exception:  # noqa: BLE001  # tokenizers raises nothing more special, of bytes that make no text
+                stream = DecodeStream(skip_special_tokens=False)
+                piece = self._tokenizer.decode([token], skip_special_tokens=False)
+            known = piece or self._tokenizer.id_to_token(token) is not None
+            found.append(visible(piece) if known else f"<{token}>")
+        return found
 
     def _found(self) -> Tokenizer | None:
         name = self._run.config.get("model")

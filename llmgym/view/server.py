@@ -33,7 +33,6 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-_LONGEST = 8192  # characters of an address
 _PATIENCE = 60  # seconds that a connection may be silent
 
 
@@ -140,7 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> tuple[HTTPStatus, str, bytes, Mapping[str, str]]:
         host = self.headers.get_all("Host") or []
-        if len(self.path) > _LONGEST or len(host) != 1 or not self.server.is_meant(host[0]):
+        if len(host) != 1 or not self.server.is_meant(host[0]):
             return _json(HTTPStatus.FORBIDDEN, {"error": "expected an address of this server in the Host header."})
         parts = urlsplit(self.path)
         query = dict(parse_qsl(parts.query))

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from transformers import PreTrainedTokenizerFast
 
 from llmgym.data.trajectories import SCHEMA, write_trajectories
 from llmgym.errors import DataError
@@ -294,6 +295,23 @@ def test_a_search_through_many_files_says_how_far_it_has_come(run_of: RunOf, mon
         found += [row["step"] for row in page["rows"]]
         start, asked = page["to"], asked + 1
     assert (found, asked) == ([3], 8)
+
+
+def test_characters_of_several_tokens_are_whole(
+    run_of: RunOf, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    said = "naïve 日本語 🙂 ok"
+    one = episode(said)
+    one.tokens = [0, 1, 2, *tokenizer.encode(said), 2, 999_999, *tokenizer.encode("é")[:1], *tokenizer.encode("é")]
+    one.mask, one.log_probs = [True] * len(one.tokens), [-1.0] * len(one.tokens)
+    path = run_of({1: [one]})
+    tokenizer.save_pretrained(tmp_path / "model")
+    (path / "config.yaml").write_text(f"model: {tmp_path / 'model'}\n")
+    _, answers = opened(path)
+    pieces = answers.answer("episode", {"step": "1", "index": "0"})["pieces"]
+    assert len(pieces) == len(one.tokens)
+    assert "".join(pieces).startswith(f"<|endoftext|><|im_start|><|im_end|>{said}<|im_end|><999999>")
+    assert "".join(pieces).endswith("é")
 
 
 def test_a_run_may_vanish(run_of: RunOf) -> None:

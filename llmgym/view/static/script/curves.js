@@ -44,7 +44,7 @@ function overview() {
   const judged = runs.some((run) => run.evaluations.length);
   return h("div", { class: "scroll" }, h("table", {},
     h("thead", {}, h("tr", {}, h("th", {}, "Run"), h("th", { class: "number" }, "Steps"), h("th", { class: "number" }, "Episodes"),
-      h("th", {}, "Success in training, first → last steps"), judged && h("th", {}, "Success on held-out tasks (95 %)"))),
+      h("th", {}, "Success in training, first → last steps"), judged && h("th", {}, "On held-out tasks (95 %)"))),
     h("tbody", {}, runs.map((run) => h("tr", {},
       h("td", {}, swatch(run.label), run.label, optionsOf(run)), h("td", { class: "number" }, shown(run.steps)), h("td", { class: "number" }, shown(run.episodes)),
       h("td", {}, ends(run)), judged && h("td", {}, heldOut(run.evaluations)))))));
@@ -64,12 +64,12 @@ function ends(run) {
 }
 
 function heldOut(evaluations) {
-  const told = (one) => `${shown(one.success)} (${shown(one.success_low)} to ${shown(one.success_high)})`;
+  const told = (one) => `${fixed(one.success)} (${fixed(one.success_low)} to ${fixed(one.success_high)})`;
   if (evaluations.length < 2) return evaluations.map(told).join("") || "–";
   const [first, last] = [evaluations[0], evaluations[evaluations.length - 1]];
   const verdict = last.success_low > first.success_high ? h("span", { class: "good" }, "▲ better")
     : last.success_high < first.success_low ? h("span", { class: "bad" }, "▼ worse") : h("span", { class: "soft" }, "no clear difference");
-  return [`${told(first)} → ${told(last)} `, verdict];
+  return [`${last.measure} ${told(first)} → ${told(last)} `, verdict];
 }
 
 function sections(find, smoothing) {
@@ -110,8 +110,8 @@ function chart(name, smoothing) {
   const series = runs.map((run) => {
     const { step = [], [name]: values = [] } = lines[run.label].columns;
     const points = (ys) => step.map((x, at) => [x, ys[at]]).filter(([x, y]) => known(x) && known(y));
-    const measure = name === "reward" ? "reward" : name === "success" ? "success" : null;
-    const judged = measure ? run.evaluations.filter((one) => known(one[measure])) : [];
+    const measure = name === "reward" ? "reward" : "success"; // which holds what an evaluation is of: success, or accuracy
+    const judged = run.evaluations.filter((one) => known(one[measure]) && (name === "reward" || one.measure === name));
     return { label: run.label, raw: points(values), smooth: points(smoothed(values, smoothing)), judged, measure };
   });
   const all = series.flatMap((one) => [...one.raw, ...one.judged.flatMap((at) => [[at.step, at[one.measure]],

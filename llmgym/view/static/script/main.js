@@ -29,13 +29,15 @@ async function look() {
   ({ runs } = await ask("runs", {}));
   document.getElementById("faults").replaceChildren(...runs.flatMap((run) => run.faults).map((fault) => h("div", {}, fault)));
   const pending = total(runs.map((run) => run.pending));
-  document.getElementById("state").textContent = held ? "a report: nothing is followed" : pending ? `reading ${pending} files` : `following: ${runs.map((run) => `step ${run.steps}`).join(", ")}`;
+  const told = held ? "a report: nothing is followed" : pending ? `reading ${pending} files` : `following: ${runs.map((run) => `step ${run.steps}`).join(", ")}`;
+  const state = document.getElementById("state");
+  if (state.textContent !== told) state.textContent = told;
 }
 
 async function follow() {
   const before = JSON.stringify(runs);
   try {
-    await look();
+    if (!document.hidden) await look();
     if (before !== JSON.stringify(runs)) await grow();
   } catch {
     document.getElementById("state").textContent = "the server does not answer";

@@ -46,7 +46,7 @@ const fromReport = {
   runs: () => ({ runs: held.runs }),
   metrics: (query) => held.metrics[query.run],
   episodes(query) {
-    const sort = query.sort || "-step";
+    const sort = (!query.text && query.sort) || "-step";
     const key = sort.replace("-", ""), sign = sort.startsWith("-") ? -1 : 1;
     const found = rowsOf(query.run).filter((row) => fits(row, query)).sort((one, other) =>
       known(one[key]) - known(other[key]) ? known(other[key]) - known(one[key])
