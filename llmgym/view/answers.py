@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from llmgym.errors import ConfigError, DataError, UnknownNameError
+from llmgym.errors import ConfigError, UnknownNameError
 from llmgym.report.visible import visible
 from llmgym.view.episode import episode_page, group_page, last_replies, summary_of
 from llmgym.view.filters import Filter
@@ -74,7 +74,6 @@ class Answers:
             "options": {name: visible(str(config[name])) for name in shown if config.get(name) is not None},
             "evaluations": run.evaluations,
             "endings": [visible(one) for one in sorted(set(episodes.ending.tolist()))],
-            "parts": [visible(name) for name in episodes.parts],
             "faults": [visible(one) for one in run.faults],
         }
 
@@ -110,13 +109,10 @@ class Answers:
     def _replies(self, query: Mapping[str, str]) -> dict[str, Any]:
         """Return the last replies of some episodes, named as ``step.index,step.index``."""
         episodes = self._run(query).index.episodes
-        try:
-            named = [tuple(map(int, one.split("."))) for one in query.get("of", "").split(",")][:_MOST]
-            places = [episodes.place(step, index) for step, index in named]
-        except ValueError as error:
-            if isinstance(error, DataError):
-                raise
-            raise ConfigError("of: expected step.index, step.index and so on.") from None
+        named = [one.partition(".") for one in query.get("of", "").split(",")][:_MOST]
+        if not all(step.isdecimal() and index.isdecimal() for step, _, index in named):
+            raise ConfigError("of: expected step.index, step.index and so on.")
+        places = [episodes.place(int(step), int(index)) for step, _, index in named]
         return {"replies": last_replies(episodes, np.array(places))}
 
     def _episode(self, query: Mapping[str, str]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What tokens can be coloured by: what the file of an episode holds, or what follows from it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -90,16 +90,15 @@ def _advantage(
             else "its algorithm compares no siblings"
         )
         return None, f"The advantage is not stored in this run's files, and cannot be computed from the group: {of}."
-    _, found = of_group(str(estimator), at, episodes)
+    found = of_group(estimator, at, episodes)[episodes.siblings(at) == at]
     note = (
         f"Computed from the scores of its group ({estimator}), since files do not store it: every sampled token of an "
         "episode has the same, and what was not sampled has none."
     )
-    return np.full(int(mask.sum()), found), note
+    return np.repeat(found, mask.sum()), note
 
 
-def of_group(estimator: str, at: int, episodes: Episodes) -> tuple[Sequence[float], float]:
-    """Return the advantages of the siblings of an episode, and its own."""
+def of_group(estimator: str, at: int, episodes: Episodes) -> Array:
+    """Return the advantages of the siblings of an episode, its own among them.  [G]"""
     siblings = episodes.siblings(at)
-    found = advantages(estimator, episodes.score[siblings], episodes.length[siblings].astype(np.float64))
-    return found.tolist(), float(found[int(np.flatnonzero(siblings == at)[0])])
+    return advantages(estimator, episodes.score[siblings], episodes.length[siblings].astype(np.float64))

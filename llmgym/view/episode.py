@@ -79,9 +79,9 @@ def group_page(run: Run, episodes: Episodes, at: int) -> dict[str, Any]:
         told = [_told(run, episodes, int(place), row) for place, row in zip(shown, rows, strict=True)]
     estimator = run.config.get("advantage")
     if estimator in FROM_A_GROUP:
-        for one, advantage in zip(told, of_group(str(estimator), at, episodes)[0], strict=False):
+        for one, advantage in zip(told, of_group(estimator, at, episodes)[: len(told)], strict=True):
             one["advantage"] = number(advantage)
-    return {"episodes": told, "count": len(siblings), "estimator": estimator if estimator in FROM_A_GROUP else None}
+    return {"episodes": told, "count": len(siblings)}
 
 
 def last_replies(episodes: Episodes, places: Array) -> list[str]:

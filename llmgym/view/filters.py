@@ -159,9 +159,12 @@ _TASK = re.compile(r"(?:(seed|row) *)?(\d{1,18})")
 
 def _number(given: Mapping[str, str], name: str, kind: Callable[[str], Any]) -> Any:
     try:
-        return kind(given[name])
-    except (ValueError, OverflowError):
-        raise ConfigError(f"{name}: expected a number, got {given[name]!r:.60}.") from None
+        value = kind(given[name])
+    except ValueError:
+        value = None
+    if value is None or abs(value) >= 2**63:
+        raise ConfigError(f"{name}: expected a number, got {given[name]!r:.60}.")
+    return value
 
 
 def _require(name: str, value: str, known: tuple[str, ...]) -> None:

@@ -278,6 +278,10 @@ def test_replies_are_the_last_ones(answers: Answers, stored: dict[tuple[str, int
         ("episodes", {"from": "-1"}, ConfigError, "from: expected a whole number"),
         ("episode", {"step": "9", "index": "0"}, DataError, "Step 9 has no episode 0"),
         ("replies", {"of": "1"}, ConfigError, "of: expected step.index"),
+        ("replies", {}, ConfigError, "of: expected step.index"),
+        ("replies", {"of": f"{10**40}.1"}, DataError, "has no episode 1"),
+        ("episodes", {"step": str(10**40)}, ConfigError, "step: expected a number"),
+        ("episodes", {"low": "inf"}, ConfigError, "low: expected a number"),
     ],
 )
 def test_questions_that_make_no_sense_are_told_so(

@@ -10,7 +10,7 @@ async function episodePage(query) {
   const talk = h("div"), side = h("div", { class: "panel", "aria-live": "polite" });
   const draw = () => {
     const whole = state.all || state.colour.name === "mask";
-    talk.replaceChildren(legend(state.colour), ...(whole ? [everyToken(episode, state.colour, order)] : conversation(episode, state.colour, order)));
+    talk.replaceChildren(legend(state.colour), ...(whole ? everyToken(episode, state.colour, order) : conversation(episode, state.colour, order)));
     const table = state.colour.name !== "mask" && most(episode, state.colour, order);
     side.replaceChildren(h("p", {}, state.colour.note), ...(table ? [h("h2", {}, state.colour.name === "log_prob" ? "The least probable tokens" : `Tokens with the most ${short(state.colour)}`), table] : []));
     const names = { ...named(episode), colour: state.colour.name === "log_prob" ? "" : state.colour.name, all: state.all ? "1" : "" };
@@ -56,8 +56,10 @@ function conversation(episode, colour, order) {
 }
 
 function everyToken(episode, colour, order) {
-  return h("section", { class: "turn" }, h("h3", {}, "All tokens, as the model read and sampled them"),
-    h("div", { class: "said" }, tokensOf(episode, 0, episode.tokens.length, colour, order)));
+  const starts = episode.row_starts, ends = [...starts.slice(1), episode.tokens.length];
+  const title = (row) => (starts.length > 1 ? `Row ${row + 1} of ${starts.length}: the conversation as the template rendered it again` : "All tokens, as the model read and sampled them");
+  return starts.map((start, row) => h("section", { class: "turn" }, h("h3", {}, title(row)),
+    h("div", { class: "said" }, tokensOf(episode, start, ends[row], colour, order))));
 }
 
 function scores(episode) {
