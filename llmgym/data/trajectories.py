@@ -1,5 +1,7 @@
 """Trajectories as Parquet: a file per training step, a row per episode."""
 
+import bisect
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,6 +53,9 @@ SCHEMA = pa.schema(
 """One episode: see `llmgym.rollout.trajectory.Trajectory`. A missing score is null."""
 
 
+_TOGETHER = 256  # episodes that are compressed, and later read, together
+
+
 def write_trajectories(path: Path, trajectories: Sequence[Trajectory]) -> None:
     """Write trajectories to a Parquet file, with page checksums; it is whole or absent."""
     rows = [
@@ -84,9 +89,8 @@ def write_trajectories(path: Path, trajectories: Sequence[Trajectory]) -> None:
         for trajectory in trajectories
     ]
     with whole_or_absent(path) as temporary:
-        pq.write_table(
-            pa.Table.from_pylist(rows, schema=SCHEMA), temporary, compression="zstd", write_page_checksum=True
-        )
+        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        pq.write_table(table, temporary, row_group_size=_TOGETHER, compression="zstd", write_page_checksum=True)
 
 
 def read_trajectories(path: Path) -> list[Trajectory]:
@@ -98,12 +102,13 @@ def read_trajectories(path: Path) -> list[Trajectory]:
     return [trajectory_in(row) for row in read_shard(path).to_pylist()]
 
 
-def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_shard(path: Path, columns: Sequence[str] | None = None, rows: Sequence[int] | None = None) -> pa.Table:
     """Read a file of trajectories as a table, a row per episode; page checksums are verified.
 
     Args:
         path: The file.
         columns: Of which only those are read that an older file has, too; None for all.
+        rows: Which rows, in their order; None for all. No more of the file is read than what was written together.
 
     Raises:
         DataError: The file does not hold trajectories, or a later llmgym wrote it.
@@ -112,11 +117,28 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             _check_version(path, file.schema_arrow.metadata or {})
             there = file.schema_arrow.names
-            return file.read(None if columns is None else [name for name in columns if name in there])
+            wanted = None if columns is None else [name for name in columns if name in there]
+            return file.read(wanted) if rows is None else _rows(file, wanted, rows)
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"{str(path)!r}: expected a file of trajectories, got one that cannot be read ({error})."
         ) from None
+
+
+def _rows(file: pq.ParquetFile, columns: Sequence[str] | None, rows: Sequence[int]) -> pa.Table:
+    """Return rows of a file.
+
+    Raises:
+        DataError: It has fewer.
+    """
+    counts = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+    ends = list(itertools.accumulate(counts))
+    if rows and max(rows) >= sum(counts):
+        raise DataError(f"expected row {max(rows)} of a file of trajectories, got one of {sum(counts)} rows.")
+    groups = sorted({bisect.bisect_right(ends, row) for row in rows})
+    places = [row for group in groups for row in range(ends[group] - counts[group], ends[group])]
+    taken = pa.array([bisect.bisect_left(places, row) for row in rows], pa.int64())
+    return file.read_row_groups(groups, columns).take(taken)
 
 
 def trajectory_in(row: Mapping[str, Any]) -> Trajectory:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from llmgym.data.trajectories import read_shard, trajectory_in
 from llmgym.errors import DataError
@@ -103,11 +102,8 @@ def _rows(episodes: Episodes, places: Array, columns: Sequence[str] | None = Non
     found: dict[int, dict[str, Any]] = {}
     for file in np.unique(episodes.file[places]):
         chosen = places[episodes.file[places] == file]
-        table = read_shard(episodes.files[file], columns)
-        if len(chosen) and episodes.row[chosen].max() >= table.num_rows:
-            raise DataError(f"{episodes.files[file].name} has been replaced meanwhile: load the page again.")
-        taken = table.take(pa.array(episodes.row[chosen]))
-        found.update(zip(chosen.tolist(), taken.to_pylist(), strict=True))
+        table = read_shard(episodes.files[file], columns, episodes.row[chosen].tolist())
+        found.update(zip(chosen.tolist(), table.to_pylist(), strict=True))
     return [found[int(place)] for place in places]
 
 

@@ -1,5 +1,6 @@
 """Trajectory files hold what was played, whole or not at all."""
 
+import dataclasses
 from pathlib import Path
 
 import pyarrow as pa
@@ -7,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmgym.data import trajectories as module
-from llmgym.data.trajectories import read_trajectories, write_trajectories
+from llmgym.data.trajectories import read_shard, read_trajectories, write_trajectories
 from llmgym.errors import DataError
 from llmgym.rollout.trajectory import Reply, Trajectory
 from llmgym.types import Message
@@ -98,6 +99,18 @@ def test_a_flipped_byte_is_noticed(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(DataError, match="CRC"):
         read_trajectories(path)
+
+
+def test_single_rows_are_those_of_the_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "step.parquet"
+    write_trajectories(path, [dataclasses.replace(some()[0], seed=seed) for seed in range(700)])
+    assert pq.ParquetFile(path).num_row_groups > 1
+    whole = read_shard(path).to_pylist()
+    for rows in ([3], [699, 0, 300, 255, 256, 0], []):
+        assert read_shard(path, rows=rows).to_pylist() == [whole[row] for row in rows]
+    assert read_shard(path, ["seed", "unheard of"], [511]).to_pylist() == [{"seed": 511}]
+    with pytest.raises(DataError, match="expected row 700 of a file of trajectories, got one of 700 rows"):
+        read_shard(path, rows=[700])
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,6 +235,16 @@ def test_a_table_grows_while_it_is_looked_at(driver: Any, served: Serve, copied:
     wait(driver, "document.querySelectorAll('[data-line]').length === 1", 15)
 
 
+def test_curves_grow_while_they_are_looked_at(driver: Any, served: Serve, copied: Path) -> None:
+    go(driver, f"{served(copied).address}#/episodes")
+    driver.execute_script("document.querySelector('nav a').click()")
+    wait(driver, "document.querySelectorAll('.chart').length")
+    with (copied / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"step": 4, "success": 0.625}\n{"step": 5, "succ')
+    wait(driver, "document.querySelector('.chart output').textContent.includes('0.625')", 15)
+    assert text(driver, "#state") == "following: step 4"
+
+
 def test_a_report_opens_from_a_file_and_answers_as_the_server_does(
     driver: Any, served: Serve, real_runs: list[Path], tmp_path: Path
 ) -> None:

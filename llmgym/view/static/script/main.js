@@ -49,7 +49,7 @@ async function follow() {
 async function grow() {
   const { page, query } = here(), main = document.getElementById("main");
   if (page === "episodes" && main.querySelector("#results")) await fill(main.querySelector("#results"), { run: runs[0].label, ...query });
-  else if (page === "curves" && !main.contains(document.activeElement) && !main.querySelector("svg:hover")) {
+  else if (page === "curves" && (document.activeElement === main || !main.contains(document.activeElement)) && !main.querySelector("svg:hover")) {
     const at = scrollY;
     await show();
     scrollTo(0, at);
