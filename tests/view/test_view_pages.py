@@ -259,6 +259,8 @@ def test_a_report_opens_from_a_file_and_answers_as_the_server_does(
         "group?run=slow&step=2&index=5",
         "episode?run=fast&step=3&index=7&colour=push",
         "pair?run=fast&step=2&index=5&other=slow",
+        "pair?run=fast&step=1&index=0&other=slow",
+        "episodes?group=0",
         "curves?find=part",
     ):
         seen = []

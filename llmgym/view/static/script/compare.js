@@ -49,7 +49,7 @@ async function pairPage(query) {
       link("compare", { run: left.run, other }, "all tasks that both played")),
     h("div", { class: "pair" }, [[left, mine.rows], [right, same]].map(([side, rows]) => h("div", {},
       h("h3", {}, swatch(side.run), side.run), h("p", {}, link("episode", named(side), `${side.step}.${side.index}`), " ", outcome(side.success), `, score ${fixed(side.score)}. `,
-        `Of its ${rows.length} siblings here ${rows.filter((row) => row.success === 1).length} succeeded, mean ${shown(mean(rows.map((row) => row.score)))}.`), bars(side.parts)))),
+        `Of its ${rows.length} siblings here ${rows.filter((row) => row.success === 1).length} succeeded, mean ${fixed(mean(rows.map((row) => row.score)))}.`), bars(side.parts)))),
     asked(left),
     [...Array(Math.max(one.length, two.length)).keys()].map((at) => h("section", { "aria-label": `Turn ${at + 1}` }, h("h2", {}, `Turn ${at + 1}`, one[at] === two[at] ? ": the same" : ""),
       between(left, right, at),

@@ -5,8 +5,9 @@ const held = carried ? JSON.parse(carried.textContent) : null;
 let runs = [];
 
 async function ask(path, query) {
-  if (held) return fromReport[path]({ ...query, run: (query && query.run) || held.runs[0].label });
-  const text = new URLSearchParams(Object.entries(query || {}).filter(([, value]) => known(value) && value !== "")).toString();
+  const given = Object.entries(query || {}).filter(([, value]) => known(value) && value !== "").map(([name, value]) => [name, String(value)]);
+  if (held) return fromReport[path]({ run: held.runs[0].label, ...Object.fromEntries(given) });
+  const text = new URLSearchParams(given).toString();
   const response = await fetch(`api/${path}${text ? `?${text}` : ""}`);
   const answer = await response.json();
   if (!response.ok) throw new Error(answer.error);
