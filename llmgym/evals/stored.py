@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-
 from llmgym.config.base import read_yaml
 from llmgym.data.trajectories import read_trajectories
 from llmgym.errors import DataError, RunDirectoryError
@@ -86,11 +84,7 @@ def _of_step(
 def _by_task(files: Iterable[Path]) -> dict[TaskKey, list[Trajectory]]:
     found: dict[TaskKey, list[Trajectory]] = {}
     for file in files:
-        try:
-            episodes = read_trajectories(file)
-        except (pa.ArrowException, OSError) as error:  # OSError: a checksum that does not match
-            raise DataError(f"{str(file)!r} cannot be read: {error}.") from None
-        for one in episodes:
+        for one in read_trajectories(file):
             row = one.data_row
             key = TaskKey("seed", one.seed, one.seat) if row is None else TaskKey("row", row, one.seat)
             found.setdefault(key, []).append(one)

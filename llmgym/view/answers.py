@@ -8,7 +8,7 @@ import numpy as np
 
 from llmgym.errors import ConfigError, UnknownNameError
 from llmgym.report.visible import visible
-from llmgym.view.episode import episode_page, group_page, last_replies, summary_of
+from llmgym.view.episode import episode_pages, group_page, last_replies, summary_of
 from llmgym.view.filters import Filter
 from llmgym.view.index import Array, Episodes
 from llmgym.view.metrics import number
@@ -119,7 +119,8 @@ class Answers:
         run = self._run(query)
         episodes = run.index.episodes
         with self._lock:
-            return episode_page(run, episodes, _named(query, episodes), self._pieces[run.label])
+            (page,) = episode_pages(run, episodes, np.array([_named(query, episodes)]), self._pieces[run.label])
+        return page
 
     def _group(self, query: Mapping[str, str]) -> dict[str, Any]:
         run = self._run(query)

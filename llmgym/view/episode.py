@@ -37,15 +37,15 @@ def summary_of(run: str, episodes: Episodes, at: int) -> dict[str, Any]:
     }
 
 
-def episode_page(run: Run, episodes: Episodes, at: int, pieces: Pieces) -> dict[str, Any]:
-    """Return all there is of an episode.
+def episode_pages(run: Run, episodes: Episodes, places: Array, pieces: Pieces) -> list[dict[str, Any]]:
+    """Return all there is of some episodes of one file.
 
     Raises:
-        DataError: Its file holds something else by now.
+        DataError: Their file holds something else by now.
     """
-    with expected("episodes", _file(episodes, at)):
-        (row,) = _rows(episodes, np.array([at]))
-        return _page(run, episodes, at, row, pieces)
+    with expected("episodes", _file(episodes, int(places[0]))):
+        rows = _rows(episodes, places)
+        return [_page(run, episodes, int(at), row, pieces) for at, row in zip(places, rows, strict=True)]
 
 
 def _page(run: Run, episodes: Episodes, at: int, row: Mapping[str, Any], pieces: Pieces) -> dict[str, Any]:

@@ -11,8 +11,9 @@ import numpy as np
 
 from llmgym.errors import DataError, RunDirectoryError
 from llmgym.files import whole_or_absent
+from llmgym.report.visible import visible
 from llmgym.view.answers import Answers
-from llmgym.view.episode import episode_page, summary_of
+from llmgym.view.episode import episode_pages, summary_of
 from llmgym.view.index import Array, Episodes
 from llmgym.view.pages import RULES, content
 from llmgym.view.pieces import Pieces
@@ -89,12 +90,14 @@ def _chosen(episodes: Episodes, count: int) -> Array:
 
 
 def _pages(run: Run, places: Array) -> list[dict[str, Any]]:
-    pieces, found = Pieces(run), []
-    for at in places:
+    """Return what the pages of episodes have, or why they cannot be read."""
+    episodes, pieces, found = run.index.episodes, Pieces(run), []
+    for file in np.unique(episodes.file[places]):
+        chosen = places[episodes.file[places] == file]
         try:
-            found.append(episode_page(run, run.index.episodes, int(at), pieces))
+            found += episode_pages(run, episodes, chosen, pieces)
         except DataError as error:
-            found.append({**summary_of(run.label, run.index.episodes, int(at)), "error": str(error)})
+            found += [{**summary_of(run.label, episodes, int(at)), "error": visible(str(error))} for at in chosen]
     return found
 
 

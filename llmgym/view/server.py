@@ -145,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
         query = dict(parse_qsl(parts.query))
         if self.server.token:
             if self._is_token(query.get("token", "")) and parts.path == "/":
-                cookie = f"{self._cookie}={self.server.token}; HttpOnly; SameSite=Strict; Path=/"
+                cookie = f"{self._cookie}={self.server.token}; HttpOnly; SameSite=Lax; Path=/"
                 return HTTPStatus.SEE_OTHER, "text/plain", b"", {"Location": "/", "Set-Cookie": cookie}
             if not self._is_token(self._token_sent()):
                 return _json(

@@ -39,11 +39,11 @@ def served() -> Iterator[Serve]:
     """Serves runs until the end of a test."""
     open_ones: list[Any] = []
 
-    def start(*paths: Path) -> Server:
+    def start(*paths: Path, host: str = "127.0.0.1") -> Server:
         runs = open_runs(paths)
         for run in runs:
             run.refresh()
-        context = serve(runs, "127.0.0.1", 0)
+        context = serve(runs, host, 0)
         server = context.__enter__()
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
@@ -225,6 +225,20 @@ def test_an_error_is_shown_and_the_next_page_works(driver: Any, served: Serve, c
     assert "Step 77 has no episode 0" in text(driver)
     go(driver, f"{server.address}#/episode?step=1&index=0")
     assert "Episode 1.0" in text(driver)
+
+
+def test_a_browser_keeps_the_token_and_loses_it_from_the_address(
+    driver: Any, served: Serve, real_runs: list[Path]
+) -> None:
+    server = served(real_runs[0], host="0.0.0.0")
+    place = f"http://127.0.0.1:{server.server_port}/"
+    go(driver, f"{place}?token={server.token}#/episode?step=1&index=0")
+    assert driver.current_url.startswith(f"{place}#/episode?")
+    go(driver, f"{place}#/episodes")
+    assert len(lines(driver)) == 36
+    driver.delete_all_cookies()
+    driver.get(f"{place}api/runs")
+    assert "expected the token" in text(driver, "body")
 
 
 def test_a_table_grows_while_it_is_looked_at(driver: Any, served: Serve, copied: Path) -> None:

@@ -135,7 +135,7 @@ def test_beyond_this_machine_a_token_is_needed(real_runs: list[Path]) -> None:
         status, headers, _ = get(server, f"/?token={server.token}")
         assert (status, headers["location"]) == (303, "/")
         assert "HttpOnly" in headers["set-cookie"]
-        assert "SameSite=Strict" in headers["set-cookie"]
+        assert "SameSite=Lax" in headers["set-cookie"]
         cookie = headers["set-cookie"].partition(";")[0]
         assert get(server, "/api/runs", Cookie=cookie)[0] == 200
         assert get(server, "/api/runs", Cookie=cookie[:-1])[0] == 401
