@@ -69,7 +69,7 @@ function heldOut(evaluations) {
   const [first, last] = [evaluations[0], evaluations[evaluations.length - 1]];
   const verdict = last.success_low > first.success_high ? h("span", { class: "good" }, "▲ better")
     : last.success_high < first.success_low ? h("span", { class: "bad" }, "▼ worse") : h("span", { class: "soft" }, "no clear difference");
-  return [`${last.measure} ${told(first)} → ${told(last)} `, verdict];
+  return [h("div", {}, `${last.measure} ${told(first)} → ${told(last)}`), verdict];
 }
 
 function sections(find, smoothing) {
