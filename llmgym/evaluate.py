@@ -1,9 +1,10 @@
-"""How well a policy does on tasks that it was not trained on."""
+"""What episodes were like: how well a policy does on tasks that it was not trained on, and what it did in training."""
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -65,6 +66,104 @@ def summarise(trajectories: Sequence[Trajectory]) -> Evaluation:
         parts={name: _mean([t.parts[name] for t in trajectories if name in t.parts]) for name in names},
         missing=len(trajectories) - len(scored),
     )
+
+
+def episode_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """Return what a training step's episodes were like; llmgym/report/metrics.py says what each name means.
+
+    What there is nothing to average over, such as the length of replies that were cut off, is left out, but for the
+    mean reward and the share of successes, which are then NaN.
+    """
+    seen = summarise(trajectories)
+    scored = [one for one in trajectories if one.score is not None]
+    first_seat = min((one.seat for one in trajectories), default=0)  # of an episode of several
+    endings = Counter(one.ending for one in trajectories if one.ending is not None)
+    count = max(1, len(trajectories))
+    sampled = sum(one.sampled_tokens for one in trajectories)
+    return {
+        "reward": seen.reward,
+        **spread("reward", [one.score for one in scored if one.score is not None], "std", "min", "p10", "p90", "max"),
+        "success": seen.success,
+        **{f"part/{name}": value for name, value in seen.parts.items() if name != "success"},
+        **_lengths(trajectories),
+        "scores_missing": seen.missing,
+        "length_correlation": length_correlation(scored),
+        "repeated": share_repeated(scored),
+        "prompts_overlong": sum(one.overlong for one in trajectories),
+        "env_errors": endings["env_error"],
+        "env_retries": sum(one.retries for one in trajectories if one.seat == first_seat),
+        "env_timeouts": endings["env_timeout"],
+        **{f"ending/{name}": number / count for name, number in sorted(endings.items())},
+        "entropy": -sum(sum(one.log_probs) for one in trajectories) / max(1, sampled),
+    }
+
+
+def _lengths(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """Return how long replies, episodes and prompts were; what a limit on tokens cut off apart from what ended."""
+    effective = [one for one in trajectories if not one.failed]
+    replies = [(reply.stop - reply.start, reply.finish_reason) for one in trajectories for reply in one.replies]
+    kept = [reply.stop - reply.start for one in effective for reply in one.replies]
+    ended = [length for length, reason in replies if reason == "stop"]
+    cut = [length for length, reason in replies if reason == "length"]
+    episodes = [(one.sampled_tokens, _is_cut_off(one)) for one in trajectories]
+    whole = [length for length, is_cut in episodes if not is_cut]
+    parted = [length for length, is_cut in episodes if is_cut]
+    turns = [len(one.replies) for one in trajectories]
+    first = [one.replies[0].start if one.replies else len(one.tokens) for one in trajectories]
+    count = max(1, len(trajectories))
+    return {
+        "reply_tokens": sum(length for length, _ in replies) / max(1, len(replies)),
+        **spread("reply_tokens", [length for length, _ in replies], "min", "max"),
+        **spread("reply_tokens/ended", ended, "mean", "max"),
+        **spread("reply_tokens/cut_off", cut, "mean", "max"),
+        **spread("reply_tokens/effective", kept, "mean"),
+        "replies_cut_off": len(cut) / max(1, len(replies)),
+        **spread("episode_tokens", [length for length, _ in episodes], "min", "max"),
+        **spread("episode_tokens/ended", whole, "mean", "min", "max"),
+        **spread("episode_tokens/cut_off", parted, "mean", "max"),
+        **spread("episode_tokens/effective", [one.sampled_tokens for one in effective], "mean", "max"),
+        "episodes_cut_off": len(parted) / count,
+        "episodes_failed": 1 - len(effective) / count,
+        "episodes_silent": turns.count(0) / count,
+        **spread("turns", turns, "mean", "min", "max"),
+        **spread("turns/effective", [len(one.replies) for one in effective], "mean"),
+        **spread("prompt_tokens", first, "mean", "min", "max"),
+        **spread("later_tokens", [len(one.tokens) - at for one, at in zip(trajectories, first, strict=True)]),
+        "tokens": sum(len(one.tokens) for one in trajectories),
+    }
+
+
+def _is_cut_off(trajectory: Trajectory) -> bool:
+    """Tell whether a limit on tokens ended an episode: that of a reply, of the episode, or of the context."""
+    at_last = bool(trajectory.replies) and trajectory.replies[-1].finish_reason == "length"
+    return at_last or trajectory.ending in ("context", "max_tokens")
+
+
+_OF: Mapping[str, Callable[[Sequence[float]], Any]] = {
+    "mean": np.mean,
+    "std": lambda values: np.std(values, ddof=1),
+    "min": np.min,
+    "p10": lambda values: np.percentile(values, 10),
+    "p90": lambda values: np.percentile(values, 90),
+    "max": np.max,
+}
+
+
+def spread(name: str, values: Sequence[float], *kinds: str) -> dict[str, float]:
+    """Return what values are like, under names such as ``name/max``, and their mean under the name alone.
+
+    Args:
+        name: Of the values.
+        values: None of them is padding. Without any, nothing is returned.
+        kinds: ``mean``, ``std`` (of a sample: left out for fewer than two values), ``min``, ``p10``, ``p90`` or
+            ``max``; by default mean, min and max.
+
+    Examples:
+        >>> spread("turns", [1, 2, 6])
+        {'turns': 3.0, 'turns/min': 1.0, 'turns/max': 6.0}
+    """
+    kinds = tuple(kind for kind in kinds or ("mean", "min", "max") if len(values) > (kind == "std"))
+    return {name if kind == "mean" else f"{name}/{kind}": float(_OF[kind](values)) for kind in kinds}
 
 
 def length_correlation(scored: Sequence[Trajectory]) -> float:

@@ -18,6 +18,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from llmgym.agents import DPO, GRPO, OPO, PPO, SPPO, RewardModel  # the variable has to be set before torch is imported
+from llmgym.report.metrics import varies
 from llmgym.train.agent import Agent
 
 ONLINE = {"prompts_per_step": 4, "group_size": 4, "max_tokens": 48, "eval_episodes": 8, "sample_every": 0}
@@ -29,7 +30,6 @@ RUNS: dict[str, tuple[type[Agent], dict[str, Any]]] = {
     "dpo": (DPO, {"examples": 40, "batch_size": 8, "eval_episodes": 8, "sample_every": 0}),
     "reward_model": (RewardModel, {"examples": 40, "held_out": 10, "batch_size": 8}),
 }
-TIMES = {"seconds", "rollout_seconds", "tokens_per_second"}
 
 
 def take(directory: Path) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def take(directory: Path) -> dict[str, Any]:
         run = agent_class(output_dir=directory, **options).train(steps=3)
         weights = (run.path / "checkpoint" / "model.safetensors").read_bytes()
         found[name] = {
-            "metrics": [{key: value for key, value in step.items() if key not in TIMES} for step in run.metrics],
+            "metrics": [{key: value for key, value in step.items() if not varies(key)} for step in run.metrics],
             "evaluations": json.loads((run.path / "evaluations.json").read_text()),
             "checkpoint": hashlib.sha256(weights).hexdigest(),
         }

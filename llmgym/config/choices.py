@@ -54,3 +54,9 @@ mean (Bradley and Terry 1952); where two differ little, neither wins much."""
 
 TrunkChoice = Literal["own", "shared"]
 """What a critic's value head is put on: a copy of the model that learns by itself, or the policy's own layers."""
+
+MetricNames = Literal["llmgym", "trl", "verl"]
+"""Whose names metrics have in trackers; see `llmgym.report.metric_names`."""
+
+TrackerKind = Literal["tensorboard", "trackio", "wandb", "mlflow"]
+"""What else shows the metrics of a run; see `llmgym.report.trackers`."""

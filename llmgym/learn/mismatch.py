@@ -84,6 +84,7 @@ def measure(log_probs: Tensor, batch: TensorDict, *, full_support: bool = True) 
         All over sampled tokens, each under the prefix ``mismatch/``:
 
         - ``log_ratio_mean``: mean of log pi - log mu; minus it is the k1 estimate of KL(mu || pi)
+        - ``log_ratio_abs``: mean absolute value of it
         - ``log_ratio_max``: the largest absolute value of it
         - ``kl``: an estimate of KL(mu || pi), in nats per token: k3, which varies least, or k1
           without full support, where k3 lacks the mass that mu leaves out
@@ -100,6 +101,7 @@ def measure(log_probs: Tensor, batch: TensorDict, *, full_support: bool = True) 
     sampled = sum_by_episode(mask.sum(dim=1), batch["episode"]) > 0
     values = (
         by_token.mean(),
+        by_token.abs().mean(),
         by_token.abs().max(),
         kl_estimate(-by_token, "k3" if full_support else "k1").mean(),
         effective_share(by_token),
@@ -108,7 +110,7 @@ def measure(log_probs: Tensor, batch: TensorDict, *, full_support: bool = True) 
     return {f"mismatch/{name}": float(value) for name, value in zip(_METRICS, values, strict=True)}
 
 
-_METRICS = ("log_ratio_mean", "log_ratio_max", "kl", "ess", "ess_sequence")
+_METRICS = ("log_ratio_mean", "log_ratio_abs", "log_ratio_max", "kl", "ess", "ess_sequence")
 
 
 def _log_ratio(log_probs: Tensor, batch: TensorDict) -> Tensor:

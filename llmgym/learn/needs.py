@@ -1,6 +1,8 @@
 """What training will need: memory by its purpose, and seconds per token, measured on a few tokens."""
 
 import os
+import resource
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -113,6 +115,20 @@ def free_memory(device: torch.device) -> int | None:
         return int(torch.cuda.mem_get_info(device)[0])
     found = [_machine_free(), _container_free(Path("/sys/fs/cgroup"))]
     return min((size for size in found if size is not None), default=None)
+
+
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """Return the most memory that the process has had so far, in GiB, by the metric that says so.
+
+    Args:
+        device: Where it learns; if that is a GPU, the memory that torch took there is told as well.
+    """
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    found = {"memory_gib": peak / GIB}
+    if device.type == "cuda":
+        found["gpu_memory_gib"] = torch.cuda.max_memory_allocated(device) / GIB
+        found["gpu_memory_reserved_gib"] = torch.cuda.max_memory_reserved(device) / GIB
+    return found
 
 
 def _kept_for_backward(run: Callable[[], Tensor], loss: nn.Module) -> tuple[int, Tensor]:

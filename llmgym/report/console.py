@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from llmgym.evaluate import Evaluation
+from llmgym.report.metrics import metric_of
 from llmgym.report.visible import visible
 from llmgym.rollout.trajectory import Trajectory
 
@@ -17,18 +18,18 @@ ROWS = 10
 _PARTS_SHOWN = 4  # named parts of the score in the last table
 
 _COLUMNS = {
-    "loss": ("loss", "{:7.4f}"),
-    "accuracy": ("accuracy", "{:8.3f}"),
-    "reward": ("reward", "{:6.3f}"),
-    "success": ("success", "{:7.1%}"),
-    "entropy": ("entropy", "{:7.3f}"),
-    "kl": ("kl", "{:6.3f}"),
-    "untrained": ("untrained", "{:9.1%}"),
-    "reply_tokens": ("tokens/reply", "{:12.1f}"),
-    "tokens_per_second": ("tokens/s", "{:8.0f}"),
-    "seconds": ("s/step", "{:6.2f}"),
+    "loss": "{:7.4f}",
+    "accuracy": "{:8.3f}",
+    "reward": "{:6.3f}",
+    "success": "{:7.1%}",
+    "entropy": "{:7.3f}",
+    "kl": "{:6.3f}",
+    "untrained": "{:9.1%}",
+    "reply_tokens": "{:12.1f}",
+    "tokens_per_second": "{:8.0f}",
+    "seconds": "{:6.2f}",
 }
-"""The metrics shown, as far as there are any: the title and the format of each."""
+"""The metrics shown, as far as there are any, and the format of each; `llmgym.report.metrics` has their titles."""
 
 _IF_ANY = ("untrained",)  # columns that say nothing while they are 0
 
@@ -63,7 +64,7 @@ class Progress:
         self.console = console
         self._since: list[Mapping[str, float]] = []  # metrics of the steps since the last row
         self._printed = 0
-        self._columns: dict[str, tuple[str, str]] = {}
+        self._columns: dict[str, str] = {}
 
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
         """Take a step's metrics; print the means since the last row when a row is due."""
@@ -74,7 +75,7 @@ class Progress:
         if step < (self._printed + 1) * self.steps / rows:
             return
         means = {name: _mean([m[name] for m in self._since if name in m]) for name in self._columns}
-        cells = "  ".join(form.format(means[name]) for name, (_, form) in self._columns.items())
+        cells = "  ".join(form.format(means[name]) for name, form in self._columns.items())
         left = means["seconds"] * (self.steps - step)
         self.console.print(f"{f'{step}/{self.steps}':>9}  {cells}  {left:7.0f} s", soft_wrap=True)
         self._since, self._printed = [], self._printed + 1
@@ -82,9 +83,9 @@ class Progress:
     def _header(self, metrics: Mapping[str, float]) -> None:
         """Print the titles of the columns for which this step, or one before it, has a metric."""
         self._columns = {
-            name: column for name, column in _COLUMNS.items() if name in self._columns or _tells(name, metrics)
+            name: form for name, form in _COLUMNS.items() if name in self._columns or _tells(name, metrics)
         }
-        titles = "  ".join(f"{title:>{len(form.format(0))}}" for title, form in self._columns.values())
+        titles = "  ".join(f"{_title(name):>{len(form.format(0))}}" for name, form in self._columns.items())
         self.console.print(f"{'step':>9}  {titles}  time left", style="bold", soft_wrap=True)
 
     def conversation(self, step: int, trajectory: Trajectory) -> None:
@@ -97,6 +98,11 @@ class Progress:
                 f"[bold]{message.role}[/bold]  {escape(visible(message.content))}", style=style, soft_wrap=True
             )
         self.console.rule(style="dim")
+
+
+def _title(name: str) -> str:
+    metric = metric_of(name)
+    return name if metric is None else metric.title
 
 
 def _tells(name: str, metrics: Mapping[str, float]) -> bool:

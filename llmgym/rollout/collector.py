@@ -79,6 +79,8 @@ class Collector:
         self._env_retries, self._groups_at_once = env_retries, groups_at_once
         judged = needs_scores and (scorer is not None or envs.has_score)
         self._limits = Limits(max_overlong, max_failure_rate, needs_scores=judged)
+        self.generation_seconds = 0.0
+        """How long engines have sampled, in all that was played so far."""
         self._learners = [seat for seat, player in enumerate(envs.seats) if player == "learner"]
         self._engines: dict[Player, Engine] = {"learner": engine}
         if frozen is not None and "frozen" in envs.seats:
@@ -197,6 +199,7 @@ class Collector:
             try:
                 await _all_of(playing, serving)
             finally:
+                self.generation_seconds += sum(one.seconds for one in dispatchers.values())
                 for task in (*serving, *playing):
                     task.cancel()
                 await asyncio.gather(*serving, *playing, return_exceptions=True)

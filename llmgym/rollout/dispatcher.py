@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 
 from llmgym.engines.base import ChangesInFlight, Completion, Engine, GenerationRequest, Polls, SamplesElsewhere
@@ -27,6 +28,8 @@ class Dispatcher:
         self._replies: dict[int, asyncio.Future[Completion]] = {}  # by request
         self._moved = asyncio.Event()
         self._moves = 0
+        self.seconds = 0.0
+        """How long replies were asked for and sampled, or waited for where nobody else moved."""
 
     async def generate(self, request: GenerationRequest) -> Completion:
         """Return the reply to a request."""
@@ -47,17 +50,21 @@ class Dispatcher:
             self._engine.on_finished(self._waker())
         while True:
             await self._nobody_moves()
+            begun = time.perf_counter()
             if self._asked or self._over:
                 self._engine.submit(self._asked)
                 self._engine.release(self._over)
                 self._asked, self._over = [], []
             completions = self._completions() if self._replies else []
+            self.seconds += time.perf_counter() - begun
             for completion in completions:
                 self._check_version(completion)
                 self._replies.pop(completion.request_id).set_result(completion)
             if not self._replies or (elsewhere and not completions):
+                begun, waiting = time.perf_counter(), bool(self._replies)
                 self._moved.clear()
                 await self._moved.wait()
+                self.seconds += waiting * (time.perf_counter() - begun)
 
     def _completions(self) -> list[Completion]:
         return self._engine.poll() if isinstance(self._engine, Polls) else self._engine.wait()

@@ -18,7 +18,7 @@ from llmgym.envs.experts import expert_env
 from llmgym.envs.faults import EpisodeLostError, caught
 from llmgym.envs.splits import training_seeds
 from llmgym.errors import ConfigError, TrainingError
-from llmgym.evaluate import length_correlation, share_repeated, summarise
+from llmgym.evaluate import episode_metrics, spread
 from llmgym.learn import mismatch, ranks
 from llmgym.learn.batch import as_batch, split_by_group
 from llmgym.learn.engine_check import check_log_probs
@@ -26,6 +26,7 @@ from llmgym.learn.learner import Learner
 from llmgym.learn.needs import Needs, seconds_of
 from llmgym.learn.reference import kl_from, log_probs_of
 from llmgym.report.console import notify
+from llmgym.rollout.collector import Collector
 from llmgym.rollout.demonstrate import demonstrate
 from llmgym.rollout.task import Task
 from llmgym.rollout.trajectory import Trajectory
@@ -46,6 +47,7 @@ from llmgym.train.watch import HackWatch
 _LEAST_ROWS = 16  # that decode in about the time that fewer take
 _PROMPTS_TRIED = 4  # first prompts whose length an estimate goes by
 _MAX_UNSCORED = 3  # steps in a row without a single score, after which training stops
+_SPREADS = {"advantage": "advantage", "return": "value_target", "value": "state_value"}  # of sampled tokens
 _MEASURED_GROUPS = 2  # groups per step on which a forward pass measures something that the update does not
 
 
@@ -116,18 +118,23 @@ class OnlineSteps:
 
     def experience(self, step: int, last: int) -> Experience:
         """Play a step's groups, and let the algorithm make a batch of them."""
-        begun = time.perf_counter()
+        begun, generated = time.perf_counter(), self._generation_seconds
         trajectories, kept = self._roll_out_ahead(step, last) if self._plays_ahead else self._roll_out(step)
         for number, trajectory in enumerate(trajectories):
             trajectory.number = number
         self._tell_of_missing(step, trajectories)
-        summary = _summary(trajectories)
+        summary = episode_metrics(trajectories)
         self._tell_of_cut_off(step, summary["replies_cut_off"])
+        silent = [not self.algorithm.teaches(group) for group in _groups(trajectories)]
         summary |= {
-            "groups_without_signal": sum(not self.algorithm.teaches(group) for group in _groups(trajectories)),
+            "groups_without_signal": sum(silent),
+            "groups_without_signal/share": sum(silent) / max(1, len(silent)),
             "groups_replaced": (len(trajectories) - len(kept)) / self.config.rollout.group_size,
             "rollout_seconds": time.perf_counter() - begun,
         }
+        if (took := self._generation_seconds - generated) > 0:
+            sampled = sum(trajectory.sampled_tokens for trajectory in trajectories)
+            summary |= {"generation_seconds": took, "generated_per_second": sampled / took}
         if self._plays_ahead:
             summary |= _staleness(step, trajectories)
         if (rows := self.actor.rows) is not None and rows.training is not None:
@@ -222,6 +229,11 @@ class OnlineSteps:
             self.actor.tell_of(tools)  # which an episode may have of its own
             lengths.append(len(self.actor.codec.prompt(self.envs.opening(0, observation), tools)))
         return sum(lengths) // max(1, len(lengths))
+
+    @property
+    def _generation_seconds(self) -> float:
+        """How long engines of this process have sampled so far."""
+        return self.player.generation_seconds if isinstance(self.player, Collector) else 0.0
 
     def _roll_out(self, step: int) -> tuple[list[Trajectory], list[Trajectory]]:
         """Play a step's groups; return all episodes, and those to learn from.
@@ -336,8 +348,11 @@ class OnlineSteps:
         if self.algorithm.needs_reference:
             batch["ref_log_probs"] = self.learner.reference.log_probs(batch)
         measured = self._measure(batch[: _rows_of_groups(batch, _MEASURED_GROUPS)])
-        found = self.algorithm.complete(batch, self.learner) or {}
+        found = dict(self.algorithm.complete(batch, self.learner) or {})
         order = np.random.default_rng([self.config.run.seed, step])
+        for name, key in _SPREADS.items():
+            if key in batch and batch["mask"].any():
+                found |= spread(name, batch[key][batch["mask"]].tolist())
         updates = []
         for epoch in range(config.epochs):
             for part in split_by_group(batch, config.updates_per_step, order if epoch else None):
@@ -372,7 +387,10 @@ class OnlineSteps:
         batch["importance_weight"], beyond = mismatch.importance_weights(
             batch["old_log_probs"], batch, config.correction, config.level, config.threshold
         )
-        return {**self._mismatch(batch["old_log_probs"], batch), "mismatch/corrected": beyond}
+        found = {**self._mismatch(batch["old_log_probs"], batch), "mismatch/corrected": beyond}
+        if config.level == "token":
+            found |= spread("mismatch/weight", batch["importance_weight"][batch["mask"]].tolist())
+        return found
 
     def _mismatch(self, log_probs: Tensor, batch: TensorDict) -> dict[str, float]:
         return mismatch.measure(log_probs, batch, full_support=self.config.sampling.full_support)
@@ -402,27 +420,3 @@ def _staleness(step: int, trajectories: Sequence[Trajectory]) -> dict[str, float
     tokens = [step - 1 - one for each in versions for one in each] or [0]
     mixed = sum(len({*each}) > 1 for each in versions)
     return {"staleness": sum(tokens) / len(tokens), "staleness_max": max(tokens), "episodes_in_flight": mixed}
-
-
-def _summary(trajectories: Sequence[Trajectory]) -> dict[str, float]:
-    """Return the metrics of a batch of episodes."""
-    seen = summarise(trajectories)
-    replies = [reply for trajectory in trajectories for reply in trajectory.replies]
-    log_probs = [sum(trajectory.log_probs) for trajectory in trajectories]
-    scored = [trajectory for trajectory in trajectories if trajectory.score is not None]
-    first_seat = min((trajectory.seat for trajectory in trajectories), default=0)  # of an episode of several
-    return {
-        "reward": seen.reward,
-        "success": seen.success,
-        **{f"part/{name}": value for name, value in seen.parts.items() if name != "success"},
-        "reply_tokens": sum(reply.stop - reply.start for reply in replies) / max(1, len(replies)),
-        "replies_cut_off": sum(reply.finish_reason == "length" for reply in replies) / max(1, len(replies)),
-        "scores_missing": seen.missing,
-        "length_correlation": length_correlation(scored),
-        "repeated": share_repeated(scored),
-        "prompts_overlong": sum(trajectory.overlong for trajectory in trajectories),
-        "env_errors": sum(trajectory.ending == "env_error" for trajectory in trajectories),
-        "env_retries": sum(trajectory.retries for trajectory in trajectories if trajectory.seat == first_seat),
-        "env_timeouts": sum(trajectory.ending == "env_timeout" for trajectory in trajectories),
-        "entropy": -sum(log_probs) / max(1, sum(trajectory.sampled_tokens for trajectory in trajectories)),
-    }

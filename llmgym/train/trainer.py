@@ -35,7 +35,7 @@ from llmgym.learn import ranks, sharding
 from llmgym.learn.checkpoint import Origin, origin_of
 from llmgym.learn.learner import Learner
 from llmgym.learn.losses import LanguageModelLoss
-from llmgym.learn.needs import Needs, seconds_of
+from llmgym.learn.needs import Needs, peak_memory, seconds_of
 from llmgym.report.console import make_console, notify
 from llmgym.report.run_directory import RunDirectory, versions
 from llmgym.report.visible import visible
@@ -50,6 +50,8 @@ from llmgym.train.keeper import Keeper
 from llmgym.train.own_states import KeepsState
 from llmgym.train.resuming import Note, Past
 from llmgym.train.state_files import packed_state
+
+_TIMED = ("learning_seconds", "hand_over_seconds", "evaluation_seconds", "saving_seconds")  # parts of a run
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,7 @@ class Trainer:
         self._begun = 0  # steps before the run under way
         self._boundary: dict[str, Any] = {}  # what playing changes, as it was after the last step
         self._whole = True  # no update is half done
+        self._seconds: dict[str, float] = {}  # since the last step was noted
 
     @torch.enable_grad()  # an environment in the same process may have switched gradients off
     def train(self, steps: int) -> Result:
@@ -294,7 +297,7 @@ class Trainer:
                     self.learner.progress = (step - self._begun - 1) / steps
                     self._take_step(step, last, journal, interruptions)
                 self._evaluate(held_out, journal, last)
-                with interruptions.step(), interruptions.saving():
+                with interruptions.step(), interruptions.saving(), self._timing("saving_seconds"):
                     keeper.save_in_series(last)
         except LeaveAtOnceError:
             raise
@@ -313,8 +316,10 @@ class Trainer:
         interruptions.updating = True
         self._whole = False
         learning = step, self.learner.progress, experience.batch
-        learnt = ranks.call("learn", self._learn, *learning, fails=ranks.SHARED_ERRORS)
-        self.student.hand_over(step)  # the next episodes are sampled with the new weights
+        with self._timing("learning_seconds"):
+            learnt = ranks.call("learn", self._learn, *learning, fails=ranks.SHARED_ERRORS)
+        with self._timing("hand_over_seconds"):
+            self.student.hand_over(step)  # the next episodes are sampled with the new weights
         self.steps_done, self._boundary, self._whole = step, self._played(), True
         journal.note_step(experience.trajectories, self._metrics(step, experience, learnt, begun))
         interruptions.updating = False
@@ -329,7 +334,8 @@ class Trainer:
 
     def _evaluate(self, held_out: HeldOut, journal: Journal, last: int) -> None:
         """Evaluate what was learnt so far, if it is time; a scorer may keep something of that."""
-        held_out.evaluate(journal, self.steps_done, last)
+        with self._timing("evaluation_seconds"):
+            held_out.evaluate(journal, self.steps_done, last)
         self._boundary = self._played()
 
     def state_dict(self) -> dict[str, Any]:
@@ -348,6 +354,7 @@ class Trainer:
 
     def _begin(self, past: Past | None) -> dict[str, Any] | None:
         """Get ready for the first step of a run; return what the journal of the run that it goes on from noted."""
+        self._seconds = dict.fromkeys(_TIMED, 0.0)
         earlier = None if past is None else self._go_on_from(past)
         self._begun = self.steps_done if past is None else past.note.begun
         if self.learner.changed:  # by a step that was interrupted, or by a state that was loaded
@@ -458,7 +465,18 @@ class Trainer:
         seconds = time.perf_counter() - begun
         sampled = sum(trajectory.sampled_tokens for trajectory in experience.trajectories)
         speed = {"tokens_per_second": sampled / seconds} if experience.trajectories else {}
-        return {"step": step, **experience.measured, **speed, "seconds": seconds, **learnt}
+        spent, self._seconds = self._seconds, dict.fromkeys(_TIMED, 0.0)
+        memory = peak_memory(self.student.model.device)
+        return {"step": step, **experience.measured, **speed, "seconds": seconds, **spent, **memory, **learnt}
+
+    @contextlib.contextmanager
+    def _timing(self, name: str) -> Iterator[None]:
+        """Add the time that a block takes to what the next step reports under a name."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[name] += time.perf_counter() - begun
 
     def _journal(self, directory: RunDirectory, steps: int) -> Journal:
         """Describe a run in its directory, and return the journal that writes to it."""

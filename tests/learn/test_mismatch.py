@@ -87,6 +87,7 @@ def test_the_measures_are_those_of_the_equations(seed: int) -> None:
     assert measured == pytest.approx(
         {
             "mismatch/log_ratio_mean": every.mean(),
+            "mismatch/log_ratio_abs": np.abs(every).mean(),
             "mismatch/log_ratio_max": np.abs(every).max(),
             "mismatch/kl": (rho - 1 - every).mean(),
             "mismatch/ess": rho.sum() ** 2 / (rho**2).sum() / len(rho),
@@ -137,6 +138,7 @@ def test_the_same_policy_has_weights_of_one_and_no_mismatch(
     assert beyond == 0.0
     assert measure(batch["log_probs"], batch) == {
         "mismatch/log_ratio_mean": 0.0,
+        "mismatch/log_ratio_abs": 0.0,
         "mismatch/log_ratio_max": 0.0,
         "mismatch/kl": 0.0,
         "mismatch/ess": pytest.approx(1.0),

@@ -17,15 +17,14 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import IO, Any
 
+from llmgym.report.metrics import varies
+
 ALGORITHMS = ("grpo", "kto", "opo", "ppo", "sft")
-
-
-TIMES = ("seconds", "tokens_per_second", "rollout_seconds")
 
 
 def without_times(metrics: Iterable[Mapping[str, float]]) -> list[dict[str, float]]:
     """Return the metrics of steps without those that differ from run to run."""
-    return [{name: value for name, value in row.items() if name not in TIMES} for row in metrics]
+    return [{name: value for name, value in row.items() if not varies(name)} for row in metrics]
 
 
 class Runs:

@@ -38,6 +38,36 @@ def sequence_log_ratio(log_ratio: Tensor, mask: Tensor, episode: Tensor) -> Tens
     return mean[:, None] + log_ratio - log_ratio.detach()
 
 
+@torch.no_grad()
+def clip_fractions(
+    log_ratio: Tensor, advantage: Tensor, mask: Tensor, clip_epsilon: tuple[float, float]
+) -> dict[str, Tensor]:
+    """Return how many of the sampled tokens have a ratio that clipping is about, as shares of them.
+
+    Args:
+        log_ratio: Of the policy to the old one.  [B, T]
+        advantage: [B, T]
+        mask: The token was sampled.  [B, T]
+        clip_epsilon: How far below and above 1 the ratio counts.
+
+    Returns:
+        ``clip_fraction``, those beyond the bounds, and ``clip_fraction/low`` and ``clip_fraction/high``, those beyond
+        each; ``clipped/low`` and ``clipped/high``, those of them to which a clipped objective gives no gradient: with a
+        negative advantage below, with a positive one above.
+    """
+    low, high = clip_epsilon
+    ratio, sampled = log_ratio.exp(), mask.sum().clamp(min=1)
+    below, above = (ratio < 1 - low) & mask, (ratio > 1 + high) & mask
+    found = {
+        "clip_fraction": below | above,
+        "clip_fraction/low": below,
+        "clip_fraction/high": above,
+        "clipped/low": below & (advantage < 0),
+        "clipped/high": above & (advantage > 0),
+    }
+    return {name: those.sum() / sampled for name, those in found.items()}
+
+
 class PolicyGradientLoss(LanguageModelLoss):
     r"""A surrogate whose gradient improves the policy, and a divergence that holds it back.
 
@@ -119,9 +149,9 @@ class PolicyGradientLoss(LanguageModelLoss):
         output = TensorDict({"loss_objective": (weight * self.surrogate(log_probs, log_ratio, advantage)).sum()})
         sampled = mask.sum().clamp(min=1)
         with torch.no_grad():
-            low, high = self.clip_epsilon
-            ratio = log_ratio.exp()
-            output["clip_fraction"] = (((ratio < 1 - low) | (ratio > 1 + high)) & mask).sum() / sampled
+            output.update(clip_fractions(log_ratio, advantage, mask, self.clip_epsilon))
+            if self.unit == "episode":  # it is episodes that are clipped, not tokens
+                del output["clipped/low"], output["clipped/high"]
             output["kl_approx"] = -token_log_ratio.sum() / sampled
             output["ESS"] = effective_share(log_ratio[mask])
         if self.kl_coef:

@@ -12,6 +12,7 @@ from llmgym.learn.aggregation import corrected_weights
 from llmgym.learn.critic import Critic
 from llmgym.learn.kl import kl_estimate
 from llmgym.learn.losses.base import LanguageModelLoss
+from llmgym.learn.losses.policy_gradient import clip_fractions
 from llmgym.learn.policy import Policy
 
 
@@ -86,7 +87,7 @@ class PPOLoss(ClipPPOLoss, LanguageModelLoss):
         self.kl_coef, self.kl_estimator = kl_coef, kl_estimator
         self.aggregation, self.loss_scale_factor = aggregation, loss_scale_factor
         self.loss_mask_key = "mask"
-        self._old_log_probs = old_log_probs
+        self._old_log_probs, self._clip_range = old_log_probs, clip_epsilon
         self.set_keys(action="tokens", sample_log_prob="old_log_probs")
         self._one_pass = isinstance(critic, Critic) and critic.trunk is policy.trunk
 
@@ -114,9 +115,11 @@ class PPOLoss(ClipPPOLoss, LanguageModelLoss):
             out["loss_kl_to_ref"] = self.kl_coef * (kl * weight).sum()
             out["kl_to_ref"] = kl.detach().sum() / mask.sum().clamp(min=1)
         everywhere_to_sampled = mask.numel() / mask.sum().clamp(min=1)
-        for key in ("clip_fraction", "kl_approx", "value_clip_fraction"):
+        for key in ("kl_approx", "value_clip_fraction"):
             if key in terms:
                 out[key] = terms[key] * everywhere_to_sampled
+        log_ratio = (log_probs.detach() - inner["old_log_probs"]).masked_fill(~mask, 0.0)
+        out |= clip_fractions(log_ratio, inner["advantage"][..., 0], mask, self._clip_range)
         return TensorDict(out)
 
     def _set_in_keys(self) -> None:
