@@ -7,11 +7,13 @@ SGLANG_VENV := .venv-sglang
 SGLANG_INSTALLED := $(SGLANG_VENV)/.installed
 VERIFIERS_VENV := .venv-verifiers
 VERIFIERS_INSTALLED := $(VERIFIERS_VENV)/.installed
+TRACKERS_VENV := .venv-trackers
+TRACKERS_INSTALLED := $(TRACKERS_VENV)/.installed
 ORACLES_VENV := .venv-oracles
 ORACLES_INSTALLED := $(ORACLES_VENV)/.installed
 REAL_MODEL := .real-model
 
-.PHONY: demo chaos test test-fast test-sglang test-verifiers test-real oracles lint install clean
+.PHONY: demo chaos test test-fast test-sglang test-verifiers test-trackers test-real oracles lint install clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m llmgym.agents.grpo --env AIOpsTriage $(ARGS)
@@ -34,6 +36,10 @@ test-sglang: $(SGLANG_INSTALLED)
 # The environments of verifiers, which needs an older openai than the one that other packages bring.
 test-verifiers: $(VERIFIERS_INSTALLED)
 	$(VERIFIERS_VENV)/bin/python -m pytest -q tests/envs/adapters/test_verifiers.py $(ARGS)
+
+# Trackers with their real libraries, none of which the tests need otherwise.
+test-trackers: $(TRACKERS_INSTALLED)
+	OMP_NUM_THREADS=1 $(TRACKERS_VENV)/bin/python -m pytest -q tests/train/test_tracking.py $(ARGS)
 
 # Everything with a real pretrained model, which is made once; the second half samples with the real SGLang.
 test-real: export LLMGYM_REAL_MODEL := $(CURDIR)/$(REAL_MODEL)
@@ -77,6 +83,14 @@ $(VERIFIERS_INSTALLED): $(INSTALLED)
 	$(VERIFIERS_VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt verifiers
 	touch $@
 
+$(TRACKERS_INSTALLED): $(INSTALLED)
+	$(PYTHON) -m venv --clear $(TRACKERS_VENV)
+	echo "import site; site.addsitedir('$$($(BIN)/python $(PURELIB))')" \
+		> "$$($(TRACKERS_VENV)/bin/python $(PURELIB))/base.pth"
+	$(TRACKERS_VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt \
+		tensorboard trackio wandb mlflow-skinny sqlalchemy alembic
+	touch $@
+
 # Made once: newer packages are no reason to make it again.
 $(REAL_MODEL)/model.safetensors: tests/real/make_model.py | $(INSTALLED)
 	$(BIN)/python tests/real/make_model.py $(REAL_MODEL)
@@ -91,4 +105,4 @@ $(ORACLES_INSTALLED): $(INSTALLED) tests/oracles/requirements.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(SGLANG_VENV) $(VERIFIERS_VENV) $(ORACLES_VENV) $(REAL_MODEL) $(REAL_MODEL).partial build dist *.egg-info
+	rm -rf $(VENV) $(SGLANG_VENV) $(VERIFIERS_VENV) $(TRACKERS_VENV) $(ORACLES_VENV) $(REAL_MODEL) $(REAL_MODEL).partial build dist *.egg-info

@@ -16,6 +16,8 @@ from llmgym.config.choices import (
     History,
     KLEstimator,
     Level,
+    MetricNames,
+    TrackerKind,
     WeightTransfer,
 )
 from llmgym.config.command_line import Kwargs
@@ -502,6 +504,35 @@ class Data(Config):
     """Examples per training step, which is one optimiser step."""
 
 
+class Tracking(Config):
+    """Where the metrics of a run are shown besides its own directory."""
+
+    kinds: tuple[TrackerKind, ...] = Field(default=(), alias="tracker")
+    """Trackers: `tensorboard`, `trackio`, `wandb`, `mlflow`, or several of them. None of them needs a network; wandb
+    writes files in the run directory unless `WANDB_MODE` says otherwise."""
+
+    project: str | None = Field(default=None, alias="tracker_project")
+    """Project that a tracker puts the run into. None: `llmgym`."""
+
+    name: str | None = Field(default=None, alias="tracker_name")
+    """Name of the run in trackers. None: that of its directory."""
+
+    metric_names: MetricNames = "llmgym"
+    """Whose names metrics have in trackers, where they mean the same: `trl`, `verl` or our own. docs/metrics.md lists
+    them."""
+
+    @model_validator(mode="after")
+    def _is_about_trackers(self) -> Self:
+        for option, given in (("tracker_project", self.project), ("tracker_name", self.name)):
+            if given is not None and not self.kinds:
+                raise ValueError(f"{option}: no tracker is told; expected tracker too")
+        if self.metric_names != "llmgym" and not self.kinds:
+            raise ValueError("metric_names: no tracker is told, and files keep our names; expected tracker too")
+        if len({*self.kinds}) < len(self.kinds):
+            raise ValueError("tracker: expected each one once")
+        return self
+
+
 class LearningConfig(Config):
     """The sections that all algorithms have."""
 
@@ -513,6 +544,7 @@ class LearningConfig(Config):
     model: Model = Model()
     learner: Learner = Learner()
     saving: Saving = Saving()
+    tracking: Tracking = Tracking()
 
     @model_validator(mode="after")
     def _finds_the_best_on_the_way(self) -> Self:

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Console
 
@@ -29,6 +29,15 @@ class Sink(Protocol):
 
     def close(self, metrics: Sequence[Metrics], evaluations: Mapping[str, Evaluation]) -> None:
         """Record all steps and evaluations of a run that has ended, perhaps early."""
+        ...
+
+
+@runtime_checkable
+class CatchesUp(Protocol):
+    """A sink that is told what a run measured before it goes on."""
+
+    def catch_up(self, metrics: Sequence[Metrics], evaluations: Mapping[str, Evaluation]) -> None:
+        """Take all that was measured so far; evaluations are noted once more after it."""
         ...
 
 
@@ -58,10 +67,14 @@ class Journal:
         return {"metrics": list(map(dict, self.metrics)), "evaluations": evaluations}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` returned; sinks are told of evaluations again, and of no step."""
+        """Go on from what `state_dict` returned; sinks are told of evaluations again, and of steps if they catch up."""
         self.metrics = list(state["metrics"])
-        for label, evaluation in state["evaluations"].items():
-            self.note_evaluation(label, Evaluation(**evaluation))
+        evaluations = {label: Evaluation(**one) for label, one in state["evaluations"].items()}
+        for sink in self._sinks:
+            if isinstance(sink, CatchesUp):
+                sink.catch_up(self.metrics, evaluations)
+        for label, evaluation in evaluations.items():
+            self.note_evaluation(label, evaluation)
 
     def note_step(self, trajectories: Sequence[Trajectory], metrics: Metrics) -> None:
         """Tell every sink of a training step."""

@@ -21,6 +21,7 @@ _FREE = {
     *("steps", "output_dir", "sample_every", "eval_every", "save_every", "keep", "keep_best", "resume", "resume_from"),
     *("grace", "save_by", "rescue_dir", "canary_every", "worker_restarts", "ray_address"),
     *("engine_start_timeout", "engine_restarts"),
+    *("tracker", "tracker_project", "tracker_name", "metric_names"),
 }
 """Options that may change, since nothing that is learnt depends on them."""
 

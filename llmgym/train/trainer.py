@@ -50,6 +50,7 @@ from llmgym.train.keeper import Keeper
 from llmgym.train.own_states import KeepsState
 from llmgym.train.resuming import Note, Past
 from llmgym.train.state_files import packed_state
+from llmgym.train.tracking import tracking
 
 _TIMED = ("learning_seconds", "hand_over_seconds", "evaluation_seconds", "saving_seconds")  # parts of a run
 
@@ -501,7 +502,8 @@ class Trainer:
         console = make_console()
         console.print(f"Run directory: {directory.path}", soft_wrap=True, markup=False)
         report = ConsoleReport(console, steps, self.sample_every)
-        return Journal([RunFiles(directory, self.label), report, *self._sinks])
+        trackers = tracking(config, directory.path, self.algorithm.env_id or self.label)
+        return Journal([RunFiles(directory, self.label), report, *self._sinks, *trackers])
 
     def _announce(self, steps: int) -> None:
         """Say what is trained, from where it starts, and what it will take."""
