@@ -482,6 +482,7 @@ class Trainer:
     def _journal(self, directory: RunDirectory, steps: int) -> Journal:
         """Describe a run in its directory, and return the journal that writes to it."""
         config, model = self.algorithm.config, self.student.model
+        trackers = tracking(config, directory.path, self.algorithm.env_id or self.label)  # refused before it is told of
         settled = {
             "learning_rate": config.learning_rate,
             "micro_batch_tokens": self.learner.micro_batch_tokens,
@@ -502,7 +503,6 @@ class Trainer:
         console = make_console()
         console.print(f"Run directory: {directory.path}", soft_wrap=True, markup=False)
         report = ConsoleReport(console, steps, self.sample_every)
-        trackers = tracking(config, directory.path, self.algorithm.env_id or self.label)
         return Journal([RunFiles(directory, self.label), report, *self._sinks, *trackers])
 
     def _announce(self, steps: int) -> None:

@@ -12,10 +12,11 @@ import sys
 import tempfile
 import threading
 import time
+import tomllib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -23,7 +24,7 @@ os.environ.setdefault("TRACKIO_DIR", tempfile.mkdtemp())  # trackio reads it whe
 
 from llmgym import register_env
 from llmgym.agents import GRPO
-from llmgym.config.choices import MetricNames
+from llmgym.config.choices import MetricNames, TrackerKind
 from llmgym.envs.aiops import AIOpsTriage
 from llmgym.errors import ConfigError
 from llmgym.evaluate import Evaluation
@@ -315,6 +316,16 @@ def test_a_library_that_is_missing_is_named_before_anything_is_trained(
     with pytest.raises(ConfigError, match=r"wandb cannot be imported .* pip install 'llmgym-rl\[wandb\]'"):
         GRPO(**options, tracker=("wandb",)).train()
     assert not list(tmp_path.iterdir())
+
+
+def test_every_tracker_has_an_extra_and_is_on_the_page() -> None:
+    root = Path(__file__).parents[2]
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    page = (root / "docs" / "trackers.md").read_text()
+    assert get_args(TrackerKind) == KINDS
+    for kind in KINDS:
+        assert kind in extras
+        assert f"\n| `{kind}` | `llmgym-rl[{kind}]`, " in page
 
 
 @pytest.mark.parametrize("option", [{"metric_names": "trl"}, {"tracker_project": "mine"}, {"tracker_name": "one"}])

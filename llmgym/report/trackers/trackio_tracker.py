@@ -21,7 +21,8 @@ class TrackioTracker:
         for one in trackio.Api().runs(run.project) if earlier is not None else ():
             if one.id == earlier:
                 one.delete()
-        self._run = trackio.init(project=run.project, name=run.name, config=dict(run.config), embed=False)
+        nothing_else = {"embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
+        self._run = trackio.init(project=run.project, name=run.name, config=dict(run.config), **nothing_else)
         if earlier is not None:
             self._run.id = earlier
         self.id: str = self._run.id
