@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmgym.config.sections import Sampling
 from llmgym.rollout.player import Player
@@ -139,7 +140,7 @@ def _is_cut_off(trajectory: Trajectory) -> bool:
     return at_last or trajectory.ending in ("context", "max_tokens")
 
 
-_OF: Mapping[str, Callable[[Sequence[float]], Any]] = {
+_OF: Mapping[str, Callable[[Any], Any]] = {
     "mean": np.mean,
     "std": lambda values: np.std(values, ddof=1),
     "min": np.min,
@@ -149,7 +150,7 @@ _OF: Mapping[str, Callable[[Sequence[float]], Any]] = {
 }
 
 
-def spread(name: str, values: Sequence[float], *kinds: str) -> dict[str, float]:
+def spread(name: str, values: Sequence[float] | NDArray[np.floating[Any]], *kinds: str) -> dict[str, float]:
     """Return what values are like, under names such as ``name/max``, and their mean under the name alone.
 
     Args:

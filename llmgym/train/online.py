@@ -351,8 +351,8 @@ class OnlineSteps:
         found = dict(self.algorithm.complete(batch, self.learner) or {})
         order = np.random.default_rng([self.config.run.seed, step])
         for name, key in _SPREADS.items():
-            if key in batch and batch["mask"].any():
-                found |= spread(name, batch[key][batch["mask"]].tolist())
+            if key in batch:
+                found |= _spread_of_tokens(name, batch[key], batch)
         updates = []
         for epoch in range(config.epochs):
             for part in split_by_group(batch, config.updates_per_step, order if epoch else None):
@@ -389,11 +389,16 @@ class OnlineSteps:
         )
         found = {**self._mismatch(batch["old_log_probs"], batch), "mismatch/corrected": beyond}
         if config.level == "token":
-            found |= spread("mismatch/weight", batch["importance_weight"][batch["mask"]].tolist())
+            found |= _spread_of_tokens("mismatch/weight", batch["importance_weight"], batch)
         return found
 
     def _mismatch(self, log_probs: Tensor, batch: TensorDict) -> dict[str, float]:
         return mismatch.measure(log_probs, batch, full_support=self.config.sampling.full_support)
+
+
+def _spread_of_tokens(name: str, values: Tensor, batch: TensorDict) -> dict[str, float]:
+    """Return what values [B, T] of sampled tokens are like."""
+    return spread(name, values[batch["mask"]].double().cpu().numpy())
 
 
 def _mean_of_updates(updates: Sequence[dict[str, float]]) -> dict[str, float]:

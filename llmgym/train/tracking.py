@@ -67,10 +67,11 @@ class Tracking:
 
     def close(self, metrics: Sequence[Mapping[str, float]], evaluations: Mapping[str, Evaluation]) -> None:
         """Wait a while until trackers have written everything."""
-        for one in self._telling:
+        begun = [one for one in self._telling if one.ident is not None]
+        for one in begun:
             one.told.put(None)
         until = time.monotonic() + PATIENCE
-        for one in self._telling:
+        for one in begun:
             one.join(max(0.0, until - time.monotonic()))
             if one.is_alive():
                 notify(f"The tracker {one.kind} has not written everything after {PATIENCE:g} s and is left to itself.")
@@ -81,8 +82,7 @@ class Tracking:
         if ranks.count() > 1:
             shown.pop("perf/throughput", None)  # per device, and there are others
         for one in self._telling:
-            if one.is_alive():
-                one.told.put((step, shown))
+            one.tell(step, shown)
 
 
 class _Telling(threading.Thread):
@@ -92,7 +92,13 @@ class _Telling(threading.Thread):
         super().__init__(name=f"llmgym-{kind}", daemon=True)
         self.kind, self.told = kind, queue.SimpleQueue[Told | None]()
         self._open, self._run, self._ids = opened, run, ids
-        self.start()
+
+    def tell(self, step: int, values: Mapping[str, float]) -> None:
+        """Have the tracker told something; it is opened when there is something to tell, and given up once it fails."""
+        if self.ident is None:
+            self.start()
+        if self.is_alive():
+            self.told.put((step, values))
 
     def run(self) -> None:
         """Tell the tracker everything; the first time that it fails is the last."""
