@@ -1,13 +1,15 @@
 """MLflow: a database beside the run directories, or the server that ``MLFLOW_TRACKING_URI`` names."""
 
+import contextlib
 import logging
 import os
 import re
 import sqlite3
+import tempfile
 import time
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from llmgym.errors import import_extra
 from llmgym.report.trackers.base import Tracked
@@ -29,6 +31,8 @@ class MLflowTracker:
         entities, tracking = import_extra("mlflow.entities", "mlflow"), import_extra("mlflow.tracking", "mlflow")
         self._metric, file = entities.Metric, run.directory.parent.absolute() / "mlflow.db"
         elsewhere = os.environ.get("MLFLOW_TRACKING_URI")
+        if not elsewhere and not file.exists():
+            _make_database(file, tracking.MlflowClient)
         self._client = tracking.MlflowClient(tracking_uri=elsewhere or f"sqlite:///{file}")
         self.first = 0
         if earlier is not None:
@@ -61,9 +65,18 @@ class MLflowTracker:
         return max((one.step for name in names for one in self._client.get_metric_history(self.id, name)), default=-1)
 
 
+def _make_database(file: Path, client: Callable[..., Any]) -> None:
+    """Make a database with its tables, whole or not at all: MLflow takes seconds and cannot go on with half of them."""
+    with tempfile.TemporaryDirectory(prefix=".mlflow-", dir=file.parent) as directory:
+        made = Path(directory) / file.name
+        client(tracking_uri=f"sqlite:///{made}")
+        if not file.exists():  # else another run was faster
+            made.rename(file)
+
+
 def _forget_metrics(file: Path, run: str) -> None:
     """Take the points of a run out of a database; MLflow has no call for it."""
-    with closing(sqlite3.connect(file)) as database, database:
+    with contextlib.closing(sqlite3.connect(file)) as database, database:
         for table in ("metrics", "latest_metrics"):
             database.execute(f"DELETE FROM {table} WHERE run_uuid = ?", (run,))  # one of these two
 
