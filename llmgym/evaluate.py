@@ -53,20 +53,24 @@ def evaluate(player: Player, tasks: Sequence[Task], sampling: Sampling, seed: in
 
 def summarise(trajectories: Sequence[Trajectory]) -> Evaluation:
     """Sum up finished episodes."""
-    scored = [trajectory for trajectory in trajectories if trajectory.score is not None]
-    names = dict.fromkeys(name for trajectory in trajectories for name in trajectory.parts)
-    judged = sum(not trajectory.failed for trajectory in trajectories)
-    successes = sum(trajectory.succeeded for trajectory in trajectories)
-    low, high = wilson_interval(successes, judged) if judged else (math.nan, math.nan)
+    judged = [one.succeeded for one in trajectories if not one.failed]
+    low, high = wilson_interval(sum(judged), len(judged)) if judged else (math.nan, math.nan)
+    scores = [one.score for one in trajectories if one.score is not None]
     return Evaluation(
         episodes=len(trajectories),
-        success=successes / judged if judged else math.nan,
+        success=_mean(judged),
         success_low=low,
         success_high=high,
-        reward=_mean([trajectory.score for trajectory in scored if trajectory.score is not None]),
-        parts={name: _mean([t.parts[name] for t in trajectories if name in t.parts]) for name in names},
-        missing=len(trajectories) - len(scored),
+        reward=_mean(scores),
+        parts=_parts(trajectories),
+        missing=len(trajectories) - len(scores),
     )
+
+
+def _parts(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """Return the mean of every named part of the score."""
+    names = dict.fromkeys(name for one in trajectories for name in one.parts)
+    return {name: _mean([one.parts[name] for one in trajectories if name in one.parts]) for name in names}
 
 
 def episode_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
@@ -75,19 +79,19 @@ def episode_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     What there is nothing to average over, such as the length of replies that were cut off, is left out, but for the
     mean reward and the share of successes, which are then NaN.
     """
-    seen = summarise(trajectories)
     scored = [one for one in trajectories if one.score is not None]
+    scores = [one.score for one in scored if one.score is not None]
     first_seat = min((one.seat for one in trajectories), default=0)  # of an episode of several
     endings = Counter(one.ending for one in trajectories if one.ending is not None)
     count = max(1, len(trajectories))
     sampled = sum(one.sampled_tokens for one in trajectories)
     return {
-        "reward": seen.reward,
-        **spread("reward", [one.score for one in scored if one.score is not None], "std", "min", "p10", "p90", "max"),
-        "success": seen.success,
-        **{f"part/{name}": value for name, value in seen.parts.items() if name != "success"},
+        "reward": _mean(scores),
+        **spread("reward", scores, "std", "min", "p10", "p90", "max"),
+        "success": _mean([one.succeeded for one in trajectories if not one.failed]),
+        **{f"part/{name}": value for name, value in _parts(trajectories).items() if name != "success"},
         **_lengths(trajectories),
-        "scores_missing": seen.missing,
+        "scores_missing": len(trajectories) - len(scored),
         "length_correlation": length_correlation(scored),
         "repeated": share_repeated(scored),
         "prompts_overlong": sum(one.overlong for one in trajectories),

@@ -183,11 +183,10 @@ class TextVectorEnv(SyncVectorEnv[tuple[str, ...], Sequence[str]]):
         Raises:
             EpisodeLostError: It raised an exception, or took longer than its `step_timeout`.
         """
-        env, inner = self.envs[index].unwrapped, self._texts[index]
-        limit = getattr(env, "step_timeout", None)
-        if limit is None and not (waits(env) if inner is None else inner.waits):
+        if self.acts_at_once(index):
             outcome = caught(method, index, *arguments)
         else:
+            limit = self._limit(index)
             try:
                 outcome = await asyncio.wait_for(room.call(caught, method, index, *arguments), limit)
             except TimeoutError:
@@ -195,6 +194,15 @@ class TextVectorEnv(SyncVectorEnv[tuple[str, ...], Sequence[str]]):
         if isinstance(outcome, EpisodeLostError):
             raise outcome
         return outcome
+
+    def acts_at_once(self, index: int) -> bool:
+        """Whether environment `index` neither waits for something nor has to be waited for with a limit."""
+        env, inner = self.envs[index].unwrapped, self._texts[index]
+        return self._limit(index) is None and not (waits(env) if inner is None else inner.waits)
+
+    def _limit(self, index: int) -> float | None:
+        limit: float | None = getattr(self.envs[index].unwrapped, "step_timeout", None)
+        return limit
 
     def release_one(self, index: int) -> None:
         """Let environment `index` give back what its episode holds, if it was cut off before its end."""

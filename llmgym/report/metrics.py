@@ -71,6 +71,7 @@ _SOME_EFFECTIVE = "an episode did not fail"
 _SOME_CUT = "one was cut off"
 _SOME_ENDED = "one ended by itself"
 _LEARNT = "something was learnt from"
+_HERE = "this process plays"
 _CUT_OFF = "cut off: by the limit of tokens of a last reply, of an episode, or of the context"
 
 TABLE: tuple[Metric, ...] = (
@@ -232,13 +233,16 @@ TABLE: tuple[Metric, ...] = (
     # Time and memory.
     Metric("seconds", "s", "Time of the step, without evaluations and checkpoints", short="s/step"),
     Metric("rollout_seconds", "s", "Time to play and score its episodes, or to wait for them", PLAYED),
-    Metric("generation_seconds", "s", "The part of it in which the engine samples", PLAYED, "this process plays"),
+    Metric("generation_seconds", "s", "The part of it in which the engine samples", PLAYED, _HERE),
+    Metric("environment_seconds", "s", "The part in which an environment holds everything up", PLAYED, _HERE),
+    Metric("scoring_seconds", "s", "The same of a scorer, apart from environments' own scores", PLAYED, _HERE),
+    Metric("waiting_seconds", "s", "The part in which all wait for slow environments or scorers", PLAYED, _HERE),
     Metric("learning_seconds", "s", "Time to learn from the batch"),
     Metric("hand_over_seconds", "s", "Time to give engines the new weights"),
     Metric("evaluation_seconds", "s", "Time of the evaluation since the step before"),
     Metric("saving_seconds", "s", "Time of the checkpoint since the step before"),
     Metric("tokens_per_second", "tokens/s", "Sampled tokens per second of the step", PLAYED, short="tokens/s"),
-    Metric("generated_per_second", "tokens/s", "The same of generation alone", PLAYED, "this process plays"),
+    Metric("generated_per_second", "tokens/s", "The same of generation alone", PLAYED, _HERE),
     Metric("memory_gib", "GiB", "Most memory that the process has had so far"),
     Metric("gpu_memory_gib", "GiB", "Most memory of the GPU that tensors have had so far", when="a GPU learns"),
     Metric("gpu_memory_reserved_gib", "GiB", "Most memory of the GPU that torch has held so far", when="a GPU learns"),

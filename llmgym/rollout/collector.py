@@ -1,8 +1,9 @@
 """`Collector`: many episodes at once, each a coroutine."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any, TypeVar
 
 from llmgym.calls import Schemas
 from llmgym.config.sections import Sampling
@@ -16,10 +17,13 @@ from llmgym.rollout.dispatcher import Dispatcher
 from llmgym.rollout.limits import Limits
 from llmgym.rollout.play import Play
 from llmgym.rollout.scoring import Scoring, episode_of, kind_of
+from llmgym.rollout.stopwatch import Stopwatch
 from llmgym.rollout.task import Task, in_shares, numbered
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.scorers.asking import AnyScorer
 from llmgym.types import Episode, Message, Player, Score
+
+Value = TypeVar("Value")
 
 _CUT_OFF = {"context": "the episode outgrew the context", "max_tokens": "the episode used its tokens up"}
 
@@ -79,8 +83,8 @@ class Collector:
         self._env_retries, self._groups_at_once = env_retries, groups_at_once
         judged = needs_scores and (scorer is not None or envs.has_score)
         self._limits = Limits(max_overlong, max_failure_rate, needs_scores=judged)
-        self.generation_seconds = 0.0
-        """How long engines have sampled, in all that was played so far."""
+        self.watch = Stopwatch()
+        """Where the time went in all that was played so far."""
         self._learners = [seat for seat, player in enumerate(envs.seats) if player == "learner"]
         self._engines: dict[Player, Engine] = {"learner": engine}
         if frozen is not None and "frozen" in envs.seats:
@@ -118,7 +122,7 @@ class Collector:
         trajectories = [table[seat] for table in tables for seat in self._learners]
         if len(self._learners) > 1:
             trajectories.sort(key=lambda trajectory: trajectory.group)  # siblings are adjacent
-        scoring = None if self.scorer is None else Scoring(self.scorer, trajectories)
+        scoring = None if self.scorer is None else Scoring(self.scorer, trajectories, self.watch)
         try:
             numbers = [place if task.number is None else task.number for place, task in enumerate(tasks)]
             run(self._play(tables, numbers, trajectories, sampling, seed, scoring))
@@ -157,7 +161,7 @@ class Collector:
         """Play all episodes, each with a table and a number; `trajectories` are those that learn, to be scored."""
         places = {id(trajectory): place for place, trajectory in enumerate(trajectories)}
         first_of: dict[int, list[Message]] = {}  # what the first seat of a group saw first
-        dispatchers = {player: Dispatcher(engine) for player, engine in self._engines.items()}
+        dispatchers = {player: Dispatcher(engine, self.watch) for player, engine in self._engines.items()}
         of_seat = [dispatchers[player] for player in self.envs.seats]
         context_length = min(engine.context_length for engine in self._engines.values())
         sampling = self.envs.within_limits(sampling)
@@ -173,7 +177,8 @@ class Collector:
             succeeded = None
             while table[0].ending is None:
                 try:
-                    await rules.episode(first, table, _Stage(self.envs, env, room, table[self._learners[0]], first_of))
+                    stage = _Stage(self.envs, env, room, self.watch, table[self._learners[0]], first_of)
+                    await rules.episode(first, table, stage)
                     _cut_off(table)
                     if scoring is not None:
                         succeeded = self.envs.judge_of_success(env)
@@ -199,7 +204,6 @@ class Collector:
             try:
                 await _all_of(playing, serving)
             finally:
-                self.generation_seconds += sum(one.seconds for one in dispatchers.values())
                 for task in (*serving, *playing):
                     task.cancel()
                 await asyncio.gather(*serving, *playing, return_exceptions=True)
@@ -227,6 +231,7 @@ class _Stage:
         envs: All of them.
         index: Which.
         room: Where it waits, if it does.
+        watch: Is told how long it takes, if it does not.
         trajectory: Of the episode.
         first_of: What each group saw first, which siblings have to see too.
     """
@@ -236,17 +241,18 @@ class _Stage:
         envs: TextVectorEnv,
         index: int,
         room: WaitingRoom,
+        watch: Stopwatch,
         trajectory: Trajectory,
         first_of: dict[int, list[Message]],
     ) -> None:
-        self._envs, self._index, self._room = envs, index, room
+        self._envs, self._index, self._room, self._watch = envs, index, room, watch
         self._trajectory, self._first_of = trajectory, first_of
 
     async def reset(self, seed: int) -> list[Message]:
         """See `Stage`."""
         row = self._trajectory.data_row
         options = None if row is None else {"row": row}
-        observation, _ = await self._envs.in_turn(self._room, self._envs.reset_one, self._index, seed, options)
+        observation, _ = await self._call(self._envs.reset_one, seed, options)
         messages = self._envs.opening(self._index, observation)
         expected = self._first_of.setdefault(self._trajectory.group, list(messages))
         if messages != expected:
@@ -273,7 +279,12 @@ class _Stage:
 
     async def step(self, action: str) -> StepResult:
         """See `Stage`."""
-        return await self._envs.in_turn(self._room, self._envs.step_one, self._index, action)
+        return await self._call(self._envs.step_one, action)
+
+    async def _call(self, method: Callable[..., Value], *arguments: Any) -> Value:
+        holds_up = self._watch.during("environment") if self._envs.acts_at_once(self._index) else nullcontext()
+        with holds_up:
+            return await self._envs.in_turn(self._room, method, self._index, *arguments)
 
 
 def _cut_off(table: Sequence[Trajectory]) -> None:

@@ -2,11 +2,11 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable
 
 from llmgym.engines.base import ChangesInFlight, Completion, Engine, GenerationRequest, Polls, SamplesElsewhere
 from llmgym.errors import StaleCompletionError
+from llmgym.rollout.stopwatch import Stopwatch
 
 
 class Dispatcher:
@@ -18,18 +18,17 @@ class Dispatcher:
 
     Args:
         engine: Who samples. Nobody else asks it for replies meanwhile.
+        watch: Is told how long it samples, or nobody can move.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, watch: Stopwatch) -> None:
+        self._engine, self._watch = engine, watch
         self._changes_in_flight = isinstance(engine, ChangesInFlight)
         self._asked: list[GenerationRequest] = []
         self._over: list[int] = []
         self._replies: dict[int, asyncio.Future[Completion]] = {}  # by request
         self._moved = asyncio.Event()
         self._moves = 0
-        self.seconds = 0.0
-        """How long replies were asked for and sampled, or waited for where nobody else moved."""
 
     async def generate(self, request: GenerationRequest) -> Completion:
         """Return the reply to a request."""
@@ -50,21 +49,19 @@ class Dispatcher:
             self._engine.on_finished(self._waker())
         while True:
             await self._nobody_moves()
-            begun = time.perf_counter()
-            if self._asked or self._over:
-                self._engine.submit(self._asked)
-                self._engine.release(self._over)
-                self._asked, self._over = [], []
-            completions = self._completions() if self._replies else []
-            self.seconds += time.perf_counter() - begun
+            with self._watch.during("generation"):
+                if self._asked or self._over:
+                    self._engine.submit(self._asked)
+                    self._engine.release(self._over)
+                    self._asked, self._over = [], []
+                completions = self._completions() if self._replies else []
             for completion in completions:
                 self._check_version(completion)
                 self._replies.pop(completion.request_id).set_result(completion)
             if not self._replies or (elsewhere and not completions):
-                begun, waiting = time.perf_counter(), bool(self._replies)
                 self._moved.clear()
-                await self._moved.wait()
-                self.seconds += waiting * (time.perf_counter() - begun)
+                with self._watch.during("generation" if self._replies else "waiting"):
+                    await self._moved.wait()
 
     def _completions(self) -> list[Completion]:
         return self._engine.poll() if isinstance(self._engine, Polls) else self._engine.wait()

@@ -14,6 +14,7 @@ from functools import partial
 from llmgym.envs.faults import EpisodeLostError, caught
 from llmgym.envs.waiting import settled, then, together
 from llmgym.errors import EnvironmentContractError
+from llmgym.rollout.stopwatch import Stopwatch
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.scorers.asking import AnyScorer, ask, asked_per, is_waiting
 from llmgym.types import Episode, Message, Score, ScoreKind, Turn, as_text
@@ -25,10 +26,11 @@ class Scoring:
     Args:
         scorer: Scores episodes, or compares two of a group.
         trajectories: Of the rollout.
+        watch: Is told how long the scorer takes, if it does not wait.
     """
 
-    def __init__(self, scorer: AnyScorer, trajectories: Sequence[Trajectory]) -> None:
-        self._scorer, self._trajectories = scorer, trajectories
+    def __init__(self, scorer: AnyScorer, trajectories: Sequence[Trajectory], watch: Stopwatch) -> None:
+        self._scorer, self._trajectories, self._watch = scorer, trajectories, watch
         self._early, per = is_waiting(scorer), asked_per(scorer)
         self._episodes: dict[int, Episode] = {}  # that have ended, by index
         self._succeeded: dict[int, Callable[[Score], bool]] = {}  # of environments without a score, by index
@@ -58,12 +60,15 @@ class Scoring:
     def finish(self) -> None:
         """Ask a scorer that does not wait, and so may run a loop of its own: call this outside of one."""
         if not self._early:
-            settled(together([self._ask(batch) for batch in self._batches]))
+            with self._watch.during("scoring"):  # it may run a loop of its own
+                settled(together([self._ask(batch) for batch in self._batches]))
 
     def _ask(self, batch: int) -> Awaitable[None] | None:
         members = [index for index in self._batches[batch] if index in self._episodes]
         episodes, groups = [self._episodes[i] for i in members], [self._trajectories[i].group for i in members]
-        return then(ask(self._scorer, episodes, groups) if members else [], partial(self._take, members))
+        with self._watch.during("scoring"):
+            asked = ask(self._scorer, episodes, groups) if members else []
+        return then(asked, partial(self._take, members))
 
     def _take(self, members: Sequence[int], scores: Sequence[Score]) -> None:
         for index, score in zip(members, scores, strict=True):

@@ -28,6 +28,7 @@ from llmgym.learn.reference import kl_from, log_probs_of
 from llmgym.report.console import notify
 from llmgym.rollout.collector import Collector
 from llmgym.rollout.demonstrate import demonstrate
+from llmgym.rollout.stopwatch import Phase
 from llmgym.rollout.task import Task
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.rollout.transcript import transcribe
@@ -118,7 +119,7 @@ class OnlineSteps:
 
     def experience(self, step: int, last: int) -> Experience:
         """Play a step's groups, and let the algorithm make a batch of them."""
-        begun, generated = time.perf_counter(), self._generation_seconds
+        begun, before = time.perf_counter(), self._phases
         trajectories, kept = self._roll_out_ahead(step, last) if self._plays_ahead else self._roll_out(step)
         for number, trajectory in enumerate(trajectories):
             trajectory.number = number
@@ -132,9 +133,10 @@ class OnlineSteps:
             "groups_replaced": (len(trajectories) - len(kept)) / self.config.rollout.group_size,
             "rollout_seconds": time.perf_counter() - begun,
         }
-        if (took := self._generation_seconds - generated) > 0:
+        took = {f"{phase}_seconds": seconds - before[phase] for phase, seconds in self._phases.items()}
+        if took.get("generation_seconds", 0) > 0:
             sampled = sum(trajectory.sampled_tokens for trajectory in trajectories)
-            summary |= {"generation_seconds": took, "generated_per_second": sampled / took}
+            summary |= {**took, "generated_per_second": sampled / took["generation_seconds"]}
         if self._plays_ahead:
             summary |= _staleness(step, trajectories)
         if (rows := self.actor.rows) is not None and rows.training is not None:
@@ -231,9 +233,9 @@ class OnlineSteps:
         return sum(lengths) // max(1, len(lengths))
 
     @property
-    def _generation_seconds(self) -> float:
-        """How long engines of this process have sampled so far."""
-        return self.player.generation_seconds if isinstance(self.player, Collector) else 0.0
+    def _phases(self) -> dict[Phase, float]:
+        """Where the time went in all that this process has played so far."""
+        return dict(self.player.watch.seconds) if isinstance(self.player, Collector) else {}
 
     def _roll_out(self, step: int) -> tuple[list[Trajectory], list[Trajectory]]:
         """Play a step's groups; return all episodes, and those to learn from.

@@ -19,6 +19,7 @@ from llmgym.evaluate import summarise
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector
 from llmgym.rollout.scoring import Scoring, episode_of, kind_of
+from llmgym.rollout.stopwatch import Stopwatch
 from llmgym.rollout.task import Task
 from llmgym.rollout.trajectory import Reply, Trajectory
 from llmgym.scorers import AnyScorer, FunctionScorer, PairwiseFunctionScorer
@@ -205,7 +206,7 @@ def have_scored(
         for index in order or range(len(trajectories)):
             await scoring.over(index, None if index in left_out else episode_of(trajectories[index].messages))
 
-    scoring = Scoring(scorer, trajectories)
+    scoring = Scoring(scorer, trajectories, Stopwatch())
     asyncio.run(end())
     scoring.finish()
 
