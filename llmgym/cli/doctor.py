@@ -1,36 +1,91 @@
-"""``llmgym doctor``: what is installed here and would be used, as a table."""
+"""``llmgym doctor``: what is installed here and would be used, or where the time of a run goes."""
 
 import argparse
 import dataclasses
 import json
+import math
+import os
+from pathlib import Path
+from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
 from llmgym import doctor
 from llmgym.cli.options import Commands
+from llmgym.config.base import read_yaml
+from llmgym.errors import RunDirectoryError
 from llmgym.report.console import make_console
+
+_ADVICE = 3  # that is shown
 
 
 def add_to(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add_parser("doctor", help="show what is installed, what a run would use, and what is missing")
+    parser = commands.add_parser("doctor", help="show what is installed and missing, or where the time of a run goes")
+    parser.add_argument("run_directory", nargs="?", type=Path, metavar="RUN", help="a run, which may be going on")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Look, and print what was found; returns the exit code, which is 1 if llmgym itself lacks a package."""
-    found = doctor.look()
+    if options.run_directory is not None:
+        found = _diagnosis(options.run_directory)
+        if options.json:
+            print(json.dumps(dataclasses.asdict(found), indent=2))
+        else:
+            _show_diagnosis(found)
+        return 0
+    installed = doctor.look()
     if options.json:
-        packages = [dataclasses.asdict(one) for one in found.packages]
-        print(json.dumps({**found.facts, "packages": packages}, indent=2))
+        packages = [dataclasses.asdict(one) for one in installed.packages]
+        print(json.dumps({**installed.facts, "packages": packages}, indent=2))
     else:
-        _show(found)
-    return 1 if found.broken else 0
+        _show_installation(installed)
+    return 1 if installed.broken else 0
 
 
-def _show(found: "doctor.Installation") -> None:
+def _diagnosis(run: Path) -> "doctor.Diagnosis":
+    path = run.expanduser() / "metrics.jsonl"
+    if not path.is_file():
+        raise RunDirectoryError(f"{str(run)!r}: expected the directory of a run, with metrics.jsonl and config.yaml.")
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    rows = [row for line in lines if (row := _numbers(line))]
+    if not rows:
+        raise RunDirectoryError(f"{str(run)!r}: expected a run that has taken a step, got none in metrics.jsonl.")
+    return doctor.diagnose(rows, read_yaml(run.expanduser() / "config.yaml"), os.cpu_count() or 1)
+
+
+def _numbers(line: str) -> dict[str, float]:
+    """Return the numbers of a line; none of one that is not whole yet."""
+    try:
+        row: Any = json.loads(line)
+    except ValueError:
+        return {}
+    known = row.items() if isinstance(row, dict) else ()
+    return {name: float(one) for name, one in known if isinstance(one, int | float) and math.isfinite(one)}
+
+
+def _show_diagnosis(found: "doctor.Diagnosis") -> None:
+    console = make_console()
+    table = Table("", "s/step", "share", "", title=f"{found.seconds:.2f} s per step, over {found.steps} steps")
+    for name, seconds in sorted(found.phases.items(), key=lambda one: -one[1]):
+        if seconds > 0:
+            table.add_row(
+                name.replace("_", " "), f"{seconds:.3f}", f"{seconds / found.seconds:.0%}", doctor.PHASES[name]
+            )
+    console.print(table)
+    share = found.phases[found.bound] / found.seconds
+    console.print(f"It is bound by {found.bound.replace('_', ' ')}: {share:.0%} of the time.", markup=False)
+    for one in found.advice[:_ADVICE]:
+        gives = "" if one.seconds is None else f" {found.seconds:.2f} to about {one.seconds:.2f} s per step:"
+        console.print(f"{one.option}:{gives} {one.why}.", markup=False, soft_wrap=True)
+    if not found.advice:
+        console.print("No option here would change much.")
+
+
+def _show_installation(found: "doctor.Installation") -> None:
     console = make_console()
     for name, fact in found.facts.items():
         console.print(f"{name:>8}  {fact}", markup=False, soft_wrap=True)

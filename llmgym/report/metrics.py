@@ -235,6 +235,7 @@ TABLE: tuple[Metric, ...] = (
     Metric("rollout_seconds", "s", "Time to play and score its episodes, or to wait for them", PLAYED),
     Metric("generation_seconds", "s", "The part of it in which the engine samples", PLAYED, _HERE),
     Metric("environment_seconds", "s", "The part in which an environment holds everything up", PLAYED, _HERE),
+    Metric("environment_working_seconds", "s", "The same without what it slept or waited", PLAYED, _HERE),
     Metric("scoring_seconds", "s", "The same of a scorer, apart from environments' own scores", PLAYED, _HERE),
     Metric("waiting_seconds", "s", "The part in which all wait for slow environments or scorers", PLAYED, _HERE),
     Metric("learning_seconds", "s", "Time to learn from the batch"),

@@ -18,17 +18,21 @@ class Stopwatch:
 
     Attributes:
         seconds: So far, by phase.
+        working: The part of these in which this thread had a processor, and did not sleep.
     """
 
     def __init__(self) -> None:
         self.seconds: dict[Phase, float] = dict.fromkeys(PHASES, 0.0)
+        self.working: dict[Phase, float] = dict.fromkeys(PHASES, 0.0)
 
     @contextlib.contextmanager
     def during(self, phase: Phase) -> Iterator[None]:
         """Count a block for a phase, apart from what others count meanwhile, as a block that awaits lets them."""
-        begun, counted = time.perf_counter(), sum(self.seconds.values())
+        clocks = (self.seconds, time.perf_counter), (self.working, time.thread_time)
+        begun = [(now(), sum(counted.values())) for counted, now in clocks]
         try:
             yield
         finally:
-            others = sum(self.seconds.values()) - counted
-            self.seconds[phase] += max(0.0, time.perf_counter() - begun - others)
+            for (counted, now), (start, before) in zip(clocks, begun, strict=True):
+                others = sum(counted.values()) - before
+                counted[phase] += max(0.0, now() - start - others)

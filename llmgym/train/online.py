@@ -28,7 +28,6 @@ from llmgym.learn.reference import kl_from, log_probs_of
 from llmgym.report.console import notify
 from llmgym.rollout.collector import Collector
 from llmgym.rollout.demonstrate import demonstrate
-from llmgym.rollout.stopwatch import Phase
 from llmgym.rollout.task import Task
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.rollout.transcript import transcribe
@@ -119,7 +118,7 @@ class OnlineSteps:
 
     def experience(self, step: int, last: int) -> Experience:
         """Play a step's groups, and let the algorithm make a batch of them."""
-        begun, before = time.perf_counter(), self._phases
+        begun, before = time.perf_counter(), self._spent
         trajectories, kept = self._roll_out_ahead(step, last) if self._plays_ahead else self._roll_out(step)
         for number, trajectory in enumerate(trajectories):
             trajectory.number = number
@@ -133,7 +132,7 @@ class OnlineSteps:
             "groups_replaced": (len(trajectories) - len(kept)) / self.config.rollout.group_size,
             "rollout_seconds": time.perf_counter() - begun,
         }
-        took = {f"{phase}_seconds": seconds - before[phase] for phase, seconds in self._phases.items()}
+        took = {name: seconds - before[name] for name, seconds in self._spent.items()}
         if took.get("generation_seconds", 0) > 0:
             sampled = sum(trajectory.sampled_tokens for trajectory in trajectories)
             summary |= {**took, "generated_per_second": sampled / took["generation_seconds"]}
@@ -233,9 +232,13 @@ class OnlineSteps:
         return sum(lengths) // max(1, len(lengths))
 
     @property
-    def _phases(self) -> dict[Phase, float]:
-        """Where the time went in all that this process has played so far."""
-        return dict(self.player.watch.seconds) if isinstance(self.player, Collector) else {}
+    def _spent(self) -> dict[str, float]:
+        """Where the time went in all that this process has played so far, by the names of metrics."""
+        if not isinstance(self.player, Collector):
+            return {}
+        watch = self.player.watch
+        seconds = {f"{phase}_seconds": seconds for phase, seconds in watch.seconds.items()}
+        return {**seconds, "environment_working_seconds": watch.working["environment"]}
 
     def _roll_out(self, step: int) -> tuple[list[Trajectory], list[Trajectory]]:
         """Play a step's groups; return all episodes, and those to learn from.
