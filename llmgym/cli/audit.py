@@ -1,12 +1,17 @@
 """``llmgym audit``: what earns more than it should, as a table and in sentences."""
 
 import argparse
+import contextlib
+import dataclasses
+import json
+import sys
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from llmgym.audit import AuditReport, audit
-from llmgym.cli.options import Commands, add_environment, env_kwargs, printable
+from llmgym.cli.options import Commands, add_environment, add_json, env_kwargs, printable
 from llmgym.report.console import make_console
 
 
@@ -18,13 +23,16 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--judge", metavar="FILE", help="audit a judge in place of it, also by what is known to fool judges"
     )
+    add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Audit, and print what was seen; returns the exit code."""
     console = make_console()
-    with console.status("audit") as status:  # shown on a terminal only
+    console.stderr = options.json
+    printed = contextlib.redirect_stdout(sys.stderr if options.json else sys.stdout)  # environments may print
+    with printed, console.status("audit") as status:  # shown on a terminal only
         report = audit(
             options.env,
             env_kwargs=env_kwargs(options),
@@ -33,8 +41,27 @@ def run(options: argparse.Namespace) -> int:
             seeds=options.seeds,
             watch=lambda step: status.update(f"{options.env}: {step}"),
         )
-    show(report, options.env, console)
+    if options.json:
+        print(json.dumps({"env": options.env, **_plain(report)}, indent=2))
+    else:
+        show(report, options.env, console)
     return 1 if report.findings else 0
+
+
+def _plain(report: AuditReport) -> dict[str, Any]:
+    """Return a report as JSON holds it."""
+    rows = [
+        {
+            "probe": row.probe,
+            "episodes": len(row.episodes),
+            "mean": row.mean,
+            "highest": max(row.rewards, default=None),
+            "tops": row.tops,
+            "success": row.success,
+        }
+        for row in report.rows
+    ]
+    return {"rows": rows, "findings": [*map(dataclasses.asdict, report.findings)], "notes": [*report.notes]}
 
 
 def show(report: AuditReport, title: str, console: Console) -> None:

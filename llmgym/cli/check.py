@@ -1,11 +1,16 @@
 """``llmgym check``: whether an environment keeps the promises that training relies on, as a table."""
 
 import argparse
+import contextlib
+import json
+import sys
 import time
+from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
-from llmgym.cli.options import Commands, add_environment, env_kwargs, printable
+from llmgym.cli.options import Commands, add_environment, add_json, env_kwargs, printable
 from llmgym.envs.checker import CHECKS
 from llmgym.errors import EnvironmentContractError
 from llmgym.registry import make_env
@@ -16,28 +21,46 @@ def add_to(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add_parser("check", help="check an environment: Gymnasium's contract, purity, its expert")
     add_environment(parser, seeds=20)
+    add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Check until something fails; returns the exit code."""
     console = make_console()
-    table = Table("check", "result", "seconds", title=options.env)
+    console.stderr = options.json
+    with contextlib.redirect_stdout(sys.stderr if options.json else sys.stdout):  # environments may print
+        result = _checked(options, console)
+    if options.json:
+        print(json.dumps(result, indent=2))
+    else:
+        _show(result, console)
+    return 0 if result["failure"] is None else 1
+
+
+def _checked(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Return what was checked, and the failure that ended it if there was one."""
     env = make_env(options.env, **env_kwargs(options))
-    failure = None
+    failure, checked = None, []
     for number, check in enumerate(CHECKS, start=1):
         began = time.perf_counter()
         with console.status(f"{number}/{len(CHECKS)} {check.name}"):  # shown on a terminal only
             try:
                 result = check.run(env, options.seeds)
             except EnvironmentContractError as error:
-                failure, result = error, "failed"
-        table.add_row(check.name, result, f"{time.perf_counter() - began:.2f}")
-        if failure:
+                failure, result = str(error), "failed"
+        checked.append({"check": check.name, "result": result, "seconds": round(time.perf_counter() - began, 3)})
+        if failure is not None:
             break
+    return {"env": options.env, "checks": checked, "failure": failure}
+
+
+def _show(result: dict[str, Any], console: Console) -> None:
+    table = Table("check", "result", "seconds", title=result["env"])
+    for one in result["checks"]:
+        table.add_row(one["check"], one["result"], f"{one['seconds']:.2f}")
     console.print(table)
-    if failure:
-        console.print(printable(str(failure)), style="red", markup=False, soft_wrap=True)
-        return 1
-    console.print(f"{options.env}: all checks passed.", markup=False, soft_wrap=True)
-    return 0
+    if result["failure"] is None:
+        console.print(f"{result['env']}: all checks passed.", markup=False, soft_wrap=True)
+    else:
+        console.print(printable(result["failure"]), style="red", markup=False, soft_wrap=True)

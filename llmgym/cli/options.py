@@ -30,6 +30,11 @@ def add_environment(parser: argparse.ArgumentParser, *, seeds: int | None = None
         parser.add_argument("--seeds", type=count, default=seeds, help=f"tasks to play (default: {seeds})")
 
 
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add what asks for a result that programs read."""
+    parser.add_argument("--json", action="store_true", help="print the result alone as JSON; the rest goes to stderr")
+
+
 def env_kwargs(options: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of the environment.
 

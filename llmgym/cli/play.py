@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from llmgym.calls import Action, ActionLike, as_action
-from llmgym.cli.options import Commands, add_environment, env_kwargs
+from llmgym.cli.options import Commands, add_environment, add_json, env_kwargs
 from llmgym.envs.experts import expert_env
 from llmgym.envs.text_env import TextEnv
 from llmgym.errors import ConfigError
@@ -27,7 +27,7 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--seed", type=int, default=0, help="the task (default: 0)")
     parser.add_argument("--row", type=int, help="the row, for an environment that takes rows")
     parser.add_argument("--expert", action="store_true", help="show how the environment's own expert plays")
-    parser.add_argument("--json", action="store_true", help="print the result alone as JSON; the rest goes to stderr")
+    add_json(parser)
     parser.set_defaults(run=run)
 
 

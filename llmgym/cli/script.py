@@ -3,6 +3,7 @@
 import argparse
 import ast
 import importlib
+import os
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -53,12 +54,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return evaluate.run(words[1:])
     if words[:1] == ["train"] and len(words) > 1 and not words[1].startswith("-"):
         return train.run(words[1], words[2:])
-    options = _parser().parse_args(words)
+    options = make_parser().parse_args(words)
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()
+        return code
     except LLMGymError as error:
         print(visible(f"llmgym {options.command}: {error}"), file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever reads the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as a shell says of whatever SIGPIPE ends
     except KeyboardInterrupt:
         print(f"llmgym {options.command}: interrupted", file=sys.stderr)
         return 130
@@ -70,7 +76,8 @@ def _title(agent: str) -> str:
     return (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands; algorithms and ``eval`` have no more than a title in it."""
     parser = argparse.ArgumentParser(prog="llmgym", description="Train language models to act over several turns.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

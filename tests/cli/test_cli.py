@@ -1,6 +1,7 @@
 """The console script lists, checks, audits and trains."""
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import llmgym.agents
 from llmgym import cli
 from llmgym.cli import agents
 from llmgym.envs.adapters import ADAPTERS
+from llmgym.envs.checker import CHECKS
 
 
 class Coin(llmgym.TextEnv):
@@ -98,6 +100,29 @@ def test_a_check_that_fails_says_so_and_gives_exit_code_1(capsys: pytest.Capture
     assert "a mistake earns less" not in output
 
 
+def test_what_was_checked_can_be_read_by_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", "acme/Coin", "--env-kwargs", "weight=1", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["env"], result["failure"]) == ("acme/Coin", None)
+    assert [one["check"] for one in result["checks"]] == [check.name for check in CHECKS]
+    assert cli.main(["check", "acme/Coin", "--env-kwargs", "weight=0.5", "--json"]) == 1
+    result = json.loads(capsys.readouterr().out)
+    assert result["failure"] == "The expert earned 0.5 on seed 0, expected 1.0."
+    assert result["checks"][-1]["result"] == "failed"
+
+
+@pytest.mark.parametrize("command", ["check", "audit"])
+def test_json_is_alone_on_standard_output_whatever_an_environment_prints(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin = Coin.begin
+    monkeypatch.setattr(Coin, "begin", lambda self: (sys.stdout.write("a coin falls"), begin(self))[1])
+    cli.main([command, "acme/Coin", "--env-kwargs", "weight=1", "--seeds", "3", "--json"])
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["env"] == "acme/Coin"
+    assert "a coin falls" in printed.err
+
+
 def test_an_environment_of_numbers_fails_the_first_check(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["check", "CartPole-v1"]) == 1
     assert "has to contain texts, as llmgym.UnicodeText does, got Box" in capsys.readouterr().out
@@ -110,6 +135,37 @@ def test_an_audit_with_findings_gives_exit_code_1(capsys: pytest.CaptureFixture[
     assert "seed 0, replies: '" in output
     assert cli.main(["audit", "AIOpsTriage", "--seeds", "5"]) == 0
     assert "No findings." in capsys.readouterr().out
+
+
+def test_an_audit_can_be_read_by_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["audit", "acme/Coin", "--env-kwargs", "weight=1", "sides=9", "--seeds", "20", "--json"]
+    assert cli.main(words) == 1
+    result = json.loads(capsys.readouterr().out)
+    assert [finding["kind"] for finding in result["findings"]] == ["undeserved", "hedging"]
+    rows = {row.pop("probe"): row for row in result["rows"]}
+    assert rows["the expert"] == {"episodes": 20, "mean": 1.0, "highest": 1.0, "tops": 20, "success": 1.0}
+    assert rows["an empty reply"]["highest"] == 0.0
+
+
+def test_the_scorers_can_be_read_by_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["scorers", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert cli.main(["scorers"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [one["name"] for one in listed] == [line for line in lines if not line.startswith(" ")]
+    assert all(f"    {one['description']}" in lines for one in listed if one["description"])
+
+
+@pytest.mark.parametrize("words", [["envs"], ["scorers", "--json"]])
+def test_a_reader_that_has_seen_enough_is_no_traceback(words: list[str]) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "llmgym", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(60) == 141
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
 
 
 @pytest.mark.parametrize("command", ["check", "audit"])
