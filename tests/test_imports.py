@@ -145,3 +145,11 @@ def test_help_works_where_torch_cannot_be_imported(command: str, tmp_path: Path)
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )
     assert "usage:" in run.stdout
+
+
+def test_help_of_every_algorithm_loads_no_torch() -> None:
+    words = [[name, "--help"] for name in (*agents(), "train")]
+    statement = f"from llmgym.cli import main\nfor words in {words}:\n  try: main(words)\n  except SystemExit: pass"
+    loaded = loaded_by(statement)
+    assert {f"llmgym.agents.{name}" for name in agents()} <= loaded
+    assert not {"torch", "transformers", "tensordict", "torchrl"} & loaded

@@ -47,7 +47,7 @@ class Asked(Config):
 
 
 class EvalConfig(Config):
-    """Evaluate models on tasks that they were not trained on."""
+    """Evaluate models on tasks that they were not trained on. --json prints the result alone."""
 
     asked: Asked = Asked()
     environment: Environment = Environment()
