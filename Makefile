@@ -11,9 +11,11 @@ TRACKERS_VENV := .venv-trackers
 TRACKERS_INSTALLED := $(TRACKERS_VENV)/.installed
 ORACLES_VENV := .venv-oracles
 ORACLES_INSTALLED := $(ORACLES_VENV)/.installed
+DOCS_VENV := .venv-docs
+DOCS_INSTALLED := $(DOCS_VENV)/.installed
 REAL_MODEL := .real-model
 
-.PHONY: demo chaos test test-fast test-sglang test-verifiers test-trackers test-real oracles lint install clean
+.PHONY: demo chaos test test-fast test-sglang test-verifiers test-trackers test-real oracles lint docs install clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m llmgym.agents.grpo --env AIOpsTriage $(ARGS)
@@ -57,6 +59,11 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/python -m tools.words
 
+# The documentation as a site, in site/; `python3 -m http.server -d site` shows it with its search.
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: $(DOCS_INSTALLED)
+	$(DOCS_VENV)/bin/mkdocs build --strict
+
 install: $(INSTALLED)
 
 # torch comes first: with it in place nothing below pulls in another build of it.
@@ -91,6 +98,11 @@ $(TRACKERS_INSTALLED): $(INSTALLED)
 		tensorboard trackio wandb mlflow-skinny sqlalchemy alembic
 	touch $@
 
+$(DOCS_INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear $(DOCS_VENV)
+	$(DOCS_VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt latex2mathml mkdocs mkdocs-material
+	touch $@
+
 # Made once: newer packages are no reason to make it again.
 $(REAL_MODEL)/model.safetensors: tests/real/make_model.py | $(INSTALLED)
 	$(BIN)/python tests/real/make_model.py $(REAL_MODEL)
@@ -105,4 +117,4 @@ $(ORACLES_INSTALLED): $(INSTALLED) tests/oracles/requirements.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(SGLANG_VENV) $(VERIFIERS_VENV) $(TRACKERS_VENV) $(ORACLES_VENV) $(REAL_MODEL) $(REAL_MODEL).partial build dist *.egg-info
+	rm -rf $(VENV) $(SGLANG_VENV) $(VERIFIERS_VENV) $(TRACKERS_VENV) $(ORACLES_VENV) $(DOCS_VENV) $(REAL_MODEL) $(REAL_MODEL).partial build dist site *.egg-info

@@ -142,6 +142,8 @@ def page(about: Page) -> str:
     title, _, body = summary.partition("\n")
     signature = inspect.signature(about.cls.__init__)
     given = [one for one in signature.parameters.values() if one.default is not inspect.Parameter.empty]
+    episode = _episode(name, about.seed)
+    fence = "````" if "```" in episode else "```"
     call = "".join(f", {one.name}={one.default!r}" for one in given).replace("'", '"')
     return "\n".join(
         [
@@ -160,9 +162,9 @@ def page(about: Page) -> str:
             "",
             f"Seed {about.seed}, played by the expert.",
             "",
-            "```text",
-            _episode(name, about.seed),
-            "```",
+            f"{fence}text",
+            episode,
+            fence,
             "",
             "## Baselines",
             "",
