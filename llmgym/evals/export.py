@@ -135,7 +135,8 @@ def export(stored: Stored, form: str, path: Path, *, where: str | None = None, l
         label: Which episodes are good ones, for ``kto``; a condition too.
 
     Raises:
-        ConfigError: A condition cannot be read, or the name of the file does not say what it should be.
+        ConfigError: A condition cannot be read, the name of the file does not say what it should be, or it cannot be
+            written.
         DataError: No episode is left.
     """
     if path.suffix not in (".parquet", ".jsonl") or (form == "jsonl" and path.suffix != ".jsonl"):
@@ -166,7 +167,10 @@ def export(stored: Stored, form: str, path: Path, *, where: str | None = None, l
             rows = [{**_whole(one), "parts": one.episode.parts} for one in chosen]
     if not rows:
         raise DataError(f"{stored.name!r}: expected a task with two episodes of unequal score, got none to pair.")
-    _write(path, rows, _SCHEMAS.get(form))
+    try:
+        _write(path, rows, _SCHEMAS.get(form))
+    except OSError as error:
+        raise ConfigError(f"{str(path)!r}: expected a file that can be written ({error.strerror}).") from None
     alike = len(_by_task(chosen)) - len(rows) if form == "dpo" else 0
     return Exported(len(rows), len(samples), len(samples) - len(usable), len(usable) - len(chosen), alike)
 

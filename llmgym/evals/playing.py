@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llmgym.data.trajectories import read_trajectories, write_trajectories
+from llmgym.errors import RunDirectoryError
 from llmgym.evals.subjects import Subject
 from llmgym.files import whole_or_absent
 from llmgym.learn.needs import seconds_of
@@ -54,11 +55,17 @@ def play(subject: Subject, tell: Callable[[str], object]) -> Played:
         tell: Is told how far it is.
 
     Raises:
-        RunDirectoryError: Another process plays the same.
+        RunDirectoryError: Another process plays the same, or there is no place for the episodes.
     """
     set_up(subject.config)
     path = subject.asked.output_dir / _name(subject, _written(subject.plain()))
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parent = str(subject.asked.output_dir)
+        raise RunDirectoryError(
+            f"--output-dir {parent!r}: expected a directory that can be written to ({error.strerror})."
+        ) from None
     directory = RunDirectory(path)  # which one process at a time writes to
     try:
         with whole_or_absent(path / "settings.json") as temporary:

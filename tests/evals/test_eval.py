@@ -177,3 +177,7 @@ def test_other_rows_are_another_evaluation_and_the_same_ones_are_not(
 def test_mistakes_are_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "env: expected an environment" in evaluated(capsys, tmp_path, "--model", str(tmp_path), code=2)
     assert "no environment" in evaluated(capsys, tmp_path, "--model", "tiny", "--env", "Nope-v0", code=2).lower()
+    (file := tmp_path / "file").write_text("")
+    assert "expected a directory that can be written to" in evaluated(
+        capsys, file, "--model", "tiny", "-n", "1", code=2
+    )

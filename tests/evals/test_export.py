@@ -93,6 +93,7 @@ def test_lines_hold_all_that_is_known(run: Path, episodes: list[Trajectory], tmp
         (["--format", "sft", "-o", "x.jsonl", "--where", "scor > 1"], "'scor' is none of"),
         (["--format", "sft", "-o", "x.jsonl", "--where", "score > 5"], "expected episodes to export"),
         (["--format", "dpo", "-o", "x.jsonl", "--where", "success"], "expected a task with two episodes"),
+        (["--format", "sft", "-o", "x.d/x.jsonl"], "expected a file that can be written (No such file"),
     ],
 )
 def test_what_cannot_be_exported_is_told_and_leaves_no_file(
