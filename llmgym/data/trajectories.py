@@ -15,10 +15,10 @@ from llmgym.errors import DataError
 from llmgym.files import whole_or_absent
 from llmgym.rollout.trajectory import Reply, Trajectory
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 """Version 2 added ``row_starts``; an episode of version 1 is one row. Version 3 added ``score_error``, version 4
 ``score_kind``, version 5 what messages of tools have besides, version 6 ``data_row`` and ``seat``, version 7
-the ``versions`` of replies."""
+the ``versions`` of replies, version 8 what a server ``read`` and ``written`` for them where there are no tokens."""
 
 _REPLY = pa.struct(
     [
@@ -28,6 +28,8 @@ _REPLY = pa.struct(
         ("weight_version", pa.int32()),
         ("reward", pa.float64()),
         ("versions", pa.list_(pa.int32())),
+        ("read", pa.int64()),
+        ("written", pa.int64()),
     ]
 )
 SCHEMA = pa.schema(
@@ -76,6 +78,8 @@ def write_trajectories(path: Path, trajectories: Sequence[Trajectory]) -> None:
                     "weight_version": reply.weight_version,
                     "reward": reply.reward,
                     "versions": reply.versions,
+                    "read": reply.read,
+                    "written": reply.written,
                 }
                 for reply in trajectory.replies
             ],

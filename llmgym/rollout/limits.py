@@ -19,7 +19,8 @@ class Limits:
             the first `_NONE_OF` do not, none will.
         max_failure_rate: Largest share of episodes that may be without a score because their environment failed or the
             scorer had none for them, counted in the same way.
-        needs_scores: Whether an episode that nobody could score counts as failed.
+        needs_scores: Whether an episode that nobody could score counts as failed. One without a reply of a server does
+            not: whoever asks the server counts those.
     """
 
     def __init__(self, max_overlong: float = 0.25, max_failure_rate: float = 0.2, *, needs_scores: bool = True) -> None:
@@ -41,11 +42,12 @@ class Limits:
                 f"most {self._overlong.share:g} (max_overlong). In one of them, {example.score_error}. "
                 "Raise context_length, if the model can take more, or shorten the task."
             )
-        failed = [one for one in trajectories if one.failed or (self._needs_scores and one.unscored)]
+        lost = [one for one in trajectories if one.failed or (self._needs_scores and one.unscored)]
+        failed = [one for one in lost if one.ending != "no_reply"]
         if self._failed.too_many(len(failed), len(trajectories)):
             raise FailureRateError(
                 f"{self._failed} episodes have no score since something failed: expected a share of at most "
-                f"{self._failed.share:g} (max_failure_rate). {_most_frequent(failed)}"
+                f"{self._failed.share:g} (max_failure_rate). The most frequent reasons:\n{most_frequent(failed)}"
             )
 
     def state_dict(self) -> dict[str, list[int]]:
@@ -80,11 +82,11 @@ class _Tally:
         return "{} of {}".format(*self.counts)
 
 
-def _most_frequent(failed: Sequence[Trajectory], count: int = 3) -> str:
+def most_frequent(failed: Sequence[Trajectory], count: int = 3) -> str:
     """Name the most frequent reasons, with an example of each; those that differ in a number are one."""
     reasons: dict[str, list[str]] = {}
     for trajectory in failed:
         said = trajectory.score_error or "nobody says why"
         reasons.setdefault(re.sub(r"\d+", "#", said.splitlines()[0]), []).append(said)
     often = sorted(reasons.values(), key=len, reverse=True)[:count]
-    return "The most frequent reasons:\n" + "\n".join(f"{len(those)} times: {those[0]}" for those in often)
+    return "\n".join(f"{len(those)} times: {those[0]}" for those in often)

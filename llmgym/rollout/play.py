@@ -1,14 +1,11 @@
-"""`play`: one episode, from its first observation to its end."""
+"""`Play`: one episode, from its first observation to its end, whoever replies."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol
 
 from llmgym.calls import Schemas
-from llmgym.config.sections import Sampling
-from llmgym.engines.base import Completion, GenerationRequest
 from llmgym.envs.vector import StepResult
-from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.scorers.pointwise import as_number
 from llmgym.types import Message, Score, well_formed
@@ -40,23 +37,8 @@ class Stage(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Play:
-    """What the episodes of a rollout have in common.
-
-    Attributes:
-        codec: Turns text into tokens.
-        generate: Samples a reply, for each seat.
-        sampling: How.
-        seed: Start of every reply's own seed.
-        context_length: Tokens of a conversation, at most.
-    """
-
-    codec: ChatCodec
-    generate: Sequence[Callable[[GenerationRequest], Awaitable[Completion]]]
-    sampling: Sampling
-    seed: int
-    context_length: int
+class Play(ABC):
+    """What the episodes of a rollout have in common: how a conversation begins, goes on and ends."""
 
     async def episode(self, number: int, seats: Sequence[Trajectory], stage: Stage) -> None:
         """Play one episode into its trajectories, one per seat.
@@ -72,8 +54,9 @@ class Play:
         while all(trajectory.ending is None for trajectory in seats):
             seat = stage.seat
             trajectory = seats[seat]
-            trajectory.act(await self.generate[seat](self.request(number + seat, trajectory)))
-            action = self.codec.action(trajectory.newest_reply, trajectory.tools)
+            action = await self.reply(number, seat, trajectory)
+            if action is None:
+                return
             trajectory.messages.append(Message("assistant", str(action)))
             result = await stage.step(action)
             if result.terminated or result.truncated:
@@ -86,34 +69,17 @@ class Play:
             else:
                 self.begin(listener, stage.opening(result.observation), stage.tools)
 
+    @abstractmethod
     def begin(self, trajectory: Trajectory, messages: list[Message], tools: Schemas = ()) -> None:
-        """Take the first observation, and what can be called; it may leave no room for a reply."""
-        trajectory.messages, trajectory.tools = messages, tools
-        may_fit = self.codec.fits(messages, self.context_length)
-        if may_fit:  # else encoding them would take long
-            trajectory.observe(self.codec.prompt(messages, tools))
-            takes = f"{len(trajectory.tokens)} tokens"
-        else:
-            takes = f"{sum(len(message.content) for message in messages)} characters"
-        if not may_fit or len(trajectory.tokens) >= self.context_length:
-            trajectory.ending = "context"
-            trajectory.score_error = (
-                f"the first observation of {trajectory.subject} takes {takes} and leaves no room for a reply in a "
-                f"context of {self.context_length} tokens"
-            )
+        """Take the first observation, and what can be called."""
 
-    def request(self, number: int, trajectory: Trajectory) -> GenerationRequest:
-        """Return what is asked of the engine next."""
-        room = self.context_length - trajectory.context_length
-        return GenerationRequest(
-            request_id=number,
-            episode_id=number,
-            tokens=trajectory.context,
-            max_tokens=min(self.sampling.max_tokens, self._tokens_left(trajectory), room),
-            stop_token_ids=self.codec.stop_token_ids,
-            sampling=self.sampling,
-            seed=(self.seed << 64) + (number << 16) + len(trajectory.replies),
-        )
+    @abstractmethod
+    async def reply(self, number: int, seat: int, trajectory: Trajectory) -> str | None:
+        """Put the next reply into a trajectory, and return it as an action; None if there is none, and it has ended."""
+
+    @abstractmethod
+    def hear(self, trajectory: Trajectory, messages: Sequence[Message]) -> None:
+        """Take what the environment says next; the conversation may end there."""
 
     def end(self, trajectory: Trajectory, result: StepResult) -> None:
         """Take that the episode is over, and its score."""
@@ -126,28 +92,13 @@ class Play:
             trajectory.messages += result.messages  # the last words
         trajectory.take(_own_score(result, [reply.reward for reply in trajectory.replies]))
 
-    def hear(self, trajectory: Trajectory, messages: Sequence[Message]) -> None:
-        """Take what the environment says next, if there is room for it and for a reply."""
-        trajectory.messages += messages
-        if not self.codec.fits(messages, self.context_length):  # encoding them would take long
-            trajectory.ending = "context"
-            return
-        bridge = self.codec.bridge(messages, trajectory.tokens[-1])
-        rewritten = self.codec.rewritten(trajectory.messages, trajectory.newest_reply, trajectory.tools)
-        length = trajectory.context_length + len(bridge) if rewritten is None else len(rewritten)
-        if length >= self.context_length:
-            trajectory.ending = "context"
-        elif not self._tokens_left(trajectory):
-            trajectory.ending = "max_tokens"
-        elif rewritten is None:
-            trajectory.observe(bridge)
-        else:
-            trajectory.start_row(rewritten)
+    @abstractmethod
+    def release(self, number: int) -> None:
+        """Forget an episode that is over, by the number of its first seat."""
 
-    def _tokens_left(self, trajectory: Trajectory) -> int:
-        """Return how many tokens an episode may still sample."""
-        bound = self.sampling.max_episode_tokens
-        return self.sampling.max_tokens if bound is None else max(0, bound - trajectory.sampled_tokens)
+    @abstractmethod
+    def serving(self) -> Sequence[Coroutine[Any, Any, None]]:
+        """Return what has to run beside the episodes, until it is cancelled."""
 
 
 def _own_score(result: StepResult, earned: Sequence[float]) -> Score:

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal, get_args
 
@@ -12,9 +12,10 @@ from llmgym.envs.faults import EpisodeLostError, FaultKind
 from llmgym.errors import EnvironmentContractError
 from llmgym.types import Message, Score, ScoreKind, well_formed
 
-Ending = Literal["terminated", "truncated", "context", "max_tokens", FaultKind]
+Ending = Literal["terminated", "truncated", "context", "max_tokens", "no_reply", FaultKind]
 """How an episode ended: by itself, cut off by its environment, because the context was full, because it had sampled
-all the tokens that an episode may, or because its environment raised an exception or took too long."""
+all the tokens that an episode may, because a server gave no reply, or because its environment raised an exception or
+took too long."""
 
 
 @dataclass(slots=True)
@@ -28,6 +29,8 @@ class Reply:
         weight_version: The weights that sampled it, or its last token.
         reward: What it earned.
         versions: The weights that sampled each token, if they are not all of one version.
+        read: In an episode without tokens, those that a server says it read for this reply; None if it does not say.
+        written: The same of tokens that it wrote.
     """
 
     start: int
@@ -36,6 +39,8 @@ class Reply:
     weight_version: int
     reward: float = 0.0
     versions: tuple[int, ...] = ()
+    read: int | None = None
+    written: int | None = None
 
     @property
     def token_versions(self) -> tuple[int, ...]:
@@ -54,6 +59,9 @@ class Trajectory:
     Where a chat template rewrites what was said before (see `llmgym.rollout.chat`), a new row
     begins with the conversation as it is rendered now, and a reply was sampled given the
     tokens of its row. The rows follow one another.
+
+    An episode that a server's chat model played has messages and no tokens: nobody here has seen any. What the server
+    says of their number is in its `replies`, which are empty ranges of tokens.
 
     Attributes:
         seed: The seed its environment was reset with.
@@ -126,6 +134,16 @@ class Trajectory:
         stop, reason, version = len(self.tokens), completion.finish_reason, completion.weight_version
         self.replies.append(Reply(start, stop, reason, version, versions=completion.versions))
 
+    def hear_of(self, finish_reason: FinishReason, read: int | None, written: int | None) -> None:
+        """Append a reply whose tokens nobody here has seen.
+
+        Args:
+            finish_reason: Why it ended.
+            read: Tokens that were read for it, as the server says; None if it does not.
+            written: The same of those that were written.
+        """
+        self.replies.append(Reply(0, 0, finish_reason, 0, read=read, written=written))
+
     def take(self, score: Score) -> None:
         """Take a score in place of what was there; its parts come to those that are there, of which success stays.
 
@@ -173,6 +191,16 @@ class Trajectory:
         return sum(self.mask)
 
     @property
+    def without_tokens(self) -> bool:
+        """Whether there are replies, and no tokens of them."""
+        return bool(self.replies) and not self.tokens
+
+    @property
+    def written_tokens(self) -> int | None:
+        """How many tokens the agent sampled, as a server says where there are none here; None if it does not say."""
+        return summed(reply.written for reply in self.replies) if self.without_tokens else self.sampled_tokens
+
+    @property
     def cut_off(self) -> bool:
         """Whether a reply was cut off, not ended by the agent."""
         return any(reply.finish_reason == "length" for reply in self.replies)
@@ -180,7 +208,7 @@ class Trajectory:
     @property
     def demonstrated(self) -> bool:
         """Whether nobody sampled it: its log-probabilities are NaN."""
-        return bool(self.replies) and math.isnan(self.log_probs[self.replies[0].start])
+        return bool(self.tokens and self.replies) and math.isnan(self.log_probs[self.replies[0].start])
 
     @property
     def overlong(self) -> bool:
@@ -189,8 +217,8 @@ class Trajectory:
 
     @property
     def failed(self) -> bool:
-        """Whether its environment failed."""
-        return self.ending in get_args(FaultKind)
+        """Whether it ended through no fault of the agent's: its environment failed, or a server gave no reply."""
+        return self.ending == "no_reply" or self.ending in get_args(FaultKind)
 
     @property
     def succeeded(self) -> bool:
@@ -199,7 +227,7 @@ class Trajectory:
 
     @property
     def verdict(self) -> bool | None:
-        """Whether it was a success; None if its environment failed, or nobody could say."""
+        """Whether it was a success; None if it failed, or nobody could say."""
         nobody_said = self.unscored and "success" not in self.parts
         return None if self.failed or nobody_said else self.succeeded
 
@@ -222,3 +250,14 @@ class Trajectory:
     def rows(self) -> list[slice]:
         """Where each row is in `tokens`, `mask` and `log_probs`."""
         return [slice(start, stop) for start, stop in itertools.pairwise([*self.row_starts, len(self.tokens)])]
+
+
+def summed(counts: Iterable[int | None]) -> int | None:
+    """Return a sum; None if a part of it is not known.
+
+    Examples:
+        >>> summed([3, 4]), summed([3, None]), summed([])
+        (7, None, 0)
+    """
+    known = list(counts)
+    return None if None in known else sum(one or 0 for one in known)

@@ -3,16 +3,10 @@
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-import openai
-
-from llmgym.errors import said_by
-from llmgym.scorers.judges.addresses import quoted, without_key
 from llmgym.scorers.judges.chat import Answer, Question
-from llmgym.scorers.judges.transport import client_of
-from llmgym.types import well_formed
+from llmgym.scorers.judges.completions import ChatServer, Completed, NoCompletionError
 
 
 class Endpoint:
@@ -49,8 +43,7 @@ class Endpoint:
         timeout: float = 60.0,
         retries: int = 4,
     ) -> None:
-        self._client = client_of(url, key, timeout=timeout, retries=retries)
-        self._url, self._key = url, key
+        self._server = ChatServer(url, key, timeout=timeout, retries=retries)
         self._sampling: dict[str, Any] = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
         self._extra = dict(extra or {})
         self._places = threading.BoundedSemaphore(concurrency)
@@ -66,22 +59,12 @@ class Endpoint:
         with self._places:
             self._wait_for_turn()
             try:
-                reply = self._client.chat.completions.create(
-                    messages=[message.chat for message in question.messages],  # type: ignore[misc]  # it has classes
-                    extra_body=self._extra,
-                    **self._sampling,
+                found = self._server.complete(
+                    [message.chat for message in question.messages], {**self._sampling, **self._extra}
                 )
-            except openai.APIError as error:
-                return self._failed(f"gave no answer: {said_by(error)}")
-            except Exception as error:  # noqa: BLE001  # whatever it sends, it costs this answer and no other
-                return self._failed(f"answered with what is no completion: {said_by(error)}")
-        answer = _read(reply)
-        text, reason = (one and without_key(one, self._key) for one in (answer.text, answer.error))
-        return replace(answer, text=text, error=reason)
-
-    def _failed(self, how: str) -> Answer:
-        """Return that there is no answer."""
-        return Answer(None, quoted(self._url, how, self._key))
+            except NoCompletionError as error:
+                return Answer(None, str(error))
+        return _read(found)
 
     def _wait_for_turn(self) -> None:
         """Wait until the next request may begin."""
@@ -91,24 +74,13 @@ class Endpoint:
         time.sleep(max(0.0, begin - time.monotonic()))
 
 
-def _read(reply: Any) -> Answer:
-    """Return what a completion says; the library does not check that it is one."""
-    try:
-        choice = reply.choices[0]
-        text, reason = choice.message.content, choice.finish_reason
-    except (AttributeError, LookupError, TypeError):
-        return Answer(None, f"the server answered with what is no completion: {reply!r:.200}")
-    usage = getattr(reply, "usage", None)
-    read, written = (_count(getattr(usage, name, None)) for name in ("prompt_tokens", "completion_tokens"))
-    if not isinstance(text, str):
-        return Answer(None, f"the server answered with no text, but {text!r:.80} ({reason})", read, written)
-    if reason == "length":
+def _read(found: Completed) -> Answer:
+    """Return what a completion says."""
+    read, written = found.read or 0, found.written or 0
+    if found.text is None:
+        return Answer(None, f"the server answered with no text, but {found.shown} ({found.reason})", read, written)
+    if found.reason == "length":
         return Answer(None, "the answer was cut off at max_tokens", read, written)
-    if reason not in ("stop", None):
-        return Answer(None, f"the answer was ended by {reason!r:.80}", read, written)
-    return Answer(well_formed(text), None, read, written)
-
-
-def _count(tokens: Any) -> int:
-    """Return a number of tokens; 0 if a server says something else."""
-    return tokens if type(tokens) is int and 0 <= tokens < 2**40 else 0
+    if found.reason not in ("stop", None):
+        return Answer(None, f"the answer was ended by {found.reason!r:.80}", read, written)
+    return Answer(found.text, None, read, written)
