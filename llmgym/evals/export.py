@@ -114,7 +114,7 @@ def _of_task(episodes: Sequence[Trajectory]) -> Iterator[Sample]:
             "failed": one.failed,
             "cut_off": one.cut_off,
             "turns": len(one.replies),
-            "tokens": one.sampled_tokens,
+            "tokens": one.written_tokens,
             "seed": one.seed,
             "row": one.data_row,
             "seat": one.seat,

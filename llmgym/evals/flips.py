@@ -69,8 +69,8 @@ def divergence(first: Trajectory, second: Trajectory) -> Divergence | None:
 
 
 def _token(first: Trajectory, second: Trajectory, reply: int) -> int | None:
-    """Return the first token of a reply that differs, counted from 1."""
-    if reply >= min(len(first.replies), len(second.replies)):
+    """Return the first token of a reply that differs, counted from 1; None where there are no tokens."""
+    if reply >= min(len(first.replies), len(second.replies)) or first.without_tokens or second.without_tokens:
         return None
     replies = [one.tokens[one.replies[reply].start : one.replies[reply].stop] for one in (first, second)]
     return 1 + _alike(*replies)

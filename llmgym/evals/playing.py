@@ -12,22 +12,27 @@ from pathlib import Path
 from typing import Any
 
 from llmgym.data.trajectories import read_trajectories, write_trajectories
-from llmgym.errors import RunDirectoryError
+from llmgym.errors import RunDirectoryError, import_extra
 from llmgym.evals.subjects import Subject
 from llmgym.files import whole_or_absent
 from llmgym.learn.needs import seconds_of
 from llmgym.report.run_directory import RunDirectory
+from llmgym.rollout.message_collector import MessageCollector
 from llmgym.rollout.player import Player
 from llmgym.rollout.task import Task, in_shares
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.scorers import find_scorer, judges_alone
 from llmgym.scorers.composition import put_on
+from llmgym.scorers.judges.addresses import key_in
 from llmgym.train.actor import Actor
+from llmgym.train.environments import make_envs
+from llmgym.train.hardware import device_of
 from llmgym.train.local_rollouts import LocalRollouts
 from llmgym.train.setting import set_up
 from llmgym.train.tasks import RunRows, run_rows
 
 _AT_ONCE = 256  # episodes that are played side by side, and kept together
+_KEYS = ("LLMGYM_ENDPOINT_KEY", "OPENAI_API_KEY")  # environment variables, the first that has one
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,11 @@ def _play_missing(
     before = f", of which {done} are there already" if done else ""
     tell(f"{subject.label}: {total} episodes of {subject.env_id}{before}.")
     begun, first = time.perf_counter(), done
-    with _player(subject, rows, max(map(len, missing.values()))) as player:
+    variable, _ = _key()
+    if subject.endpoint.url is not None and variable:
+        tell(f"{subject.endpoint.url} is given the key in {variable}.")
+    plays = _player if subject.endpoint.url is None else _endpoint_player
+    with plays(subject, rows, max(map(len, missing.values()))) as player:
         for file, tasks in missing.items():
             started = time.perf_counter()
             episodes = player.collect(tasks, subject.config.sampling, seed=subject.config.run.seed)
@@ -138,6 +147,34 @@ def _player(subject: Subject, rows: RunRows | None, count: int) -> Iterator[Play
             yield actor.rollouts.player(envs, judges_alone(scorer), split=split, needs_scores=False)
     finally:
         actor.close()
+
+
+@contextlib.contextmanager
+def _endpoint_player(subject: Subject, rows: RunRows | None, count: int) -> Iterator[Player]:
+    """Yield what plays with a model that a server has."""
+    asked, config, split = subject.endpoint, subject.config, subject.asked.split
+    completions = import_extra("llmgym.scorers.judges.completions", "endpoint")  # which needs openai
+    speaking = import_extra("llmgym.evals.endpoint", "endpoint")
+    server = completions.ChatServer(asked.url, _key()[1], timeout=asked.timeout, retries=asked.retries)
+    speaker = speaking.ChatEndpoint(server, config.model.name, asked.kwargs, asked.concurrency)
+    scorer = None if subject.scorer is None else find_scorer(subject.scorer)()
+    if scorer is not None:
+        put_on(scorer, device_of(config.model.device))
+    with contextlib.closing(make_envs(config, rows, min(_AT_ONCE, count), split=split)) as envs:
+        yield MessageCollector(
+            envs,
+            speaker,
+            judges_alone(scorer),
+            max_overlong=config.conversation.max_overlong,
+            max_failure_rate=config.environment.max_failure_rate,
+            needs_scores=False,
+            env_retries=config.environment.env_retries,
+        )
+
+
+def _key() -> tuple[str, str] | tuple[None, None]:
+    """Return the environment variable that the key of an endpoint is in, and the key; twice None if there is none."""
+    return next(((name, found) for name in _KEYS if (found := key_in(name))), (None, None))
 
 
 def _name(subject: Subject, settings: str) -> str:

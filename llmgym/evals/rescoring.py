@@ -20,6 +20,9 @@ from llmgym.models.causal_lm import find_model, load_tokenizer
 from llmgym.registry import make_env, resolve_env, takes_rows, takes_split
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector
+from llmgym.rollout.message_collector import MessageCollector
+from llmgym.rollout.player import Player
+from llmgym.rollout.recorded_speaker import RecordedSpeaker
 from llmgym.rollout.run_time import set_run_time
 from llmgym.rollout.task import Task
 from llmgym.rollout.trajectory import Trajectory
@@ -47,7 +50,7 @@ def rescore(stored: Stored, scorer: str, *, data: Path | None = None) -> Rescore
         raise ConfigError(f"{stored.name!r}: expected an environment with one seat, got episodes of seat 1.")
     if not finished:
         raise DataError(f"{stored.name!r}: expected episodes that came to their end, got none of {len(episodes)}.")
-    again = _played([one for _, one in finished], stored.options, _checkpoint(stored), scorer, data)
+    again = _played([one for _, one in finished], stored, scorer, data)
     same = [
         Again(key, one, other)
         for (key, one), other in zip(finished, again, strict=True)
@@ -67,11 +70,9 @@ def _checkpoint(stored: Stored) -> str:
     return directory_of(str(stored.options["model"])) if found is None else str(found.path)
 
 
-def _played(
-    episodes: Sequence[Trajectory], options: Mapping[str, Any], model: str, scorer: str, data: Path | None
-) -> list[Trajectory]:
+def _played(episodes: Sequence[Trajectory], stored: Stored, scorer: str, data: Path | None) -> list[Trajectory]:
     """Return episodes played again with the replies that they had, in the same order."""
-    engine = RecordedEngine({number: _replies(number, one) for number, one in enumerate(episodes)})
+    options = stored.options
     groups: dict[tuple[int, int | None], int] = {}
     tasks = [
         Task(one.seed, groups.setdefault((one.seed, one.data_row), len(groups)), one.data_row, number)
@@ -79,12 +80,15 @@ def _played(
     ]
     set_run_time(ModelConfig.of({"date": options["date"]}).date)
     with _environments(options, min(_AT_ONCE, len(tasks)), data) as envs:
-        judged = find_scorer(scorer)()
-        collector = Collector(
-            envs, _codec(model, options), engine, judged, max_overlong=1.0, max_failure_rate=1.0, needs_scores=False
-        )
+        limits: dict[str, Any] = {"max_overlong": 1.0, "max_failure_rate": 1.0, "needs_scores": False}
+        player: Player
+        if episodes[0].without_tokens:
+            player = MessageCollector(envs, RecordedSpeaker(dict(enumerate(episodes))), find_scorer(scorer)(), **limits)
+        else:
+            engine = RecordedEngine({number: _replies(number, one) for number, one in enumerate(episodes)})
+            player = Collector(envs, _codec(_checkpoint(stored), options), engine, find_scorer(scorer)(), **limits)
         tasks.sort(key=lambda task: task.group)  # siblings are adjacent
-        played = collector.collect(tasks, Sampling(max_tokens=engine.context_length))
+        played = player.collect(tasks, Sampling(max_tokens=RecordedEngine.context_length))
     return [one for _, one in sorted(zip(tasks, played, strict=True), key=lambda pair: pair[0].number or 0)]
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic import field_validator
 
-from llmgym.config.base import read_yaml
+from llmgym.config.base import Config, read_yaml
 from llmgym.config.presets import directory_of, preset_of
 from llmgym.config.sections import AgentConfig, Conversation, Engine, Environment, Sampling
 from llmgym.errors import ConfigError, RunDirectoryError
-from llmgym.evals.config import Asked, EvalConfig
+from llmgym.evals.config import Asked, Endpoint, EvalConfig
 from llmgym.registry import resolve_env
 from llmgym.train import checkpoints
 
@@ -35,6 +35,7 @@ class Subject:
         config: Of what plays.
         scorer: See `Asked`.
         asked: What else is asked.
+        endpoint: The server that has the model, if `endpoint.url` is one.
     """
 
     label: str
@@ -42,22 +43,27 @@ class Subject:
     config: AgentConfig
     scorer: str | None
     asked: Asked
+    endpoint: Endpoint
 
     def plain(self) -> dict[str, Any]:
         """Return all that decides its numbers, as JSON has it."""
         options = self.config.plain()
-        sections = (Environment, Conversation, Sampling, Engine)
-        played = {name: options[name] for section in sections for name in section().flat()}
+        if self.endpoint.url is None:
+            sections: tuple[type[Config], ...] = (Environment, Conversation, Sampling, Engine)
+            own = {"dtype": options["dtype"], "weights": _stamp(self.config.model.name)}
+        else:
+            sections = (Environment, Sampling)
+            named = {"endpoint": self.endpoint.url, "endpoint_kwargs": dict(self.endpoint.kwargs)}
+            own = {**named, "model": self.config.model.name}
         return {
-            **played,
-            "dtype": options["dtype"],
+            **{name: options[name] for section in sections for name in section().flat()},
+            **own,
             "seed": options["seed"],
             "env_id": self.env_id,
             "samples": self.asked.samples,
             "tasks": self.asked.tasks,
             "split": self.asked.split,
             "scorer": self.scorer,
-            "weights": _stamp(self.config.model.name),
             **({} if self.asked.data is None else {"data": _content(self.asked.data)}),
         }
 
@@ -80,9 +86,11 @@ def _subject(config: EvalConfig, name: str) -> Subject:
     known, standing = PlayedConfig().flat(), EvalConfig().flat()
     given = {key: value for key, value in config.flat().items() if key in known}
     asked = {key for key, value in config.flat().items() if value != standing[key]}
-    path, own = _checkpoint(name)
+    path, own = (name, None) if config.endpoint.url else _checkpoint(name)
     scorer = config.asked.scorer
-    if own is not None:
+    if config.endpoint.url:
+        pass  # whatever the model is called there, it is no run and no preset
+    elif own is not None:
         scorer = own.get("scorer") if scorer is None else scorer
     elif (preset := preset_of(name)) is not None:
         env = preset.env if config.environment.env is None else config.environment.env
@@ -91,8 +99,8 @@ def _subject(config: EvalConfig, name: str) -> Subject:
     suitable = {key: value for key, value in (own or {}).items() if key in taken}
     own_options = {"model": path, "seed": config.asked.seed, "output_dir": config.asked.output_dir}
     played = PlayedConfig.of({**given, **suitable, **own_options})
-    label = name if own is None or preset_of(name) is not None else Path(name).name
-    return Subject(label, resolve_env(played.environment.required), played, scorer, config.asked)
+    label = name if path == name or preset_of(name) is not None else Path(name).name
+    return Subject(label, resolve_env(played.environment.required), played, scorer, config.asked, config.endpoint)
 
 
 def _checkpoint(name: str) -> tuple[str, dict[str, Any] | None]:

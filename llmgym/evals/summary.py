@@ -11,7 +11,8 @@ from llmgym.envs.text_env import TextEnv
 from llmgym.evals.playing import Played
 from llmgym.evals.subjects import Subject
 from llmgym.registry import load_env_creator
-from llmgym.rollout.trajectory import Trajectory
+from llmgym.rollout.limits import most_frequent
+from llmgym.rollout.trajectory import Trajectory, summed
 from llmgym.statistics import (
     maj_at_k,
     mean_of_tasks,
@@ -50,8 +51,8 @@ class Summary:
         split: The split that the tasks are of.
         tasks: How many tasks were played.
         episodes: How many episodes were played.
-        judged: Episodes that are the denominator of successes: all but those whose environment failed, or that
-            nobody could score.
+        judged: Episodes that are the denominator of successes: all but those whose environment failed, that an
+            endpoint gave no reply in, or that nobody could score.
         unscored: Episodes without a score, for whatever reason.
         success: Share of successes, as the environment declares them; None if it declares none.
         reward: The score of episodes that have one.
@@ -60,8 +61,14 @@ class Summary:
         pass_hat: By k: the probability that all of k tries succeed.
         maj_at: By k: the probability that most of k tries give the right answer; empty if the environment names none.
         unanswered: Episodes without an answer, which vote for none; None if the environment names none.
-        reply_tokens: Sampled tokens per reply.
-        episode_tokens: Sampled tokens per episode.
+        no_reply: Episodes that are over because an endpoint gave no reply; they are unscored, too.
+        reasons: Why episodes have no verdict, an example of each frequent reason, and how often it is one.
+        reply_tokens: Sampled tokens per reply; None if an endpoint does not say.
+        episode_tokens: Sampled tokens per episode; None if an endpoint does not say.
+        read_tokens: Tokens that an endpoint read for all replies that are kept; None if there is none, or it does not
+            say.
+        written_tokens: Tokens of all replies; None if an endpoint does not say.
+        cost: Of the tokens that an endpoint read and wrote; None without prices for both.
         cut_off: Share of replies that did not end by themselves.
         seconds: How long playing took.
         path: The directory with the episodes.
@@ -81,8 +88,13 @@ class Summary:
     pass_hat: Mapping[int, float]
     maj_at: Mapping[int, float]
     unanswered: int | None
-    reply_tokens: float
-    episode_tokens: float
+    no_reply: int
+    reasons: Mapping[str, int]
+    reply_tokens: float | None
+    episode_tokens: float | None
+    read_tokens: int | None
+    written_tokens: int | None
+    cost: float | None
     cut_off: float
     seconds: float
     path: str
@@ -103,6 +115,9 @@ def summarise(subject: Subject, played: Played) -> Summary:
     judged = [[said for one in task if (said := one.verdict) is not None] for task in tasks]
     tries = [(len(one), sum(one)) for one in judged] if declared else []
     answers = _answers(subject.env_id, tasks) if declared else None
+    without_verdict = [episode for episode in episodes if episode.verdict is None]
+    read = None if subject.endpoint.url is None else summed(reply.read for reply in replies)
+    written = summed(episode.written_tokens for episode in episodes)
     return Summary(
         model=subject.label,
         env=subject.env_id,
@@ -118,8 +133,13 @@ def summarise(subject: Subject, played: Played) -> Summary:
         pass_hat=over_k(tries, pass_hat_k),
         maj_at={} if answers is None else _votes(answers, judged),
         unanswered=None if answers is None else sum(given is None for task in answers for given in task),
-        reply_tokens=sum(reply.stop - reply.start for reply in replies) / max(1, len(replies)),
-        episode_tokens=sum(episode.sampled_tokens for episode in episodes) / max(1, len(episodes)),
+        no_reply=sum(episode.ending == "no_reply" for episode in episodes),
+        reasons={example.splitlines()[0]: times for times, example in most_frequent(without_verdict)},
+        reply_tokens=None if written is None else written / max(1, len(replies)),
+        episode_tokens=None if written is None else written / max(1, len(episodes)),
+        read_tokens=read,
+        written_tokens=written,
+        cost=subject.endpoint.cost(read, written),
         cut_off=sum(reply.finish_reason == "length" for reply in replies) / max(1, len(replies)),
         seconds=played.seconds,
         path=str(played.path),

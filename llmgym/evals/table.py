@@ -18,7 +18,9 @@ def print_summaries(console: Console, summaries: Sequence[Summary]) -> None:
     table = _table(
         "", f"{first.env}, split {first.split}: {first.tasks} tasks, {first.episodes} episodes of each model"
     )
-    for column in ("success (95 %)", "reward (95 %)", "no score", "tokens", "cut off", "time"):
+    priced = any(one.cost is not None for one in summaries)
+    costs = ("cost",) if priced else ()
+    for column in ("success (95 %)", "reward (95 %)", "no score", "tokens", "cut off", "time", *costs):
         table.add_column(column, justify="right", no_wrap=True)
     for one in summaries:
         table.add_row(
@@ -26,9 +28,10 @@ def print_summaries(console: Console, summaries: Sequence[Summary]) -> None:
             "-" if one.success is None else _with_interval(one.success),
             _with_interval(one.reward),
             str(one.unscored),
-            f"{one.episode_tokens:.1f}",
+            "-" if one.episode_tokens is None else f"{one.episode_tokens:.1f}",
             f"{one.cut_off:.1%}",
             seconds_of(one.seconds),
+            *(["-" if one.cost is None else f"{one.cost:.4g}"] if priced else []),
         )
     console.print(table)
     if any(len(one.pass_at) > 1 for one in summaries):
@@ -43,11 +46,7 @@ def print_summaries(console: Console, summaries: Sequence[Summary]) -> None:
         console.print(parts)
     for one in summaries:
         lost = one.episodes - one.judged
-        without = (
-            f"; {lost} more have no verdict, because their environment failed or nobody could score them"
-            if lost
-            else ""
-        )
+        without = f"; {lost} more have no verdict" if lost else ""
         verdict = (
             "the environment declares no success"
             if one.success is None
@@ -55,7 +54,9 @@ def print_summaries(console: Console, summaries: Sequence[Summary]) -> None:
         )
         if one.unanswered:
             verdict += f"; episodes without an answer: {one.unanswered}"
-        console.print(f"{visible(one.model)}: {verdict}. Episodes: {one.path}", soft_wrap=True, markup=False)
+        console.print(visible(f"{one.model}: {verdict}. Episodes: {one.path}"), soft_wrap=True, markup=False)
+        for reason, times in one.reasons.items():
+            console.print(visible(f"{times} without a verdict: {reason}"), soft_wrap=True, markup=False)
 
 
 def _print_by_k(console: Console, summaries: Sequence[Summary]) -> None:

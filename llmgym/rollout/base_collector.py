@@ -18,7 +18,7 @@ from llmgym.rollout.stopwatch import Stopwatch
 from llmgym.rollout.task import Task, in_shares, numbered
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.scorers.asking import AnyScorer
-from llmgym.types import Episode, Message, Player, Score
+from llmgym.types import Episode, Message, Score
 
 _CUT_OFF = {
     "context": "the episode outgrew the context",
@@ -72,7 +72,7 @@ class BaseCollector(ABC):
         needs_scores: bool = True,
         env_retries: int = 1,
         groups_at_once: int | None = None,
-        players: Collection[Player] = ("learner",),
+        players: Collection[str] = ("learner",),
     ) -> None:
         self.envs, self.scorer = envs, scorer
         self._env_retries, self._groups_at_once = env_retries, groups_at_once

@@ -45,9 +45,10 @@ class Limits:
         lost = [one for one in trajectories if one.failed or (self._needs_scores and one.unscored)]
         failed = [one for one in lost if one.ending != "no_reply"]
         if self._failed.too_many(len(failed), len(trajectories)):
+            reasons = "\n".join(f"{times} times: {example}" for times, example in most_frequent(failed))
             raise FailureRateError(
                 f"{self._failed} episodes have no score since something failed: expected a share of at most "
-                f"{self._failed.share:g} (max_failure_rate). The most frequent reasons:\n{most_frequent(failed)}"
+                f"{self._failed.share:g} (max_failure_rate). The most frequent reasons:\n{reasons}"
             )
 
     def state_dict(self) -> dict[str, list[int]]:
@@ -82,11 +83,14 @@ class _Tally:
         return "{} of {}".format(*self.counts)
 
 
-def most_frequent(failed: Sequence[Trajectory], count: int = 3) -> str:
-    """Name the most frequent reasons, with an example of each; those that differ in a number are one."""
+def most_frequent(failed: Sequence[Trajectory], count: int = 3) -> list[tuple[int, str]]:
+    """Return the most frequent reasons for which there is no score: how often, and an example.
+
+    Those that differ in a number are one.
+    """
     reasons: dict[str, list[str]] = {}
     for trajectory in failed:
         said = trajectory.score_error or "nobody says why"
         reasons.setdefault(re.sub(r"\d+", "#", said.splitlines()[0]), []).append(said)
     often = sorted(reasons.values(), key=len, reverse=True)[:count]
-    return "\n".join(f"{len(those)} times: {those[0]}" for those in often)
+    return [(len(those), those[0]) for those in often]

@@ -48,7 +48,7 @@ class MessageCollector(BaseCollector):
         """
         trajectories = super().collect(tasks, sampling, seed)
         if not self._answered and (lost := [one for one in trajectories if one.ending == "no_reply"]):
-            raise EngineError(f"None of {len(trajectories)} episodes had a reply: {lost[0].score_error}.")
+            raise EngineError(f"None of {len(trajectories)} episodes had a reply: {lost[0].score_error}")
         return trajectories
 
     def _rules(self, sampling: Sampling, seed: int, room: WaitingRoom) -> MessagePlay:
@@ -70,4 +70,4 @@ class MessageCollector(BaseCollector):
             return
         self._without.add(group)
         if len(self._without) >= _IN_A_ROW:
-            raise EngineError(f"{len(self._without)} tasks in a row are without a reply: {error}.")
+            raise EngineError(f"{len(self._without)} tasks in a row are without a reply: {error}")

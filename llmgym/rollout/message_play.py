@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmgym.calls import Action, Schemas, action_of, tagged_calls, without_thought
+from llmgym.calls import Schemas
 from llmgym.config.sections import Sampling
 from llmgym.envs.waiting import WaitingRoom
 from llmgym.errors import ConfigError
+from llmgym.rollout.openai_chat import action_in
 from llmgym.rollout.play import Play
 from llmgym.rollout.speaker import Asking, NoReplyError, Speaker
 from llmgym.rollout.trajectory import Trajectory
@@ -54,7 +55,7 @@ class MessagePlay(Play):
             return None
         self.tell(trajectory.group, None)
         trajectory.hear_of(spoken.finish_reason, spoken.read, spoken.written)
-        return _action(spoken.text) if trajectory.tools else spoken.text
+        return action_in(spoken.text) if trajectory.tools else spoken.text
 
     def hear(self, trajectory: Trajectory, messages: Sequence[Message]) -> None:
         """Take what the environment says next, if the episode has tokens left."""
@@ -87,10 +88,3 @@ class MessagePlay(Play):
                 "writes."
             )
         return bound - written
-
-
-def _action(text: str) -> Action:
-    """Return a reply with the calls in it; those that it only thinks of are none."""
-    thoughts, rest = without_thought(text)
-    action = action_of(rest, tagged_calls(rest))
-    return Action(text, (thoughts + action.said).strip(), action.calls)

@@ -109,7 +109,7 @@ class ChatTemplate:
             before: tuple[Role, ...] = ("user", "assistant") if replies else ()
             roles = (*before, *(message.role for message in said), "assistant", "user")  # a reply has to follow, too
             as_it_is = not asking or self._shows(roles) or (replies and replies[-1].calls and self._answers(said))
-            found += said if as_it_is else [Message("user", _told(said))]
+            found += said if as_it_is else [Message("user", told(said))]
         return found
 
     def _answers(self, said: Sequence[Message]) -> bool:
@@ -366,7 +366,7 @@ class ChatTemplate:
         return self.control.ids & (tokens | named | {*stop_token_ids, self.end_token, self.end_before_tools})
 
 
-def _told(messages: Sequence[Message]) -> str:
+def told(messages: Sequence[Message]) -> str:
     """Return what users and tools say as one text, in which a tool's answers are marked."""
     texts = [
         f"<tool_response>\n{one.content}\n</tool_response>" if one.role == "tool" else one.content for one in messages

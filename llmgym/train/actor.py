@@ -15,9 +15,7 @@ from transformers import PreTrainedModel
 
 from llmgym.calls import Schemas
 from llmgym.config.sections import AgentConfig, OnlineConfig
-from llmgym.data.tasks import TaskTable
 from llmgym.engines.make import engine_kind
-from llmgym.envs.isolated import IsolatedVectorEnv
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import ConfigError
 from llmgym.evaluate import Evaluation, evaluate
@@ -32,13 +30,14 @@ from llmgym.models.causal_lm import load_causal_lm, stop_token_ids_of
 from llmgym.models.context import context_notice, longest_context
 from llmgym.models.lora import merged_weights, plain_copy
 from llmgym.models.shards import whole
-from llmgym.registry import check_arguments, load_env_creator, make_env, make_of_spec, resolve_env, takes_split
+from llmgym.registry import make_env
 from llmgym.report.console import notify
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.task import Task
 from llmgym.rollout.transcript import Scribe
 from llmgym.scorers import AnyScorer, judges_alone
 from llmgym.train.canary import Canary
+from llmgym.train.environments import made_with, make_envs
 from llmgym.train.rollouts import Rollouts
 from llmgym.train.setting import put, source_of
 from llmgym.train.tasks import RunRows
@@ -108,40 +107,15 @@ class Actor:
 
     def make_envs(self, count: int, *, split: str | None = None) -> TextVectorEnv:
         """Make environments; of a split, if they have splits."""
-        env_id, options = self._made_with(split)
-        if self.config.environment.isolate_env:
-            envs: TextVectorEnv = self._isolated(env_id, options, count)
-        else:
-            envs = TextVectorEnv([lambda: make_env(env_id, **options)] * count)
+        envs = make_envs(self.config, self.rows, count, split=split)
         self.tell_of(envs.tools(0))
         self.stops_at_strings |= bool(envs.within_limits(self.config.sampling).stop)
         return envs
 
     def make_expert_env(self) -> gymnasium.Env[str, str]:
         """Make an environment in this process, for its expert to play in."""
-        env_id, options = self._made_with(None)
+        env_id, options = made_with(self.config, self.rows, None)
         return make_env(env_id, **options)
-
-    def _made_with(self, split: str | None) -> tuple[str, dict[str, Any]]:
-        """Return the id of the environments, and the arguments of those of a split."""
-        env_id, options = resolve_env(self.config.environment.required), dict(self.config.environment.env_kwargs)
-        if split is not None and takes_split(env_id):
-            options["split"] = split
-        if split == "eval":
-            options |= self.config.environment.eval_env_kwargs
-        if self.rows is not None:
-            options |= self.rows.arguments(held_out=split == "eval")
-        return env_id, options
-
-    def _isolated(self, env_id: str, options: dict[str, Any], count: int) -> TextVectorEnv:
-        """Make environments in processes of their own."""
-        check_arguments(env_id, options)
-        sent = {key: one.in_memory() if isinstance(one, TaskTable) else one for key, one in options.items()}
-        spec = copy.copy(gymnasium.spec(env_id))
-        spec.entry_point = load_env_creator(env_id)  # what can be imported, whoever registered it
-        make = functools.partial(make_of_spec, spec, **sent)
-        log = self.config.run.output_dir / "environments.log"
-        return IsolatedVectorEnv(make, count, timeout=self.config.environment.env_timeout, log=log)
 
     @functools.cached_property
     def held_out_tasks(self) -> list[Task]:

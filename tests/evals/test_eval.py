@@ -157,7 +157,9 @@ def test_an_episode_whose_environment_fails_is_no_failure_of_the_model_and_is_to
     assert 0 < found["unscored"] == 24 - found["judged"] < 24
     assert main(["eval", *words, "--output-dir", str(tmp_path)]) == 0
     printed = capsys.readouterr()
-    assert f"{found['unscored']} more have no verdict, because their environment failed" in printed.out
+    assert f"{found['unscored']} more have no verdict." in printed.out
+    assert f"{found['unscored']} without a verdict: the environment of " in printed.out
+    assert "RuntimeError: the service is down" in printed.out
     assert printed.err == ""  # everything was there already
 
 
