@@ -33,7 +33,7 @@ chaos: $(INSTALLED)
 
 # The real SGLang on a CPU; tests/sglang_cpu/README.md says how.
 test-sglang: $(SGLANG_INSTALLED)
-	SGLANG_USE_CPU_ENGINE=1 $(SGLANG_VENV)/bin/python -m pytest -q tests/engines/test_sglang_engine.py tests/engines/test_sglang_calls.py tests/engines/test_sglang_judge.py tests/engines/test_sglang_reward_model.py tests/engines/test_sglang_workers.py $(ARGS)
+	SGLANG_USE_CPU_ENGINE=1 $(SGLANG_VENV)/bin/python -m pytest -q tests/engines/test_sglang_engine.py tests/engines/test_sglang_calls.py tests/engines/test_sglang_judge.py tests/engines/test_sglang_endpoint.py tests/engines/test_sglang_reward_model.py tests/engines/test_sglang_workers.py $(ARGS)
 
 # The environments of verifiers, which needs an older openai than the one that other packages bring.
 test-verifiers: $(VERIFIERS_INSTALLED)

@@ -17,9 +17,10 @@ from llmgym.scorers.judges.addresses import fault_of_url
 class Asked(Config):
     """What is evaluated, and on how many tasks."""
 
-    models: tuple[str, ...] = Field(default=("tiny",), alias="model")
+    models: tuple[str, ...] = Field(default=(), alias="model")
     """Models, one after another: `tiny`, a directory, a name on the Hugging Face hub, or the directory of a run, whose
-    newest checkpoint is meant, or that of step 40 where `@40` follows."""
+    newest checkpoint is meant, or that of step 40 where `@40` follows. With `endpoint`: what it calls them. None:
+    `tiny`."""
 
     tasks: Positive = 500
     """Tasks of the split, at most; the same ones whatever the model. Also -n."""
@@ -53,8 +54,8 @@ class Endpoint(Config):
     """A server of chat completions, in place of an engine."""
 
     url: str | None = Field(default=None, alias="endpoint")
-    """Where an OpenAI-compatible API is, such as http://127.0.0.1:30000/v1; `model` is then what it calls its models.
-    Its key is read from the environment variable LLMGYM_ENDPOINT_KEY, or else OPENAI_API_KEY."""
+    """Where an OpenAI-compatible API is, such as http://127.0.0.1:30000/v1; its key is read from the
+    environment variable LLMGYM_ENDPOINT_KEY, or else OPENAI_API_KEY."""
 
     concurrency: Positive = 16
     """Requests to the endpoint that are under way, at most."""
@@ -125,6 +126,6 @@ class EvalConfig(Config):
         for name, value in given.items():
             if value != standing[name] and name != "max_overlong":
                 raise ValueError(f"{name}: is about a model that runs here, and has no effect on an endpoint")
-        if self.asked.models == Asked().models:
+        if not self.asked.models:
             raise ValueError("model: expected what the endpoint calls its model")
         return self

@@ -10,7 +10,7 @@ from pydantic import field_validator
 from llmgym.config.base import Config, read_yaml
 from llmgym.config.presets import directory_of, preset_of
 from llmgym.config.sections import AgentConfig, Conversation, Engine, Environment, Sampling
-from llmgym.errors import ConfigError, RunDirectoryError
+from llmgym.errors import RunDirectoryError
 from llmgym.evals.config import Asked, Endpoint, EvalConfig
 from llmgym.registry import resolve_env
 from llmgym.train import checkpoints
@@ -77,9 +77,7 @@ def subjects_of(config: EvalConfig) -> list[Subject]:
         ConfigError: No environment is named, anywhere.
         RunDirectoryError: A run has no such checkpoint.
     """
-    if not config.asked.models:
-        raise ConfigError("model: expected at least one.")
-    return [_subject(config, name) for name in config.asked.models]
+    return [_subject(config, name) for name in config.asked.models or ("tiny",)]
 
 
 def _subject(config: EvalConfig, name: str) -> Subject:

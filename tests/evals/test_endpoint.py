@@ -131,6 +131,9 @@ def test_sampling_is_passed_on_and_every_reply_has_a_seed_of_its_own(
     evaluated(server, "-n", "2", "--endpoint-kwargs", "seed=null", "reasoning_effort=low")
     assert "seed" not in server.bodies[-1]
     assert server.bodies[-1]["reasoning_effort"] == "low"
+    evaluated(server, "-n", "2", "--endpoint-kwargs", "max_tokens=null", "max_completion_tokens=9")
+    assert server.bodies[-1].keys() >= {"max_completion_tokens", "seed"}
+    assert "max_tokens" not in server.bodies[-1]
 
 
 def test_the_key_is_from_the_environment_and_nowhere_else(
@@ -154,6 +157,16 @@ def test_the_key_is_from_the_environment_and_nowhere_else(
     written = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
     assert not any(b"k3y" in one for one in [*written, said.encode(), json.dumps(first).encode()])
     assert all("***" in one.messages[-1].content for one in episodes_in(first))
+
+
+@pytest.mark.parametrize("key", ["answer", "EMPTY", "1"])
+def test_a_word_in_place_of_a_key_stays_in_replies(
+    key: str, serving: Serving, evaluated: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    found = evaluated(serving(lambda body: f"EMPTY {right(body)}"), "-n", "6")
+    assert found["success"]["mean"] == 1.0
+    assert all("EMPTY" in one.messages[-1].content for one in episodes_in(found))
 
 
 def test_no_more_requests_are_under_way_than_are_asked_for(serving: Serving, evaluated: Callable[..., Any]) -> None:
