@@ -1,8 +1,8 @@
 """`ChatEndpoint`: a model that an OpenAI-compatible server has, as what replies in episodes."""
 
-from collections.abc import Mapping
 from typing import Any
 
+from llmgym.evals.config import Endpoint
 from llmgym.rollout.openai_chat import reply_text, request_messages
 from llmgym.rollout.speaker import Asking, NoReplyError, Spoken
 from llmgym.scorers.judges.completions import ChatServer, NoCompletionError
@@ -15,15 +15,16 @@ class ChatEndpoint:
     """Replies by asking a server for chat completions.
 
     Args:
-        server: The server.
+        asked: Where it is, and how it is asked.
         model: What it calls the model.
-        extra: More fields of the request; one that is None is left out.
-        concurrency: Requests under way, at most.
+        key: The secret that it asks for, if it does.
     """
 
-    def __init__(self, server: ChatServer, model: str, extra: Mapping[str, Any], concurrency: int) -> None:
-        self._server, self._model, self._extra = server, model, extra
-        self.concurrency = concurrency
+    def __init__(self, asked: Endpoint, model: str, key: str | None) -> None:
+        assert asked.url is not None
+        self._server = ChatServer(asked.url, key, timeout=asked.timeout, retries=asked.retries)
+        self._model, self._extra = model, asked.kwargs
+        self.concurrency = asked.concurrency
 
     def reply(self, asking: Asking) -> Spoken:
         """Ask for a reply; see `Speaker`."""

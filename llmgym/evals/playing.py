@@ -153,10 +153,7 @@ def _player(subject: Subject, rows: RunRows | None, count: int) -> Iterator[Play
 def _endpoint_player(subject: Subject, rows: RunRows | None, count: int) -> Iterator[Player]:
     """Yield what plays with a model that a server has."""
     asked, config, split = subject.endpoint, subject.config, subject.asked.split
-    completions = import_extra("llmgym.scorers.judges.completions", "endpoint")  # which needs openai
-    speaking = import_extra("llmgym.evals.endpoint", "endpoint")
-    server = completions.ChatServer(asked.url, _key()[1], timeout=asked.timeout, retries=asked.retries)
-    speaker = speaking.ChatEndpoint(server, config.model.name, asked.kwargs, asked.concurrency)
+    speaker = import_extra("llmgym.evals.endpoint", "endpoint").ChatEndpoint(asked, config.model.name, _key()[1])
     scorer = None if subject.scorer is None else find_scorer(subject.scorer)()
     if scorer is not None:
         put_on(scorer, device_of(config.model.device))

@@ -86,18 +86,17 @@ def _subject(config: EvalConfig, name: str) -> Subject:
     asked = {key for key, value in config.flat().items() if value != standing[key]}
     path, own = (name, None) if config.endpoint.url else _checkpoint(name)
     scorer = config.asked.scorer
-    if config.endpoint.url:
-        pass  # whatever the model is called there, it is no run and no preset
-    elif own is not None:
+    preset = None if config.endpoint.url else preset_of(name)
+    if own is not None:
         scorer = own.get("scorer") if scorer is None else scorer
-    elif (preset := preset_of(name)) is not None:
+    elif preset is not None:
         env = preset.env if config.environment.env is None else config.environment.env
         own = {**preset.options, "env": env, "env_kwargs": dict(preset.envs.get(resolve_env(env), {}))}
     taken = {*Environment().flat(), *Conversation().flat(), *Sampling().flat(), "dtype"} - asked
     suitable = {key: value for key, value in (own or {}).items() if key in taken}
     own_options = {"model": path, "seed": config.asked.seed, "output_dir": config.asked.output_dir}
     played = PlayedConfig.of({**given, **suitable, **own_options})
-    label = name if path == name or preset_of(name) is not None else Path(name).name
+    label = name if path == name else Path(name).name
     return Subject(label, resolve_env(played.environment.required), played, scorer, config.asked, config.endpoint)
 
 

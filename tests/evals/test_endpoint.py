@@ -410,10 +410,10 @@ def test_what_an_endpoint_played_is_compared_exported_and_scored_again(
     assert "They part at reply 1:" in capsys.readouterr().out
 
     (tmp_path / "rewards.py").write_text(
-        "import llmgym\n\n\n@llmgym.register_scorer('brief')\ndef brief(episode):\n"
-        "    return {'brief': 1.0 / len(episode.actions[-1])}\n"
+        "import llmgym\n\n\n@llmgym.register_scorer('terse')\ndef terse(episode):\n"
+        "    return {'terse': 1.0 / len(episode.actions[-1])}\n"
     )
-    assert main(["score", good["path"], "--scorer", f"{tmp_path}/rewards.py:brief", "--json"]) == 0
+    assert main(["score", good["path"], "--scorer", f"{tmp_path}/rewards.py:terse", "--json"]) == 0
     scored = json.loads(capsys.readouterr().out)
     lengths = [len(one.messages[-1].content) for one in episodes_in(good)]
     assert scored["after"]["reward"] == pytest.approx(sum(1 / length for length in lengths) / 40)
