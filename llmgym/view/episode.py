@@ -127,6 +127,7 @@ def _told(run: Run, episodes: Episodes, at: int, row: Mapping[str, Any]) -> dict
             {
                 "start": reply.start,
                 "stop": reply.stop,
+                "tokens": reply.written if trajectory.without_tokens else reply.stop - reply.start,
                 "finish_reason": visible(reply.finish_reason),
                 "weight_version": reply.weight_version,
                 "reward": number(reply.reward),

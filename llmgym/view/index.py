@@ -40,7 +40,7 @@ class Episodes:
         success: 1 or 0; NaN if the environment does not say.  [E]
         ending: In a word.  [E]
         turns: Replies.  [E]
-        length: Sampled tokens.  [E]
+        length: Sampled tokens; where there are none here, as many as a server says.  [E]
         parts: The parts of the scores, by name; NaN where there is none.  [E]
     """
 
@@ -188,7 +188,9 @@ def _columns_of(table: pa.Table, step: int, first: int) -> dict[str, Any]:
     parts = _parts(columns["parts"], count)
     replies = columns["replies"]
     of, inner = pc.list_parent_indices(replies).to_numpy(), pc.list_flatten(replies)
-    lengths = pc.subtract(inner.field("stop"), inner.field("start")).to_numpy(zero_copy_only=False)
+    lengths = pc.cast(pc.subtract(inner.field("stop"), inner.field("start")), pa.int64())
+    if inner.type.get_field_index("written") >= 0:  # as a server counts what has no tokens here
+        lengths = pc.add(lengths, pc.fill_null(inner.field("written"), 0))
     nothing = np.full(count, np.nan)
     return {
         "row": np.arange(count),
@@ -202,7 +204,7 @@ def _columns_of(table: pa.Table, step: int, first: int) -> dict[str, Any]:
         "success": parts.get("success", nothing),
         "ending": np.array(columns["ending"].cast(pa.string()).fill_null("").to_pylist(), dtype=object),
         "turns": np.bincount(of, minlength=count),
-        "length": np.bincount(of, lengths, minlength=count).astype(np.int64),
+        "length": np.bincount(of, lengths.to_numpy(zero_copy_only=False), minlength=count).astype(np.int64),
         "parts": {name: values for name, values in parts.items() if name != "success"},
     }
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from llmgym.data.trajectories import SCHEMA, read_trajectories
 from llmgym.errors import ConfigError, DataError, UnknownNameError
 from llmgym.learn.advantages import ESTIMATORS
 from llmgym.rollout.trajectory import Trajectory
+from llmgym.types import Message
 from llmgym.view import Answers, open_runs
 from llmgym.view.advantages import FROM_A_GROUP, advantages
 
@@ -42,6 +44,21 @@ def stored(real_runs: list[Path]) -> dict[tuple[str, int, int], Trajectory]:
         for shard in sorted(run.glob("trajectories/*.parquet"))
         for index, one in enumerate(read_trajectories(shard))
     }
+
+
+def test_an_episode_without_tokens_is_shown_by_its_words_and_has_the_servers_counts(
+    run_of: Callable[..., Path],
+) -> None:
+    one = Trajectory(seed=7, group=0, messages=[Message("user", "Is it?"), Message("assistant", "yes")])
+    one.hear_of("stop", 12, 5)
+    one.score, one.ending = 1.0, "terminated"
+    lost = Trajectory(seed=8, group=1, messages=[Message("user", "Is it?")], ending="no_reply", score_error="too busy")
+    found = asked([run_of({1: [one, lost]})])
+    page = found.answer("episode", {"step": "1", "index": "0"})
+    assert (page["tokens"], page["length"], page["replies"][0]["tokens"]) == ([], 5, 5)
+    assert [message["content"] for message in page["messages"]] == ["Is it?", "yes"]
+    assert found.answer("episode", {"step": "1", "index": "1"})["score_error"] == "too busy"
+    assert [row["length"] for row in rows(found, ending="no_reply")] == [0]
 
 
 def rows(answers: Answers, **query: Any) -> list[dict[str, Any]]:

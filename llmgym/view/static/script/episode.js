@@ -28,7 +28,7 @@ async function episodePage(query) {
 function facts(episode) {
   const cut = episode.replies.filter((reply) => reply.finish_reason === "length").length;
   return h("p", { class: "soft" }, [`run ${episode.run}`, `step ${episode.step}`, episode.task, episode.seat ? `seat ${episode.seat}` : null, `ending: ${episode.ending}`,
-    `${episode.turns} turns`, `${shown(episode.length)} tokens sampled of ${shown(episode.tokens.length)}`, cut ? `${cut} replies cut off` : null]
+    `${episode.turns} turns`, `${shown(episode.length)} tokens sampled${episode.tokens.length ? ` of ${shown(episode.tokens.length)}` : ", as the server counts them"}`, cut ? `${cut} replies cut off` : null]
     .filter(Boolean).join(" · "));
 }
 
@@ -49,7 +49,7 @@ function conversation(episode, colour, order) {
     const words = [message.content, ...message.calls.map((call) => `\n→ ${call}`)];
     const tokens = reply && reply.stop > reply.start ? tokensOf(episode, reply.start, reply.stop, colour, order) : [];
     const said = !tokens.length ? words : episode.pieces ? tokens : [words, h("p", { class: "soft" }, "No tokenizer was found for this run: its tokens by number."), tokens];
-    const note = reply ? `turn ${episode.replies.indexOf(reply) + 1}: ${reply.stop - reply.start} tokens, ${reply.finish_reason === "length" ? "cut off" : "ended"}, earned ${shown(reply.reward)}, weights ${reply.weight_version}` : "";
+    const note = reply ? `turn ${episode.replies.indexOf(reply) + 1}: ${shown(reply.tokens)} tokens, ${reply.finish_reason === "length" ? "cut off" : "ended"}, earned ${shown(reply.reward)}, weights ${reply.weight_version}` : "";
     return h("section", { class: `turn ${reply ? "assistant" : ""}` }, h("h3", {}, h("span", {}, message.role + (message.name ? ` ${message.name}` : "")), h("span", {}, note)),
       h("div", { class: "said", tabindex: reply ? null : 0 }, said));
   });
