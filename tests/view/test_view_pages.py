@@ -331,3 +331,15 @@ def test_text_is_readable_by_day_and_by_night(dark: bool, served: Serve, real_ru
         for ink in inks:
             assert contrast(found[ink], found[ground]) >= 4.5, (ink, ground)
     assert contrast(found["mark"], found["mark-ink"]) >= 4.5
+
+
+def test_an_episode_without_tokens_shows_what_was_said(driver: Any, served: Serve, run_of: Callable[..., Path]) -> None:
+    one = episode()
+    one.tokens, one.mask, one.log_probs, one.replies = [], [], [], []
+    one.hear_of("stop", 12, 5)
+    server = served(run_of({1: [one]}))
+    go(driver, f"{server.address}#/episode?run=mine&step=1&index=0")
+    wait(driver, "document.querySelector('main').innerText.includes('No tokens')")
+    assert texts(driver, ".said") == ["Is it?", "yes"]
+    assert "5 tokens sampled, as the server counts them" in text(driver)
+    assert "turn 1: 5 tokens, ended" in text(driver)

@@ -9,6 +9,10 @@ async function episodePage(query) {
   const state = { colour: wanted || colours.find((one) => one.values), all: query.all === "1" };
   const talk = h("div"), side = h("div", { class: "panel", "aria-live": "polite" });
   const draw = () => {
+    if (!episode.tokens.length) {
+      talk.replaceChildren(...conversation(episode, state.colour, order));
+      return;
+    }
     const whole = state.all || state.colour.name === "mask";
     talk.replaceChildren(legend(state.colour), ...(whole ? everyToken(episode, state.colour, order) : conversation(episode, state.colour, order)));
     const table = state.colour.name !== "mask" && most(episode, state.colour, order);
@@ -21,7 +25,7 @@ async function episodePage(query) {
     h("h1", {}, swatch(episode.run), `Episode ${episode.step}.${episode.index}: `, outcome(episode.success), `, score ${fixed(episode.score)}`),
     facts(episode), await neighbours(episode),
     h("div", { class: "sides" }, h("section", { "aria-label": "Conversation" }, talk), h("aside", { "aria-label": "Scores and tokens" },
-      scores(episode), control(colours, state, draw), side, times(episode))),
+      scores(episode), ...(episode.tokens.length ? [control(colours, state, draw), side] : [unseen()]), times(episode))),
   ];
 }
 
@@ -60,6 +64,10 @@ function everyToken(episode, colour, order) {
   const title = (row) => (starts.length > 1 ? `Row ${row + 1} of ${starts.length}: the conversation as the template rendered it again` : "All tokens, as the model read and sampled them");
   return starts.map((start, row) => h("section", { class: "turn" }, h("h3", {}, title(row)),
     h("div", { class: "said" }, tokensOf(episode, start, ends[row], colour, order))));
+}
+
+function unseen() {
+  return h("div", { class: "panel" }, h("h2", {}, "No tokens"), h("p", {}, "Nobody here has seen tokens of this episode: a server played it, or it ended before it began."));
 }
 
 function scores(episode) {
