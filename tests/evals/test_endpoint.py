@@ -428,6 +428,7 @@ def test_what_an_endpoint_played_is_compared_exported_and_scored_again(
         assert main(["export", good["path"], "--format", form, "-o", str(tmp_path / f"{form}.parquet")]) == 0
 
 
+@pytest.mark.slow
 def test_an_endpoint_is_compared_with_a_model_that_runs_here(
     serving: Serving, evaluated: Callable[..., Any], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
