@@ -19,7 +19,7 @@ from llmgym.doctor import diagnose
 from llmgym.envs.aiops.triage import AIOpsTriage
 
 NAP = 0.04  # seconds, per reply or episode
-STEPS = 17
+STEPS = 9
 SMALL: Mapping[str, Any] = {
     "prompts_per_step": 4,
     "group_size": 4,
@@ -52,7 +52,7 @@ def slow(episode: llmgym.Episode) -> float:
 
 
 PLANTED: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, Any]]] = {
-    "evaluation": ("--eval-every", {"eval_every": 1, "eval_episodes": 64}, {"eval_every": 4}),
+    "evaluation": ("--eval-every", {"eval_every": 1, "eval_episodes": 32}, {"eval_every": 4}),
     "saving": (
         "--save-every",
         {"save_every": 1, "prompts_per_step": 1, "group_size": 2, "max_tokens": 2},

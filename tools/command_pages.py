@@ -44,7 +44,7 @@ ABOUT = {
     "export": About("../evaluation.md#training-data-from-episodes"),
     "play": About("../environments/README.md#play-it-yourself", "the replies ran out before the end of the episode"),
     "serve-env": About("../environments/openenv.md#serve-an-environment"),
-    "doctor": About("", "llmgym itself lacks a package"),
+    "doctor": About("../scaling.md#how-fast-a-run-can-be", "llmgym itself lacks a package"),
     "eval": About("../evaluation.md"),
     "train": About("../algorithms/README.md"),
     **{name: About(f"../algorithms/{name}.md") for name in agents()},
