@@ -371,6 +371,13 @@ class Rollout(Config):
             raise ValueError("scorer_timeout: is about scorers in other processes; expected scorer_workers too")
         return self
 
+    rollouts_from: Path | None = None
+    """Directory of a run whose stored episodes are learnt from, step by step, with the scores that they have; nothing
+    is played, and no engine is started."""
+
+    rollouts_only: bool = False
+    """Whether episodes are only played and stored, and nothing is learnt from them."""
+
     prompts_per_step: Positive = 16
     """Tasks per training step."""
 
@@ -644,7 +651,21 @@ class OnlineConfig(AgentConfig):
     @property
     def held_out_episodes(self) -> int:
         """The number of held-out episodes; by default none where no row is held out."""
-        return super().held_out_episodes if self.holds_out else 0
+        return super().held_out_episodes if self.holds_out and self.rollout.rollouts_from is None else 0
+
+    @model_validator(mode="after")
+    def _plays_or_does_not(self) -> Self:
+        if self.rollout.rollouts_from is not None:
+            for name, given in (
+                ("rollouts_only", self.rollout.rollouts_only),
+                ("scorer", self.rollout.scorer),
+                ("rollouts_per_step", self.rollout.rollouts_per_step > 1),
+                ("rollout_workers", self.cluster.rollout_workers),
+                ("eval_episodes", self.evaluation.episodes),
+            ):
+                if given:
+                    raise ValueError(f"{name}: nothing is played or scored where rollouts_from is given; leave it out")
+        return self
 
     @field_validator("rollout")
     @classmethod

@@ -39,7 +39,9 @@ from llmgym.train.local_rollouts import LocalRollouts
 from llmgym.train.no_rollouts import NoRollouts
 from llmgym.train.own_states import load_own_states, own_states
 from llmgym.train.ray_rollouts import Coming, RayPlayer, RayRollouts
+from llmgym.train.rollouts import Rollouts
 from llmgym.train.setting import set_up
+from llmgym.train.stored_rollouts import StoredRollouts
 from llmgym.train.tasks import run_rows
 from llmgym.train.trainer import Experience, Trainer, make_learner
 from llmgym.train.watch import HackWatch
@@ -61,7 +63,7 @@ def online_trainer(algorithm: OnlineAlgorithm) -> Trainer:
     if ranks.number():
         actor.rollouts = NoRollouts(actor.trained_weights if config.cluster.rollout_workers else actor.weights)
     else:
-        actor.rollouts = RayRollouts(algorithm, actor) if config.cluster.rollout_workers else LocalRollouts(actor)
+        actor.rollouts = _rollouts(algorithm, actor)
     if scorer is not None:
         put_on(scorer, actor.model.device.type)
     loss = algorithm.loss(actor.policy)
@@ -76,6 +78,14 @@ def online_trainer(algorithm: OnlineAlgorithm) -> Trainer:
         sample_every=config.evaluation.sample_every,
         sinks=[HackWatch(only_reported(scorer), judged=scorer is not None)],
     )
+
+
+def _rollouts(algorithm: OnlineAlgorithm, actor: Actor) -> Rollouts:
+    """Return what plays the episodes of a run."""
+    config = algorithm.config
+    if config.rollout.rollouts_from is not None:
+        return StoredRollouts(config.rollout.rollouts_from, actor)
+    return RayRollouts(algorithm, actor) if config.cluster.rollout_workers else LocalRollouts(actor)
 
 
 class OnlineSteps:
@@ -142,6 +152,8 @@ class OnlineSteps:
             summary["epoch"] = step * self.config.rollout.prompts_per_step / len(rows.training)
         if self.algorithm.learns_from_expert:
             kept = [*kept, *self._demonstrations(kept)]
+        if self.config.rollout.rollouts_only:
+            kept = []
         self._played = trajectories, kept
         if self._lends_memory:
             self.actor.rollouts.lend_memory()  # until weights are loaded
