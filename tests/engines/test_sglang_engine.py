@@ -336,13 +336,14 @@ def test_a_process_that_ends_while_sglang_starts_ends_the_start(
     tokenizer.save_pretrained(tmp_path)
     messages: list[str] = []
     engine = ServedEngine([worker := InProcess(str(tmp_path), CPU)], notify=messages.append)
+    first = {child.pid for child in worker._children}
+    engine.submit([ask(0, range(3, 20), max_tokens=200, stop_token_ids=())])
     os.kill(worker._children[0].pid or 0, signal.SIGKILL)
-    while not messages:
-        time.sleep(0.1)
-    while len(worker._children) < 2:
+    until = time.monotonic() + 120
+    while len(again := {child.pid for child in worker._children} - first) < 2:
+        assert time.monotonic() < until, messages
         time.sleep(0.05)
-    os.kill(worker._children[1].pid or 0, signal.SIGKILL)  # while it starts again
-    engine.submit([ask(0, range(3, 20))])
+    os.kill(again.pop() or 0, signal.SIGKILL)  # while it starts
     assert list(drain(engine)) == [0]
     assert "Attempt 1 to start the embedded SGLang again failed: its process" in messages[1]
     engine.close()
