@@ -3,10 +3,8 @@
 import argparse
 import dataclasses
 import json
-import math
 import os
 from pathlib import Path
-from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
@@ -16,6 +14,7 @@ from llmgym.cli.options import Commands
 from llmgym.config.base import read_yaml
 from llmgym.errors import RunDirectoryError
 from llmgym.report.console import make_console
+from llmgym.view.metrics import MetricsFile
 
 _ADVICE = 3  # that is shown
 
@@ -50,21 +49,12 @@ def _diagnosis(run: Path) -> "doctor.Diagnosis":
     path = run.expanduser() / "metrics.jsonl"
     if not path.is_file():
         raise RunDirectoryError(f"{str(run)!r}: expected the directory of a run, with metrics.jsonl and config.yaml.")
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    rows = [row for line in lines if (row := _numbers(line))]
+    measured = MetricsFile(path)
+    measured.refresh()
+    rows = [{name: value for name, value in row.items() if value is not None} for row in measured.steps]
     if not rows:
         raise RunDirectoryError(f"{str(run)!r}: expected a run that has taken a step, got none in metrics.jsonl.")
     return doctor.diagnose(rows, read_yaml(run.expanduser() / "config.yaml"), os.cpu_count() or 1)
-
-
-def _numbers(line: str) -> dict[str, float]:
-    """Return the numbers of a line; none of one that is not whole yet."""
-    try:
-        row: Any = json.loads(line)
-    except ValueError:
-        return {}
-    known = row.items() if isinstance(row, dict) else ()
-    return {name: float(one) for name, one in known if isinstance(one, int | float) and math.isfinite(one)}
 
 
 def _show_diagnosis(found: "doctor.Diagnosis") -> None:

@@ -11,14 +11,11 @@ import pyarrow.parquet as pq
 
 from llmgym.data.conversations import CONVERSATION, as_rows
 from llmgym.errors import ConfigError, DataError
-from llmgym.evals.stored import Stored
+from llmgym.evals.stored import Stored, TaskKey, first_reply
 from llmgym.evals.where import Where
 from llmgym.files import whole_or_absent
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.types import Message
-
-FORMATS = ("sft", "dpo", "kto", "prompts", "jsonl")
-"""What episodes can be written as."""
 
 _SCORES = [("score_chosen", pa.float64()), ("score_rejected", pa.float64())]
 _SCHEMAS: Mapping[str, pa.Schema] = {
@@ -43,10 +40,12 @@ class Sample:
     """An episode with what can be asked of it.
 
     Attributes:
+        task: What it is about.
         episode: The episode.
         facts: What conditions are about, by name, besides the parts of its score.
     """
 
+    task: TaskKey
     episode: Trajectory
     facts: Mapping[str, Any]
 
@@ -58,20 +57,14 @@ class Sample:
     @property
     def prompt(self) -> tuple[Message, ...]:
         """What was said before the first reply."""
-        return tuple(self.episode.messages[: self._first])
+        return tuple(self.episode.messages[: first_reply(self.episode)])
 
     @property
     def completion(self) -> tuple[Message, ...]:
         """What followed, up to the last reply."""
         messages = self.episode.messages
         last = max(place for place, message in enumerate(messages) if message.role == "assistant")
-        return tuple(messages[self._first : last + 1])
-
-    @property
-    def _first(self) -> int:
-        """The place of the first reply among the messages; a prompt may hold replies that nobody sampled."""
-        replies = [place for place, message in enumerate(self.episode.messages) if message.role == "assistant"]
-        return replies[len(replies) - len(self.episode.replies)]
+        return tuple(messages[first_reply(self.episode) : last + 1])
 
 
 @dataclass(frozen=True)
@@ -95,10 +88,10 @@ class Exported:
 
 def samples_of(stored: Stored) -> list[Sample]:
     """Return episodes with the facts that conditions are about."""
-    return [sample for episodes in stored.tasks.values() for sample in _of_task(episodes)]
+    return [sample for task, episodes in stored.tasks.items() for sample in _of_task(task, episodes)]
 
 
-def _of_task(episodes: Sequence[Trajectory]) -> Iterator[Sample]:
+def _of_task(task: TaskKey, episodes: Sequence[Trajectory]) -> Iterator[Sample]:
     verdicts = [one.verdict for one in episodes if one.verdict is not None and "success" in one.parts]
     scores = [one.score for one in episodes if one.score is not None]
     shared = {
@@ -119,7 +112,7 @@ def _of_task(episodes: Sequence[Trajectory]) -> Iterator[Sample]:
             "row": one.data_row,
             "seat": one.seat,
         }
-        yield Sample(one, {**own, **shared})
+        yield Sample(task, one, {**own, **shared})
 
 
 def export(stored: Stored, form: str, path: Path, *, where: str | None = None, label: str = "success") -> Exported:
@@ -127,7 +120,7 @@ def export(stored: Stored, form: str, path: Path, *, where: str | None = None, l
 
     Args:
         stored: The episodes.
-        form: One of `FORMATS`. ``sft``: a conversation per episode. ``dpo``: the best and the worst episode of each
+        form: What as. ``sft``: a conversation per episode. ``dpo``: the best and the worst episode of each
             task. ``kto``: an episode per row, good or bad. ``prompts``: the beginning of each task. ``jsonl``: all that
             is known of each episode.
         path: A file whose name ends with .parquet or .jsonl.
@@ -185,10 +178,9 @@ def _prompt(sample: Sample) -> dict[str, Any]:
 
 def _by_task(samples: Sequence[Sample]) -> list[list[Sample]]:
     """Return samples of the same task together, in the order in which their tasks come first."""
-    tasks: dict[tuple[Any, ...], list[Sample]] = {}
+    tasks: dict[TaskKey, list[Sample]] = {}
     for one in samples:
-        row = one.facts["row"]
-        tasks.setdefault((row, one.facts["seed"] if row is None else None, one.facts["seat"]), []).append(one)
+        tasks.setdefault(one.task, []).append(one)
     return list(tasks.values())
 
 

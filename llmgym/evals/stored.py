@@ -96,9 +96,14 @@ def first_words(episode: Trajectory) -> list[tuple[str, str]]:
 
     A system prompt is left out: it is the agent's business, and may be what is compared.
     """
+    before = episode.messages[: first_reply(episode)]
+    return [(one.role, one.content) for one in before if one.role != "system"]
+
+
+def first_reply(episode: Trajectory) -> int:
+    """Return the place of the first reply among the messages, which may begin with replies that nobody sampled."""
     said = [place for place, message in enumerate(episode.messages) if message.role == "assistant"]
-    before = said[len(said) - len(episode.replies)] if episode.replies and said else len(episode.messages)
-    return [(one.role, one.content) for one in episode.messages[:before] if one.role != "system"]
+    return said[len(said) - len(episode.replies)] if episode.replies and said else len(episode.messages)
 
 
 def in_words(what: str, numbers: Iterable[int], most: int = 5) -> str:

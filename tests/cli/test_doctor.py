@@ -53,7 +53,7 @@ def test_it_tells_the_engine_and_the_device_that_a_run_takes() -> None:
 
 def row(**seconds: float) -> dict[str, float]:
     """Return a step of one second, of which half is generation and half is learning, and what is given besides."""
-    own = {"rollout_seconds": 0.5, "generation_seconds": 0.5, "learning_seconds": 0.5, "seconds": 1.0}
+    own = {"step": 1, "rollout_seconds": 0.5, "generation_seconds": 0.5, "learning_seconds": 0.5, "seconds": 1.0}
     return {**own, **seconds}
 
 
