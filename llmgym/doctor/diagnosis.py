@@ -87,8 +87,9 @@ def diagnose(rows: Sequence[Mapping[str, float]], options: Mapping[str, Any], co
     inside = mean("seconds")
     phases["rest"] = max(0.0, inside - sum(phases[name] for name in phases if name not in ("evaluation", "saving")))
     seconds = inside + phases["evaluation"] + phases["saving"]
+    parts = {name: mean(f"{name}_seconds") for name in ("environment_working", "updating")}
     advice = sorted(
-        _advice(phases, seconds, mean("environment_working_seconds"), options, cores),
+        _advice(phases, parts, seconds, options, cores),
         key=lambda one: one.seconds or seconds,
     )
     return Diagnosis(len(seen), seconds, phases, max(phases, key=phases.__getitem__), advice)
@@ -101,9 +102,13 @@ def _now_and_then(rows: Sequence[Mapping[str, float]], name: str) -> float:
 
 
 def _advice(
-    phases: Mapping[str, float], seconds: float, working: float, options: Mapping[str, Any], cores: int
+    phases: Mapping[str, float],
+    parts: Mapping[str, float],
+    seconds: float,
+    options: Mapping[str, Any],
+    cores: int,
 ) -> Iterator[Advice]:
-    """Yield what could be moved, if it takes a tenth of a step at least."""
+    """Yield what could be moved, if it takes a tenth of a step at least; `parts` are of the phases."""
     large = {name for name, value in phases.items() if value > 0.1 * seconds}
     workers, ahead = options.get("rollout_workers", 0), options.get("max_staleness", 0)
     rollout = sum(phases[name] for name in ("generation", "environment", "scoring", "waiting", "episodes"))
@@ -115,13 +120,14 @@ def _advice(
         every = 4 * options["save_every"]
         yield Advice(f"--save-every {every}", seconds - 0.75 * phases["saving"], "a quarter of the checkpoints")
     if "learning" in large and (epochs := options.get("epochs", 1)) > 1:
-        fewer = seconds - (1 - 1 / epochs) * phases["learning"]
+        fewer = seconds - (1 - 1 / epochs) * parts["updating"]
         yield Advice("--epochs 1", fewer, "each token is learnt from once")
     if "scoring" in large and not options.get("scorer_workers", 0):
         count = max(2, cores)
         fewer = seconds - (1 - 1 / count) * phases["scoring"]
         yield Advice(f"--scorer-workers {count}", fewer, f"{count} processes score side by side")
     if "environment" in large and not options.get("isolate_env", False):
+        working = parts["environment_working"]
         asleep = phases["environment"] - working
         left = working / cores + asleep / max(1, options.get("prompts_per_step", 1) * options.get("group_size", 1))
         sleeps = asleep > working

@@ -239,6 +239,7 @@ TABLE: tuple[Metric, ...] = (
     Metric("scoring_seconds", "s", "The same of a scorer, apart from environments' own scores", PLAYED, _HERE),
     Metric("waiting_seconds", "s", "The part in which all wait for slow environments or scorers", PLAYED, _HERE),
     Metric("learning_seconds", "s", "Time to learn from the batch"),
+    Metric("updating_seconds", "s", "The part of it that optimiser steps take", PLAYED, _LEARNT),
     Metric("hand_over_seconds", "s", "Time to give engines the new weights"),
     Metric("evaluation_seconds", "s", "Time of the evaluation since the step before"),
     Metric("saving_seconds", "s", "Time of the checkpoint since the step before"),

@@ -367,12 +367,13 @@ class OnlineSteps:
         measured = self._measure(batch[: _rows_of_groups(batch, _MEASURED_GROUPS)])
         found = dict(self.algorithm.complete(batch, self.learner) or {})
         order = np.random.default_rng([self.config.run.seed, step])
-        updates = []
+        updates, begun = [], time.perf_counter()
         for epoch in range(config.epochs):
             for part in split_by_group(batch, config.updates_per_step, order if epoch else None):
                 updates.append(self.learner.update(part))
                 # In the first forward pass the policy has the weights that sampled: its log-probs come for free.
                 off = off or self._mismatch(part["policy_log_probs"], part)
+        found["updating_seconds"] = time.perf_counter() - begun
         for name, key in _SPREADS.items():
             if key in batch:
                 found |= _spread_of_tokens(name, batch[key], batch)

@@ -74,7 +74,13 @@ def test_phases_add_up_to_the_time_of_a_step_and_what_is_done_now_and_then_is_sh
     [
         ({"evaluation_seconds": 4.0}, {"eval_every": 2}, "evaluation", "--eval-every 8", 2.0),
         ({"saving_seconds": 2.0}, {"save_every": 1}, "saving", "--save-every 4", 1.5),
-        ({"learning_seconds": 3.0, "seconds": 3.5}, {"epochs": 3}, "learning", "--epochs 1", 1.5),
+        (
+            {"learning_seconds": 3.5, "updating_seconds": 3.0, "seconds": 4.0},
+            {"epochs": 3},
+            "learning",
+            "--epochs 1",
+            2.0,
+        ),
         ({"rollout_seconds": 2.5, "scoring_seconds": 2.0, "seconds": 3.0}, {}, "scoring", "--scorer-workers 4", 1.5),
         (
             {"rollout_seconds": 3.7, "environment_seconds": 3.2, "environment_working_seconds": 0.0, "seconds": 4.2},
