@@ -117,8 +117,8 @@ def test_the_slurm_job_ends_by_itself_before_its_time_limit() -> None:
     config = parsed(command)
     (limit,) = re.findall(r"^#SBATCH --time=(\d+):(\d+):(\d+)$", script, re.MULTILINE)
     hours, minutes, seconds = map(int, limit)
-    assert config.saving.save_by_seconds is not None
-    assert config.saving.save_by_seconds <= 3600 * hours + 60 * minutes + seconds - 600
+    assert config.budget.seconds is not None
+    assert config.budget.seconds <= 3600 * hours + 60 * minutes + seconds - 600
 
 
 def test_the_slurm_script_is_a_shell_script() -> None:

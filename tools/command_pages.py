@@ -52,7 +52,7 @@ ABOUT = {
 
 _TRAINS = """| 0 | it trained to the end |
 | 2 | a mistake that the message explains |
-| 75 | the time of `--save-by` was up; the same command with `--resume` goes on |
+| 75 | `--max-time` or `--max-memory` was reached; the same command with `--resume` goes on |
 | 130, 143, 129 | it was ended by Ctrl-C, SIGTERM or SIGHUP; with `--resume` it goes on |"""
 
 _EVERY_TRAINING = "[Training](../training.md) explains the options that all algorithms share."

@@ -84,7 +84,7 @@ echo "Ray has $alive nodes at $address."
 # `auto` is $RAY_ADDRESS, so the options stay the same in the next job, which has another address.
 RAY_ADDRESS=$address CUDA_VISIBLE_DEVICES=${gpus%%,*} python -u -m llmgym.agents.grpo --env AIOpsTriage \
     --ray-address auto --rollout-workers "$workers" --worker-gpus 1 --worker-cpus 4 --max-staleness 1 \
-    --output-dir runs/slurm --save-every 10 --save-by 11:30:00 --resume "$@" &
+    --output-dir runs/slurm --save-every 10 --max-time 11:30:00 --resume "$@" &
 training=$!
 
 # `scancel --batch --signal=TERM JOB` arrives here; the run saves while Ray still runs.

@@ -73,26 +73,38 @@ class Saving(Config):
     """Seconds that the step under way may take when a run is asked to end by Ctrl-C, SIGTERM or SIGHUP. After them its
     episodes are abandoned. An update of the weights is never abandoned."""
 
-    save_by: str | None = None
-    """Hours, minutes and seconds of training, as HH:MM:SS, after which the run saves and ends with exit code 75, for
-    queues with a time limit. The time to start, such as that of loading a model, is not among them."""
-
     rescue_dir: Path | None = None
     """Directory for a checkpoint that cannot be written to `output_dir`. None: the directory for temporary files."""
 
-    @field_validator("save_by", mode="before")
+
+class Budget(Config):
+    """What a run may take."""
+
+    max_time: str | None = None
+    """Hours, minutes and seconds of training, as HH:MM:SS, after which the run saves and ends with exit code 75, for
+    queues with a time limit. The time to start, such as that of loading a model, is not among them."""
+
+    max_memory: Annotated[float, Field(gt=0)] | None = None
+    """GiB of memory that this process may take. A run that has taken more saves and ends with exit code 75. The
+    processes of environments, scorers, engines and rollout workers are not counted."""
+
+    max_disk: Annotated[float, Field(gt=0)] | None = None
+    """GiB that the run directory may take. Where episodes do not fit, those of every second step are deleted, then
+    those of every second step that is left, and so on."""
+
+    @field_validator("max_time", mode="before")
     @classmethod
-    def _is_a_time(cls, save_by: object) -> object:
-        if save_by is not None and not (isinstance(save_by, str) and _TIME.fullmatch(save_by)):
+    def _is_a_time(cls, max_time: object) -> object:
+        if max_time is not None and not (isinstance(max_time, str) and _TIME.fullmatch(max_time)):
             raise ValueError('expected hours, minutes and seconds such as "11:50:00"')
-        return save_by
+        return max_time
 
     @property
-    def save_by_seconds(self) -> float | None:
-        """`save_by` in seconds."""
-        if self.save_by is None:
+    def seconds(self) -> float | None:
+        """`max_time` in seconds."""
+        if self.max_time is None:
             return None
-        hours, minutes, seconds = map(int, self.save_by.split(":"))
+        hours, minutes, seconds = map(int, self.max_time.split(":"))
         return 3600.0 * hours + 60 * minutes + seconds
 
 
@@ -551,6 +563,7 @@ class LearningConfig(Config):
     model: Model = Model()
     learner: Learner = Learner()
     saving: Saving = Saving()
+    budget: Budget = Budget()
     tracking: Tracking = Tracking()
 
     @model_validator(mode="after")

@@ -123,12 +123,20 @@ def peak_memory(device: torch.device) -> dict[str, float]:
     Args:
         device: Where it learns; if that is a GPU, the memory that torch took there is told as well.
     """
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    found = {"memory_gib": peak / GIB}
+    found = {"memory_gib": peak_bytes() / GIB}
     if device.type == "cuda":
         found["gpu_memory_gib"] = torch.cuda.max_memory_allocated(device) / GIB
         found["gpu_memory_reserved_gib"] = torch.cuda.max_memory_reserved(device) / GIB
     return found
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process has had so far."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):  # no Linux; there, what a process was started by counts in what follows
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _kept_for_backward(run: Callable[[], Tensor], loss: nn.Module) -> tuple[int, Tensor]:

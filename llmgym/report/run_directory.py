@@ -17,6 +17,8 @@ from typing import Any
 from llmgym.data.trajectories import write_trajectories
 from llmgym.errors import RunDirectoryError
 from llmgym.files import whole_or_absent
+from llmgym.report.console import notify
+from llmgym.report.thinning import bytes_in, step_of, thin
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.version import __version__
 
@@ -49,6 +51,9 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.most_bytes = math.inf
+        """What everything in it but checkpoints may take; episodes are thinned out to keep to it."""
+        self._every = 1  # steps between two whose episodes are kept
         self._lock = self._locked()
 
     @classmethod
@@ -78,7 +83,7 @@ class RunDirectory:
         file = self.path / "metrics.jsonl"
         lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
         (self.path / "trajectories").mkdir(exist_ok=True)  # somebody may have made room
-        later = [one for one in (self.path / "trajectories").iterdir() if _step_of(one) > last]
+        later = [one for one in (self.path / "trajectories").iterdir() if step_of(one) > last]
         batches = self.path / "skipped_batches"
         if len(lines) > len(metrics) and batches.exists():
             later.append(batches)
@@ -149,9 +154,30 @@ class RunDirectory:
             os.fsync(file.fileno())
 
     def add_trajectories(self, step: int, trajectories: Sequence[Trajectory]) -> None:
-        """Write a step's trajectories."""
+        """Write a step's trajectories, and delete others if they take too much.
+
+        Raises:
+            RunDirectoryError: They cannot be written, or all else takes too much already.
+        """
         with self._writing():
             write_trajectories(self.path / "trajectories" / f"step-{step:05d}.parquet", trajectories)
+            if self.most_bytes < math.inf:
+                self._thin()
+
+    def _thin(self) -> None:
+        """Delete episodes until everything but checkpoints takes no more than it may."""
+        shards, checkpoints = self.path / "trajectories", (self.path / "checkpoint", self.path / "checkpoints")
+        rest = bytes_in(self.path) - sum(map(bytes_in, (shards, *checkpoints)))
+        every = thin(shards, self.most_bytes - rest)
+        if rest > self.most_bytes:
+            raise RunDirectoryError(
+                f"{str(self.path)!r} has no room left within max_disk: besides checkpoints and episodes, files take "
+                f"{rest / 1e9:.2f} GB. Delete some, such as those in superseded, or allow more."
+            )
+        if every != self._every:
+            self._every = every
+            kept = f"those of one step in {every}, and of the newest," if every else "at most those of the newest"
+            notify(f"Episodes do not fit into max_disk: {kept} are kept so far.", warning=False)
 
     def add_evaluations(self, evaluations: Mapping[str, Mapping[str, Any]]) -> None:
         """Write what the evaluations so far came to; a number that is not finite becomes null."""
@@ -173,12 +199,6 @@ class RunDirectory:
 
 def _line(metrics: Mapping[str, float]) -> str:
     return json.dumps(_known(metrics)) + "\n"
-
-
-def _step_of(shard: Path) -> int:
-    """Return the step whose trajectories a file has; 0 for any other file."""
-    number = shard.stem.removeprefix("step-")
-    return int(number) if number.isdecimal() else 0
 
 
 def _known(values: Mapping[str, Any]) -> dict[str, Any]:

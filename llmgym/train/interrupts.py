@@ -11,15 +11,16 @@ from typing import Any
 from llmgym.report.console import notify
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-OUT_OF_TIME = 75
-"""Exit code of a run that ended because its time was up: what it does can be gone on with."""
+OUT_OF_BUDGET = 75
+"""Exit code of a run that ended because it has taken what it may: it can be gone on with."""
+_LOOK_EVERY = 0.2  # seconds
 
 
 class Interrupted(KeyboardInterrupt):
     """A run was asked to end.
 
     Attributes:
-        code: Its exit code: 128 and the number of the signal, or `OUT_OF_TIME`.
+        code: Its exit code: 128 and the number of the signal, or `OUT_OF_BUDGET`.
     """
 
     def __init__(self, code: int) -> None:
@@ -32,19 +33,24 @@ class LeaveAtOnceError(Interrupted):
 
 
 class Interruptions:
-    """Decides what a request to end a run does: SIGINT (Ctrl-C), SIGTERM, SIGHUP, or the end of its time.
+    """Decides what a request to end a run does: SIGINT (Ctrl-C), SIGTERM, SIGHUP, or a limit that is reached.
 
     The first lets the step under way end, if it does so within `grace` seconds; else what is played is abandoned, but
     never an update. The second leaves at once.
 
     Args:
         grace: Seconds that a step may take to end.
-        save_by: Seconds after which the run is asked to end; None for no limit.
+        limit: Returns what the run has used up, in words, or None; see `Limits`.
         busy: Tells whether something is done that may not be interrupted for a moment.
     """
 
-    def __init__(self, grace: float, save_by: float | None = None, busy: Callable[[], bool] = lambda: False) -> None:
-        self._grace, self._save_by, self._busy = grace, save_by, busy
+    def __init__(
+        self,
+        grace: float,
+        limit: Callable[[], str | None] = lambda: None,
+        busy: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._grace, self._limit, self._busy = grace, limit, busy
         self._asked: int | None = None  # the exit code
         self._stepping = self._saving = self._waking = False
         self.updating = False
@@ -54,12 +60,13 @@ class Interruptions:
     @contextlib.contextmanager
     def handling(self) -> Iterator[None]:
         """Take signals within a block; outside of the main thread, there are none."""
+        over = threading.Event()
         try:
             with _handling(_SIGNALS, self._on_signal):
-                if self._save_by is not None:
-                    self._after(self._save_by, self._out_of_time)
+                threading.Thread(target=self._watch, args=(over,), daemon=True).start()
                 yield
         finally:
+            over.set()
             for timer in self._timers:
                 timer.cancel()
 
@@ -111,12 +118,13 @@ class Interruptions:
             )
             self._after(self._grace, self._wake)
 
-    def _out_of_time(self) -> None:
-        """Ask the run to end; called in a thread."""
-        if self._asked is None:
-            self._ask(OUT_OF_TIME, "Its time is up")
-            if not self._stepping:
-                self._wake()
+    def _watch(self, over: threading.Event) -> None:
+        """Ask the run to end once it has reached a limit; called in a thread."""
+        while not over.wait(_LOOK_EVERY) and self._asked is None:
+            if (reached := self._limit()) is not None:
+                self._ask(OUT_OF_BUDGET, reached)
+                if not self._stepping:
+                    self._wake()
 
     def _wake(self) -> None:
         """Have the main thread interrupt what can be interrupted; called in another."""

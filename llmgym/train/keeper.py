@@ -1,5 +1,6 @@
 """`Keeper`: writes the checkpoints of a run, and finds another place for one that cannot be written."""
 
+import math
 import shutil
 import tempfile
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any, Protocol
 from safetensors import SafetensorError
 
 from llmgym.config.sections import Saving
-from llmgym.errors import RunDirectoryError
+from llmgym.errors import ConfigError, RunDirectoryError
+from llmgym.learn.needs import GIB
 from llmgym.report.console import notify
 from llmgym.train.checkpoints import STATE, checkpoints_of, final_path, keep_newest, new_checkpoint, series_path
 from llmgym.train.held_out import HeldOut
@@ -73,6 +75,23 @@ class Keeper:
                 f"{str(self._run)!r}: expected room for a checkpoint of about {wanted / 1e9:.2f} GB, found "
                 f"{free / 1e9:.2f} GB. Free some, or name another --output-dir."
             )
+
+    def room_beside(self, max_disk: float | None) -> float:
+        """Return how many bytes of those that a run may take, in GiB, its checkpoints leave; any number if it may.
+
+        Raises:
+            ConfigError: They leave none.
+        """
+        if max_disk is None:
+            return math.inf
+        count = self._saving.keep + (self._saving.keep_best is not None) + 1  # one is written before another is deleted
+        taken = count * _ROOM * self._trainer.checkpoint_bytes
+        if taken >= max_disk * GIB:
+            raise ConfigError(
+                f"max_disk: {count} checkpoints may be there at a time, which take about {taken / GIB:.2g} GiB; "
+                f"expected more than that, got {max_disk:g}."
+            )
+        return max_disk * GIB - taken
 
     def save_in_series(self, last: int) -> None:
         """Write a checkpoint while the run goes on, if it is time or the step was the best, and delete the oldest.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _FREE = {
     *("steps", "output_dir", "sample_every", "eval_every", "save_every", "keep", "keep_best", "resume", "resume_from"),
-    *("grace", "save_by", "rescue_dir", "canary_every", "worker_restarts", "ray_address"),
+    *("grace", "max_time", "max_memory", "max_disk", "rescue_dir", "canary_every", "worker_restarts", "ray_address"),
     *("engine_start_timeout", "engine_restarts"),
     *("tracker", "tracker_project", "tracker_name", "metric_names"),
 }

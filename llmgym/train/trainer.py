@@ -47,6 +47,7 @@ from llmgym.train.held_out import HeldOut, Judge, gone_on
 from llmgym.train.interrupts import Interruptions, LeaveAtOnceError, undisturbed
 from llmgym.train.journal import AFTER, BEFORE, ConsoleReport, Journal, Metrics, RunFiles, Sink
 from llmgym.train.keeper import Keeper
+from llmgym.train.limits import Limits
 from llmgym.train.own_states import KeepsState
 from llmgym.train.resuming import Note, Past
 from llmgym.train.state_files import packed_state
@@ -226,9 +227,9 @@ class Trainer:
 
     def _lead(self, steps: int) -> Result:
         """Train as the first rank, or the only one."""
-        saving = self.algorithm.config.saving
-        interruptions = Interruptions(saving.grace, saving.save_by_seconds, ranks.out_of_step)
-        held_out = HeldOut(self.judge, self.algorithm.config.run.eval_every, saving.keep_best)
+        config, saving = self.algorithm.config, self.algorithm.config.saving
+        interruptions = Interruptions(saving.grace, Limits(config.budget).reached, ranks.out_of_step)
+        held_out = HeldOut(self.judge, config.run.eval_every, saving.keep_best)
         with interruptions.handling():
             self._announce(steps)
             self.student.begin(self.learner)
@@ -243,6 +244,7 @@ class Trainer:
                     self._go_back(directory, journal, earlier, steps)
                 keeper = Keeper(directory.path, saving, self, journal, held_out)
                 keeper.require_space()
+                directory.most_bytes = keeper.room_beside(config.budget.max_disk)
                 self._take_steps(steps, journal, keeper, held_out, interruptions)
         return _result(directory.path, journal.state_dict())
 

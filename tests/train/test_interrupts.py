@@ -14,9 +14,11 @@ import torch
 
 import llmgym
 from llmgym.agents import GRPO
+from llmgym.config.sections import Budget
 from llmgym.learn.learner import Learner
 from llmgym.train.agent import run_command
-from llmgym.train.interrupts import OUT_OF_TIME, Interrupted, Interruptions, LeaveAtOnceError, signals_interrupt
+from llmgym.train.interrupts import OUT_OF_BUDGET, Interrupted, Interruptions, LeaveAtOnceError, signals_interrupt
+from llmgym.train.limits import Limits
 
 SMALL: dict[str, Any] = {
     "prompts_per_step": 2,
@@ -80,8 +82,8 @@ def test_a_step_that_takes_longer_than_its_grace_is_abandoned_and_an_update_is_n
 
 
 @pytest.mark.parametrize("stepping", [True, False])
-def test_the_end_of_its_time_ends_a_run(stepping: bool) -> None:
-    interruptions = Interruptions(grace=60, save_by=0.2)
+def test_a_limit_that_is_reached_ends_a_run(stepping: bool) -> None:
+    interruptions = Interruptions(60, Limits(Budget(max_time="00:00:00")).reached)
 
     def work() -> None:
         with interruptions.handling(), interruptions.step() if stepping else contextlib.nullcontext():
@@ -89,7 +91,7 @@ def test_the_end_of_its_time_ends_a_run(stepping: bool) -> None:
 
     with pytest.raises(Interrupted) as ended:
         work()
-    assert ended.value.code == OUT_OF_TIME
+    assert ended.value.code == OUT_OF_BUDGET
 
 
 def test_a_signal_that_a_process_was_told_to_ignore_stays_ignored() -> None:

@@ -20,6 +20,8 @@ from llmgym import Episode, TextEnv
 from llmgym.agents import GRPO, SFT
 from llmgym.errors import ConfigError, LLMGymError, RunDirectoryError
 from llmgym.learn.learner import Learner
+from llmgym.learn.needs import GIB, peak_bytes
+from llmgym.report.thinning import bytes_in, step_of
 from llmgym.train.checkpoints import checkpoints_of, newest_whole
 from llmgym.train.interrupts import Interrupted
 from llmgym.train.keeper import Keeper
@@ -565,17 +567,51 @@ def test_a_directory_that_vanishes_ends_the_run_with_what_it_learnt_elsewhere(tm
 
 def test_the_end_of_its_time_saves_and_is_gone_on_with(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(Interrupted) as ended:
-        train(tmp_path, 4000, save_by="00:00:03")
+        train(tmp_path, 4000, max_time="00:00:03")
     assert ended.value.code == 75
     (run,) = tmp_path.iterdir()
     (checkpoint,) = checkpoints_of(run)
     assert train(tmp_path, checkpoint.step + 1, resume=True) == run
 
 
-@pytest.mark.parametrize("save_by", ["soon", "1:2:3", "12:60:00", 5])
-def test_a_time_that_is_none_is_refused(save_by: Any, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"save_by: expected hours, minutes and seconds"):
-        GRPO(output_dir=tmp_path, save_by=save_by)
+@pytest.mark.parametrize("max_time", ["soon", "1:2:3", "12:60:00", 5])
+def test_a_time_that_is_none_is_refused(max_time: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"max_time: expected hours, minutes and seconds"):
+        GRPO(output_dir=tmp_path, max_time=max_time)
+
+
+def test_a_run_that_takes_more_memory_than_it_may_saves_and_ends(whole: Path, tmp_path: Path) -> None:
+    held: list[bytes] = []
+    bound = peak_bytes() / GIB + 0.5
+
+    def greedy(episode: Episode) -> float:
+        if len(list(tmp_path.glob("*/trajectories/*.parquet"))) == 2 and not held:
+            held.append(b"x" * GIB)
+        return 1.0
+
+    with pytest.raises(Interrupted) as ended:
+        train(tmp_path, 4000, scorer=greedy, max_memory=bound)
+    assert ended.value.code == 75
+    (run,) = tmp_path.iterdir()
+    assert checkpoints_of(run)[0].step >= 3
+    with pytest.raises(ConfigError, match=r"max_memory: this process has taken .* before the first step"):
+        train(tmp_path, 4000, max_memory=bound)
+
+
+def test_a_run_keeps_to_the_disk_that_it_may_take(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="max_disk: 2 checkpoints may be there at a time"):
+        train(tmp_path / "none", 1, max_disk=0.001)
+    assert not list((tmp_path / "none").iterdir())
+    agent = GRPO(**SMALL, output_dir=tmp_path / "first")
+    first = agent.train(steps=1).path
+    episodes = bytes_in(first / "trajectories")
+    allowed = 2 * 1.2 * agent.trainer.checkpoint_bytes + 5 * episodes
+    run = train(tmp_path / "some", 9, max_disk=allowed / GIB)
+    assert bytes_in(run) <= allowed
+    steps = [step_of(shard) for shard in sorted(run.glob("trajectories/*.parquet"))]
+    assert steps[-1] == 9
+    assert 1 < len(steps) < 9
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 9
 
 
 def test_no_child_survives_a_run_that_is_terminated_twice(tmp_path: Path) -> None:
