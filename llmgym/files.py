@@ -12,6 +12,13 @@ def sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def give_usual_mode(path: Path) -> None:
+    """Let those read and write a file whom the umask lets, whatever the library that wrote it has chosen."""
+    umask = os.umask(0o077)  # Python tells it only this way
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)
+
+
 @contextmanager
 def whole_or_absent(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; what is written there takes the name at the end.
@@ -21,6 +28,7 @@ def whole_or_absent(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.partial")
     try:
         yield temporary
+        give_usual_mode(temporary)
         sync(temporary)
         temporary.replace(path)
     finally:

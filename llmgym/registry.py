@@ -17,6 +17,7 @@ from llmgym.envs.text_env import TextEnv
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import ConfigError, LLMGymError, UnknownNameError, did_you_mean, import_user_module
 from llmgym.plugins import load_plugins
+from llmgym.secrets import with_secrets, without_secrets
 
 AnyEnv = TypeVar("AnyEnv", bound=type[TextEnv])
 
@@ -239,16 +240,20 @@ def make_env(name: str, **options: Any) -> gymnasium.Env[str, str]:
     env_id = resolve_env(name)
     check_arguments(env_id, options)
     try:
-        return gymnasium.make(env_id, disable_env_checker=True, **options)
+        return make_of_spec(env_id, **options)
     except LLMGymError:
         raise
     except (TypeError, ValueError, gymnasium.error.Error) as error:
-        raise ConfigError(f"Cannot make {env_id} with {options}: {error}") from error
+        raise ConfigError(f"Cannot make {env_id} with {without_secrets(options)}: {error}") from error
 
 
-def make_of_spec(spec: EnvSpec, **options: Any) -> gymnasium.Env[str, str]:
-    """Make the environment of a registration, which need not be known in this process."""
-    return gymnasium.make(spec, disable_env_checker=True, **options)
+def make_of_spec(spec: EnvSpec | str, **options: Any) -> gymnasium.Env[str, str]:
+    """Make the environment of a registration, which need not be known in this process; it is given secrets as they are.
+
+    Raises:
+        ConfigError: A secret is not where the options say.
+    """
+    return gymnasium.make(spec, disable_env_checker=True, **with_secrets(options))
 
 
 def load_env_creator(env_id: str) -> Callable[..., gymnasium.Env[str, str]]:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 from pydantic.fields import FieldInfo
 
 from llmgym.errors import ConfigError, did_you_mean
+from llmgym.secrets import without_secrets
 
 
 class Option(NamedTuple):
@@ -131,11 +132,11 @@ class Config(BaseModel):
         return cls.of(read_yaml(path))
 
     def plain(self) -> dict[str, Any]:
-        """Return every value, defaults included, as JSON has it, all on one level."""
+        """Return every value, defaults included, as JSON has it, all on one level, without secrets."""
         values: dict[str, Any] = {}
         for name, value in self.model_dump(mode="json", by_alias=True).items():
             values |= value if name in self.sections() else {name: value}
-        return values
+        return without_secrets(values)
 
     def to_yaml(self) -> str:
         """Return every value, defaults included, as YAML that `from_yaml` reads."""

@@ -18,6 +18,7 @@ from llmgym.engines.sglang.in_process import InProcess
 from llmgym.engines.sglang.versions import installed_version
 from llmgym.errors import ConfigError
 from llmgym.models.lora import has_adapters, merged_weights, plain_copy
+from llmgym.secrets import with_secrets
 
 KEY_VARIABLE = "LLMGYM_ENGINE_KEY"
 """The environment variable with the key of servers given by URL."""
@@ -88,7 +89,7 @@ def make_engine(
     model_path, dialect = os.path.expanduser(model_path), SGLang()
     arguments = partial(
         dialect.arguments,
-        config.arguments,
+        with_secrets(config.arguments),
         seed=seed,
         # NCCL has no two members on one GPU, and the learner is on the first.
         first_gpu=1 if transfer == "group" and model.device.type == "cuda" else 0,

@@ -12,7 +12,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmgym.errors import RunDirectoryError
-from llmgym.files import sync
+from llmgym.files import give_usual_mode, sync
 
 _NOTE = "llmgym.json"
 
@@ -65,6 +65,7 @@ def save_checkpoint(
             json.dumps(dataclasses.asdict(origin), indent=2, default=str) + "\n", encoding="utf-8"
         )
     for file in partial.iterdir():
+        give_usual_mode(file)
         sync(file)
     partial.replace(path)
 

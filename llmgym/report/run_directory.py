@@ -20,6 +20,7 @@ from llmgym.files import whole_or_absent
 from llmgym.report.console import notify
 from llmgym.report.thinning import bytes_in, step_of, thin
 from llmgym.rollout.trajectory import Trajectory
+from llmgym.secrets import without_secrets_in
 from llmgym.version import __version__
 
 _PACKAGES = (
@@ -210,7 +211,7 @@ def _known(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _environment() -> dict[str, Any]:
     return {
-        "arguments": sys.argv,
+        "arguments": without_secrets_in(sys.argv),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processors": os.cpu_count(),

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from llmgym.errors import RunDirectoryError
+from llmgym.files import give_usual_mode
 
 _VALUES, _TENSORS = "state.json", "state.safetensors"
 _TENSOR, _ITEMS = "$tensor", "$items"
@@ -31,6 +32,7 @@ class PackedState:
     def write(self, directory: Path) -> None:
         """Write it to an existing directory, for `read_state`."""
         save_file(self.tensors, directory / _TENSORS)
+        give_usual_mode(directory / _TENSORS)
         (directory / _VALUES).write_text(json.dumps(self.values) + "\n", encoding="utf-8")
 
 

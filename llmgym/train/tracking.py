@@ -17,7 +17,6 @@ from llmgym.learn import ranks
 from llmgym.report.console import notify
 from llmgym.report.metric_names import renamed
 from llmgym.report.trackers.base import Opener, Tracked, Tracker, opener
-from llmgym.report.trackers.secrets import without_secrets
 from llmgym.rollout.trajectory import Trajectory
 
 PATIENCE = 30.0
@@ -152,7 +151,7 @@ def tracking(config: LearningConfig, directory: Path, env_id: str | None) -> lis
         return []
     openers = {kind: opener(kind) for kind in asked.kinds}
     name = asked.name or directory.name
-    run = Tracked(directory, asked.project or "llmgym", name, without_secrets(config.plain()))
+    run = Tracked(directory, asked.project or "llmgym", name, config.plain())
     return [Tracking(openers, run, asked.metric_names, str(env_id).rpartition("/")[2])]
 
 

@@ -40,6 +40,7 @@ from llmgym.report.console import make_console, notify
 from llmgym.report.run_directory import RunDirectory, versions
 from llmgym.report.visible import visible
 from llmgym.rollout.trajectory import Trajectory
+from llmgym.secrets import without_secrets
 from llmgym.train.algorithm import Algorithm
 from llmgym.train.chance import random_state, set_random_state
 from llmgym.train.checkpoints import final_path, go_back_to
@@ -459,7 +460,7 @@ class Trainer:
             self.steps_done,
             config.learning_rate,
             config.run.seed,
-            config.environment.env_kwargs,
+            without_secrets(config.environment.env_kwargs),
         )
         self.student.save(path, origin)
 
