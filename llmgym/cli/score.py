@@ -26,10 +26,7 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("source", metavar="SOURCE", help="a directory of episodes, or RUN@STEP")
     parser.add_argument("--scorer", required=True, help="as training takes it")
     parser.add_argument("--data", type=Path, help="the rows that episodes are about, if not those of the run")
-    parser.add_argument("--metric", help="success, reward or a part of the score (default: reward)")
-    parser.add_argument(
-        "--show", type=whole, default=2, help="changes shown: so many down, and so many up (default: 2)"
-    )
+    parser.add_argument("--show", type=whole, default=2, help="episodes shown whose score changed most (default: 2)")
     parser.add_argument("--json", action="store_true", help="print the result alone, as JSON")
     parser.set_defaults(run=run)
 

@@ -88,11 +88,13 @@ class Exported:
 
 def samples_of(stored: Stored) -> list[Sample]:
     """Return episodes with the facts that conditions are about."""
-    return [sample for task, episodes in stored.tasks.items() for sample in _of_task(task, episodes)]
+    declared = any("success" in one.parts for task in stored.tasks.values() for one in task)
+    tasks = stored.tasks.items()
+    return [sample for task, episodes in tasks for sample in _of_task(task, episodes, declared=declared)]
 
 
-def _of_task(task: TaskKey, episodes: Sequence[Trajectory]) -> Iterator[Sample]:
-    verdicts = [one.verdict for one in episodes if one.verdict is not None and "success" in one.parts]
+def _of_task(task: TaskKey, episodes: Sequence[Trajectory], *, declared: bool) -> Iterator[Sample]:
+    verdicts = [one.verdict for one in episodes if declared and one.verdict is not None]
     scores = [one.score for one in episodes if one.score is not None]
     shared = {
         "samples": len(episodes),
@@ -102,7 +104,7 @@ def _of_task(task: TaskKey, episodes: Sequence[Trajectory]) -> Iterator[Sample]:
     for one in episodes:
         own = {
             "score": one.score,
-            "success": one.verdict if "success" in one.parts else None,
+            "success": one.verdict if declared else None,
             "ending": one.ending,
             "failed": one.failed,
             "cut_off": one.cut_off,

@@ -16,11 +16,13 @@ class Again(NamedTuple):
 
     Attributes:
         task: What it is about.
+        sample: Which of the task's stored samples, counted from 0.
         before: The episode as it was.
         after: The same with its new score.
     """
 
     task: TaskKey
+    sample: int
     before: Trajectory
     after: Trajectory
 
@@ -51,10 +53,10 @@ class Rescored:
         """Return what the scorer changed, as JSON has it.
 
         Args:
-            show: Episodes whose score changed most, so many.
+            show: Episodes whose score changed most, at most so many.
         """
-        moved = [(abs(both[1] - both[0]), place) for place, one in enumerate(self.episodes) if (both := one.scores)]
-        largest = sorted(moved, key=lambda one: (-one[0], one[1]))[:show]
+        moved = [(abs(both[1] - both[0]), one) for one in self.episodes if (both := one.scores)]
+        largest = sorted((pair for pair in moved if pair[0] > 0), key=lambda pair: -pair[0])[:show]
         return {
             "name": self.name,
             "episodes": len(self.episodes),
@@ -64,7 +66,7 @@ class Rescored:
             "before": _told([one.before for one in self.episodes]),
             "after": _told([one.after for one in self.episodes]),
             "pairs": self._pairs(),
-            "largest": [self._shown(place) for _, place in largest],
+            "largest": [_shown(one) for _, one in largest],
         }
 
     def _pairs(self) -> dict[str, int]:
@@ -80,15 +82,15 @@ class Rescored:
                     found["only_before" if order[0] else "only_after" if order[1] else "neither"] += 1
         return found
 
-    def _shown(self, place: int) -> dict[str, Any]:
-        one = self.episodes[place]
-        return {
-            "task": str(one.task),
-            "sample": sum(earlier.task == one.task for earlier in self.episodes[:place]),
-            "before": one.before.score,
-            "after": one.after.score,
-            "reply": next(said.content for said in reversed(one.after.messages) if said.role == "assistant"),
-        }
+
+def _shown(one: Again) -> dict[str, Any]:
+    return {
+        "task": str(one.task),
+        "sample": one.sample,
+        "before": one.before.score,
+        "after": one.after.score,
+        "reply": next(said.content for said in reversed(one.after.messages) if said.role == "assistant"),
+    }
 
 
 def _told(episodes: Sequence[Trajectory]) -> dict[str, Any]:

@@ -44,16 +44,16 @@ def rescore(stored: Stored, scorer: str, *, data: Path | None = None) -> Rescore
         ConfigError: There are several seats, or rows are missing.
         DataError: No episode is left.
     """
-    episodes = [(key, one) for key, task in stored.tasks.items() for one in task]
-    finished = [(key, one) for key, one in episodes if one.replies and one.ending in ("terminated", "truncated")]
-    if any(one.seat for _, one in episodes):
+    episodes = [(key, sample, one) for key, task in stored.tasks.items() for sample, one in enumerate(task)]
+    finished = [known for known in episodes if known[2].replies and known[2].ending in ("terminated", "truncated")]
+    if any(one.seat for _, _, one in episodes):
         raise ConfigError(f"{stored.name!r}: expected an environment with one seat, got episodes of seat 1.")
     if not finished:
         raise DataError(f"{stored.name!r}: expected episodes that came to their end, got none of {len(episodes)}.")
-    again = _played([one for _, one in finished], stored, scorer, data)
+    again = _played([one for _, _, one in finished], stored, scorer, data)
     same = [
-        Again(key, one, other)
-        for (key, one), other in zip(finished, again, strict=True)
+        Again(key, sample, one, other)
+        for (key, sample, one), other in zip(finished, again, strict=True)
         if one.messages == other.messages and one.ending == other.ending
     ]
     if not same:

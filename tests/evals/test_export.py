@@ -1,6 +1,8 @@
 """Stored episodes become training data that other programs read, and can be scored again."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from llmgym.cli import main
 from llmgym.data.demonstrations import read_conversations
 from llmgym.data.feedback import read_feedback
 from llmgym.data.preferences import read_preferences
-from llmgym.data.trajectories import read_trajectories
+from llmgym.data.trajectories import read_trajectories, write_trajectories
 from llmgym.rollout.trajectory import Trajectory
 
 SMALL = {"prompts_per_step": 6, "group_size": 4, "max_tokens": 128, "sample_every": 0, "eval_episodes": 0, "steps": 1}
@@ -78,6 +80,18 @@ def test_tasks_that_are_neither_too_easy_nor_too_hard_become_prompts(
     assert all(row["prompt"][-1]["role"] == "user" and row["samples"] == 4 for row in rows)
 
 
+def test_a_full_context_counts_as_no_success_in_the_pass_rate_of_its_task(
+    run: Path, episodes: list[Trajectory], tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    shutil.copytree(run, kept)
+    full = replace(next(one for one in episodes if one.succeeded), score=None, ending="context", parts={})
+    right = replace(full, score=1.0, ending="terminated", parts={"success": 1.0})
+    write_trajectories(kept / "trajectories" / "step-00001.parquet", [right, full])
+    rows = pq.read_table(exported(kept, "prompts", tmp_path / "p.parquet", "--where", "0 < pass_rate < 1")).to_pylist()
+    assert [(row["samples"], row["pass_rate"], row["mean_score"]) for row in rows] == [(2, 0.5, 1.0)]
+
+
 def test_lines_hold_all_that_is_known(run: Path, episodes: list[Trajectory], tmp_path: Path) -> None:
     rows = [json.loads(line) for line in exported(run, "jsonl", tmp_path / "all.jsonl").read_text().splitlines()]
     assert [row["score"] for row in rows] == [one.score for one in episodes]
@@ -117,7 +131,7 @@ def test_the_scorer_that_they_had_changes_no_score(
     assert (found["episodes"], found["tasks"], found["unfinished"], found["changed"]) == (24, 6, 0, 0)
     assert found["after"]["reward"] == pytest.approx(found["before"]["reward"])
     assert found["before"]["reward"] == pytest.approx(sum(one.score or 0.0 for one in episodes) / 24)
-    assert all(one["before"] == pytest.approx(one["after"]) for one in found["largest"])
+    assert found["largest"] == []
     assert found["pairs"]["same_order"] + found["pairs"]["neither"] == 6 * 4 * 3 / 2
 
 
@@ -135,6 +149,18 @@ def test_another_scorer_reads_the_same_replies_and_what_it_changes_is_counted(
     same = sum(((episodes[i].score or 0) - (episodes[j].score or 0)) * (letters[i] - letters[j]) > 0 for i, j in pairs)
     other = sum(((episodes[i].score or 0) - (episodes[j].score or 0)) * (letters[i] - letters[j]) < 0 for i, j in pairs)
     assert (found["pairs"]["same_order"], found["pairs"]["other_order"]) == (same, other)
+
+
+def test_what_changed_most_is_named_by_its_place_among_the_samples_that_are_kept(
+    run: Path, episodes: list[Trajectory], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "kept"
+    shutil.copytree(run, kept)
+    unfinished = replace(episodes[0], score=None, ending="context", parts={})
+    write_trajectories(kept / "trajectories" / "step-00001.parquet", [unfinished, replace(episodes[1], score=9.0)])
+    found = scored(kept, capsys, "env")
+    assert (found["episodes"], found["unfinished"]) == (1, 1)
+    assert [(one["sample"], one["before"]) for one in found["largest"]] == [(1, 9.0)]
 
 
 def test_a_scorer_that_fails_is_told_with_its_reason(
