@@ -152,8 +152,8 @@ def compare(first: Stored, second: Stored, asked: Question) -> Comparison:
     return Comparison(
         metric=metric,
         declared=declared,
-        first=_side(first, second, common, metric, float(a.mean()), declared=declared),
-        second=_side(second, first, common, metric, float(b.mean()), declared=declared),
+        first=_side(first, second, common, valued, metric, float(a.mean()), declared=declared),
+        second=_side(second, first, common, valued, metric, float(b.mean()), declared=declared),
         tasks=len(valued),
         samples=samples,
         unlike=unlike,
@@ -186,14 +186,23 @@ def _means(side: Stored, keys: Sequence[TaskKey], metric: str) -> dict[TaskKey, 
     return {key: float(np.mean(known)) for key, known in values.items() if known}
 
 
-def _side(side: Stored, other: Stored, keys: Sequence[TaskKey], metric: str, mean: float, *, declared: bool) -> Side:
-    verdicts = [[said for one in side.tasks[key] if (said := one.verdict) is not None] for key in keys]
+def _side(
+    side: Stored,
+    other: Stored,
+    common: Sequence[TaskKey],
+    valued: Sequence[TaskKey],
+    metric: str,
+    mean: float,
+    *,
+    declared: bool,
+) -> Side:
+    verdicts = [[said for one in side.tasks[key] if (said := one.verdict) is not None] for key in valued]
     tries = [(len(one), sum(one)) for one in verdicts] if declared else []
     return Side(
         name=side.name,
         path=str(side.path),
         mean=mean,
-        missing=sum(value_of(one, metric) is None for key in keys for one in side.tasks[key]),
+        missing=sum(value_of(one, metric) is None for key in common for one in side.tasks[key]),
         pass_at=over_k(tries, pass_at_k),
         pass_hat=over_k(tries, pass_hat_k),
         alone=tuple(sorted(side.tasks.keys() - other.tasks.keys())),

@@ -155,6 +155,16 @@ def test_a_system_prompt_is_not_the_task_s(tmp_path: Path, capsys: pytest.Captur
     assert (found["tasks"], found["flips"][0]["divergence"]["reply"]) == (6, 1)
 
 
+def test_pass_at_k_leaves_out_the_tasks_that_the_mean_leaves_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a = kept(tmp_path / "a", [episode(s, float(s > 1)) for s in range(8)])
+    b = kept(tmp_path / "b", [episode(0, None, ending="env_error"), *(episode(s) for s in range(1, 8))])
+    found = compared(capsys, a, b)
+    assert found["without_value"] == ["seed 0"]
+    assert found["first"]["pass_at"]["1"] == found["first"]["pass_hat"]["1"] == found["first"]["mean"] == 6 / 7
+
+
 def test_a_missing_verdict_is_no_failure_and_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a = kept(tmp_path / "a", [episode(s) for s in range(8) for _ in range(2)])
     missing = [episode(0, None, ending="env_error"), episode(0, None, score_error="it is down"), episode(1, None)]
