@@ -75,8 +75,8 @@ def _chosen(episodes: Episodes, count: int) -> Array:
     If that would be more than `MOST`, steps are left out, at even distances.
     """
     chosen = []
-    steps = np.unique(episodes.step)
-    kept = max(1, min(len(steps), MOST // count))
+    steps, played = np.unique(episodes.step, return_counts=True)
+    kept = max(1, min(len(steps), MOST // min(count, max(played, default=1))))
     for step in steps[np.linspace(0, len(steps) - 1, kept).astype(int)] if len(steps) else ():
         places = np.flatnonzero(episodes.step == step)
         _, first, sizes = np.unique(episodes.group[places], return_index=True, return_counts=True)

@@ -52,6 +52,15 @@ def test_a_report_of_a_long_run_has_steps_at_even_distances(
     assert data["metrics"]["mine"]["count"] == 13
 
 
+def test_no_step_is_left_out_of_a_report_that_has_room_for_all_episodes(
+    run_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmgym.view.report.MOST", 8)
+    path = run_of({step: [episode(), episode("no", 0.0)] for step in range(1, 5)})
+    data = data_of(written(tmp_path / "report.html", str(path), "--episodes", "8"))
+    assert [row["step"] for row in data["rows"]] == [1, 1, 2, 2, 3, 3, 4, 4]
+
+
 def test_a_group_is_whole_even_if_it_is_larger_than_asked(real_runs: list[Path], tmp_path: Path) -> None:
     data = data_of(written(tmp_path / "report.html", str(real_runs[1]), "--episodes", "1"))
     assert [(row["step"], row["index"]) for row in data["rows"]] == [(s, i) for s in (1, 2) for i in range(4)]
