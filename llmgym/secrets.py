@@ -8,7 +8,7 @@ from typing import Any
 from llmgym.errors import ConfigError
 
 REDACTED = "***"
-"""What stands in place of a secret."""
+"""What is shown in place of a secret."""
 
 _FROM = "env:"
 _SECRET = re.compile("key|token(?!s|i)|secret|passw|credential|authorization", re.IGNORECASE)
@@ -76,7 +76,7 @@ def _read(value: Any, key: str) -> Any:
     if isinstance(value, str) and value == REDACTED:
         raise ConfigError(
             f"{key}: secrets are left out of files, and this was read from one; expected it anew, best as "
-            f"{key}=env:NAME, which names an environment variable and stands in files as it is."
+            f"{key}=env:NAME, the name of an environment variable, which files may have."
         )
     if not _names_a_variable(value):
         return value
