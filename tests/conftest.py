@@ -7,6 +7,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test asks a hub
 
 import pytest
 import torch
+from canary_keys import pytest_sessionfinish, pytest_terminal_summary  # noqa: F401  # pytest calls them
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     LlamaConfig,

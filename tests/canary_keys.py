@@ -1,0 +1,46 @@
+"""Keys that no service knows, in the environment of every test; a session that writes one of them to a file fails."""
+
+import mmap
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CANARY = "5ec2e7" + "c0ffee5ec2e7c0ffee5ec2e7c0ffee5ec2"  # in two parts, or this file would have it
+NAMES = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "HF_TOKEN", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY")
+
+_FOUND = pytest.StashKey[list[Path]]()
+
+os.environ.update(dict.fromkeys(NAMES, CANARY))
+
+
+def files_with(secret: str, directory: Path) -> Iterator[Path]:
+    """Yield the files below a directory whose bytes have a secret."""
+    for path in directory.rglob("*"):
+        if path.is_symlink() or not path.is_file():
+            continue
+        try:
+            if path.stat().st_size:
+                with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                    if content.find(secret.encode()) >= 0:
+                        yield path
+        except OSError:  # it vanished, or may not be read
+            continue
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Look through all that the tests wrote."""
+    if hasattr(session.config, "workerinput"):  # the process that started this one looks
+        return
+    written = session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]  # where all `tmp_path` are
+    session.config.stash[_FOUND] = found = list(files_with(CANARY, written))
+    if found:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name the files that have a key."""
+    for path in config.stash.get(_FOUND, []):
+        terminalreporter.write_line(f"A key from the environment was written to {path}", red=True)

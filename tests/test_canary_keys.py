@@ -1,0 +1,38 @@
+"""A session whose tests write a key from the environment to a file fails, and names the file."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_TEST = """
+import os
+
+def test_it(tmp_path):
+    (tmp_path / "log.bin").write_bytes(b"\\0key: " + {what}.encode())
+    (tmp_path / "empty").touch()
+    (tmp_path / "gone").symlink_to("nowhere")
+"""
+
+
+@pytest.mark.parametrize(("what", "code"), [("os.environ['OPENAI_API_KEY']", 1), ("'another'", 0)])
+@pytest.mark.parametrize("processes", [[], ["-n", "1"]])
+def test_a_key_in_a_file_is_found(what: str, code: int, processes: list[str], tmp_path: Path) -> None:
+    (tmp_path / "test_one.py").write_text(_TEST.replace("{what}", what))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "canary_keys", f"--basetemp={tmp_path / 'written'}"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    run = subprocess.run(
+        [*command, *processes, "test_one.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == code, run.stdout + run.stderr
+    assert ("A key from the environment was written to" in run.stdout) == bool(code)
+    assert "1 passed" in run.stdout
+    for file in tmp_path.rglob("log.bin"):
+        file.unlink()  # or this session would find it too
