@@ -22,7 +22,6 @@ from transformers import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
 )
@@ -35,8 +34,10 @@ from llmgym.engines.local.engine import LocalEngine
 from llmgym.errors import ModelError
 from llmgym.learn.policy import Policy
 from llmgym.learn.reward_model import RewardModel
+from llmgym.models.causal_lm import find_model, load_tokenizer
 from llmgym.models.context import longest_context, rope_switch
 from llmgym.models.lora import add_adapters, plain_copy
+from llmgym.models.pretrained import pretrained
 
 ASPECTS = "engine", "policy", "gradient checkpointing", "reward model", "checkpoint", "LoRA"
 
@@ -360,7 +361,7 @@ def _try_reward_model(name: str, conversations: Sequence[list[int]]) -> None:
     if type(_config(name)) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise ModelError("reward model: transformers has no sequence classification for it")
     model = _make(name, AutoModelForSequenceClassification)
-    rewards = RewardModel(model, AutoTokenizer.from_pretrained(TINY_PATH))
+    rewards = RewardModel(model, load_tokenizer(*find_model(TINY_PATH)))
     with torch.no_grad():
         expected = torch.cat([model(torch.tensor([tokens])).logits[:, 0] for tokens in conversations])
     _compare(torch.tensor(rewards.rewards([conversations[:2], conversations[2:]])), expected)
@@ -369,13 +370,8 @@ def _try_reward_model(name: str, conversations: Sequence[list[int]]) -> None:
 def _try_checkpoint(model: PreTrainedModel, conversations: Sequence[list[int]]) -> None:
     with tempfile.TemporaryDirectory() as directory, torch.no_grad():
         model.save_pretrained(directory)
-        again = AutoModelForCausalLM.from_pretrained(
-            directory,
-            dtype=torch.float64,
-            use_safetensors=True,
-            attn_implementation="eager",
-            experts_implementation="eager",
-        )
+        options = {"dtype": torch.float64, "attn_implementation": "eager", "experts_implementation": "eager"}
+        again = pretrained(AutoModelForCausalLM, directory, "the model", options | {"use_safetensors": True})
         _compare(_log_probs(again, conversations[0]), _log_probs(model, conversations[0]))
 
 

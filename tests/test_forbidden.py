@@ -11,6 +11,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 RUNS_CODE = {"envs/code/child.py"}  # an agent's code, in a process of its own that has given everything up
 BUILT_IN = {"eval", "exec", "__import__"}
 MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
+LOADS = "models/pretrained.py"  # the one file that has transformers read a model directory, without its code
+LOADERS = {"from_pretrained", "from_config", "apply_chat_template", "load_adapter"}
 CALLS = {
     "torch.load",
     "yaml.load",
@@ -50,6 +52,25 @@ def test_no_file_runs_what_it_reads(file: Path) -> None:
         assert found, "it is an exception no longer"
         return
     assert not found
+
+
+def loaders(file: Path) -> Iterator[tuple[str, bool]]:
+    """Yield what a file calls by a name of `LOADERS`, and whether it says that no code is to be run."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and node.attr in LOADERS:
+            yield ast.unparse(node), False
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LOADERS:
+            said = [keyword.value for keyword in node.keywords if keyword.arg == "trust_remote_code"]
+            yield ast.unparse(node.func), any(isinstance(v, ast.Constant) and v.value is False for v in said)
+
+
+def test_every_model_comes_in_by_one_door_which_lets_no_code_in() -> None:
+    found = {str(file.relative_to(PACKAGE)): list(loaders(file)) for file in FILES}
+    calls = {name: sum(said for _, said in of) for name, of in found.items() if of}
+    assert calls.keys() == {LOADS, "compat.py"}  # which makes models of configurations of its own
+    mentioned = [name for name, said in found[LOADS] if not said]
+    assert len(mentioned) == calls[LOADS] > 0  # each mention is a call that says so
+    assert {name.rpartition(".")[2] for name, _ in found["compat.py"]} == {"from_config"}
 
 
 def test_the_walk_finds_what_is_forbidden(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from llmgym.errors import ConfigError, DataError
 from llmgym.evals.rescored import Again, Rescored
 from llmgym.evals.stored import Stored
 from llmgym.models.causal_lm import find_model, load_tokenizer
+from llmgym.models.pretrained import pretrained, stop_tokens
 from llmgym.registry import make_env, resolve_env, takes_rows, takes_split
 from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.collector import Collector
@@ -109,8 +110,8 @@ def _replies(number: int, episode: Trajectory) -> list[Completion]:
 def _codec(model: str, options: Mapping[str, Any]) -> ChatCodec:
     path, found = find_model(model)
     tokenizer = load_tokenizer(path, found)
-    ids = GenerationConfig.from_pretrained(path, **found).eos_token_id
-    return ChatCodec(tokenizer, [ids] if isinstance(ids, int) else ids or [], options["history"])
+    settings = pretrained(GenerationConfig, path, "a generation_config.json", found)
+    return ChatCodec(tokenizer, stop_tokens(settings, path), options["history"])
 
 
 @contextlib.contextmanager

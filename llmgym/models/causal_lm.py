@@ -17,15 +17,17 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging
 
 from llmgym.errors import ModelError
 from llmgym.models.lora import has_adapters, plain_copy
+from llmgym.models.pretrained import check_model, check_objects, load_config, pretrained, stop_tokens
 
 _HUB_TIMEOUT = 10  # seconds
 
 # Without any of these transformers makes an empty tokenizer up.
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
+
+_ANY_TEXT = "Some words, 1 2 3;\n\tüß 日志 🙂"
 
 
 def load_causal_lm(
@@ -46,8 +48,9 @@ def load_causal_lm(
     name, options = find_model(name)
     tokenizer = load_tokenizer(name, options)
     what = "a causal language model with safetensors weights"
+    check_model(AutoModelForCausalLM, name, options)
     options |= {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
-    model, info = _load(AutoModelForCausalLM, name, what, options)
+    model, info = pretrained(AutoModelForCausalLM, name, what, options)
     _check(name, model, tokenizer, info["missing_keys"])
     if has_adapters(model):  # a checkpoint of adapters beside the model that they were trained on
         return plain_copy(model, dtype).requires_grad_(True), tokenizer
@@ -71,8 +74,9 @@ def load_reward_model(
     name, options = find_model(name)
     tokenizer = load_tokenizer(name, options)
     what = "a sequence classification model with one label and safetensors weights"
+    check_model(AutoModelForSequenceClassification, name, options)
     options |= {"num_labels": 1, "dtype": dtype, "use_safetensors": True, "output_loading_info": True}
-    model, info = _load(AutoModelForSequenceClassification, name, what, options)
+    model, info = pretrained(AutoModelForSequenceClassification, name, what, options)
     head = {key for key in info["missing_keys"] if key.startswith("score.")}
     if head and not fresh_head:
         raise ModelError(
@@ -90,10 +94,12 @@ def find_model(name: str | Path) -> tuple[str, dict[str, Any]]:
     """Return what transformers loads, a directory or a name on the hub, and how.
 
     Raises:
-        ModelError: There is no such directory, and no such model on the hub or in its cache.
+        ModelError: There is no such directory, and no such model on the hub or in its cache; or a file of the
+            directory that has to hold a JSON object holds something else.
     """
     path = os.path.expanduser(name)
     if os.path.isdir(path):
+        check_objects(path)
         return path, {}
     absent = f"--model {str(name)!r}: no such directory"
     if isinstance(name, Path) or name.startswith((".", "/", "~")):
@@ -124,7 +130,7 @@ def load_tokenizer(name: str, options: Mapping[str, Any]) -> PreTrainedTokenizer
         options: The same.
 
     Raises:
-        ModelError: There is none, or it has no chat template.
+        ModelError: There is none, it does not encode text, or it has no chat template.
     """
     if os.path.isdir(name) and not any(os.path.exists(os.path.join(name, file)) for file in _TOKENIZER_FILES):
         inside = os.path.join(name, "checkpoint")
@@ -132,7 +138,19 @@ def load_tokenizer(name: str, options: Mapping[str, Any]) -> PreTrainedTokenizer
         raise ModelError(
             f"--model {name!r}: expected a tokenizer there, found none of {', '.join(_TOKENIZER_FILES)}.{hint}"
         )
-    tokenizer: PreTrainedTokenizerBase = _load(AutoTokenizer, name, "a tokenizer", options)
+    if os.path.exists(os.path.join(name, "config.json")):  # transformers reads it for the tokenizer, too
+        load_config(name, options)
+    tokenizer: PreTrainedTokenizerBase = pretrained(AutoTokenizer, name, "a tokenizer", options)
+    longest = tokenizer.model_max_length
+    if not (isinstance(longest, int | float) and longest >= 1):
+        raise ModelError(
+            f"--model {name!r}: tokenizer_config.json: expected model_max_length to be a number of tokens, got "
+            f"{longest!r:.80}."
+        )
+    try:
+        tokenizer(_ANY_TEXT)
+    except Exception as error:
+        raise ModelError(f"--model {name!r}: its tokenizer does not encode {_ANY_TEXT!r} ({error})") from error
     if tokenizer.chat_template is None:
         raise ModelError(
             f"--model {name!r}: its tokenizer has no chat template; expected a chat_template.jinja beside it."
@@ -155,22 +173,9 @@ def _check(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
         model.set_attn_implementation("eager")  # the others ignore the cap
 
 
-def _load(auto_class: Any, name: str, what: str, options: Mapping[str, Any]) -> Any:
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # what transformers warns of, such as a missing head, is for us to say
-    try:
-        return auto_class.from_pretrained(name, **options)
-    except Exception as error:  # a foreign file can make transformers raise anything
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(f"--model {name!r}: expected {what}, found none that loads ({lines[0]:.300})") from error
-    finally:
-        logging.set_verbosity(verbosity)
-
-
 def stop_token_ids_of(model: PreTrainedModel) -> list[int]:
     """Return the tokens that the model's own generation settings stop at."""
-    ids = getattr(model.generation_config, "eos_token_id", None)
-    return [ids] if isinstance(ids, int) else list(ids or [])
+    return stop_tokens(model.generation_config, model.name_or_path)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,10 @@ import threading
 from collections.abc import Awaitable, Sequence
 from typing import Any, ClassVar
 
-from transformers import AutoConfig
-
 from llmgym.envs.waiting import each
 from llmgym.errors import ConfigError, ModelError, import_extra, said_by
 from llmgym.models.causal_lm import find_model, load_tokenizer
+from llmgym.models.pretrained import load_config
 from llmgym.rollout.template import ChatTemplate
 from llmgym.scorers.judges.addresses import fault_of_url, key_in, quoted
 from llmgym.types import Episode, Message, Score
@@ -59,7 +58,7 @@ class RewardServer:
         self._places = threading.BoundedSemaphore(concurrency)
         name, options = self._found(path or self._tokenizer_path())
         self._template = ChatTemplate(load_tokenizer(name, options))
-        self._padding: int | None = AutoConfig.from_pretrained(name, **options).get_text_config().pad_token_id
+        self._padding: int | None = load_config(name, options).get_text_config().pad_token_id
 
     @classmethod
     def named(cls, url: str) -> "RewardServer":
