@@ -4,15 +4,29 @@ Files hold scores and no advantages. Where an episode's advantage follows from i
 `llmgym.learn.advantages.episodes` does with tensors, and no torch is loaded for it.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from llmgym.learn.signal import differ
 
-FROM_A_GROUP = ("group_std", "dr_grpo", "rloo", "optimal_baseline")
-"""The estimators that need no more than the group; the others compare with the whole batch."""
+FROM_A_GROUP = {
+    "group_std": "(reward − mean of its group) ÷ standard deviation of its group",
+    "dr_grpo": "reward − mean of its group",
+    "rloo": "reward − mean of the others of its group",
+    "optimal_baseline": "reward − mean of its group, weighted by sampled tokens",
+}
+"""The estimators that need no more than the group, in words; the others compare with the whole batch."""
 
 Numbers = NDArray[np.float64]
+
+
+def from_a_group(config: Mapping[str, Any]) -> str | None:
+    """Return the estimator of a run, given its options, if it is one of `FROM_A_GROUP`."""
+    name = config.get("advantage")
+    return name if isinstance(name, str) and name in FROM_A_GROUP else None
 
 
 def advantages(estimator: str, score: Numbers, length: Numbers) -> Numbers:

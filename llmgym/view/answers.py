@@ -11,7 +11,7 @@ from llmgym.report.visible import visible
 from llmgym.view.episode import episode_pages, group_page, last_replies, summary_of
 from llmgym.view.filters import Filter
 from llmgym.view.index import Array, Episodes
-from llmgym.view.metrics import number
+from llmgym.view.metrics import mean, meaning_of
 from llmgym.view.pieces import Pieces
 from llmgym.view.runs import Run
 from llmgym.view.tasks import shared_tasks
@@ -20,6 +20,7 @@ PAGE = 50
 """Lines of a table's page."""
 
 _MOST = 200  # lines that are asked for at once
+_MOST_TASKS = 16  # of a step, that are named above its episodes
 
 
 class Answers:
@@ -73,19 +74,28 @@ class Answers:
             "pending": run.index.pending,
             "options": {name: visible(str(config[name])) for name in shown if config.get(name) is not None},
             "evaluations": run.evaluations,
+            "parts": {visible(name): visible(words) for name, words in run.parts.items()},
             "endings": [visible(one) for one in sorted(set(episodes.ending.tolist()))],
             "faults": [visible(one) for one in run.faults],
         }
 
     def _metrics(self, query: Mapping[str, str]) -> dict[str, Any]:
-        """Return the metrics of a run from a line on, a list per name."""
+        """Return the metrics of a run from a line on, a list per name, and what each is."""
         run = self._run(query)
         edition, steps = run.metrics.edition, run.metrics.steps
         start = _whole(query, "from", 0) if _whole(query, "edition", edition) == edition else 0
         new = steps[start:]
         names = dict.fromkeys(name for one in new for name in one)
         columns = {visible(name): [one.get(name) for one in new] for name in names}
-        return {"run": run.label, "edition": edition, "from": start, "count": len(new), "columns": columns}
+        meanings = {visible(name): visible(meaning_of(name, run.parts)) for name in names}
+        return {
+            "run": run.label,
+            "edition": edition,
+            "from": start,
+            "count": len(new),
+            "columns": columns,
+            "meanings": meanings,
+        }
 
     def _episodes(self, query: Mapping[str, str]) -> dict[str, Any]:
         """Return a page of the table of episodes."""
@@ -103,7 +113,7 @@ class Answers:
             "to": upto,
             "total": len(places),
             "pending": run.index.pending,
-            "summary": None if wanted.text else _summary(episodes, places),
+            "summary": None if wanted.text else _summary(episodes, places, wanted),
         }
 
     def _replies(self, query: Mapping[str, str]) -> dict[str, Any]:
@@ -155,21 +165,33 @@ def _whole(query: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
-def _summary(episodes: Episodes, places: Array) -> dict[str, Any]:
-    """Return what some episodes come to."""
+def _summary(episodes: Episodes, places: Array, wanted: Filter) -> dict[str, Any]:
+    """Return what the episodes that a filter keeps come to, and how many it would keep whatever their outcome."""
     score, success = episodes.score[places], episodes.success[places]
-    parts = {visible(name): _mean(values[places]) for name, values in episodes.parts.items()}
+    parts = {visible(name): mean(values[places]) for name, values in episodes.parts.items()}
     return {
         "count": len(places),
+        "among": int(wanted.among(episodes).sum()) if wanted.outcome else len(places),
+        "tasks": [] if wanted.step is None or not wanted.outcome else _tally(episodes, places, wanted.step),
         "scored": int((~np.isnan(score)).sum()),
-        "score": _mean(score),
+        "score": mean(score),
         "judged": int((~np.isnan(success)).sum()),
         "successes": int((success == 1).sum()),
-        "length": _mean(episodes.length[places].astype(np.float64)),
+        "length": mean(episodes.length[places].astype(np.float64)),
         "parts": {name: value for name, value in parts.items() if value is not None},
     }
 
 
-def _mean(values: Array) -> float | None:
-    there = values[~np.isnan(values)]
-    return number(there.mean()) if len(there) else None
+def _tally(episodes: Episodes, places: Array, step: int) -> list[dict[str, Any]]:
+    """Return how many of each group are among some episodes of a step, the most first."""
+    whole = episodes.group[episodes.step == step]
+    groups, first, counts = np.unique(episodes.group[places], return_index=True, return_counts=True)
+    return [
+        {
+            "task": episodes.task(places[first[at]]),
+            "index": int(episodes.index[places[first[at]]]),
+            "count": int(counts[at]),
+            "of": int((whole == groups[at]).sum()),
+        }
+        for at in np.argsort(-counts, kind="stable")[:_MOST_TASKS]
+    ]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from llmgym.view.advantages import FROM_A_GROUP, advantages
+from llmgym.view.advantages import advantages, from_a_group
 from llmgym.view.index import Array, Episodes
 from llmgym.view.metrics import number
 
@@ -13,8 +13,9 @@ ADVANTAGES, ENTROPIES, LEARNER = "advantages", "entropies", "learner_log_probs"
 """Columns that a file may have beside those of every file, a number per token each."""
 
 _PUSH = (
-    "Advantage × (1 − probability): how far the update moves the score (logit) of the sampled token. A token that was "
-    "certain anyway earns nothing."
+    "The derivative of advantage × log p with respect to the logit of the sampled token, where p is its probability "
+    "when it was sampled: how strongly the gradient pulls on it, and not how far p moves. It is near 0 for a token "
+    "that was nearly certain."
 )
 
 
@@ -82,11 +83,11 @@ def _advantage(
     stored = _of(row, ADVANTAGES, mask)
     if stored is not None:
         return stored, "As the run stored it."
-    estimator = config.get("advantage")
-    if estimator not in FROM_A_GROUP:
+    estimator = from_a_group(config)
+    if estimator is None:
         of = (
-            f"estimator {estimator!r} compares with the whole batch"
-            if estimator
+            f"estimator {config['advantage']!r} compares with the whole batch"
+            if config.get("advantage")
             else "its algorithm compares no siblings"
         )
         return None, f"The advantage is not stored in this run's files, and cannot be computed from the group: {of}."

@@ -9,10 +9,10 @@ import numpy as np
 from llmgym.data.trajectories import read_shard, trajectory_in
 from llmgym.errors import DataError
 from llmgym.report.visible import visible
-from llmgym.view.advantages import FROM_A_GROUP
+from llmgym.view.advantages import FROM_A_GROUP, from_a_group
 from llmgym.view.colours import colours, of_group
 from llmgym.view.index import Array, Episodes, expected
-from llmgym.view.metrics import number
+from llmgym.view.metrics import mean, number
 from llmgym.view.pieces import Pieces
 from llmgym.view.runs import Run
 
@@ -56,6 +56,7 @@ def _page(run: Run, episodes: Episodes, at: int, row: Mapping[str, Any], pieces:
                 f"Step {told['step']}, episode {told['index']}: expected a value of {name} for each of "
                 f"{len(trajectory.tokens)} tokens, got {len(row[name])}."
             )
+    siblings = episodes.siblings(at)
     step = next((one for one in reversed(run.metrics.steps) if one.get("step") == told["step"]), {})
     return {
         **told,
@@ -64,7 +65,9 @@ def _page(run: Run, episodes: Episodes, at: int, row: Mapping[str, Any], pieces:
         "sampled": _spans(trajectory.mask),
         "row_starts": trajectory.row_starts,
         "colours": colours(row, at, episodes, run.config),
-        "siblings": len(episodes.siblings(at)),
+        "siblings": len(siblings),
+        "group_mean": mean(episodes.score[siblings]),
+        "formula": _formula(run),
         "times": {name: value for name, value in step.items() if name.startswith("time/") or name.endswith("seconds")},
     }
 
@@ -76,11 +79,17 @@ def group_page(run: Run, episodes: Episodes, at: int) -> dict[str, Any]:
     with expected("episodes", _file(episodes, at)):
         rows = _rows(episodes, shown)
         told = [_told(run, episodes, int(place), row) for place, row in zip(shown, rows, strict=True)]
-    estimator = run.config.get("advantage")
-    if estimator in FROM_A_GROUP:
+    estimator = from_a_group(run.config)
+    if estimator is not None:
         for one, advantage in zip(told, of_group(estimator, at, episodes)[: len(told)], strict=True):
             one["advantage"] = number(advantage)
-    return {"episodes": told, "count": len(siblings)}
+    return {"episodes": told, "count": len(siblings), "formula": _formula(run)}
+
+
+def _formula(run: Run) -> str | None:
+    """Return how an advantage is computed in a run, if it follows from the group."""
+    estimator = from_a_group(run.config)
+    return None if estimator is None else f"{FROM_A_GROUP[estimator]} (--advantage {estimator})"
 
 
 def last_replies(episodes: Episodes, places: Array) -> list[str]:

@@ -76,6 +76,14 @@ class Filter:
 
     def places(self, episodes: Episodes) -> Array:
         """Return where the episodes are that have all that is asked but the text, in their order."""
+        chosen = self.among(episodes)
+        if self.outcome:
+            success = episodes.success
+            chosen &= {"success": success == 1, "failure": success < 1, "unknown": np.isnan(success)}[self.outcome]
+        return self._sorted(episodes, np.flatnonzero(chosen))
+
+    def among(self, episodes: Episodes) -> Array:
+        """Tell of each episode whether it has all that is asked but the text and the outcome.  [E]"""
         chosen = np.ones(len(episodes), dtype=bool)
         for wanted, values in ((self.step, episodes.step), (self.group, episodes.group)):
             if wanted is not None:
@@ -90,12 +98,9 @@ class Filter:
                 chosen &= compare(values, bound)
         if self.ending:
             chosen &= episodes.ending == self.ending
-        if self.outcome:
-            success = episodes.success
-            chosen &= {"success": success == 1, "failure": success < 1, "unknown": np.isnan(success)}[self.outcome]
         if self.task:
             chosen &= self._task(episodes)
-        return self._sorted(episodes, np.flatnonzero(chosen))
+        return chosen
 
     def _task(self, episodes: Episodes) -> Array:
         match = _TASK.fullmatch(self.task.strip())

@@ -2,8 +2,14 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmgym.report.metrics import metric_of
 
 _MOST_FAULTS = 5
 
@@ -61,6 +67,27 @@ class MetricsFile:
         self.steps.append({name: number(value) for name, value in values.items() if _is_number(value)})
 
 
+def meaning_of(name: str, parts: Mapping[str, str]) -> str:
+    """Return what a metric is and its unit, or nothing if an algorithm of one's own measures it.
+
+    Args:
+        name: As in ``metrics.jsonl``.
+        parts: What the parts of scores are, by name.
+
+    Examples:
+        >>> meaning_of("turns", {}), meaning_of("seconds", {}), meaning_of("mine", {})
+        ('Mean of the replies in an episode', 'Time of the step, without evaluations and checkpoints (s)', '')
+        >>> meaning_of("part/form", {"form": "form: there is one answer."})
+        'Mean of a part of the score. form: there is one answer.'
+    """
+    metric, part = metric_of(name), name.removeprefix("part/")
+    if part != name and part in parts:
+        return f"Mean of a part of the score. {parts[part]}"
+    if metric is None:
+        return ""
+    return f"{metric.meaning} ({metric.unit})" if metric.unit else metric.meaning
+
+
 def _is_number(value: Any) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
@@ -78,3 +105,14 @@ def number(value: Any) -> float | None:
     except OverflowError:  # a whole number that no float holds
         return None
     return value if isinstance(value, int) else float(value)
+
+
+def mean(values: NDArray[np.float64]) -> float | None:
+    """Return the mean of the values that are there; None if none is.
+
+    Examples:
+        >>> mean(np.array([0.25, np.nan, 0.75])), mean(np.array([np.nan]))
+        (0.5, None)
+    """
+    there = values[~np.isnan(values)]
+    return number(there.mean()) if len(there) else None

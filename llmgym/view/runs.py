@@ -12,6 +12,7 @@ from llmgym.errors import ConfigError, DataError, said_by
 from llmgym.report.visible import visible
 from llmgym.view.index import Index, stamp_of
 from llmgym.view.metrics import MetricsFile, number
+from llmgym.view.parts import part_meanings
 
 _LARGEST = 2**24  # bytes of a file that describes a run
 _PAUSE = 1.0  # seconds between two looks at a directory
@@ -29,6 +30,7 @@ class Run:
         metrics: Of its steps.
         changes: How often something new was found.
         trouble: Why it could not be read on; None if it could.
+        parts: What the parts of its scores are, if its environment is a built-in one that says so.
 
     Raises:
         DataError: The directory is none of a run.
@@ -43,6 +45,7 @@ class Run:
         self.changes = 0
         self.trouble: str | None = None
         self._files: dict[str, tuple[object, dict[str, Any], str | None]] = {}
+        self.parts = part_meanings(str(self.config.get("env", "")))  # now, so that no page waits for it
 
     def refresh(self) -> None:
         """Read what is new."""

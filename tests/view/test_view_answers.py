@@ -158,6 +158,29 @@ def test_the_summary_is_of_all_that_fits_and_not_of_the_page(
         assert value == pytest.approx(np.mean([one.parts[name] for one in own]))
 
 
+def test_failures_are_counted_among_all_and_per_task(
+    answers: Answers, stored: dict[tuple[str, int, int], Trajectory]
+) -> None:
+    own = [one for (run, step, _), one in stored.items() if run == "fast" and step == 2]
+    failed = Counter(f"seed {one.seed}" for one in own if not one.succeeded)
+    summary = answers.answer("episodes", {"run": "fast", "step": "2", "outcome": "failure"})["summary"]
+    assert (summary["count"], summary["among"]) == (failed.total(), len(own))
+    assert {one["task"]: (one["count"], one["of"]) for one in summary["tasks"]} == {
+        task: (count, 4) for task, count in failed.items()
+    }
+    counts = [one["count"] for one in summary["tasks"]]
+    assert counts == sorted(counts, reverse=True)
+
+
+def test_metrics_and_parts_are_explained_by_the_table_of_metrics_and_the_environment(answers: Answers) -> None:
+    meanings = answers.answer("metrics", {"run": "fast"})["meanings"]
+    assert all(meanings.values())
+    assert meanings["reward"] == "Mean of the rewards of episodes that have a score"
+    assert "round 2 is exactly one JSON object" in meanings["part/json_ok"]
+    parts = answers.answer("runs", {})["runs"][0]["parts"]
+    assert parts.keys() == answers.answer("episode", {"step": "1", "index": "0"})["parts"].keys()
+
+
 def test_an_episode_is_shown_as_it_was_stored(answers: Answers, stored: dict[tuple[str, int, int], Trajectory]) -> None:
     for (run, step, index), one in list(stored.items())[::5]:
         page = answers.answer("episode", {"run": run, "step": str(step), "index": str(index)})
@@ -204,7 +227,7 @@ def test_an_advantage_is_that_which_the_run_learnt_from(
 
 
 @given(
-    st.sampled_from(FROM_A_GROUP),
+    st.sampled_from(list(FROM_A_GROUP)),
     st.lists(st.tuples(st.none() | st.sampled_from([0.0, 0.1, 0.5, 1.0]), st.integers(0, 50)), min_size=1, max_size=9),
 )
 def test_advantages_are_those_of_the_estimators(estimator: Any, group: list[tuple[float | None, int]]) -> None:
