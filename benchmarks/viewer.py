@@ -136,7 +136,7 @@ def measure(run: Path, count: int, repeats: int) -> list[tuple[str, float, float
             driver.get(address)
             wait(driver, "performance.getEntriesByName('shown').length")
             found.append(("first page, right after the start", first_page(driver), FIRST_PAGE))
-            wait(driver, f"document.getElementById('state').textContent.startsWith('following: step {steps}')", 60)
+            wait(driver, f"document.getElementById('state').textContent.startsWith('up to date: {steps} ')", 60)
             found.append(("start until all episodes are read", 1000 * (time.perf_counter() - started), None))
             for what, place in {"first page": "", "first page, the table": "#/episodes"}.items():
                 driver.get("about:blank")
@@ -163,7 +163,7 @@ def compared(driver: Any, run: Path, repeats: int) -> list[tuple[str, float, flo
     with viewing(run, again) as (address, _):
         driver.get(address)
         steps = len(list(run.glob("trajectories/*.parquet")))
-        wait(driver, f"document.getElementById('state').textContent === 'following: step {steps}, step {steps}'", 60)
+        wait(driver, f"document.getElementById('state').textContent === 'up to date: {steps} and {steps} steps'", 60)
         places = {
             "two runs, tasks of both": "#/compare?",
             "two runs, an episode of each": f"#/pair?step={steps // 2}&index=5",

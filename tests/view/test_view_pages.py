@@ -1,5 +1,6 @@
 """Pages in a real browser: what is seen, filtered, followed by keys, and stays text."""
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -99,6 +100,9 @@ def test_curves_show_every_metric_of_every_run(driver: Any, served: Serve, real_
         run.refresh()
     names = {name for run in runs for step in run.metrics.steps for name in step} - {"step"}
     assert set(texts(driver, ".chart h3")) == names
+    captions = dict(zip(texts(driver, ".chart h3"), texts(driver, ".chart .meaning"), strict=True))
+    assert captions["success"].startswith("Successes, as the environment sees them")
+    assert "round 2 is exactly one JSON object" in captions["part/json_ok"]
     assert driver.execute_script("return document.querySelectorAll('.chart .run-1 .line').length") > 0
     choose_metric = (
         "const find = document.getElementById('find'); find.value = 'KL'; find.dispatchEvent(new Event('input'))"
@@ -128,7 +132,10 @@ def test_the_table_is_filtered_and_leads_to_episodes_by_keys(driver: Any, served
     assert set(lines(driver)) == set(failures)
     choose(driver, "step", "1")
     wait(driver, f"document.querySelectorAll('[data-line]').length === {sum(name[0] == '1' for name in failures)}")
-    assert "failures of step 1" in text(driver)
+    failed, played = sum(name[0] == "1" for name in failures), sum(step == 1 for step, _, _ in stored)
+    assert f"{failed} of {played} episodes of step 1 are failures" in text(driver)
+    assert "Failures by task: seed" in text(driver)
+    assert "outcome" not in texts(driver, "th")
     first, second = lines(driver)[:2]
     press(driver, "j", "j")
     assert driver.execute_script("return document.activeElement.textContent") == second
@@ -174,6 +181,53 @@ def test_two_episodes_of_a_task_have_their_first_difference_marked(
     wait(driver, "document.querySelectorAll('mark').length === 2")
     assert texts(driver, "mark.first") == ["fine", "broken"]
     assert texts(driver, ".pair .alike") == ["it is ", "it is "]
+    assert texts(driver, ".pair .said") == ["it is fine", "it is broken"], "nothing is put between their words"
+    assert "Turn 1: the first difference, at the marked word" in texts(driver, "h2")
+    assert "One of the 1 episodes of this task in the first run" in text(driver)
+
+
+def test_two_answers_in_json_differ_in_the_keys_that_differ(
+    driver: Any, served: Serve, run_of: Callable[..., Path]
+) -> None:
+    answers = ('{"a": 1, "b": 2, "c": 3}', '{"a": 1, "b": 3, "c": 4}')
+    server = served(*(run_of({1: [episode(said)]}, name) for said, name in zip(answers, ("one", "two"), strict=True)))
+    go(driver, f"{server.address}#/pair?run=one&step=1&index=0&other=two")
+    assert "They first differ in turn 1, in b and c." in text(driver)
+
+
+def test_a_group_has_one_box_for_episodes_that_are_alike(
+    driver: Any, served: Serve, run_of: Callable[..., Path]
+) -> None:
+    server = served(run_of({1: [episode("no", 0.0), episode("yes"), episode("no", 0.0), episode("no", 0.5)]}))
+    go(driver, f"{server.address}#/group?step=1&index=0")
+    assert [box.split("score")[0] for box in texts(driver, ".group article")] == [
+        "✗ failure, 2 times1.0 1.2 ",
+        "✓ success1.1 ",
+        "✗ failure1.3 ",
+    ]
+    assert lines(driver) == ["1.0", "1.2", "1.1", "1.3"]
+    assert "Advantage = (reward − mean of its group) ÷ standard deviation of its group" in text(driver)
+
+
+def test_an_episode_says_what_its_advantage_is_made_of(driver: Any, served: Serve, run_of: Callable[..., Path]) -> None:
+    run = run_of({1: [episode("no", 0.0), episode("yes"), episode("no", 0.5)]})
+    (run / "config.yaml").write_text("advantage: dr_grpo\n", encoding="utf-8")
+    go(driver, f"{served(run).address}#/episode?step=1&index=1&colour=push")
+    told = "Reward 1.000; mean of the 3 in its group 0.500; advantage +0.500 = reward − mean of its group"
+    assert f"{told} (--advantage dr_grpo)." in text(driver)
+    assert "−" not in text(driver, ".legend").replace("(1 − p)", ""), "there is no token with a negative push"
+
+
+def test_a_long_message_is_cut_until_all_of_it_is_asked_for(
+    driver: Any, served: Serve, run_of: Callable[..., Path]
+) -> None:
+    one = episode()
+    one.messages[0] = Message("user", "\n".join(map(str, range(99))))
+    go(driver, f"{served(run_of({1: [one]})).address}#/episode?step=1&index=0")
+    height = "return document.querySelector('.turn .said').getBoundingClientRect().height"
+    before = driver.execute_script(height)
+    driver.execute_script("document.querySelector('.turn button').click()")
+    assert driver.execute_script(height) > 5 * before
 
 
 HOSTILE = "<script>window.owned = 1</script><img src=x onerror='window.owned = 2'>\u202e</script>"
@@ -253,10 +307,12 @@ def test_curves_grow_while_they_are_looked_at(driver: Any, served: Serve, copied
     go(driver, f"{served(copied).address}#/episodes")
     driver.execute_script("document.querySelector('nav a').click()")
     wait(driver, "document.querySelectorAll('.chart').length")
+    success = [json.loads(line)["success"] for line in (copied / "metrics.jsonl").read_text().splitlines()]
     with (copied / "metrics.jsonl").open("a", encoding="utf-8") as file:
-        file.write('{"step": 4, "success": 0.625}\n{"step": 5, "succ')
-    wait(driver, "document.querySelector('.chart output').textContent.includes('0.625')", 15)
-    assert text(driver, "#state") == "following: step 4"
+        file.write(json.dumps({"step": 4, "success": 1 - success[-1]}) + '\n{"step": 5, "succ')
+    told = "document.querySelector('.chart output').textContent"
+    wait(driver, f"{told}.startsWith('mean of the last 2 steps: 0.500')", 15)
+    assert text(driver, "#state") == "up to date: 4 steps"
 
 
 def test_a_report_opens_from_a_file_and_answers_as_the_server_does(
@@ -266,6 +322,7 @@ def test_a_report_opens_from_a_file_and_answers_as_the_server_does(
     places = (served(*real_runs).address, f"file://{tmp_path / 'report.html'}")
     for page in (
         "episodes?outcome=failure&sort=score",
+        "episodes?run=fast&outcome=failure&step=2&high=0.7",
         "episodes?run=slow&low=0.4&high=0.6&sort=-length",
         "episodes?text=SLOW&longest=57",
         "episodes?text=round&everybody=1&step=2",
@@ -342,4 +399,4 @@ def test_an_episode_without_tokens_shows_what_was_said(driver: Any, served: Serv
     wait(driver, "document.querySelector('main').innerText.includes('No tokens')")
     assert texts(driver, ".said") == ["Is it?", "yes"]
     assert "5 tokens sampled, as the server counts them" in text(driver)
-    assert "turn 1: 5 tokens, ended" in text(driver)
+    assert "turn 1: 5 tokens, complete" in text(driver)

@@ -38,22 +38,24 @@ async function pairPage(query) {
   const chosen = same.find((row) => String(row.index) === query.oindex) || same[Math.max(0, own)] || same[0];
   const right = await ask("episode", named(chosen));
   const select = (title, rows, value, name) => h("label", {}, title, h("select", { onchange: (event) => { location.hash = address("pair", { ...named(left), other, oindex: right.index, [name]: event.target.value }); } },
-    rows.map((row) => h("option", { value: row.index, selected: row.index === value }, `${row.step}.${row.index}: ${fixed(row.score)} ${row.success === 1 ? "✓" : row.success === 0 ? "✗" : ""}`))));
+    rows.map((row) => h("option", { value: row.index, selected: row.index === value }, `${row.step}.${row.index}: score ${fixed(row.score)} ${row.success === 1 ? "✓" : row.success === 0 ? "✗" : ""}`))));
   const [one, two] = [left, right].map(ownWords);
   const turn = one.findIndex((said, at) => said !== two[at]);
-  const differ = turn >= 0 || two.length > one.length;
+  const first = turn >= 0 ? turn : two.length > one.length ? one.length : null; // turn that differs
+  const what = known(first) && difference(one[first], two[first]);
   return [
     h("h1", {}, `The same task in two runs: ${left.task}, step ${left.step}`),
-    h("p", {}, differ ? `The replies are the same up to turn ${Math.max(0, turn < 0 ? one.length : turn) + 1}, where the first difference is marked.` : "The replies are the same, word for word."),
-    h("form", { class: "filters" }, select(`Episode of ${left.run}`, mine.rows, left.index, "index"), select(`Episode of ${other}`, same, right.index, "oindex"),
+    h("p", {}, `One of the ${mine.rows.length} episodes of this task in the first run, and one of ${same.length} in the second. `,
+      known(first) ? `They first differ in turn ${first + 1}, ${what}.` : "Their replies are the same, word for word."),
+    h("form", { class: "filters" }, select(`One of ${mine.rows.length} in ${left.run}`, mine.rows, left.index, "index"), select(`One of ${same.length} in ${other}`, same, right.index, "oindex"),
       link("compare", { run: left.run, other }, "all tasks that both played")),
     h("div", { class: "pair" }, [[left, mine.rows], [right, same]].map(([side, rows]) => h("div", {},
-      h("h3", {}, swatch(side.run), side.run), h("p", {}, link("episode", named(side), `${side.step}.${side.index}`), " ", outcome(side.success), `, score ${fixed(side.score)}. `,
-        `Of its ${rows.length} siblings here ${rows.filter((row) => row.success === 1).length} succeeded, mean ${fixed(mean(rows.map((row) => row.score)))}.`), bars(side.parts)))),
+      h("h3", {}, swatch(side.run), side.run), h("p", {}, link("episode", named(side), `${side.step}.${side.index}`), " ", outcome(side.success), `, score ${fixed(side.score)}`),
+        h("p", {}, `All ${rows.length} episodes of this task: ${rows.filter((row) => row.success === 1).length} succeeded, mean score ${fixed(mean(rows.map((row) => row.score)))}.`), bars(side.parts, side.run)))),
     asked(left),
-    [...Array(Math.max(one.length, two.length)).keys()].map((at) => h("section", { "aria-label": `Turn ${at + 1}` }, h("h2", {}, `Turn ${at + 1}`, one[at] === two[at] ? ": the same" : ""),
+    [...Array(Math.max(one.length, two.length)).keys()].map((at) => h("section", { "aria-label": `Turn ${at + 1}` }, h("h2", {}, `Turn ${at + 1}: `, one[at] === two[at] ? "the same in both" : at === first ? `the first difference, ${what}` : "differs too"),
       between(left, right, at),
-      one[at] === two[at] ? h("div", { class: "said alike" }, one[at]) : h("div", { class: "pair" }, [[one[at], two[at]], [two[at], one[at]]].map(([said, against]) => h("div", {}, h("div", { class: "said" }, marked(said, against, at === turn || (turn < 0 && at >= one.length)))))))),
+      one[at] === two[at] ? box("assistant", one[at], "alike") : h("div", { class: "pair" }, [[left, one[at], two[at]], [right, two[at], one[at]]].map(([side, said, against]) => box(["assistant ", swatch(side.run)], marked(said, against)))))),
   ];
 }
 
@@ -67,14 +69,30 @@ function between(left, right, turn) {
   if (!turn) return null;
   const heard = [left, right].map((side) => {
     const own = repliesOf(side).map((reply, at) => (reply ? at : -1)).filter((at) => at >= 0);
-    return own.length > turn ? side.messages.slice(own[turn - 1] + 1, own[turn]).map((one) => `${one.role}: ${one.content}`).join("\n") : "(this episode has no such turn)";
+    return own.length > turn ? side.messages.slice(own[turn - 1] + 1, own[turn]) : [{ role: "", content: "(this episode has no such turn)" }];
   });
-  if (heard[0] === heard[1]) return h("div", { class: "said soft" }, heard[0]);
-  return h("div", { class: "pair" }, heard.map((text) => h("div", { class: "said soft" }, text)));
+  const told = (messages) => messages.map((one) => box(one.role, one.content, "soft"));
+  if (JSON.stringify(heard[0]) === JSON.stringify(heard[1])) return told(heard[0]);
+  return h("div", { class: "pair" }, heard.map((messages) => h("div", {}, told(messages))));
+}
+
+function box(title, said, kind = "") {
+  return h("section", { class: "turn" }, h("h3", {}, h("span", {}, title)), h("div", { class: `said ${kind}` }, said));
+}
+
+// In what two replies differ: in which keys, if both are JSON objects.
+function difference(one, other) {
+  const [left, right] = [one, other].map((said) => {
+    try { return JSON.parse(said); } catch { return null; }
+  });
+  const object = (value) => value && typeof value === "object" && !Array.isArray(value);
+  if (!object(left) || !object(right)) return "at the marked word";
+  const keys = [...new Set([...Object.keys(left), ...Object.keys(right)])].filter((key) => JSON.stringify(left[key]) !== JSON.stringify(right[key]));
+  return keys.length ? `in ${keys.slice(0, 5).join(" and ")}` : "in white space or order";
 }
 
 // A reply with what is alike in grey, and a mark where it first differs from another.
-function marked(said, against, first) {
+function marked(said, against) {
   if (!known(said)) return h("span", { class: "soft" }, "(no such turn)");
   if (said === against) return h("span", { class: "alike" }, said);
   let end = 0;
@@ -82,6 +100,6 @@ function marked(said, against, first) {
   const word = said.slice(end).match(/^(\w+|\s|\W)?/)[0];
   let start = end;
   while (start > 0 && /\w/.test(said[start - 1]) && /\w/.test(said[end] || "")) start -= 1;
-  return [h("span", { class: "alike" }, said.slice(0, start)), first && h("span", { class: "tag" }, "first difference"),
+  return [h("span", { class: "alike" }, said.slice(0, start)),
     h("mark", { class: "first" }, said.slice(start, end) + word || "(ends here)"), said.slice(end + word.length)];
 }

@@ -3,11 +3,14 @@
 const FIRST = ["success", "reward", "accuracy", "loss", "entropy", "kl", "grad_norm", "reply_tokens", "groups_without_signal", "replies_cut_off"];
 const SIZE = { width: 360, height: 170, left: 46, right: 8, top: 8, bottom: 22 };
 const MOST_POINTS = 600;
+const FEW = 5; // steps, that the start and the end of a curve are means of
 const lines = {}; // of metrics, by run
+const meanings = new Map(); // of metrics, by their names
 
 async function readMetrics(label) {
   const own = lines[label] || { edition: 0, count: 0, columns: {} };
   const answer = await ask("metrics", { run: label, from: own.count, edition: own.edition });
+  for (const [name, words] of Object.entries(answer.meanings)) meanings.set(name, words);
   const fresh = answer.from === 0 ? { columns: {}, count: 0 } : own;
   for (const [name, values] of Object.entries(answer.columns)) {
     const before = fresh.columns[name] || new Array(fresh.count).fill(null);
@@ -20,10 +23,11 @@ async function readMetrics(label) {
 
 async function curvesPage(query) {
   await Promise.all(runs.map((run) => readMetrics(run.label)));
-  const find = h("input", { id: "find", type: "search", value: query.find || "", placeholder: "such as part/ or kl" });
+  const find = h("input", { id: "find", type: "search", value: query.find || "", placeholder: "part/ or kl" });
   const smooth = h("input", { id: "smooth", type: "range", min: 0, max: 0.95, step: 0.05, value: query.smooth || 0.6 });
-  const charts = h("div");
+  const charts = h("div"), weight = h("span");
   const draw = () => {
+    weight.textContent = smooth.value;
     charts.replaceChildren(...sections(find.value.trim().toLowerCase(), Number(smooth.value)));
     history.replaceState(null, "", address("curves", { find: find.value, smooth: smooth.value === "0.6" ? "" : smooth.value }));
   };
@@ -31,11 +35,11 @@ async function curvesPage(query) {
   smooth.addEventListener("input", draw);
   draw();
   return [
-    h("h1", {}, runs.length > 1 ? "Curves of the runs" : `Curves of ${runs[0].label}`),
+    h("h1", {}, runs.length > 1 ? `Curves of ${runs.length} runs` : `Curves of ${runs[0].label}`),
     overview(),
     h("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
-      h("label", { for: "find" }, "Metrics whose name has", find),
-      h("label", { for: "smooth" }, "Smoothing (thin lines: as measured)", smooth)),
+      h("label", { for: "find" }, "Show metrics with this in their name", find),
+      h("label", { for: "smooth" }, h("span", {}, "Smoothing ", weight, " (thin lines are not smoothed)"), smooth)),
     charts,
   ];
 }
@@ -44,7 +48,7 @@ function overview() {
   const judged = runs.some((run) => run.evaluations.length);
   return h("div", { class: "scroll" }, h("table", {},
     h("thead", {}, h("tr", {}, h("th", {}, "Run"), h("th", { class: "number" }, "Steps"), h("th", { class: "number" }, "Episodes"),
-      h("th", {}, "Success in training, first → last steps"), judged && h("th", {}, "On held-out tasks (95 %)"))),
+      h("th", {}, "Success in training: first → last steps"), judged && h("th", {}, "On held-out tasks (95 % interval)"))),
     h("tbody", {}, runs.map((run) => h("tr", {},
       h("td", {}, swatch(run.label), run.label, optionsOf(run)), h("td", { class: "number" }, shown(run.steps)), h("td", { class: "number" }, shown(run.episodes)),
       h("td", {}, ends(run)), judged && h("td", {}, heldOut(run.evaluations)))))));
@@ -56,20 +60,26 @@ function optionsOf(run) {
   return h("div", { class: "soft" }, told.map(([name, value]) => `${name} ${value}`).join(", "));
 }
 
+// How many of some steps its start and its end are, which have none in common.
+const few = (values) => Math.max(1, Math.min(FEW, Math.floor(values.length / 2)));
+
 function ends(run) {
   const values = (lines[run.label].columns.success || []).filter(known);
   if (!values.length) return "–";
-  const few = Math.max(1, Math.min(5, Math.floor(values.length / 2)));
-  return `${shown(mean(values.slice(0, few)))} → ${shown(mean(values.slice(-few)))} (${few} step${few > 1 ? "s" : ""} each)`;
+  const count = few(values), shortest = Math.min(...runs.map((one) => one.steps));
+  const until = (end) => shown(mean(values.slice(0, end).slice(-count)));
+  return [h("div", {}, `${until(count)} → ${until(values.length)} (means of ${count} step${count > 1 ? "s" : ""})`),
+    shortest >= count && shortest < run.steps && h("div", { class: "soft" }, `${until(shortest)} at step ${shortest}, where the shortest run ends`)];
 }
 
 function heldOut(evaluations) {
   const told = (one) => `${fixed(one.success)} (${fixed(one.success_low)} to ${fixed(one.success_high)})`;
+  const when = (one) => (one.step ? `step ${one.step}` : "before training");
   if (evaluations.length < 2) return evaluations.map(told).join("") || "–";
   const [first, last] = [evaluations[0], evaluations[evaluations.length - 1]];
-  const verdict = last.success_low > first.success_high ? h("span", { class: "good" }, "▲ better")
-    : last.success_high < first.success_low ? h("span", { class: "bad" }, "▼ worse") : h("span", { class: "soft" }, "no clear difference");
-  return [h("div", {}, `${last.measure} ${told(first)} → ${told(last)}`), verdict];
+  const verdict = last.success_low > first.success_high ? h("span", { class: "good" }, `▲ better than ${when(first)}`)
+    : last.success_high < first.success_low ? h("span", { class: "bad" }, `▼ worse than ${when(first)}`) : h("span", { class: "soft" }, `no clear difference from ${when(first)}`);
+  return [h("div", {}, `${last.measure} ${told(first)} → ${told(last)}`), h("div", {}, verdict, h("span", { class: "soft" }, ` · after step ${last.step}, ${shown(last.episodes)} episodes`))];
 }
 
 function sections(find, smoothing) {
@@ -119,7 +129,8 @@ function chart(name, smoothing) {
   const svg = h("svg", { viewBox: `0 0 ${SIZE.width} ${SIZE.height}`, role: "img", tabindex: 0, "aria-label": spoken(name, series) });
   const read = h("output", {});
   if (all.length) plot(svg, read, name, series, axes(all));
-  return h("div", { class: "chart" }, h("h3", {}, name), read, svg);
+  const meaning = meanings.get(name);
+  return h("div", { class: "chart" }, h("h3", {}, name), meaning && h("p", { class: "meaning", title: meaning }, meaning), read, svg);
 }
 
 function spoken(name, series) {
@@ -132,8 +143,10 @@ function spoken(name, series) {
 function axes(points) {
   let [left, right, low, high] = [Infinity, -Infinity, Infinity, -Infinity];
   for (const [x, y] of points) [left, right, low, high] = [Math.min(left, x), Math.max(right, x), Math.min(low, y), Math.max(high, y)];
-  if (low >= 0 && high <= 1 && high > 0.2) [low, high] = [0, 1];
-  if (low === high) [low, high] = [low - (Math.abs(low) || 1) / 2, high + (Math.abs(high) || 1) / 2];
+  if (low >= 0 && high <= 1 && high > 0.5) [low, high] = [0, 1];
+  const least = 0.05 * Math.max(Math.abs(low), Math.abs(high)); // so that a small change looks small
+  if (high - low < least) [low, high] = [(low + high - least) / 2, (low + high + least) / 2];
+  if (low === high) [low, high] = [low - 0.5, high + 0.5];
   if (left === right) right = left + 1;
   const { width, height, top, bottom } = SIZE;
   return {
@@ -143,28 +156,38 @@ function axes(points) {
   };
 }
 
+// A number beside an axis, with as many digits as its neighbours.
+function tick(value, scale) {
+  const digits = 1 - Math.floor(Math.log10(scale.high - scale.low));
+  return digits > 6 || Math.abs(value) >= 1e6 ? shown(value, 2) : value.toFixed(Math.max(0, digits));
+}
+
 function plot(svg, read, name, series, scale) {
   const { width, height, left, right } = SIZE;
   for (const part of [0, 0.5, 1]) {
     const value = scale.low + part * (scale.high - scale.low), y = scale.y(value);
     svg.append(h("line", { class: "grid", x1: left, x2: width - right, y1: y, y2: y }),
-      h("text", { x: left - 5, y: y + 4, "text-anchor": "end" }, shown(value, 2)));
+      h("text", { x: left - 5, y: y + 4, "text-anchor": "end" }, tick(value, scale)));
   }
   for (const [at, anchor] of [[scale.left, "start"], [Math.round((scale.left + scale.right) / 2), "middle"], [scale.right, "end"]]) {
     svg.append(h("text", { x: scale.x(at), y: height - 6, "text-anchor": anchor }, anchor === "start" ? `step ${at}` : String(at)));
   }
   const path = (points) => thinned(points).map(([x, y], at) => `${at ? "L" : "M"}${scale.x(x).toFixed(1)} ${scale.y(y).toFixed(1)}`).join("");
-  for (const one of series) {
+  for (const [place, one] of series.entries()) {
+    const radius = 2.5 + 1.5 * (series.length - 1 - place); // where two are in the same place, both are seen
     svg.append(h("g", { class: runClass(one.label) }, h("path", { class: "line raw", d: path(one.raw) }), h("path", { class: "line", d: path(one.smooth) }),
       one.judged.map((at) => [one.measure === "success" && h("line", { class: "held", x1: scale.x(at.step), x2: scale.x(at.step), y1: scale.y(at.success_low), y2: scale.y(at.success_high) }),
-        h("circle", { class: "held", cx: scale.x(at.step), cy: scale.y(at[one.measure]), r: 4 })])));
+        h("circle", { class: "held", cx: scale.x(at.step), cy: scale.y(at[one.measure]), r: radius })])));
   }
   const cursor = h("line", { class: "cursor", y1: SIZE.top, y2: height - SIZE.bottom, visibility: "hidden" });
   svg.append(cursor);
   const values = (of) => series.map((one, at) => [at ? " · " : "", h("span", { class: runClass(one.label) }, shown(of(one, at)))]).flat();
-  const ending = values((one) => (one.raw.length ? one.raw[one.raw.length - 1][1] : null));
-  const rest = () => read.replaceChildren("at the end: ", ...ending, series.some((one) => one.judged.length) ? " (● held out)" : "");
-  const steps = [...new Set(series.flatMap((one) => one.raw.map(([x]) => x)))].sort((one, other) => one - other);
+  const last = (one) => one.raw.slice(-few(one.raw)).map(([, y]) => y);
+  const counts = [...new Set(series.filter((one) => one.raw.length).map((one) => few(one.raw)))].join(" or ");
+  const ending = [counts === "1" ? "last step: " : `mean of the last ${counts} steps: `, ...values((one) => mean(last(one)))];
+  const judged = series.some((one) => one.judged.length) ? h("div", {}, "● held out, last: ", ...values((one) => (one.judged.length ? one.judged[one.judged.length - 1][one.measure] : null))) : "";
+  const rest = () => read.replaceChildren(...ending, judged);
+  const measured = [...new Set(series.flatMap((one) => one.raw.map(([x]) => x)))].sort((one, other) => one - other);
   const maps = series.map((one) => new Map(one.raw));
   let step = null;
   const point = (wanted) => {
@@ -179,7 +202,7 @@ function plot(svg, read, name, series, scale) {
   svg.addEventListener("pointermove", (event) => {
     const box = svg.getBoundingClientRect();
     const at = scale.left + (((event.clientX - box.left) / box.width) * width - left) / (width - left - right) * (scale.right - scale.left);
-    point(steps.reduce((best, one) => (Math.abs(one - at) < Math.abs(best - at) ? one : best), steps[0]));
+    point(measured.reduce((best, one) => (Math.abs(one - at) < Math.abs(best - at) ? one : best), measured[0]));
   });
   svg.addEventListener("pointerleave", leave);
   svg.addEventListener("blur", leave);
@@ -187,7 +210,7 @@ function plot(svg, read, name, series, scale) {
     const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (move) {
       event.preventDefault();
-      point(steps[Math.min(steps.length - 1, Math.max(0, step === null ? 0 : steps.indexOf(step) + move))]);
+      point(measured[Math.min(measured.length - 1, Math.max(0, step === null ? 0 : measured.indexOf(step) + move))]);
     } else if (event.key === "Enter" && step !== null) location.hash = address("episodes", { step });
   });
   svg.addEventListener("click", () => { if (step !== null) location.hash = address("episodes", { step }); });

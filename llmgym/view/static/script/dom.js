@@ -51,11 +51,19 @@ const total = (values) => values.reduce((sum, value) => sum + value, 0);
 const runClass = (label) => `run-${Math.max(0, runs.findIndex((run) => run.label === label)) % 4}`;
 const swatch = (label) => h("span", { class: `swatch ${runClass(label)}`, "aria-hidden": "true" });
 
-function bars(parts) {
+// What a part of a run's scores is, if its environment says so.
+function partOf(label, name) {
+  const { parts } = runs.find((run) => run.label === label) || { parts: {} };
+  return Object.hasOwn(parts, name) ? parts[name] : null;
+}
+
+const low = (value) => known(value) && value < 0.5;
+
+function bars(parts, label) {
   return h("div", { class: "bars" }, Object.entries(parts).filter(([, value]) => known(value)).map(([name, value]) => {
-    const fill = h("div", { class: value < 0.5 ? "fill low" : "fill" });
+    const fill = h("div", { class: low(value) ? "fill low" : "fill" });
     fill.style.width = `${100 * Math.min(1, Math.max(0, value))}%`;
-    return h("div", { class: "bar" }, h("span", { class: "name", title: name }, name),
-      h("span", { class: "track", "aria-hidden": "true" }, fill), h("span", { class: "number" }, fixed(value, 2)));
+    return h("div", { class: "bar", title: partOf(label, name) || name }, h("span", { class: "name" }, name),
+      h("span", { class: "track", "aria-hidden": "true" }, fill), h("span", { class: low(value) ? "number bad" : "number" }, fixed(value, 2)));
   }));
 }

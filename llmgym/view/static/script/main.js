@@ -29,7 +29,7 @@ async function look() {
   ({ runs } = await ask("runs", {}));
   document.getElementById("faults").replaceChildren(...runs.flatMap((run) => run.faults).map((fault) => h("div", {}, fault)));
   const pending = total(runs.map((run) => run.pending));
-  const told = held ? "a report: nothing is followed" : pending ? `reading ${pending} files` : `following: ${runs.map((run) => `step ${run.steps}`).join(", ")}`;
+  const told = held ? "a report: nothing is followed" : pending ? `reading ${pending} files` : `up to date: ${runs.map((run) => run.steps).join(" and ")} steps`;
   const state = document.getElementById("state");
   if (state.textContent !== told) state.textContent = told;
 }

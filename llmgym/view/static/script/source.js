@@ -33,14 +33,24 @@ function mean(values) {
   return there.length ? total(there) / there.length : null;
 }
 
-function summaryOf(rows) {
+function summaryOf(rows, query) {
   const names = rows.length ? Object.keys(rows[0].parts) : [];
   const parts = names.map((name) => [name, mean(rows.map((row) => row.parts[name]))]);
   return {
-    count: rows.length, scored: rows.filter((row) => known(row.score)).length, score: mean(rows.map((row) => row.score)),
+    count: rows.length, among: rowsOf(query.run).filter((row) => fits(row, { ...query, outcome: "" })).length,
+    tasks: query.step && query.outcome ? tally(rows) : [], scored: rows.filter((row) => known(row.score)).length, score: mean(rows.map((row) => row.score)),
     judged: rows.filter((row) => known(row.success)).length, successes: rows.filter((row) => row.success === 1).length,
     length: mean(rows.map((row) => row.length)), parts: Object.fromEntries(parts.filter(([, value]) => known(value))),
   };
+}
+
+// How many of each group are among some episodes of a step, the most first.
+function tally(rows) {
+  const groups = new Map();
+  for (const row of rows) groups.set(row.group, [...(groups.get(row.group) || []), row]);
+  const whole = ([first]) => rowsOf(first.run).filter((row) => row.step === first.step && row.group === first.group).length;
+  return [...groups.values()].map((own) => ({ task: own[0].task, index: own[0].index, group: own[0].group, count: own.length, of: whole(own) }))
+    .sort((one, other) => other.count - one.count || one.group - other.group).slice(0, 16);
 }
 
 const fromReport = {
@@ -53,7 +63,7 @@ const fromReport = {
       known(one[key]) - known(other[key]) ? known(other[key]) - known(one[key])
         : sign * (one[key] - other[key]) || other.step - one.step || one.index - other.index);
     const start = Number(query.from || 0), stop = Math.min(found.length, start + Number(query.count || 50));
-    return { rows: found.slice(start, stop), from: start, to: stop, total: found.length, pending: 0, summary: summaryOf(found) };
+    return { rows: found.slice(start, stop), from: start, to: stop, total: found.length, pending: 0, summary: summaryOf(found, query) };
   },
   replies: (query) => ({ replies: query.of.split(",").map((name) => {
     const said = (held.episodes[`${query.run}/${name.replace(".", "/")}`].messages || []).filter((one) => one.role === "assistant");
@@ -72,7 +82,7 @@ const fromReport = {
       const advantage = page.colours.find((one) => one.name === "advantage");
       return { ...page, advantage: advantage.values && advantage.values.length ? advantage.values[0] : null };
     });
-    return { episodes: pages, count: pages.length };
+    return { episodes: pages, count: pages.length, formula: own.formula };
   },
   tasks(query) {
     const sides = [query.run, query.other].map((run) => {

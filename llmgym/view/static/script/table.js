@@ -2,6 +2,7 @@
 
 const COUNT = 50;
 const MOST_PARTS = 6; // that have a column
+const ENDINGS = "terminated: the environment was done; truncated: it reached its limit of turns; others: a limit on tokens, or a fault";
 
 async function episodesPage(query) {
   const run = runs.find((one) => one.label === query.run) || runs[0];
@@ -22,11 +23,11 @@ function filters(run, state, results) {
     field("step", "Step", whole),
     choice("outcome", "Outcome", [["", "all"], ["failure", "failures only"], ["success", "successes only"], ["unknown", "no verdict"]]),
     choice("ending", "Ending", [["", "any"], ...run.endings.map((one) => [one, one])]),
-    field("low", "Score, at least", number), field("high", "at most", number),
-    field("shortest", "Tokens, at least", whole), field("longest", "at most", whole),
+    field("low", "Score from", number), field("high", "Score to", number),
+    field("shortest", "Tokens from", whole), field("longest", "Tokens to", whole),
     field("task", "Seed or row", { type: "text", size: 12 }),
-    field("text", "Replies that say", { type: "search", size: 20 }),
-    h("label", { class: "check" }, h("input", { type: "checkbox", name: "everybody", value: "1", checked: state.everybody === "1" }), "or any message"),
+    field("text", "Text in replies", { type: "search", size: 20 }),
+    h("label", { class: "check" }, h("input", { type: "checkbox", name: "everybody", value: "1", checked: state.everybody === "1" }), "search all messages, not just replies"),
     h("button", { type: "button", onclick: () => { location.hash = address("episodes", { run: state.run }); } }, "Clear"));
   let waiting = null;
   form.addEventListener("input", (event) => {
@@ -78,21 +79,25 @@ function draw(results, state, answer, searching) {
   const told = answer.rows.map((row) => row.parts); // of the parts, those that tell these episodes from what is right
   const parts = Object.keys(told[0] || {}).filter((name) => told.some((one) => one[name] !== 1)).slice(0, MOST_PARTS);
   const sorted = state.sort || "-step";
+  const arrow = (name) => (sorted === name ? " ▲" : sorted === `-${name}` && !(name === "step" && state.step) ? " ▼" : "");
   const column = (name, title) => h("th", { class: "number", scope: "col", "aria-sort": sorted === name ? "ascending" : sorted === `-${name}` ? "descending" : null },
     h("button", { type: "button", title: `Sort by ${title}`, disabled: Boolean(state.text),
       onclick: () => { location.hash = address("episodes", { ...state, from: "", sort: sorted === `-${name}` ? name : `-${name}` }); } },
-    title, sorted === name ? " ▲" : sorted === `-${name}` ? " ▼" : ""));
+    title, arrow(name)));
+  const verdict = !state.outcome; // which is the same in all lines otherwise
   const focus = results.contains(document.activeElement) && document.activeElement.getAttribute("href");
   results.replaceChildren(
     summarised(state, answer, searching),
     h("div", { class: "scroll" }, h("table", {},
-      h("thead", {}, h("tr", {}, column("step", "step.episode"), column("score", "score"), h("th", { scope: "col" }, "outcome"), h("th", { scope: "col" }, "last reply"),
-        parts.map((name) => h("th", { class: "number soft", scope: "col" }, name)), h("th", { scope: "col" }, "task and group"), h("th", { scope: "col" }, "ending"),
+      h("thead", {}, h("tr", {}, column("step", "step.episode"), column("score", "score"), verdict && h("th", { scope: "col" }, "outcome"), h("th", { scope: "col" }, "last reply"),
+        parts.map((name) => h("th", { class: "number", scope: "col", title: partOf(state.run, name) }, name)),
+        h("th", { scope: "col", title: "Opens its group: all episodes of the same task in the same step" }, "task (its group)"),
+        h("th", { scope: "col", title: ENDINGS }, "ending"),
         column("turns", "turns"), column("length", "tokens"))),
       h("tbody", {}, answer.rows.map((row) => h("tr", { onclick: (event) => { if (!event.target.closest("a")) location.hash = address("episode", named(row)); } },
         h("td", { class: "number" }, h("a", { href: address("episode", named(row)), "data-line": true }, `${row.step}.${row.index}`)),
-        h("td", { class: "number" }, fixed(row.score)), h("td", {}, outcome(row.success)), h("td", { class: "wide" }),
-        parts.map((name) => h("td", { class: `number${known(row.parts[name]) && row.parts[name] <= 0 ? " bad" : ""}` }, fixed(row.parts[name], 2))),
+        h("td", { class: "number" }, fixed(row.score)), verdict && h("td", {}, outcome(row.success)), h("td", { class: "wide" }),
+        parts.map((name) => h("td", { class: low(row.parts[name]) ? "number bad" : "number" }, fixed(row.parts[name], 2))),
         h("td", {}, link("group", named(row), row.task, row.seat ? `, seat ${row.seat}` : "")), h("td", {}, row.ending), h("td", { class: "number" }, row.turns),
         h("td", { class: "number" }, shown(row.length))))))),
     pager("episodes", state, answer));
@@ -106,15 +111,17 @@ function summarised(state, answer, searching) {
     const how = searching ? "Searching" : answer.to < answer.total ? "Searched" : "Searched all";
     return h("p", { role: "status" }, `${how}: ${shown(answer.to)} of ${shown(answer.total)} episodes; ${answer.rows.length} found here, the newest first.`);
   }
-  const what = { failure: "failures", success: "successes", unknown: "episodes without a verdict" }[state.outcome] || "episodes";
-  const of = state.step ? ` of step ${state.step}` : "";
+  const what = { failure: "are failures", success: "are successes", unknown: "have no verdict" }[state.outcome];
+  const all = `episodes${state.step ? ` of step ${state.step}` : ""}`;
+  const told = what ? `${shown(summary.count)} of ${shown(summary.among)} ${all} ${what}` : `${shown(summary.count)} ${all}`;
   return h("div", {},
-    h("p", { role: "status" }, h("strong", {}, `${shown(summary.count)} ${what}${of}`), answer.pending ? ` so far; ${answer.pending} files are still to be read` : "",
+    h("p", { role: "status" }, h("strong", {}, told), answer.pending ? ` so far; ${answer.pending} files are still to be read` : "",
       summary.judged && !state.outcome ? `: ${shown(summary.successes)} successes (${(100 * summary.successes / summary.judged).toFixed(1)} %)` : "",
-      known(summary.score) ? `; mean score ${fixed(summary.score)}` : "", known(summary.length) ? `; ${shown(summary.length, 1)} tokens` : "",
-      summary.count > summary.scored ? `; ${shown(summary.count - summary.scored)} without a score` : "",
-      Object.keys(summary.parts).length ? ". Means of the parts of their scores:" : "."),
-    bars(summary.parts));
+      known(summary.score) ? `; mean score ${fixed(summary.score)}` : "", known(summary.length) ? `; ${shown(summary.length, 1)} sampled tokens each` : "",
+      summary.count > summary.scored ? `; ${shown(summary.count - summary.scored)} without a score` : "", "."),
+    summary.tasks.length > 0 && h("p", {}, `${{ failure: "Failures", success: "Successes", unknown: "No verdict" }[state.outcome]} by task: `, summary.tasks.map((one, at) => [at ? ", " : "",
+      link("group", { run: state.run, step: state.step, index: one.index }, one.task), ` (${one.count} of ${one.of})`]), "."),
+    Object.keys(summary.parts).length > 0 && [h("p", {}, "Mean of each part of their scores:"), bars(summary.parts, state.run)]);
 }
 
 function pager(page, state, answer) {

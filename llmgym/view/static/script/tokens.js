@@ -15,7 +15,7 @@ function strength(colour, value, largest) {
 
 function tint(kind, amount) {
   const which = kind === "signed" ? (amount < 0 ? "minus" : "plus") : kind;
-  return `rgba(var(--${which}), ${(0.75 * Math.min(1, Math.abs(amount))).toFixed(3)})`;
+  return `rgba(var(--${which}), ${(0.75 * Math.sqrt(Math.min(1, Math.abs(amount)))).toFixed(3)})`; // the root, so that half of the most is seen well
 }
 
 function largestOf(colour) {
@@ -53,24 +53,26 @@ function describe(episode, at, place) {
 function legend(colour) {
   if (colour.name === "mask") return h("p", { class: "legend" }, "Green tokens were sampled; the others were read.");
   const kind = palette(colour.name), largest = largestOf(colour), signedScale = kind === "signed";
-  const [low, high] = colour.name === "log_prob" ? [`−${SURE} or less`, "0"] : signedScale ? [signed(-largest), signed(largest)] : ["0", shown(largest)];
-  const parts = signedScale ? [-1, -0.75, -0.5, -0.25, 0, 0.25, 0.5, 0.75, 1] : colour.name === "log_prob" ? [1, 0.75, 0.5, 0.25, 0] : [0, 0.25, 0.5, 0.75, 1];
+  const has = (sign) => (colour.values || []).some((value) => known(value) && sign * value > 0);
+  const [low, high] = colour.name === "log_prob" ? [`−${SURE} or less`, "0"] : signedScale ? [has(-1) ? signed(-largest) : "0", has(1) ? signed(largest) : "0"] : ["0", shown(largest)];
+  const parts = signedScale ? [...(has(-1) ? [-1, -0.75, -0.5, -0.25] : []), 0, ...(has(1) ? [0.25, 0.5, 0.75, 1] : [])] : colour.name === "log_prob" ? [1, 0.75, 0.5, 0.25, 0] : [0, 0.25, 0.5, 0.75, 1];
   return h("p", { class: "legend" }, h("span", {}, `${colour.title}: `), low, h("span", { class: "scale", "aria-hidden": "true" }, parts.map((amount) => {
     const part = h("span", {});
     part.style.background = tint(kind, amount);
     return part;
-  })), high);
+  })), high, kind !== "much" && largest > 0 && h("span", { class: "soft" }, " (the most in this episode)"));
 }
 
 // The tokens that have the most of a colour, as a table.
 function most(episode, colour, order) {
   if (!colour.values) return null;
+  const turnOf = (at) => episode.replies.findIndex((reply) => reply.start <= at && at < reply.stop) + 1;
   const log = episode.colours.find((one) => one.name === "log_prob").values;
   const places = order.map((place, at) => [at, place]).filter(([, place]) => place >= 0 && known(colour.values[place]));
   places.sort(([, one], [, other]) => Math.abs(colour.values[other]) - Math.abs(colour.values[one]));
-  return h("table", {}, h("thead", {}, h("tr", {}, h("th", {}, "token"), h("th", { class: "number" }, "place"), h("th", { class: "number" }, short(colour)), log && h("th", { class: "number" }, "p"))),
-    h("tbody", {}, places.slice(0, 8).map(([at, place]) => h("tr", {},
-      h("td", {}, h("code", {}, JSON.stringify(episode.pieces ? episode.pieces[at] : episode.tokens[at]))), h("td", { class: "number" }, at),
+  return h("table", {}, h("thead", {}, h("tr", {}, h("th", {}, "token"), h("th", { class: "number" }, "turn"), h("th", { class: "number" }, short(colour)), log && h("th", { class: "number", title: "When it was sampled" }, "probability"))),
+    h("tbody", {}, places.slice(0, 8).map(([at, place]) => h("tr", { title: describe(episode, at, place) },
+      h("td", {}, h("code", {}, JSON.stringify(episode.pieces ? episode.pieces[at] : episode.tokens[at]))), h("td", { class: "number" }, shown(turnOf(at))),
       h("td", { class: "number" }, signed(colour.values[place])), log && h("td", { class: "number" }, known(log[place]) ? shown(Math.exp(log[place])) : "–")))));
 }
 
