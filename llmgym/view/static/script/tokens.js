@@ -13,9 +13,10 @@ function strength(colour, value, largest) {
   return largest ? value / largest : 0;
 }
 
-function tint(kind, amount) {
+// The root of the amount, so that half of the most is seen well.
+function tint(kind, amount, most = 0.75) {
   const which = kind === "signed" ? (amount < 0 ? "minus" : "plus") : kind;
-  return `rgba(var(--${which}), ${(0.75 * Math.sqrt(Math.min(1, Math.abs(amount)))).toFixed(3)})`; // the root, so that half of the most is seen well
+  return `rgba(var(--${which}), ${(most * Math.sqrt(Math.min(1, Math.abs(amount)))).toFixed(3)})`;
 }
 
 function largestOf(colour) {
@@ -38,7 +39,9 @@ function tokensOf(episode, start, stop, colour, order) {
     const text = episode.pieces ? episode.pieces[at] : String(episode.tokens[at]);
     const span = h("span", { class: `token${place < 0 ? " other" : ""}${episode.pieces ? "" : " id"}`, title: describe(episode, at, place) }, text);
     if (colour.name === "mask" ? place >= 0 : place >= 0 && colour.values) {
-      span.style.background = colour.name === "mask" ? tint("own", 0.6) : tint(palette(colour.name), strength(colour, colour.values[place], largest));
+      const [kind, amount] = colour.name === "mask" ? ["own", 0.4] : [palette(colour.name), strength(colour, colour.values[place], largest)];
+      span.style.background = tint(kind, amount);
+      span.style.boxShadow = `inset 0 -2px ${tint(kind, amount, 1)}`; // seen on dark pages too
     }
     spans.push(span);
   }
