@@ -43,11 +43,11 @@ def main() -> int:
     episode = f"run={first}&step={options.step}&index={telling(runs[0], options.step)}"
     most = Answers(runs).answer("tasks", {"run": first, "other": second})["rows"][0]["sides"][0]
     pages = {
-        "curves": ("curves", 950),
-        "failures": (f"episodes?run={first}&step={options.step}&outcome=failure", 1150),
-        "group": (f"group?{episode}", 800),
-        "episode": (f"episode?{episode}&colour=push", 1240),
-        "compare": (f"pair?run={first}&step={most['step']}&index={most['index']}&other={second}", 1000),
+        "curves": ("curves", 980),
+        "failures": (f"episodes?run={first}&step={options.step}&outcome=failure", 1540),
+        "group": (f"group?{episode}", 870),
+        "episode": (f"episode?{episode}&colour=push", 1270),
+        "compare": (f"pair?run={first}&step={most['step']}&index={most['index']}&other={second}", 1130),
     }
     with serve(runs, "127.0.0.1", 0) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -56,7 +56,8 @@ def main() -> int:
                 go(driver, f"{server.address}#/{page}")
                 time.sleep(0.5)  # the last replies come after the table
                 picture = Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
-                picture.quantize(256).save(PICTURES / f"{name}.png", optimize=True)  # a third of the size
+                picture = picture.quantize(256, Image.Quantize.MAXCOVERAGE)  # a third of the size
+                picture.save(PICTURES / f"{name}.png", optimize=True)
         server.shutdown()
     return 0
 
