@@ -6,10 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from llmgym.config.base import read_yaml
 from llmgym.data.strict_json import from_json
 from llmgym.errors import ConfigError, DataError, said_by
 from llmgym.report.visible import visible
+from llmgym.statistics import share_of_tasks
 from llmgym.view.index import Index, stamp_of
 from llmgym.view.metrics import MetricsFile, number
 from llmgym.view.parts import part_meanings
@@ -78,7 +81,19 @@ class Run:
             numbers = {name: number(values[name]) for name in names if isinstance(values.get(name), int | float)}
             if "step" in numbers and "success" in numbers:
                 found.append({"label": visible(label), **numbers, "measure": visible(str(values.get("measure", "")))})
-        return found
+        return found or self._played_held_out()
+
+    def _played_held_out(self) -> list[dict[str, Any]]:
+        """What the episodes of an evaluation came to; nothing for a training run, or where no success is declared."""
+        episodes = self.index.episodes
+        judged = np.flatnonzero(~np.isnan(episodes.success) & (episodes.step == 0))
+        if not len(judged):
+            return []
+        _, tasks = np.unique(episodes.group[judged], return_inverse=True)
+        samples = [episodes.success[judged[tasks == task]] == 1 for task in range(tasks.max() + 1)]
+        names = ("success", "success_low", "success_high")
+        numbers = dict(zip(names, share_of_tasks(map(list, samples)), strict=True))
+        return [{"label": "", "step": 0, **numbers, "episodes": len(judged), "measure": "success"}]
 
     @property
     def faults(self) -> list[str]:

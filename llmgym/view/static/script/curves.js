@@ -51,13 +51,13 @@ function overview() {
       h("th", {}, "Success in training: first → last steps"), judged && h("th", {}, "On held-out tasks (95 % interval)"))),
     h("tbody", {}, runs.map((run) => h("tr", {},
       h("td", {}, swatch(run.label), run.label, optionsOf(run)), h("td", { class: "number" }, shown(run.steps)), h("td", { class: "number" }, shown(run.episodes)),
-      h("td", {}, ends(run)), judged && h("td", {}, heldOut(run.evaluations)))))));
+      h("td", {}, ends(run)), judged && h("td", { class: "wraps" }, heldOut(run.evaluations)))))));
 }
 
-// The options of a run; beside other runs, those that are not the same in all of them.
+// The options of a run; beside other runs, those that are not the same in all that have them.
 function optionsOf(run) {
-  const told = Object.entries(run.options).filter(([name, value]) => runs.length < 2 || runs.some((one) => one.options[name] !== value));
-  return h("div", { class: "soft" }, told.map(([name, value]) => `${name} ${value}`).join(", "));
+  const told = Object.entries(run.options).filter(([name, value]) => runs.length < 2 || runs.some((one) => name in one.options && one.options[name] !== value));
+  return h("div", { class: "soft wraps" }, told.map(([name, value]) => `${name} ${value}`).join(", "));
 }
 
 // How many of some steps its start and its end are, which have none in common.
@@ -75,7 +75,7 @@ function ends(run) {
 function heldOut(evaluations) {
   const told = (one) => `${fixed(one.success)} (${fixed(one.success_low)} to ${fixed(one.success_high)})`;
   const when = (one) => (one.step ? `step ${one.step}` : "before training");
-  if (evaluations.length < 2) return evaluations.map(told).join("") || "–";
+  if (evaluations.length < 2) return evaluations.map((one) => `${one.measure} ${told(one)}, ${shown(one.episodes)} episodes`).join("") || "–";
   const [first, last] = [evaluations[0], evaluations[evaluations.length - 1]];
   const verdict = last.success_low > first.success_high ? h("span", { class: "good" }, `▲ better than ${when(first)}`)
     : last.success_high < first.success_low ? h("span", { class: "bad" }, `▼ worse than ${when(first)}`) : h("span", { class: "soft" }, `no clear difference from ${when(first)}`);
