@@ -7,7 +7,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test asks a hub
 
 import pytest
 import torch
-from canary_keys import pytest_sessionfinish, pytest_terminal_summary  # noqa: F401  # pytest calls them
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     LlamaConfig,
@@ -23,6 +22,7 @@ from transformers import (
 )
 
 from llmgym.demo.tiny import CHATML
+from tests.canary_keys import pytest_sessionfinish, pytest_terminal_summary  # noqa: F401  # pytest calls them
 
 collect_ignore = ["sglang_cpu"]  # stand-ins for GPU libraries: on the path of SGLang's own environment only
 

@@ -89,7 +89,8 @@ class Run:
         judged = np.flatnonzero(~np.isnan(episodes.success) & (episodes.step == 0))
         if not len(judged):
             return []
-        _, tasks = np.unique(episodes.group[judged], return_inverse=True)
+        keys = np.stack([episodes.seed[judged], episodes.data_row[judged]])
+        _, tasks = np.unique(keys, axis=1, return_inverse=True)
         samples = [episodes.success[judged[tasks == task]] == 1 for task in range(tasks.max() + 1)]
         names = ("success", "success_low", "success_high")
         numbers = dict(zip(names, share_of_tasks(map(list, samples)), strict=True))

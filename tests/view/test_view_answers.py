@@ -15,13 +15,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmgym.data.trajectories import SCHEMA, read_trajectories
+from llmgym.data.trajectories import SCHEMA, read_trajectories, write_trajectories
 from llmgym.errors import ConfigError, DataError, UnknownNameError
 from llmgym.learn.advantages import ESTIMATORS
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.types import Message
 from llmgym.view import Answers, open_runs
 from llmgym.view.advantages import FROM_A_GROUP, advantages
+from llmgym.view.runs import Run
+from tests.view.conftest import episode
 
 
 def asked(paths: list[Path]) -> Answers:
@@ -85,6 +87,21 @@ def test_runs_are_described_by_their_own_files(answers: Answers, real_runs: list
     assert [one["success"] for one in fast["evaluations"]] == [one["success"] for one in own.values()]
     assert fast["options"]["learning_rate"] == "0.005"
     assert not fast["faults"]
+
+
+def test_an_evaluation_is_what_its_episodes_came_to_a_task_counting_once(tmp_path: Path) -> None:
+    told = [(1, 1.0), (1, 1.0), (1, 0.0), (2, 0.0), (3, 1.0)]
+    shards = [told[:2], told[2:]]
+    for number, shard in enumerate(shards):
+        played = [episode(score=score, seed=seed, group=place) for place, (seed, score) in enumerate(shard)]
+        write_trajectories(tmp_path / f"episodes-{number:07d}.parquet", played)
+    (tmp_path / "settings.json").write_text("{}")
+    run = Run(tmp_path, "evaluation")
+    run.refresh()
+    (found,) = run.evaluations
+    assert found["success"] == pytest.approx((2 / 3 + 0 + 1) / 3)
+    assert 0 <= found["success_low"] < found["success"] < found["success_high"] <= 1
+    assert (found["step"], found["episodes"], found["measure"]) == (0, 5, "success")
 
 
 def test_metrics_are_those_of_the_file_from_any_line_on(answers: Answers, real_runs: list[Path]) -> None:
