@@ -4,47 +4,40 @@ import math
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from llmgym.evals.summary import Measured, Summary
 from llmgym.learn.needs import seconds_of
+from llmgym.report.console import print_table
 from llmgym.report.visible import visible
+
+_LONGEST = 18  # characters of a model's name in a table
+_END = 11  # of which these are its last ones, such as the time and the step of a run
 
 
 def print_summaries(console: Console, summaries: Sequence[Summary]) -> None:
     """Print what evaluations came to, a row for each, and what the numbers are out of."""
     first = summaries[0]
-    table = _table(
-        "", f"{first.env}, split {first.split}: {first.tasks} tasks, {first.episodes} episodes of each model"
-    )
-    priced = any(one.cost is not None for one in summaries)
-    costs = ("cost",) if priced else ()
-    for column in ("success (95 %)", "reward (95 %)", "no score", "tokens", "cut off", "time", *costs):
-        table.add_column(column, justify="right", no_wrap=True)
-    for one in summaries:
-        table.add_row(
-            escape(visible(one.model)),
-            "-" if one.success is None else _with_interval(one.success),
-            _with_interval(one.reward),
-            str(one.unscored),
-            "-" if one.episode_tokens is None else f"{one.episode_tokens:.1f}",
-            f"{one.cut_off:.1%}",
-            seconds_of(one.seconds),
-            *(["-" if one.cost is None else f"{one.cost:.4g}"] if priced else []),
-        )
-    console.print(table)
+    _say(console, f"{first.env}, split {first.split}: {first.tasks} tasks, {first.episodes} episodes of each model")
+    names = labels_of([visible(one.model) for one in summaries])
+    columns = [
+        ("success (95 %)", ["-" if one.success is None else _with_interval(one.success) for one in summaries]),
+        ("reward (95 %)", [_with_interval(one.reward) for one in summaries]),
+        ("no score", [str(one.unscored) for one in summaries]),
+        ("tokens", ["-" if one.episode_tokens is None else f"{one.episode_tokens:.1f}" for one in summaries]),
+        ("cut off", [f"{one.cut_off:.1%}" for one in summaries]),
+        ("time", [seconds_of(one.seconds) for one in summaries]),
+    ]
+    if any(one.cost is not None for one in summaries):
+        columns.append(("cost", ["-" if one.cost is None else f"{one.cost:.4g}" for one in summaries]))
+    print_table(console, "", "", names, columns)
     if any(len(one.pass_at) > 1 for one in summaries):
-        _print_by_k(console, summaries)
-    names = list(dict.fromkeys(name for one in summaries for name in one.parts))
-    if names:
-        parts = _table("part: mean ± deviation", "")
-        for one in summaries:
-            parts.add_column(escape(visible(one.model)), justify="right", no_wrap=True)
-        for name in names:
-            parts.add_row(escape(visible(name)), *(_deviating(one.parts.get(name)) for one in summaries))
-        console.print(parts)
-    for one in summaries:
+        _print_by_k(console, names, summaries)
+    parts = list(dict.fromkeys(name for one in summaries for name in one.parts))
+    if parts:
+        rows = [visible(name) for name in parts]
+        deviating = [[_deviating(one.parts.get(name)) for name in parts] for one in summaries]
+        print_table(console, "", "part: mean ± deviation", rows, list(zip(names, deviating, strict=True)))
+    for name, one in zip(names, summaries, strict=True):
         lost = one.episodes - one.judged
         without = f"; {lost} more have no verdict" if lost else ""
         verdict = (
@@ -54,32 +47,42 @@ def print_summaries(console: Console, summaries: Sequence[Summary]) -> None:
         )
         if one.unanswered:
             verdict += f"; episodes without an answer: {one.unanswered}"
-        console.print(visible(f"{one.model}: {verdict}. Episodes: {one.path}"), soft_wrap=True, markup=False)
+        number = f"{name}: " if name.isdecimal() else ""
+        _say(console, f"{number}{one.model}: {verdict}. Episodes: {one.path}")
         for reason, times in one.reasons.items():
-            console.print(visible(f"{times} without a verdict: {reason}"), soft_wrap=True, markup=False)
+            _say(console, f"{times} without a verdict: {reason}")
 
 
-def _print_by_k(console: Console, summaries: Sequence[Summary]) -> None:
+def labels_of(names: Sequence[str]) -> list[str]:
+    """Return what models are called in tables: long names without their middle, or numbers where two would be alike.
+
+    Examples:
+        >>> labels_of(["tiny", "grpo-AIOpsTriage-v0-20261130-071829@8"])
+        ['tiny', 'grpo-A…1-071829@8']
+        >>> labels_of(["tiny", "tiny"])
+        ['1', '2']
+    """
+    short = [one if len(one) <= _LONGEST else f"{one[: _LONGEST - _END - 1]}…{one[-_END:]}" for one in names]
+    return short if len(set(short)) == len(short) else [str(number) for number in range(1, len(short) + 1)]
+
+
+def _print_by_k(console: Console, names: Sequence[str], summaries: Sequence[Summary]) -> None:
     """Print what several tries at a task come to."""
     ks = list(dict.fromkeys(k for one in summaries for k in one.pass_at))
-    columns = [(f"pass{sign}", k) for sign in "@^" for k in ks]
     voted = any(one.maj_at for one in summaries)
-    columns += [("maj@", k) for k in ks if voted and k > 2]  # of two, none is outvoted
-    title = "pass@k: one of k tries succeeds; pass^k: all do" + ("; maj@k: most give the right answer" if voted else "")
-    table = _table("", title)
-    for name, k in columns:
-        table.add_column(f"{name}{k}", justify="right", no_wrap=True)
-    for one in summaries:
-        values = {"pass@": one.pass_at, "pass^": one.pass_hat, "maj@": one.maj_at}
-        numbers = (_number(values[name].get(k, math.nan)) for name, k in columns)
-        table.add_row(escape(visible(one.model)), *numbers)
-    console.print(table)
+    kinds = [(f"pass@{k}", [one.pass_at.get(k) for one in summaries]) for k in ks]
+    kinds += [(f"pass^{k}", [one.pass_hat.get(k) for one in summaries]) for k in ks]
+    kinds += [(f"maj@{k}", [one.maj_at.get(k) for one in summaries]) for k in ks if voted and k > 2]  # none of 2 loses
+    _say(
+        console,
+        "pass@k: one of k tries succeeds; pass^k: all do" + ("; maj@k: most give the right answer" if voted else ""),
+    )
+    columns = [(kind, ["-" if one is None else _number(one) for one in values]) for kind, values in kinds]
+    print_table(console, "", "", names, columns)
 
 
-def _table(first: str, title: str) -> Table:
-    table = Table(title=escape(title) or None, title_justify="left")
-    table.add_column(first, no_wrap=True)
-    return table
+def _say(console: Console, sentence: str) -> None:
+    console.print(visible(sentence), soft_wrap=True, markup=False)
 
 
 def _number(value: float) -> str:

@@ -3,9 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from llmgym.evaluate import Evaluation
 from llmgym.report.metrics import metric_of
@@ -35,9 +37,10 @@ _IF_ANY = ("untrained",)  # columns that say nothing while they are 0
 
 
 def make_console() -> Console:
-    """Return a console whose tables keep their columns in a log, which has no width of its own."""
+    """Return a console as wide as the terminal; a log, which has no width of its own, has at least 110 columns."""
     console = Console(highlight=False)
-    console.width = max(console.width, 110)
+    if not console.is_terminal:
+        console.width = max(console.width, 110)
     return console
 
 
@@ -49,6 +52,39 @@ def notify(sentence: str, *, warning: bool = True) -> None:
     make_console().print(
         visible(sentence[:_LONGEST]), style="yellow" if warning else None, soft_wrap=True, markup=False
     )
+
+
+def print_table(
+    console: Console, title: str, corner: str, names: Sequence[str], columns: Sequence[tuple[str, Sequence[str]]]
+) -> None:
+    """Print a table whose cells are never cut: columns that do not fit beside the others follow in another table.
+
+    Args:
+        console: Where; as wide as a table may be.
+        title: Above the first table.
+        corner: The title of the names.
+        names: What the rows are about.
+        columns: The title of each, and its cells.
+    """
+    names_width = max(map(cell_len, (corner, *names))) + 4  # with a line on both sides, and a space beside each
+    parts: list[list[tuple[str, Sequence[str]]]] = []
+    room = 0
+    for heading, cells in columns:
+        width = max(map(cell_len, (heading, *cells))) + 3
+        if not parts or width > room:
+            parts.append([])
+            room = console.width - names_width
+        parts[-1].append((heading, cells))
+        room -= width
+    for part in parts:
+        table = Table(title=title or None)
+        table.add_column(Text(corner), overflow="fold")
+        for heading, _ in part:
+            table.add_column(Text(heading), justify="right", no_wrap=True)
+        for name, *row in zip(names, *(cells for _, cells in part), strict=True):
+            table.add_row(*map(Text, (name, *row)))
+        console.print(table)
+        title = ""
 
 
 class Progress:
@@ -121,22 +157,14 @@ def print_evaluations(console: Console, evaluations: Mapping[str, Evaluation]) -
     chosen = [labels[round(place * (len(labels) - 1) / max(1, shown - 1))] for place in range(shown)]
     evaluations = {label: evaluations[label] for label in chosen}
     first = next(iter(evaluations.values()))
-    table = Table(title=f"{first.episodes} held-out {first.unit}")
-    for column in ("", first.measure, "95 % interval", "reward"):
-        table.add_column(column, justify="left" if not column else "right", no_wrap=True)
-    missing = any(evaluation.missing for evaluation in evaluations.values())
-    if missing:
-        table.add_column("no score", justify="right")
-    names = [name for name in first.parts if name != "success"][:_PARTS_SHOWN]
-    for name in names:
-        table.add_column(escape(visible(name)), justify="right")
-    for label, evaluation in evaluations.items():
-        table.add_row(
-            label,
-            f"{evaluation.success:.3f}",
-            f"{evaluation.success_low:.3f} to {evaluation.success_high:.3f}",
-            f"{evaluation.reward:.3f}",
-            *([str(evaluation.missing)] if missing else []),
-            *(f"{evaluation.parts.get(name, float('nan')):.3f}" for name in names),
-        )
-    console.print(table)
+    those = evaluations.values()
+    columns = [
+        (first.measure, [f"{one.success:.3f}" for one in those]),
+        ("95 % interval", [f"{one.success_low:.3f} to {one.success_high:.3f}" for one in those]),
+        ("reward", [f"{one.reward:.3f}" for one in those]),
+    ]
+    if any(one.missing for one in those):
+        columns.append(("no score", [str(one.missing) for one in those]))
+    for name in [name for name in first.parts if name != "success"][:_PARTS_SHOWN]:
+        columns.append((visible(name), [f"{one.parts.get(name, math.nan):.3f}" for one in those]))
+    print_table(console, f"{first.episodes} held-out {first.unit}", "", list(evaluations), columns)

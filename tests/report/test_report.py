@@ -12,7 +12,7 @@ from rich.console import Console
 
 from llmgym.errors import RunDirectoryError
 from llmgym.evaluate import Evaluation
-from llmgym.report.console import ROWS, Progress, notify, print_evaluations
+from llmgym.report.console import ROWS, Progress, notify, print_evaluations, print_table
 from llmgym.report.curve import draw_learning_curve
 from llmgym.report.run_directory import RunDirectory
 from llmgym.rollout.trajectory import Trajectory
@@ -83,6 +83,18 @@ def test_the_last_table_fits_a_log() -> None:
     assert "0.260 to 0.340" in text
     assert "after training" in text
     assert "500 held-out episodes" in text
+
+
+@pytest.mark.parametrize("width", [36, 50, 80, 120])
+def test_columns_that_do_not_fit_follow_in_another_table_and_no_cell_is_cut(width: int) -> None:
+    console = Console(file=io.StringIO(), width=width, force_terminal=False)
+    columns = [(f"column {number}", [f"0.{number}12 (0.1 to 0.9)", "-"]) for number in range(6)]
+    print_table(console, "Title", "corner", ["first", "second"], columns)
+    lines = printed(console)
+    assert all(len(line) <= width for line in lines)
+    assert all(sum(cell in line for line in lines) == 1 for _, (cell, _) in columns)
+    tables = sum("corner" in line for line in lines)
+    assert tables == sum("first" in line for line in lines) == math.ceil(6 / max(1, (width - 11) // 23))
 
 
 def test_the_last_table_says_how_many_episodes_have_no_score_if_some_have_none() -> None:
