@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from llmgym import evals
 from llmgym.cli.options import Commands
 from llmgym.config.command_line import parse_command_line
-from llmgym.errors import LLMGymError
+from llmgym.errors import ConfigError, LLMGymError
 from llmgym.evals.config import EvalConfig
 from llmgym.report.console import make_console
 from llmgym.report.visible import visible
@@ -23,6 +23,8 @@ def run(words: Sequence[str]) -> int:
     as_json = "--json" in words
     words = ["--tasks" if word == "-n" else word for word in words if word != "--json"]
     try:
+        if words and not words[0].startswith("-"):
+            raise ConfigError(f"{words[0]!r}: expected options; --model {words[0]} evaluates it.")
         config = parse_command_line(EvalConfig, words, "llmgym eval")
         if config is not None:
             _evaluate(config, as_json=as_json)

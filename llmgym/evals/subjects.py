@@ -10,8 +10,9 @@ from pydantic import field_validator
 from llmgym.config.base import Config, read_yaml
 from llmgym.config.presets import directory_of, preset_of
 from llmgym.config.sections import AgentConfig, Conversation, Engine, Environment, Sampling
-from llmgym.errors import RunDirectoryError
+from llmgym.errors import ConfigError, RunDirectoryError
 from llmgym.evals.config import Asked, Endpoint, EvalConfig
+from llmgym.models.causal_lm import find_model
 from llmgym.registry import resolve_env
 from llmgym.train import checkpoints
 
@@ -75,7 +76,8 @@ def subjects_of(config: EvalConfig) -> list[Subject]:
 
     Raises:
         ConfigError: No environment is named, anywhere.
-        RunDirectoryError: A run has no such checkpoint.
+        ModelError: There is no such model.
+        RunDirectoryError: A run has no such checkpoint, or a directory is neither a run nor a model.
     """
     return [_subject(config, name) for name in config.asked.models or ("tiny",)]
 
@@ -96,6 +98,8 @@ def _subject(config: EvalConfig, name: str) -> Subject:
     suitable = {key: value for key, value in (own or {}).items() if key in taken}
     own_options = {"model": path, "seed": config.asked.seed, "output_dir": config.asked.output_dir}
     played = PlayedConfig.of({**given, **suitable, **own_options})
+    if played.environment.env is None and own is not None:
+        raise ConfigError(f"{name!r}: this run has no environment; expected --env, such as AIOpsTriage.")
     label = name if path == name else Path(name).name
     return Subject(label, resolve_env(played.environment.required), played, scorer, config.asked, config.endpoint)
 
@@ -104,13 +108,18 @@ def _checkpoint(name: str) -> tuple[str, dict[str, Any] | None]:
     """Return where the weights of a model are, and the options of the run that they are from, if it is one."""
     run, step = checkpoints.run_and_step(name)
     if not (run / "config.yaml").is_file():
+        if run.is_dir() and not (run / "config.json").is_file():
+            raise RunDirectoryError(
+                f"{name!r}: expected a run or a model; it has neither a config.yaml nor a config.json."
+            )
+        if preset_of(name) is None:
+            find_model(name)
         return name, None
     found = checkpoints.newest_whole(run, step)
     if found is None:
         there = checkpoints.steps_in_words(run)
-        raise RunDirectoryError(
-            f"{name!r}: expected a run with a complete checkpoint there, got those of steps {there}."
-        )
+        of_step = "" if step is None else f" of step {step}; it has those of steps {there}"
+        raise RunDirectoryError(f"{name!r}: this run has no complete checkpoint{of_step}.")
     return str(found.path), read_yaml(run / "config.yaml")
 
 

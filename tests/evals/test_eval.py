@@ -2,9 +2,11 @@
 
 import collections
 import contextlib
+import io
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,11 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 import llmgym
 from llmgym.agents import GRPO
 from llmgym.cli import main
+from llmgym.config.presets import directory_of
 from llmgym.data.trajectories import read_trajectories
+from llmgym.evals.summary import Measured, Summary
+from llmgym.evals.table import print_summaries
+from llmgym.train.checkpoints import final_path, new_checkpoint
 from llmgym.train.trainer import Result
 
 SMALL = {"prompts_per_step": 2, "group_size": 2, "max_tokens": 40, "sample_every": 0}
@@ -61,7 +68,7 @@ def test_a_step_of_a_run_is_evaluated_with_the_options_of_the_run(
     assert settings["env_kwargs"] == {"difficulty": 0}
     assert Path(settings["weights"][0][0]).suffix == ".safetensors"
     said = evaluated(capsys, tmp_path, "--model", f"{run.path}@7", code=2)
-    assert "expected a run with a complete checkpoint there, got those of steps 2, 1" in said
+    assert "has no complete checkpoint of step 7; it has those of steps 2, 1" in said
 
 
 def test_several_episodes_of_a_task_differ_and_are_counted_by_task(
@@ -129,6 +136,32 @@ def test_an_evaluation_that_is_killed_goes_on_and_comes_to_the_same(
         assert name in ("path", "seconds") or found[name] == value, name
 
 
+def test_tables_hold_every_number_and_tell_models_apart_that_are_called_alike() -> None:
+    measured = Measured(0.8125, 0.5381, 0.9514, 0.25)
+    names = [f"grpo-AIOpsTriage-v0-20261130-105648@{step}" for step in (4, 8, 16)]
+    for called, shown in ((names, ["…30-105648@4", "…30-105648@8", "…0-105648@16"]), (["tiny"] * 3, ["1: tiny"])):
+        console = Console(file=io.StringIO(), width=80)
+        print_summaries(console, [summary(name, measured) for name in called])
+        printed = console.file.getvalue()  # type: ignore[attr-defined]
+        assert max(len(line) for line in printed.splitlines() if line[0] in "┏┃┡│└") <= 80
+        assert printed.count("0.812 (0.538 to 0.951)") == 6
+        assert printed.count("0.812 ± 0.250") == 9
+        assert all(name in printed for name in (*called, *shown))
+
+
+def summary(name: str, measured: Measured) -> Summary:
+    """Return what an evaluation of 16 tasks with four samples each came to, each number of it the same."""
+    parts = dict.fromkeys(("json_ok", "incident_type", "no_early_conclusion"), measured)
+    by_k = dict.fromkeys((1, 2, 4), 0.5)
+    counts = {"tasks": 16, "episodes": 64, "judged": 64, "unscored": 0, "unanswered": 3, "no_reply": 0}
+    tokens = {"reply_tokens": 28.0, "episode_tokens": 56.0, "read_tokens": None, "written_tokens": None, "cost": None}
+    rest = {"reasons": {}, "cut_off": 0.0, "seconds": 6.7, "path": "evals/one"}
+    return Summary(
+        name, "llmgym/AIOpsTriage-v0", "eval", success=measured, reward=measured, parts=parts, pass_at=by_k,
+        pass_hat=by_k, maj_at=by_k, **counts, **tokens, **rest,
+    )  # fmt: skip
+
+
 @llmgym.register_env("Unreliable-v0")
 class Unreliable(llmgym.TextEnv):
     """Every reply is right; about every fourth task breaks."""
@@ -176,8 +209,32 @@ def test_other_rows_are_another_evaluation_and_the_same_ones_are_not(
     assert paths[0] == paths[2] != paths[1]
 
 
+def test_a_run_without_a_checkpoint_or_an_environment_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.yaml").write_text("env: null\nmodel: tiny\n")
+    said = evaluated(capsys, tmp_path, "--model", str(tmp_path), code=2)
+    assert f"{str(tmp_path)!r}: this run has no complete checkpoint." in said
+    with new_checkpoint(final_path(tmp_path), 2) as partial:
+        shutil.copytree(directory_of("tiny"), partial)
+        (partial / "state").mkdir()
+        (partial / "state" / "state.json").write_text("{}")
+    said = evaluated(capsys, tmp_path, "--model", str(tmp_path), code=2)
+    assert f"{str(tmp_path)!r}: this run has no environment; expected --env, such as AIOpsTriage" in said
+
+
 def test_mistakes_are_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "env: expected an environment" in evaluated(capsys, tmp_path, "--model", str(tmp_path), code=2)
+    (model := tmp_path / "model").mkdir()
+    neither = f"{str(model)!r}: expected a run or a model; it has neither a config.yaml nor a config.json"
+    assert neither in evaluated(capsys, tmp_path, "--model", str(model), code=2)
+    assert "@4': expected a run or a model" in evaluated(capsys, tmp_path, "--model", f"{model}@4", code=2)
+    (model / "config.json").write_text("{}")
+    assert "env: expected an environment" in evaluated(capsys, tmp_path, "--model", str(model), code=2)
+    for name in (str(tmp_path / "nope"), "tiny,nope"):
+        assert f"--model {name!r}: no such directory" in evaluated(capsys, tmp_path, "--model", name, code=2)
+    assert "'runs/one': expected options; --model runs/one evaluates it" in evaluated(
+        capsys, tmp_path, "runs/one", code=2
+    )
     assert "no environment" in evaluated(capsys, tmp_path, "--model", "tiny", "--env", "Nope-v0", code=2).lower()
     (file := tmp_path / "file").write_text("")
     assert "expected a directory that can be written to" in evaluated(
