@@ -9,8 +9,9 @@ from llmgym.cli.options import Commands, share, whole
 from llmgym.report.console import make_console
 
 _EPILOG = """A and B are directories of episodes that `llmgym eval` keeps, or RUN@STEP: the episodes that a run learnt
-from in that step. Tasks are the same if their seeds are, or the rows of the data. B - A above 0 means that B is better.
-The exit code is 0, whatever comes out, or 2 for a mistake that the message explains."""
+from in that step, played by the weights before its update. Tasks are the same if their seeds are, or the rows of the
+data. B - A above 0 means that B is better. The exit code is 0, whatever comes out, or 2 for a mistake that the message
+explains."""
 
 
 def add_to(commands: Commands) -> None:

@@ -11,7 +11,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # w
 
 
 EPISODES = """SOURCE is a directory of episodes that `llmgym eval` keeps, or RUN@STEP: the episodes that a run learnt
-from in that step. """
+from in that step, played by the weights before its update. """
 """What is told about commands that read stored episodes."""
 
 

@@ -14,6 +14,7 @@ from llmgym.evals.stored import Stored, TaskKey, first_words, tasks_in_words
 from llmgym.paired import SignTest, bootstrap_interval, difference_seen, sign_flip_test, tasks_needed
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.statistics import over_k, pass_at_k, pass_hat_k
+from llmgym.train.checkpoints import checkpoints_of, run_and_step
 
 _TOLD = (
     "weights",
@@ -245,11 +246,19 @@ def _nothing_in_common(
         return f"The two have no task in common: {tasks_in_words(unlike)} begin with different words" + (
             f"; what differs is {differing}." if differing else "."
         )
-    models = " ".join(side.model or "MODEL" for side in (first, second))
+    names = [side.name for side in (first, second)]
+    models = f" --model {' '.join(names)}" if all(map(_has_checkpoint, (first, second))) else ""
+    plays = "the weights after these steps" if models else "several models"
     return (
         f"The two have no task in common: {first.name!r} has {tasks_in_words(first.tasks)}, and {second.name!r} has "
-        f"{tasks_in_words(second.tasks)}; `llmgym eval --model {models}` plays both on the same tasks."
+        f"{tasks_in_words(second.tasks)}; `llmgym eval{models}` plays {plays} on the same tasks."
     )
+
+
+def _has_checkpoint(side: Stored) -> bool:
+    """Return whether there are weights of the end of a training step."""
+    _, step = run_and_step(side.name)
+    return side.run is not None and step in {one.step for one in checkpoints_of(side.run)}
 
 
 def _flips(first: Stored, second: Stored, apart: Mapping[TaskKey, float], metric: str, show: int) -> Iterator[Flip]:

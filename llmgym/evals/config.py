@@ -19,7 +19,7 @@ class Asked(Config):
 
     models: tuple[str, ...] = Field(default=(), alias="model")
     """Models, one after another: `tiny`, a directory, a name on the Hugging Face hub, or the directory of a run, whose
-    newest checkpoint is meant, or that of step 40 where `@40` follows. With `endpoint`: what it calls them. None:
+    newest checkpoint is meant, or where `@40` follows, that after step 40. With `endpoint`: what it calls them. None:
     `tiny`."""
 
     tasks: Positive = 500

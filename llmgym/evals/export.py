@@ -142,11 +142,10 @@ def export(stored: Stored, form: str, path: Path, *, where: str | None = None, l
     condition = None if where is None else Where(where, names)
     usable = [one for one in samples if one.episode.replies and not one.episode.failed]
     chosen = [one for one in usable if condition is None or condition(one.asked)]
+    if not usable:
+        raise DataError(f"{stored.name!r}: expected finished episodes, got none of {len(samples)}.")
     if not chosen:
-        raise DataError(
-            f"{stored.name!r}: expected episodes to export, got {len(samples)}, of which {len(usable)} are finished "
-            f"and {len(chosen)} fulfil {where!r}."
-        )
+        raise DataError(f"{stored.name!r}: none of its {len(usable)} finished episodes fulfils {where!r}.")
     match form:
         case "sft":
             rows: list[dict[str, Any]] = [{"messages": as_rows([*one.prompt, *one.completion])} for one in chosen]

@@ -64,10 +64,7 @@ def rescore(stored: Stored, scorer: str, *, data: Path | None = None) -> Rescore
 
 def _checkpoint(stored: Stored) -> str:
     """Return where the tokenizer of stored episodes is."""
-    if stored.model is None:
-        return directory_of(str(stored.options["model"]))
-    run, _ = checkpoints.run_and_step(stored.model)
-    found = checkpoints.newest_whole(run, None)
+    found = None if stored.run is None else checkpoints.newest_whole(stored.run)
     return directory_of(str(stored.options["model"])) if found is None else str(found.path)
 
 

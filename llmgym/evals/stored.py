@@ -31,14 +31,14 @@ class Stored:
     Attributes:
         name: What the user calls them.
         path: The directory of the evaluation, or the file of the training step.
-        model: What ``llmgym eval --model`` is told to play with the same weights; None if it is not known.
+        run: The directory of the run, if this is one of its training steps.
         options: What they were played with.
         tasks: The episodes of each task, in the order of their samples.
     """
 
     name: str
     path: Path
-    model: str | None
+    run: Path | None
     options: Mapping[str, Any]
     tasks: Mapping[TaskKey, Sequence[Trajectory]]
 
@@ -52,33 +52,36 @@ def stored(name: str) -> Stored:
     """
     run, step = run_and_step(name)
     if (run / "config.yaml").is_file():
-        return Stored(name, *_of_step(name, run, step))
+        return _of_step(name, run, step)
     path = Path(name).expanduser()
+    expected = "expected a directory of episodes that `llmgym eval` keeps, or RUN@STEP, those of a training step"
+    if not path.is_dir():
+        raise RunDirectoryError(f"{name!r}: there is no such directory; {expected}.")
     files = sorted(path.glob("episodes-*.parquet"))
-    if files and (path / "settings.json").is_file():
+    if (path / "settings.json").is_file():
+        if not files:
+            raise RunDirectoryError(f"{name!r}: this evaluation has no episodes yet; repeat its command.")
         try:
             options = json.loads((path / "settings.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise DataError(f"{str(path / 'settings.json')!r} cannot be read: {error}.") from None
         return Stored(name, path, None, {**options, "env": options.pop("env_id", None)}, _by_task(files))
     inside = ", ".join(repr(str(one.parent)) for one in sorted(path.glob("*/settings.json"))[:5])
-    raise RunDirectoryError(
-        f"{name!r}: expected a directory of episodes that `llmgym eval` keeps, or RUN@STEP, the episodes of a training "
-        f"step; " + (f"there are {inside} in it." if inside else f"`llmgym eval --model {name}` makes the former.")
-    )
+    raise RunDirectoryError(f"{name!r}: {expected}" + (f"; there are {inside} in it." if inside else "."))
 
 
-def _of_step(
-    name: str, run: Path, step: int | None
-) -> tuple[Path, str, dict[str, Any], dict[TaskKey, list[Trajectory]]]:
+def _of_step(name: str, run: Path, step: int | None) -> Stored:
     kept = {int(file.stem.removeprefix("step-")): file for file in sorted(run.glob("trajectories/step-*.parquet"))}
-    if step not in kept:
-        steps = in_words("step", kept) or "no step"
+    if not kept:
+        raise RunDirectoryError(f"{name!r}: this run keeps no episodes, or has taken no step yet.")
+    if step is None:
         raise RunDirectoryError(
-            f"{name!r}: a run keeps the episodes that it learnt from, of this one those of {steps}, and not those of "
-            f"its evaluations; expected RUN@STEP, or what `llmgym eval --model {name}` keeps."
+            f"{name!r}: expected RUN@STEP; a run keeps the episodes that it learnt from, of this one those of "
+            f"{in_words('step', kept)}, and not those of its evaluations, which `llmgym eval --model {name}` plays."
         )
-    return kept[step], name, read_yaml(run / "config.yaml"), _by_task([kept[step]])
+    if step not in kept:
+        raise RunDirectoryError(f"{name!r}: there is no step {step}; this run keeps {in_words('step', kept)}.")
+    return Stored(name, kept[step], run, read_yaml(run / "config.yaml"), _by_task([kept[step]]))
 
 
 def _by_task(files: Iterable[Path]) -> dict[TaskKey, list[Trajectory]]:

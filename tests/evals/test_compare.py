@@ -15,6 +15,7 @@ from llmgym.data.trajectories import read_trajectories, write_trajectories
 from llmgym.engines.base import Completion
 from llmgym.evals.stored import in_words
 from llmgym.rollout.trajectory import Ending, Trajectory
+from llmgym.train.checkpoints import new_checkpoint, series_path
 from llmgym.types import Message
 
 
@@ -214,10 +215,15 @@ def test_steps_of_two_runs_are_compared_by_the_episodes_that_they_learnt_from(
     assert (found["tasks"], found["samples"], found["difference"]) == (8, 4, 1.0)
     assert found["options"] == {"learning_rate": [0.1, 1.1]}
     said = refused(capsys, f"{a}@1", f"{a}@2")
-    assert f"{a}@1' has seeds 10 to 17, and '{a}@2' has seeds 20 to 27; `llmgym eval --model {a}@1 {a}@2`" in said
+    assert f"{a}@1' has seeds 10 to 17, and '{a}@2' has seeds 20 to 27; `llmgym eval` plays several models" in said
+    for step in (1, 2):
+        with new_checkpoint(series_path(Path(a), step), step) as partial:
+            partial.mkdir(parents=True)
+    said = refused(capsys, f"{a}@1", f"{a}@2")
+    assert f"`llmgym eval --model {a}@1 {a}@2` plays the weights after these steps on the same tasks" in said
     said = refused(capsys, a, f"{b}@1")
-    assert "of this one those of steps 1 to 2, and not those of its evaluations; expected RUN@STEP" in said
-    assert f"`llmgym eval --model {a}@3`" in refused(capsys, f"{a}@3", f"{b}@1")
+    assert "of this one those of steps 1 to 2, and not those of its evaluations" in said
+    assert f"{a}@3': there is no step 3; this run keeps steps 1 to 2" in refused(capsys, f"{a}@3", f"{b}@1")
 
 
 def test_mistakes_are_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -226,10 +232,13 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureF
     said = refused(capsys, a, b)
     assert "seeds 0 to 5 begin with different words; what differs is env_kwargs ({'hard': 0} and {'hard': 1})" in said
     assert "Did you mean 'brief'?" in refused(capsys, a, a, "--metric", "breif")
-    assert "`llmgym eval --model tiny` makes the former" in refused(capsys, "tiny", a)
+    for name in ("tiny", "nope@4"):
+        assert f"{name!r}: there is no such directory" in refused(capsys, name, a)
     assert f"there are {a!r}, {b!r} in it" in refused(capsys, str(tmp_path / "all"), a)
     (tmp_path / "all" / "b" / "episodes-0000000.parquet").write_bytes(b"torn")
     assert "cannot be read" in refused(capsys, a, b)
+    (tmp_path / "all" / "b" / "episodes-0000000.parquet").unlink()
+    assert f"{b!r}: this evaluation has no episodes yet; repeat its command" in refused(capsys, a, b)
     for words in (["--power", "1"], ["--confidence", "95"], ["--difference", "nan"], ["--show", "-1"]):
         with pytest.raises(SystemExit) as ended:
             main(["compare", a, a, *words])
