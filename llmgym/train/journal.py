@@ -133,10 +133,11 @@ class ConsoleReport:
         console: Where.
         steps: Of the run.
         sample_every: Steps between two conversations; 0 for none.
+        learns: Whether there is to be anything to learn from.
     """
 
-    def __init__(self, console: Console, steps: int, sample_every: int) -> None:
-        self._console, self._sample_every = console, sample_every
+    def __init__(self, console: Console, steps: int, sample_every: int, *, learns: bool = True) -> None:
+        self._console, self._sample_every, self._learns = console, sample_every, learns
         self._progress = Progress(steps, console)
 
     def note_step(self, number: int, trajectories: Sequence[Trajectory], metrics: Metrics) -> None:
@@ -152,11 +153,13 @@ class ConsoleReport:
         """Print all evaluations, and whether there was nothing to learn from."""
         if evaluations:
             print_evaluations(self._console, evaluations)
-        if metrics and not any(map(_has_gradient, metrics)):
+        taken = f"{len(metrics)} step{'s' * (len(metrics) > 1)}"
+        if metrics and not self._learns:
+            notify(f"The episodes of {taken} are stored; --rollouts-from RUN learns from them.", warning=False)
+        elif metrics and not any(map(_has_gradient, metrics)):
             notify(
-                f"Nothing was learnt: none of {len(metrics)} step{'s' * (len(metrics) > 1)} had a gradient. Either no "
-                "scores of a group differ (groups_without_signal in metrics.jsonl counts such groups), or the "
-                "algorithm made no batch of them."
+                f"Nothing was learnt: there was no gradient in {taken}. Either no scores of a group differ "
+                "(groups_without_signal in metrics.jsonl counts such groups), or the algorithm made no batch of them."
             )
 
 

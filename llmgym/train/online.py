@@ -76,6 +76,7 @@ def online_trainer(algorithm: OnlineAlgorithm) -> Trainer:
         OnlineSteps(algorithm, actor, learner),
         HeldOutEpisodes(actor, scorer),
         sample_every=config.evaluation.sample_every,
+        learns=not config.rollout.rollouts_only,
         sinks=[HackWatch(only_reported(scorer), judged=scorer is not None)],
     )
 
@@ -164,7 +165,8 @@ class OnlineSteps:
     def learn(self, step: int, batch: TensorDict | None) -> dict[str, float]:
         """Complete a batch and take its optimiser steps; then refresh the reference if it is time."""
         if batch is None:
-            learnt = {"kl": math.nan} if self.algorithm.measures_kl else {}
+            measured = self.algorithm.measures_kl and not self.config.rollout.rollouts_only
+            learnt = {"kl": math.nan} if measured else {}
         else:
             learnt = self._update(step, batch.to(self.actor.model.device))
         learnt |= self._account(batch)
@@ -211,7 +213,8 @@ class OnlineSteps:
         read = rollout.prompts_per_step * prompt
         learnt = read + episodes * sampled
         step = needs.forward * (read + max(episodes, _LEAST_ROWS) * sampled)
-        step += config.updates.epochs * (needs.forward + needs.backward) * learnt
+        if not rollout.rollouts_only:
+            step += config.updates.epochs * (needs.forward + needs.backward) * learnt
         held_out = len(self.actor.held_out_tasks)
         judged = seconds_of(needs.forward * held_out * (prompt + sampled))
         return (
@@ -222,7 +225,8 @@ class OnlineSteps:
                 if turns > 1
                 else f". If every reply has {longest} tokens, "
             )
-            + f"{seconds_of(step)} per step of {episodes} episodes, {seconds_of(step * steps)} for all {steps}"
+            + f"{seconds_of(step)} per step of {episodes} episodes"
+            + (f", {seconds_of(step * steps)} for all {steps}" if steps > 1 else "")
             + (f", and {judged} each time that {held_out} held-out episodes are played" if held_out else "")
         )
 

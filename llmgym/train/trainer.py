@@ -175,6 +175,7 @@ class Trainer:
         judge: What evaluates.
         subject: What the run is called after, besides the algorithm; None for its environment.
         sample_every: Steps between two conversations that are printed; 0 for none.
+        learns: Whether there is to be anything to learn from; without it, episodes are only stored.
         sinks: Others that are told what happens, besides the files and the console.
 
     Attributes:
@@ -192,10 +193,11 @@ class Trainer:
         *,
         subject: str | None = None,
         sample_every: int = 0,
+        learns: bool = True,
         sinks: Sequence[Sink] = (),
     ) -> None:
         self.algorithm, self.student, self.learner, self.steps, self.judge = algorithm, student, learner, steps, judge
-        self.sample_every, self._sinks = sample_every, sinks
+        self.sample_every, self._learns, self._sinks = sample_every, learns, sinks
         self.label = f"{algorithm.name}-{subject or str(algorithm.env_id).rpartition('/')[2]}"
         self.steps_done = 0
         self.past: Past | None = None
@@ -505,7 +507,7 @@ class Trainer:
         self.learner.skipped_batches = directory.path / "skipped_batches"
         console = make_console()
         console.print(f"Run directory: {directory.path}", soft_wrap=True, markup=False)
-        report = ConsoleReport(console, steps, self.sample_every)
+        report = ConsoleReport(console, steps, self.sample_every, learns=self._learns)
         return Journal([RunFiles(directory, self.label), report, *self._sinks, *trackers])
 
     def _announce(self, steps: int) -> None:

@@ -29,12 +29,18 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_run_that_only_plays_stores_the_same_episodes_and_changes_no_weight(whole: Result, tmp_path: Path) -> None:
+def test_a_run_that_only_plays_stores_the_same_episodes_and_changes_no_weight(
+    whole: Result, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = GRPO(output_dir=tmp_path, rollouts_only=True, **ALONE).train(1)
     played = [(one / "trajectories" / "step-00001.parquet").read_bytes() for one in (whole.path, run.path)]
     assert played[0] == played[1]
     assert same(weights(run.path), dict(load_file(Path(directory_of("tiny")) / "model.safetensors")))
     assert run.metrics[0]["untrained"] == 1.0
+    printed = capsys.readouterr().out
+    assert "The episodes of 1 step are stored; --rollouts-from RUN learns from them." in printed
+    assert "Nothing was learnt" not in printed
+    assert " kl " not in printed
 
 
 def test_what_is_stored_teaches_what_it_taught_and_no_engine_is_made(

@@ -79,12 +79,12 @@ def test_a_run_without_a_batch_says_that_nothing_was_learnt(
 ) -> None:
     options = SMALL if issubclass(agent, OnlineAgent) else {"eval_episodes": 0}
     agent(output_dir=tmp_path, **options).train(steps=2)
-    assert "Nothing was learnt: none of 2 steps had a gradient" in capsys.readouterr().out
+    assert "Nothing was learnt: there was no gradient in 2 steps" in capsys.readouterr().out
 
 
 def test_a_run_of_equal_scores_says_that_nothing_was_learnt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     GRPO(scorer=lambda episode: 1.0, output_dir=tmp_path, **SMALL).train(steps=1)
-    assert "Nothing was learnt: none of 1 step had a gradient" in capsys.readouterr().out
+    assert "Nothing was learnt: there was no gradient in 1 step" in capsys.readouterr().out
     differing: dict[str, Any] = {**SMALL, "temperature": 3.0, "scorer": lambda episode: len(episode.actions[0])}
     GRPO(output_dir=tmp_path, **differing).train(steps=1)
     assert "Nothing was learnt" not in capsys.readouterr().out
