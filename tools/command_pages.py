@@ -40,7 +40,7 @@ ABOUT = {
     "compare": About("../evaluation.md#comparing-two"),
     "view": About("../viewer.md"),
     "report": About("../viewer.md#reports"),
-    "score": About("../evaluation.md#score-again"),
+    "score": About("../evaluation.md#score-again", "no episode has a score"),
     "export": About("../evaluation.md#training-data-from-episodes"),
     "play": About("../environments/README.md#play-it-yourself", "the replies ran out before the end of the episode"),
     "serve-env": About("../environments/openenv.md#serve-an-environment"),

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,15 @@ def add_to(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Score; returns the exit code."""
     found = evals.rescore(evals.stored(options.source), options.scorer, data=options.data).plain(options.show)
+    after = found["after"]
     if options.json:
         print(json.dumps(found, indent=2))
+    elif after["reward"] is None:
+        reason = f"llmgym score: none of {found['episodes']} episodes has a score: {after['reason']}"
+        print(visible(reason), file=sys.stderr)
     else:
         _show(found, options.scorer)
-    return 0
+    return int(after["reward"] is None)
 
 
 def _show(found: dict[str, Any], scorer: str) -> None:
@@ -68,10 +73,11 @@ def _show(found: dict[str, Any], scorer: str) -> None:
 
 
 def _pairs(pairs: dict[str, int]) -> str:
-    told_apart = pairs["same_order"] + pairs["other_order"]
+    both = pairs["same_order"] + pairs["other_order"]
     return (
-        f"Of {sum(pairs.values())} pairs of siblings, both tell {told_apart} apart, {pairs['same_order']} in the same "
-        f"order; {pairs['only_before']} are told apart before only, and {pairs['only_after']} now only."
+        f"Of {sum(pairs.values())} pairs of siblings, {both} differ in both scores, {pairs['same_order']} of them in "
+        f"the same order; {pairs['only_before']} differed before and are equal now, and {pairs['only_after']} were "
+        "equal before and differ now."
     )
 
 

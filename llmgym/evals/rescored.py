@@ -53,10 +53,11 @@ class Rescored:
         """Return what the scorer changed, as JSON has it.
 
         Args:
-            show: Episodes whose score changed most, at most so many.
+            show: Episodes whose score changed most: so many that fell, and so many that rose.
         """
-        moved = [(abs(both[1] - both[0]), one) for one in self.episodes if (both := one.scores)]
-        largest = sorted((pair for pair in moved if pair[0] > 0), key=lambda pair: -pair[0])[:show]
+        moved = sorted((both[1] - both[0], place) for place, one in enumerate(self.episodes) if (both := one.scores))
+        fell = [one for one in moved if one[0] < 0][:show]
+        rose = [one for one in sorted(moved, key=lambda one: (-one[0], one[1])) if one[0] > 0][:show]
         return {
             "name": self.name,
             "episodes": len(self.episodes),
@@ -66,7 +67,7 @@ class Rescored:
             "before": _told([one.before for one in self.episodes]),
             "after": _told([one.after for one in self.episodes]),
             "pairs": self._pairs(),
-            "largest": [_shown(one) for _, one in largest],
+            "largest": [_shown(self.episodes[place]) for _, place in fell + rose],
         }
 
     def _pairs(self) -> dict[str, int]:

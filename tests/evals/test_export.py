@@ -3,18 +3,21 @@
 import json
 import shutil
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from llmgym import evals
 from llmgym.agents import GRPO
 from llmgym.cli import main
 from llmgym.data.demonstrations import read_conversations
 from llmgym.data.feedback import read_feedback
 from llmgym.data.preferences import read_preferences
 from llmgym.data.trajectories import read_trajectories, write_trajectories
+from llmgym.evals.rescored import Again, Rescored
 from llmgym.rollout.trajectory import Trajectory
 
 SMALL = {"prompts_per_step": 6, "group_size": 4, "max_tokens": 128, "sample_every": 0, "eval_episodes": 0, "steps": 1}
@@ -105,7 +108,10 @@ def test_lines_hold_all_that_is_known(run: Path, episodes: list[Trajectory], tmp
         (["--format", "sft", "-o", "x.csv"], "ends with .parquet or .jsonl"),
         (["--format", "jsonl", "-o", "x.parquet"], "ends with .jsonl"),
         (["--format", "sft", "-o", "x.jsonl", "--where", "scor > 1"], "'scor' is none of"),
-        (["--format", "sft", "-o", "x.jsonl", "--where", "score > 5"], "expected episodes to export"),
+        (
+            ["--format", "sft", "-o", "x.jsonl", "--where", "score > 5"],
+            "none of its 24 finished episodes fulfils",
+        ),
         (["--format", "dpo", "-o", "x.jsonl", "--where", "success"], "expected a task with two episodes"),
         (["--format", "sft", "-o", "x.d/x.jsonl"], "expected a file that can be written (No such file"),
     ],
@@ -119,8 +125,8 @@ def test_what_cannot_be_exported_is_told_and_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
-def scored(run: Path, capsys: pytest.CaptureFixture[str], scorer: str) -> Any:
-    assert main(["score", f"{run}@1", "--scorer", scorer, "--json"]) == 0
+def scored(run: Path, capsys: pytest.CaptureFixture[str], scorer: str, code: int = 0) -> Any:
+    assert main(["score", f"{run}@1", "--scorer", scorer, "--json"]) == code
     return json.loads(capsys.readouterr().out)
 
 
@@ -163,11 +169,30 @@ def test_what_changed_most_is_named_by_its_place_among_the_samples_that_are_kept
     assert [(one["sample"], one["before"]) for one in found["largest"]] == [(1, 9.0)]
 
 
+def test_those_that_fell_and_those_that_rose_are_shown_the_furthest_first(run: Path, tmp_path: Path) -> None:
+    stored = evals.stored(f"{run}@1")
+    again = [
+        Again(key, 0, one, replace(one, score=(one.score or 0.0) + change))
+        for key, one, change in zip(
+            stored.tasks, map(itemgetter(0), stored.tasks.values()), (2, 0, 3, -0.5, 1, -4), strict=True
+        )
+    ]
+    largest = Rescored("name", again, 0, 0).plain(2)["largest"]
+    assert [one["after"] - one["before"] for one in largest] == pytest.approx([-4, -0.5, 3, 2])
+    assert len(Rescored("name", again[:3], 0, 0).plain(2)["largest"]) == 2
+
+
 def test_a_scorer_that_fails_is_told_with_its_reason(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "broken.py").write_text("def broken(episode):\n    return 1 / 0\n")
-    found = scored(run, capsys, f"{tmp_path / 'broken.py'}:broken")
+    broken = f"{tmp_path / 'broken.py'}:broken"
+    found = scored(run, capsys, broken, code=1)
     assert found["after"]["reward"] is None
     assert found["after"]["unscored"] == 24
     assert "ZeroDivisionError" in found["after"]["reason"]
+    assert main(["score", f"{run}@1", "--scorer", broken]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("llmgym score: none of 24 episodes has a score: ")
+    assert "ZeroDivisionError" in printed.err
