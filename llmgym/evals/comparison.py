@@ -134,7 +134,7 @@ def compare(first: Stored, second: Stored, asked: Question) -> Comparison:
     both = [key for key in first.tasks if key in second.tasks]
     unlike = tuple(sorted(key for key in both if not _alike(first.tasks[key], second.tasks[key])))
     common = sorted(set(both) - set(unlike))
-    options = _different(first.options, second.options)
+    options = _different(first, second)
     if not common:
         raise DataError(_nothing_in_common(first, second, unlike, options))
     metric, declared = _metric((first, second), common, asked.metric)
@@ -232,10 +232,24 @@ def _alike(first: Sequence[Trajectory], second: Sequence[Trajectory]) -> bool:
     return first[0].seat > 0 or None in words or words[0] == words[1]
 
 
-def _different(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return the options that both have and that differ, apart from where, when and how often something was done."""
-    names = [name for name in first if name in second and name not in _TOLD]
-    return {name: (first[name], second[name]) for name in names if first[name] != second[name]}
+def _different(first: Stored, second: Stored) -> dict[str, tuple[Any, Any]]:
+    """Return the options that both have and that differ, apart from where, when and how often something was done.
+
+    A context that no conversation filled is no difference: a run writes down what its model takes, if that is less.
+    """
+    a, b = first.options, second.options
+    found = {name: (a[name], b[name]) for name in a if name in b and name not in _TOLD and a[name] != b[name]}
+    if "context_length" in found and not any(_filled(side, min(found["context_length"])) for side in (first, second)):
+        del found["context_length"]
+    return found
+
+
+def _filled(side: Stored, context_length: int) -> bool:
+    """Return whether a conversation took so many tokens, or ended because there was no more room."""
+    episodes = [one for task in side.tasks.values() for one in task]
+    return any(
+        one.ending == "context" or any(row.stop - row.start >= context_length for row in one.rows) for one in episodes
+    )
 
 
 def _nothing_in_common(

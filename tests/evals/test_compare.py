@@ -226,6 +226,18 @@ def test_steps_of_two_runs_are_compared_by_the_episodes_that_they_learnt_from(
     assert f"{a}@3': there is no step 3; this run keeps steps 1 to 2" in refused(capsys, f"{a}@3", f"{b}@1")
 
 
+def test_a_context_that_no_conversation_filled_is_no_difference(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    played = [episode(0, reply="four"), episode(1)]  # of two tokens before the reply
+    a = kept(tmp_path / "a", played, context_length=7)
+    assert compared(capsys, a, kept(tmp_path / "b", played, context_length=9))["options"] == {}
+    filled = kept(tmp_path / "c", played, context_length=6)
+    assert compared(capsys, a, filled)["options"] == {"context_length": [7, 6]}
+    cut = kept(tmp_path / "d", [episode(0, ending="context"), episode(1)], context_length=9)
+    assert compared(capsys, a, cut)["options"] == {"context_length": [7, 9]}
+
+
 def test_mistakes_are_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a = kept(tmp_path / "all" / "a", [episode(s) for s in range(6)], env_kwargs={"hard": 0})
     b = kept(tmp_path / "all" / "b", [episode(s, asked="What?") for s in range(6)], env_kwargs={"hard": 1})
