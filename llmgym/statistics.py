@@ -119,18 +119,20 @@ def mean_of_tasks(tasks: Iterable[Sequence[float]]) -> tuple[float, float, float
 def share_of_tasks(tasks: Iterable[Sequence[bool]]) -> tuple[float, float, float]:
     """Return the mean over tasks of the share of each one's samples that succeeded, and its 95 % interval.
 
-    It is Wilson's interval of as many independent tries as tell as much: samples of one task go together
-    and tell less. Without any task all three are NaN.
+    It is Wilson's interval; of several samples of a task, which go together and tell less, that of as many independent
+    tries as tell as much. Without any task all three are NaN.
 
     Examples:
         >>> [round(number, 3) for number in share_of_tasks([[True]] * 45 + [[False]] * 5)]
-        [0.9, 0.781, 0.958]
+        [0.9, 0.786, 0.957]
     """
     those = [list(map(float, samples)) for samples in tasks if len(samples)]
     if not those:
         return math.nan, math.nan, math.nan
     means, total = _means(those), sum(map(len, those))
     share, count = float(means.mean()), len(means)
+    if total == count:
+        return share, *wilson_interval(float(means.sum()), count)
     error = _error(means) if count > 1 else 0.0
     tries = share * (1 - share) / error**2 if error > 0 else total if 0 < share < 1 else count
     tries = min(max(tries, 1.0), float(total))

@@ -173,6 +173,9 @@ def _votes(answers: Sequence[Sequence[str | None]], judged: Sequence[Sequence[bo
 
 
 def _measured(tasks: Sequence[Sequence[float]]) -> Measured:
+    """Return a mean with its interval: that of a share, if all values are 0 or 1."""
+    if all(value in (0, 1) for task in tasks for value in task):
+        return Measured(*share_of_tasks([[value == 1 for value in task] for task in tasks]), _spread(tasks))
     return Measured(*mean_of_tasks(tasks), _spread(tasks))
 
 

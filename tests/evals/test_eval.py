@@ -51,7 +51,8 @@ def test_a_run_is_evaluated_by_the_episodes_that_it_was_evaluated_by_itself(
         assert own is not None
         assert found["success"]["mean"] == pytest.approx(own.success)
         assert found["reward"]["mean"] == pytest.approx(own.reward)
-        assert found["success"]["low"] - 0.1 <= own.success_low
+        assert (found["success"]["low"], found["success"]["high"]) == pytest.approx((own.success_low, own.success_high))
+        assert found["parts"]["acc_main"] == pytest.approx(found["success"])
         for name, value in found["parts"].items():
             assert value["mean"] == pytest.approx(own.parts[name])
         assert (found["tasks"], found["episodes"], found["judged"], found["unscored"]) == (12, 12, 12, 0)

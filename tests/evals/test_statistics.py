@@ -50,7 +50,7 @@ def test_powers_of_two_end_before_the_next_one(largest: int) -> None:
 
 @pytest.mark.parametrize(
     ("tasks", "samples", "a", "b"),
-    [(50, 8, 2, 2), (100, 4, 0.5, 0.5), (200, 1, 2, 6), (30, 8, 8, 2), (100, 8, 9, 0.5)],
+    [(50, 8, 2, 2), (100, 4, 0.5, 0.5), (200, 1, 2, 6), (40, 1, 3, 2), (30, 8, 8, 2), (100, 8, 9, 0.5)],
 )
 def test_95_of_100_intervals_of_correlated_samples_hold_the_truth(tasks: int, samples: int, a: float, b: float) -> None:
     """1,000 evaluations of tasks that are hard to different degrees, so that the samples of one go together."""
@@ -74,11 +74,11 @@ def test_an_interval_that_takes_samples_for_independent_would_be_too_short() -> 
     assert high - low > 2.5 * (naive[1] - naive[0])
 
 
-@given(st.lists(st.booleans(), min_size=30, max_size=200).filter(lambda one: 0 < sum(one) < len(one)))
-def test_with_one_sample_per_task_the_interval_is_nearly_wilsons(outcomes: list[bool]) -> None:
+@given(st.lists(st.booleans(), min_size=1, max_size=200))
+def test_with_one_sample_per_task_the_interval_is_wilsons(outcomes: list[bool]) -> None:
     share, low, high = share_of_tasks([[one] for one in outcomes])
     assert share == pytest.approx(sum(outcomes) / len(outcomes))
-    assert (low, high) == pytest.approx(wilson_interval(sum(outcomes), len(outcomes)), abs=0.02)
+    assert (low, high) == pytest.approx(wilson_interval(sum(outcomes), len(outcomes)))
 
 
 def test_what_cannot_be_said_is_nan_and_what_never_failed_is_not_certain() -> None:
