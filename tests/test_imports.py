@@ -19,6 +19,7 @@ LAYERS = [
     {"llmgym.files", "llmgym.plugins", "llmgym.config", "llmgym.workers"},
     {
         "llmgym.data.strict_json",
+        "llmgym.data.parquet",
         "llmgym.data.tables",
         "llmgym.data.conversations",
         "llmgym.data.tasks",

@@ -12,7 +12,7 @@ from rich.table import Table
 from llmgym import doctor
 from llmgym.cli.options import Commands
 from llmgym.config.base import read_yaml
-from llmgym.errors import RunDirectoryError
+from llmgym.errors import DataError, RunDirectoryError
 from llmgym.report.console import make_console
 from llmgym.view.metrics import MetricsFile
 
@@ -54,7 +54,10 @@ def _diagnosis(run: Path) -> "doctor.Diagnosis":
     rows = [{name: value for name, value in row.items() if value is not None} for row in measured.steps]
     if not rows:
         raise RunDirectoryError(f"{str(run)!r}: expected a run that has taken a step, got none in metrics.jsonl.")
-    return doctor.diagnose(rows, read_yaml(run.expanduser() / "config.yaml"), os.cpu_count() or 1)
+    try:
+        return doctor.diagnose(rows, read_yaml(run.expanduser() / "config.yaml"), os.cpu_count() or 1)
+    except DataError as error:
+        raise DataError(f"{str(run)!r}: {error}") from None
 
 
 def _show_diagnosis(found: "doctor.Diagnosis") -> None:

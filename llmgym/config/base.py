@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
+from llmgym.config.plain import from_yaml, to_yaml
 from llmgym.errors import ConfigError, did_you_mean
 from llmgym.secrets import without_secrets
 
@@ -140,19 +140,26 @@ class Config(BaseModel):
 
     def to_yaml(self) -> str:
         """Return every value, defaults included, as YAML that `from_yaml` reads."""
-        values = self.plain()
-        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+        return to_yaml(self.plain())
 
 
 def _explain(problem: Any, cls: type[Config]) -> str:
     place = [str(part) for part in problem["loc"]]
     name = ".".join(place[1:] if place and place[0] in cls.sections() else place)
     message = str(problem["msg"]).removeprefix("Value error, ")
+    got = _shown(problem["input"])
     if problem["type"] == "model_type":
-        return f"{place[-1]}: expected options as `key: value` lines, got {problem['input']!r:.80}"
+        return f"{place[-1]}: expected options as `key: value` lines, got {got}"
     if problem["type"] == "extra_forbidden":
         return f"Unknown option {name!r}.{did_you_mean(name, cls.options())}"
-    return f"{name}: {message}, got {problem['input']!r:.80}" if name else message  # which names the options itself
+    return f"{name}: {message}, got {got}" if name else message  # which names the options itself
+
+
+def _shown(value: object) -> str:
+    try:
+        return f"{without_secrets(value) if isinstance(value, Mapping) else value!r:.80}"
+    except Exception:  # noqa: BLE001  # it is anybody's object
+        return f"a {type(value).__name__}"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -162,8 +169,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: The file cannot be read, is not YAML, or holds something else.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        values = from_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # ValueError: UTF-8 is broken, or YAML
         raise ConfigError(f"Cannot read the configuration {str(path)!r}: {error}") from None
     if values is None:
         return {}

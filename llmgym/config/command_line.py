@@ -12,9 +12,11 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 import yaml
+from pydantic import AfterValidator
 from tyro.constructors import PrimitiveConstructorSpec
 
 from llmgym.config.base import Config, Option, read_yaml
+from llmgym.config.plain import from_yaml, read_back
 
 
 def parse_pairs(arguments: list[str]) -> dict[str, Any]:
@@ -33,9 +35,9 @@ def parse_pairs(arguments: list[str]) -> dict[str, Any]:
         if not (key and equals):
             raise ValueError(f"expected KEY=VALUE, got {argument!r}")
         try:
-            pairs[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ValueError(f"expected a YAML value after {key}=, got {value!r}") from None
+            pairs[key] = from_yaml(value)
+        except ValueError:
+            raise ValueError(f"expected a YAML value after {key}=, got {value!r:.200}") from None
     return pairs
 
 
@@ -46,6 +48,7 @@ def print_pairs(pairs: Mapping[str, Any]) -> list[str]:
 
 Kwargs = Annotated[
     dict[str, Any],
+    AfterValidator(read_back),
     PrimitiveConstructorSpec(
         nargs="*",
         metavar="KEY=VALUE",
@@ -54,7 +57,7 @@ Kwargs = Annotated[
         str_from_instance=print_pairs,
     ),
 ]
-"""Keyword arguments for something else, as ``key=value`` words on the command line."""
+"""Keyword arguments for something else, as ``key=value`` words on the command line, and values that files hold."""
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -34,6 +34,7 @@ from llmgym.data.conversations import (
     reading,
     tools_of,
 )
+from llmgym.data.parquet import require_kind
 from llmgym.data.tables import Table, read_table
 from llmgym.envs.experts import expert_env, has_mistakes, play, play_expert
 from llmgym.envs.splits import training_seeds
@@ -136,12 +137,8 @@ def preferences_in(table: Table, path: Path, skipped: list[str] | None = None) -
     Raises:
         DataError: See `read_preferences`.
     """
-    label = table.label
-    if label and (label.get("kind") != "preferences" or label["version"] > SCHEMA_VERSION):
-        raise DataError(
-            f"{str(path)!r}: expected preferences of version {SCHEMA_VERSION} or earlier, "
-            f"got {label.get('kind', 'something else')} of version {label.get('version', 'unknown')}."
-        )
+    if table.label:
+        require_kind(table.label, path, "preferences", SCHEMA_VERSION)
     with reading(path):
         return read_rows(table, _preference_of, skipped)
 

@@ -1,10 +1,28 @@
 """JSON as a file of data may hold it: no name twice in an object, and nothing nested too deeply."""
 
 import json
+from pathlib import Path
 from typing import Any
+
+from llmgym.errors import DataError
 
 _DEEPEST = 100  # values within one another: whoever walks through them does so by recursion
 _TOO_DEEP = f"more than {_DEEPEST} values within one another"
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """Return the object that a file holds as JSON.
+
+    Raises:
+        DataError: There is no such file, or it holds something else.
+    """
+    try:
+        value = from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{str(path)!r}: expected JSON ({error}).") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{str(path)!r}: expected a JSON object, got {type(value).__name__}.")
+    return value
 
 
 def from_json(text: str) -> Any:

@@ -2,7 +2,6 @@
 
 import codecs
 import csv
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from llmgym.data.parquet import open_parquet
 from llmgym.data.strict_json import from_json
 from llmgym.errors import DataError, did_you_mean
 
@@ -114,22 +113,18 @@ def _read_file(path: Path, choose: Choice) -> Table:
             raise DataError(f"{str(path)!r}: expected columns of different names, got {names} more than once.")
         return list(chosen)
 
-    kind = f"Parquet, as any file that does not end in {', '.join(_JSON_LINES)} or {_CSV}"
     read: Callable[[Path, Choice], Table] = _parquet
     if path.suffix == _CSV:
-        kind, read = "CSV", _CsvRows
+        read = _CsvRows
     elif path.suffix in _JSON_LINES:
-        kind, read = "JSON lines", _JsonLines
-    try:
-        table = read(path, choose_once)
-    except (pa.ArrowException, csv.Error, OSError) as error:  # OSError: a checksum that does not match
-        raise DataError(f"{str(path)!r} cannot be read as {kind}: {error}") from error
+        read = _JsonLines
+    table = read(path, choose_once)
     if not len(table):
         raise DataError(f"{str(path)!r}: expected rows, got a table without rows.")
     return table
 
 
-class _ArrowTable(Table):
+class ArrowTable(Table):
     """Rows as Arrow holds them."""
 
     def __init__(self, table: pa.Table, label: Mapping[str, Any] | None = None) -> None:
@@ -152,6 +147,7 @@ class _ArrowTable(Table):
         return content
 
     def each(self) -> Iterator[dict[str, Any] | DataError]:
+        """Yield every row, or what is wrong with it; rows become Python objects many at a time."""
         for start in range(0, len(self), _AT_ONCE):
             some = self._table.slice(start, _AT_ONCE)
             try:
@@ -162,14 +158,14 @@ class _ArrowTable(Table):
 
 def _parquet(path: Path, choose: Choice) -> Table:
     """Read Parquet; dates and times become text, as they are in other files, and durations a number of their unit."""
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+    kind = f"Parquet, as any file that does not end in {', '.join(_JSON_LINES)} or {_CSV}"
+    with open_parquet(path, kind) as (file, label):
         columns = choose(file.schema_arrow.names)
         table = file.read(columns).select(columns)
-        label = json.loads((file.schema_arrow.metadata or {}).get(b"llmgym", b"{}"))
-    for change in (_in_utc, _as_written):
-        schema = pa.schema([field.with_type(_within(field.type, change)) for field in table.schema])
-        table = table if schema == table.schema else table.cast(schema)
-    return _ArrowTable(table, label)
+        for change in (_in_utc, _as_written):
+            schema = pa.schema([field.with_type(_within(field.type, change)) for field in table.schema])
+            table = table if schema == table.schema else table.cast(schema)
+        return ArrowTable(table, label)
 
 
 def _in_utc(kind: pa.DataType) -> pa.DataType:
@@ -237,13 +233,15 @@ def _lines_of(path: Path) -> list[tuple[int, list[str]]]:
     """Return the cells of every line of CSV that is not blank, and the number of the line; bytes that are no text stay.
 
     Raises:
-        csv.Error: A quotation mark is not closed, or something follows one.
+        DataError: It cannot be read, a quotation mark is not closed, or something follows one.
     """
     limit = csv.field_size_limit(_LONGEST_CELL)
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.reader(file, strict=True)
             return [(reader.line_num, cells) for cells in reader if cells]
+    except (csv.Error, OSError) as error:
+        raise DataError(f"{str(path)!r} cannot be read as CSV: {error}") from error
     finally:
         csv.field_size_limit(limit)
 
@@ -261,8 +259,11 @@ class _JsonLines(Table):
     """JSON objects, one per line. The lines are held as they are in the file, and read when a row is asked for."""
 
     def __init__(self, path: Path, choose: Choice) -> None:
-        with path.open("rb") as file:
-            self._lines = [line.rstrip(b"\r\n") for line in file]
+        try:
+            with path.open("rb") as file:
+                self._lines = [line.rstrip(b"\r\n") for line in file]
+        except OSError as error:
+            raise DataError(f"{str(path)!r} cannot be read as JSON lines: {error}") from error
         self._lines[:1] = [line.removeprefix(codecs.BOM_UTF8) for line in self._lines[:1]]
         self._places = np.flatnonzero([bool(line.strip()) for line in self._lines])
         if not len(self):

@@ -5,15 +5,18 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmgym.data.conversations import CONVERSATION, as_rows, message_in
-from llmgym.errors import DataError
+from llmgym.data.conversations import CONVERSATION, as_rows, message_in, read_rows, reading
+from llmgym.data.parquet import open_parquet, require_kind
+from llmgym.data.tables import ArrowTable
+from llmgym.errors import DataError, EnvironmentContractError
 from llmgym.files import whole_or_absent
 from llmgym.rollout.trajectory import Reply, Trajectory
+from llmgym.types import ScoreKind
 
 SCHEMA_VERSION = 8
 """Version 2 added ``row_starts``; an episode of version 1 is one row. Version 3 added ``score_error``, version 4
@@ -55,6 +58,9 @@ SCHEMA = pa.schema(
 """One episode: see `llmgym.rollout.trajectory.Trajectory`. A missing score is null."""
 
 
+_LATER = ("row_starts", "score_error", "score_kind", "data_row", "seat")  # columns that version 1 lacks
+_NUMBERS = ("seed", "group", "data_row", "seat")
+_MAY_BE_NULL = ("score", "score_error", "ending", "data_row")
 _TOGETHER = 256  # episodes that are compressed, and later read, together
 
 
@@ -101,9 +107,11 @@ def read_trajectories(path: Path) -> list[Trajectory]:
     """Read what `write_trajectories` wrote, in this version or an earlier one; page checksums are verified.
 
     Raises:
-        DataError: The file does not hold trajectories, or a later llmgym wrote it.
+        DataError: The file does not hold trajectories, or a later llmgym wrote it. The message names column and row.
     """
-    return [trajectory_in(row) for row in read_shard(path).to_pylist()]
+    table = ArrowTable(read_shard(path))
+    with reading(path):
+        return read_rows(table, trajectory_in)
 
 
 def read_shard(path: Path, columns: Sequence[str] | None = None, rows: Sequence[int] | None = None) -> pa.Table:
@@ -117,16 +125,47 @@ def read_shard(path: Path, columns: Sequence[str] | None = None, rows: Sequence[
     Raises:
         DataError: The file does not hold trajectories, or a later llmgym wrote it.
     """
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            _check_version(path, file.schema_arrow.metadata or {})
-            there = file.schema_arrow.names
-            wanted = None if columns is None else [name for name in columns if name in there]
-            return file.read(wanted) if rows is None else _rows(file, wanted, rows)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"{str(path)!r}: expected a file of trajectories, got one that cannot be read ({error})."
-        ) from None
+    with open_parquet(path, "a file of trajectories") as (file, label):
+        require_kind(label, path, "trajectories", SCHEMA_VERSION)
+        with reading(path):
+            _check_columns(file.schema_arrow)
+        there = file.schema_arrow.names
+        wanted = None if columns is None else [name for name in columns if name in there]
+        return file.read(wanted) if rows is None else _rows(file, wanted, rows)
+
+
+def _check_columns(schema: pa.Schema) -> None:
+    """Check the names and types of columns.
+
+    Raises:
+        DataError: One is missing, is there twice, or is of another type.
+    """
+    for wanted in SCHEMA:
+        count = schema.names.count(wanted.name)
+        if not count and wanted.name in _LATER:
+            continue
+        if count != 1:
+            raise DataError(f"expected one column {wanted.name!r} of trajectories, got {count or 'none'}.")
+        kind = schema.field(wanted.name).type
+        if not _fits(kind, wanted.type):
+            raise DataError(f"Column {wanted.name!r}: expected {wanted.type!s:.80}, got {kind!s:.80}.")
+
+
+def _fits(kind: pa.DataType, wanted: pa.DataType) -> bool:
+    """Tell whether values of a type are those of another, be they of another width, or structs of an older version."""
+    types = pa.types
+    if types.is_struct(wanted):
+        names = [field.name for field in wanted]
+        return types.is_struct(kind) and all(
+            field.name in names and _fits(field.type, wanted.field(field.name).type) for field in kind
+        )
+    if types.is_list(wanted):
+        return (types.is_list(kind) or types.is_large_list(kind)) and _fits(kind.value_type, wanted.value_type)
+    if types.is_map(wanted):
+        return types.is_map(kind) and _fits(kind.key_type, wanted.key_type) and _fits(kind.item_type, wanted.item_type)
+    if types.is_string(wanted):
+        return bool(types.is_string(kind) or types.is_large_string(kind))
+    return any(same(kind) and same(wanted) for same in (types.is_integer, types.is_floating, types.is_boolean))
 
 
 def _rows(file: pq.ParquetFile, columns: Sequence[str] | None, rows: Sequence[int]) -> pa.Table:
@@ -145,36 +184,75 @@ def _rows(file: pq.ParquetFile, columns: Sequence[str] | None, rows: Sequence[in
     return file.read_row_groups(groups, columns).take(taken)
 
 
-def trajectory_in(row: Mapping[str, Any]) -> Trajectory:
-    """Return the trajectory that a row of a file holds, of this version or an earlier one."""
-    return Trajectory(
-        seed=row["seed"],
-        group=row["group"],
-        tokens=row["tokens"],
-        mask=row["mask"],
-        log_probs=row["log_probs"],
-        replies=[Reply(**{**reply, "versions": tuple(reply.get("versions", ()))}) for reply in row["replies"]],
-        messages=[message_in(message) for message in row["messages"]],
-        parts=dict(row["parts"]),
-        score=row["score"],
-        score_error=row.get("score_error"),
-        score_kind=row.get("score_kind", "reward"),
-        ending=row["ending"],
-        row_starts=row.get("row_starts", [0]),
-        data_row=row.get("data_row"),
-        seat=row.get("seat", 0),
-    )
+def trajectory_in(content: Mapping[str, Any], row: int) -> Trajectory:
+    """Return the trajectory that a row of a file holds, of this version or an earlier one.
 
+    Args:
+        content: What the row has in each column.
+        row: Its number, for messages.
 
-def _check_version(path: Path, metadata: dict[bytes, bytes]) -> None:
+    Raises:
+        DataError: It holds none. The message names column and row.
+    """
+    for column, value in content.items():
+        if column in SCHEMA.names and not _is_full(column, value):
+            raise DataError(f"Column {column!r}, row {row}: expected no null and no number below 0, got {value!r:.80}.")
+    where = f"row {row}"
     try:
-        label = json.loads(metadata.get(b"llmgym", b"{}"))
-    except ValueError:
-        label = {}
-    if not isinstance(label, dict) or not isinstance(label.get("version", 0), int):
-        label = {}
-    if label.get("kind") != "trajectories" or label.get("version", 0) > SCHEMA_VERSION:
-        raise DataError(
-            f"{str(path)!r}: expected trajectories of version {SCHEMA_VERSION} or earlier, "
-            f"got {label.get('kind', 'something else')} of version {label.get('version', 'unknown')}."
+        trajectory = Trajectory(
+            seed=content["seed"],
+            group=content["group"],
+            tokens=content["tokens"],
+            mask=content["mask"],
+            log_probs=content["log_probs"],
+            replies=[Reply(**{**one, "versions": tuple(one.get("versions", ()))}) for one in content["replies"]],
+            messages=[message_in(message) for message in content["messages"]],
+            parts=dict(content["parts"]),
+            score=content["score"],
+            score_error=content.get("score_error"),
+            score_kind=content.get("score_kind", "reward"),
+            ending=content["ending"],
+            row_starts=content.get("row_starts", [0]),
+            data_row=content.get("data_row"),
+            seat=content.get("seat", 0),
         )
+    except (EnvironmentContractError, AttributeError, LookupError, TypeError) as error:
+        raise DataError(f"Columns 'messages' and 'replies', {where}: expected those of an episode ({error}).") from None
+    _check(trajectory, where)
+    return trajectory
+
+
+def _is_full(column: str, value: Any) -> bool:
+    """Tell whether what a row has in a column is all there."""
+    if column in _NUMBERS:
+        return value >= 0 if isinstance(value, int) else column in _MAY_BE_NULL
+    if isinstance(value, list):
+        inner = [one for pair in value for one in pair] if column == "parts" else value
+        return all(one is not None for one in inner)
+    return value is not None or column in _MAY_BE_NULL
+
+
+def _check(trajectory: Trajectory, where: str) -> None:
+    """Check that what a trajectory says of its tokens is about them.
+
+    Raises:
+        DataError: It is not.
+    """
+    count = len(trajectory.tokens)
+    if min(trajectory.tokens, default=0) < 0:
+        raise DataError(f"Column 'tokens', {where}: expected numbers from 0 on, got {min(trajectory.tokens)}.")
+    for name in ("mask", "log_probs"):
+        if len(getattr(trajectory, name)) != count:
+            given = len(getattr(trajectory, name))
+            raise DataError(f"Column {name!r}, {where}: expected a value for each of {count} tokens, got {given}.")
+    starts = trajectory.row_starts
+    if starts[:1] != [0] or starts[-1] > count or sorted(starts) != starts:
+        raise DataError(f"Column 'row_starts', {where}: expected places in {count} tokens, got {starts!r:.80}.")
+    for reply in trajectory.replies:
+        numbers, texts = (reply.start, reply.stop, reply.weight_version, *reply.versions), (reply.finish_reason,)
+        whole = all(isinstance(one, int) for one in numbers) and all(isinstance(one, str) for one in texts)
+        if not whole or not isinstance(reply.reward, float) or not 0 <= reply.start <= reply.stop <= count:
+            raise DataError(f"Column 'replies', {where}: expected a part of {count} tokens, got {reply!r:.200}.")
+    if trajectory.score_kind not in get_args(ScoreKind):
+        kinds = ", ".join(get_args(ScoreKind))
+        raise DataError(f"Column 'score_kind', {where}: expected one of {kinds}, got {trajectory.score_kind!r:.80}.")

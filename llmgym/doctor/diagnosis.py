@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from llmgym.errors import DataError
+
 PHASES = {
     "generation": "the engine samples",
     "environment": "environments hold everything up, their own scores included",
@@ -19,6 +21,11 @@ PHASES = {
 }
 """What the time of a step can go to."""
 
+_OPTIONS = (
+    *("eval_every", "save_every", "epochs", "scorer_workers", "isolate_env", "prompts_per_step", "group_size"),
+    *("rollout_workers", "max_staleness"),
+)
+_A_YEAR = 366 * 86_400.0  # in seconds
 _WARM_UP = 1  # first steps that are left out, where there are enough
 _FEW = 3  # steps
 
@@ -68,10 +75,19 @@ def diagnose(rows: Sequence[Mapping[str, float]], options: Mapping[str, Any], co
         cores: Of the machine that it runs on.
 
     Raises:
-        ValueError: There is no step.
+        DataError: There is no step, its times are no times, or an option of those that are looked at is no number.
     """
+    for name in _OPTIONS:
+        if not isinstance(options.get(name, 0), int | None):
+            raise DataError(f"{name}: expected a number among the options of the run, got {options[name]!r:.80}.")
     if not rows:
-        raise ValueError("expected at least one step")
+        raise DataError("expected at least one step, got none.")
+    for row in rows:
+        for name, value in row.items():
+            if name.endswith("seconds") and not 0 <= value < _A_YEAR:
+                raise DataError(f"Step {row.get('step')}: expected {name} as a time, got {value!r:.80}.")
+    if not any(row.get("seconds") for row in rows):
+        raise DataError("expected the seconds that steps took, got none.")
     seen = rows[_WARM_UP:] if len(rows) >= _WARM_UP + _FEW else rows
 
     def mean(name: str) -> float:

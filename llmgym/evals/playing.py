@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmgym.data.strict_json import json_object
 from llmgym.data.trajectories import read_trajectories, write_trajectories
-from llmgym.errors import RunDirectoryError, import_extra
+from llmgym.errors import DataError, RunDirectoryError, import_extra
 from llmgym.evals.subjects import Subject
 from llmgym.files import whole_or_absent
 from llmgym.learn.needs import seconds_of
@@ -81,11 +82,23 @@ def play(subject: Subject, tell: Callable[[str], object]) -> Played:
         files = [path / f"episodes-{share[0].number:07d}.parquet" for share in shares]
         _play_missing(subject, rows, dict(zip(files, shares, strict=True)), tell)
         episodes = [episode for file in files for episode in read_trajectories(file)]
-        seconds = sum(json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))["seconds"] for file in files)
+        seconds = sum(_seconds(file.with_suffix(".json")) for file in files)
     finally:
         directory.close()
     groups = [list(group) for _, group in itertools.groupby(episodes, key=lambda episode: episode.group)]
     return Played(path, groups, seconds)
+
+
+def _seconds(file: Path) -> float:
+    """Return how long the episodes took that a file is about.
+
+    Raises:
+        DataError: It does not say.
+    """
+    seconds = json_object(file).get("seconds")
+    if not isinstance(seconds, float) or not seconds >= 0:
+        raise DataError(f"{str(file)!r}: expected seconds, got {seconds!r:.80}.")
+    return seconds
 
 
 def _written(settings: dict[str, Any]) -> str:

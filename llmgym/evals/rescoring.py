@@ -1,15 +1,14 @@
 """`rescore`: stored episodes, as another scorer scores them; nothing is sampled."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from transformers import GenerationConfig
 
 from llmgym.config.presets import directory_of
-from llmgym.config.sections import Model as ModelConfig
-from llmgym.config.sections import Sampling
+from llmgym.config.sections import Conversation, Environment, Model, Sampling, Tasks
 from llmgym.engines.base import Completion
 from llmgym.engines.recorded import RecordedEngine
 from llmgym.envs.vector import TextVectorEnv
@@ -65,26 +64,25 @@ def rescore(stored: Stored, scorer: str, *, data: Path | None = None) -> Rescore
 def _checkpoint(stored: Stored) -> str:
     """Return where the tokenizer of stored episodes is."""
     found = None if stored.run is None else checkpoints.newest_whole(stored.run)
-    return directory_of(str(stored.options["model"])) if found is None else str(found.path)
+    return directory_of(stored.section(Model).name) if found is None else str(found.path)
 
 
 def _played(episodes: Sequence[Trajectory], stored: Stored, scorer: str, data: Path | None) -> list[Trajectory]:
     """Return episodes played again with the replies that they had, in the same order."""
-    options = stored.options
     groups: dict[tuple[int, int | None], int] = {}
     tasks = [
         Task(one.seed, groups.setdefault((one.seed, one.data_row), len(groups)), one.data_row, number)
         for number, one in enumerate(episodes)
     ]
-    set_run_time(ModelConfig.of({"date": options["date"]}).date)
-    with _environments(options, min(_AT_ONCE, len(tasks)), data) as envs:
+    set_run_time(stored.section(Model).date)
+    with _environments(stored, min(_AT_ONCE, len(tasks)), data) as envs:
         limits: dict[str, Any] = {"max_overlong": 1.0, "max_failure_rate": 1.0, "needs_scores": False}
         player: Player
         if episodes[0].without_tokens:
             player = MessageCollector(envs, RecordedSpeaker(dict(enumerate(episodes))), find_scorer(scorer)(), **limits)
         else:
             engine = RecordedEngine({number: _replies(number, one) for number, one in enumerate(episodes)})
-            player = Collector(envs, _codec(_checkpoint(stored), options), engine, find_scorer(scorer)(), **limits)
+            player = Collector(envs, _codec(stored), engine, find_scorer(scorer)(), **limits)
         tasks.sort(key=lambda task: task.group)  # siblings are adjacent
         played = player.collect(tasks, Sampling(max_tokens=RecordedEngine.context_length))
     return [one for _, one in sorted(zip(tasks, played, strict=True), key=lambda pair: pair[0].number or 0)]
@@ -104,23 +102,24 @@ def _replies(number: int, episode: Trajectory) -> list[Completion]:
     ]
 
 
-def _codec(model: str, options: Mapping[str, Any]) -> ChatCodec:
-    path, found = find_model(model)
+def _codec(stored: Stored) -> ChatCodec:
+    path, found = find_model(_checkpoint(stored))
     tokenizer = load_tokenizer(path, found)
     settings = pretrained(GenerationConfig, path, "a generation_config.json", found)
-    return ChatCodec(tokenizer, stop_tokens(settings, path), options["history"])
+    return ChatCodec(tokenizer, stop_tokens(settings, path), stored.section(Conversation).history)
 
 
 @contextlib.contextmanager
-def _environments(options: Mapping[str, Any], count: int, data: Path | None) -> Iterator[TextVectorEnv]:
+def _environments(stored: Stored, count: int, data: Path | None) -> Iterator[TextVectorEnv]:
     """Yield the environments that episodes were played in."""
-    env_id = resolve_env(str(options["env"]))
-    arguments = dict(options["env_kwargs"])
-    if (split := options.get("split")) is not None and takes_split(env_id):
+    played, split = stored.section(Environment), stored.options.get("split")
+    env_id = resolve_env(played.required)
+    arguments = dict(played.env_kwargs)
+    if split is not None and takes_split(env_id):
         arguments["split"] = split
     if split == "eval":
-        arguments |= options.get("eval_env_kwargs") or {}
-    rows = options.get("data") if data is None and split is None else data
+        arguments |= played.eval_env_kwargs
+    rows = stored.section(Tasks).path if data is None and split is None else data
     if takes_rows(env_id) and rows is not None:
         arguments["rows"] = rows
     with contextlib.closing(TextVectorEnv([lambda: make_env(env_id, **arguments)] * count)) as envs:

@@ -1,16 +1,20 @@
 """`Stored`: episodes that an evaluation or a training step kept, by the task that they are of."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from llmgym.config.base import read_yaml
+from llmgym.config.base import Config, read_yaml
+from llmgym.data.strict_json import json_object
 from llmgym.data.trajectories import read_trajectories
-from llmgym.errors import DataError, RunDirectoryError
+from llmgym.errors import ConfigError, RunDirectoryError
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.train.checkpoints import run_and_step
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+_DIGITS = 15  # of a step's number, which is in the name of its file
 
 
 class TaskKey(NamedTuple):
@@ -42,6 +46,18 @@ class Stored:
     options: Mapping[str, Any]
     tasks: Mapping[TaskKey, Sequence[Trajectory]]
 
+    def section(self, cls: type[AnyConfig]) -> AnyConfig:
+        """Return a section of the options that they were played with.
+
+        Raises:
+            ConfigError: An option is not allowed what it is.
+        """
+        known = cls().flat()
+        try:
+            return cls.of({name: value for name, value in self.options.items() if name in known})
+        except ConfigError as error:
+            raise ConfigError(f"{self.name!r}: {error}") from None
+
 
 def stored(name: str) -> Stored:
     """Return the episodes that a name means: a directory that ``llmgym eval`` made, or RUN@STEP, a step of a training.
@@ -61,17 +77,15 @@ def stored(name: str) -> Stored:
     if (path / "settings.json").is_file():
         if not files:
             raise RunDirectoryError(f"{name!r}: this evaluation has no episodes yet; repeat its command.")
-        try:
-            options = json.loads((path / "settings.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{str(path / 'settings.json')!r} cannot be read: {error}.") from None
+        options = json_object(path / "settings.json")
         return Stored(name, path, None, {**options, "env": options.pop("env_id", None)}, _by_task(files))
     inside = ", ".join(repr(str(one.parent)) for one in sorted(path.glob("*/settings.json"))[:5])
     raise RunDirectoryError(f"{name!r}: {expected}" + (f"; there are {inside} in it." if inside else "."))
 
 
 def _of_step(name: str, run: Path, step: int | None) -> Stored:
-    kept = {int(file.stem.removeprefix("step-")): file for file in sorted(run.glob("trajectories/step-*.parquet"))}
+    numbered = {file.stem.removeprefix("step-"): file for file in sorted(run.glob("trajectories/step-*.parquet"))}
+    kept = {int(number): file for number, file in numbered.items() if number.isdecimal() and len(number) < _DIGITS}
     if not kept:
         raise RunDirectoryError(f"{name!r}: this run keeps no episodes, or has taken no step yet.")
     if step is None:

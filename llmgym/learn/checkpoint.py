@@ -11,7 +11,8 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from llmgym.errors import RunDirectoryError
+from llmgym.data.strict_json import json_object
+from llmgym.errors import DataError, RunDirectoryError
 from llmgym.files import give_usual_mode, sync
 
 _NOTE = "llmgym.json"
@@ -81,6 +82,8 @@ def hash_of(tokenizer: PreTrainedTokenizerBase) -> str:
 def origin_of(model: str) -> Origin | None:
     """Return the run that a model directory comes from; None if it is no checkpoint of llmgym, or says nothing."""
     try:
-        return Origin(**json.loads(Path(os.path.expanduser(model), _NOTE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):  # no such file, no JSON, or not this JSON
+        found = Origin(**json_object(Path(os.path.expanduser(model), _NOTE)))
+    except (DataError, TypeError):  # no such file, no JSON, or not this JSON
         return None
+    numbers = isinstance(found.steps, int) and isinstance(found.learning_rate, int | float)
+    return found if numbers and isinstance(found.env_kwargs, dict) else None

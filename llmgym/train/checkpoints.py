@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmgym.errors import RunDirectoryError
+from llmgym.data.strict_json import json_object
+from llmgym.errors import DataError, LLMGymError, RunDirectoryError, said_by
 from llmgym.files import rename, sync_directory
 from llmgym.report.console import notify
 from llmgym.train.state_files import read_state
@@ -24,6 +25,7 @@ SCHEMA = 1
 
 STATE = "state"
 _FINAL, _SERIES, _MARK = "checkpoint", "checkpoints", "complete.json"
+_STEPS = 10**15  # more than any run takes
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Checkpoint:
     path: Path
     step: int
     hashes: Mapping[str, str]
-    schema: int
+    schema: Any
 
     def fault(self) -> str | None:
         """Return what is wrong with it; None if all is as it was written."""
@@ -49,11 +51,27 @@ class Checkpoint:
         for name, expected in self.hashes.items():
             try:
                 found = _hash(self.path / name)
-            except OSError as error:
-                return f"{name} cannot be read ({error.strerror})"
+            except (OSError, ValueError) as error:  # ValueError: that is no name of a file
+                return f"{name} cannot be read ({error})"
             if found != expected:
                 return f"{name} is not what was written"
         return None if f"{STATE}/state.json" in self.hashes else "it has no state to go on from"
+
+    @contextlib.contextmanager
+    def taking_over(self) -> Iterator[None]:
+        """Say of what fails while its state is taken over that it is the state which does not fit.
+
+        Raises:
+            RunDirectoryError: Something has failed.
+        """
+        try:
+            yield
+        except LLMGymError:
+            raise
+        except (AttributeError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise RunDirectoryError(
+                f"The state in {str(self.path / STATE)!r} is none that this run can go on from: {said_by(error)}."
+            ) from error
 
     def state(self) -> dict[str, Any]:
         """Return the state that training goes on from."""
@@ -98,10 +116,13 @@ def new_checkpoint(path: Path, step: int) -> Iterator[Path]:
 def checkpoint_at(path: Path) -> Checkpoint | None:
     """Return the checkpoint that a directory is, if it says that it is complete."""
     try:
-        mark = json.loads((path / _MARK).read_text(encoding="utf-8"))
-        return Checkpoint(path, int(mark["step"]), {str(k): str(v) for k, v in mark["files"].items()}, mark["schema"])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        mark = json_object(path / _MARK)
+    except DataError:
         return None
+    step, files, schema = (mark.get(name) for name in ("step", "files", "schema"))
+    if type(step) is not int or not 0 <= step < _STEPS or not isinstance(files, dict):
+        return None
+    return Checkpoint(path, step, {name: str(hashed) for name, hashed in files.items()}, schema)
 
 
 def checkpoints_of(run: Path) -> list[Checkpoint]:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmgym.config.sections import LearningConfig
-from llmgym.errors import ConfigError, RunDirectoryError
+from llmgym.data.strict_json import json_object
+from llmgym.errors import ConfigError, DataError, RunDirectoryError
 from llmgym.report.console import notify
 from llmgym.train import checkpoints
 
@@ -65,9 +66,9 @@ class Note:
     def of(cls, checkpoint: Checkpoint) -> Note | None:
         """Read the note of a checkpoint; None if it has none that can be read."""
         try:
-            note = cls(**json.loads((checkpoint.path / checkpoints.STATE / _NOTE).read_text(encoding="utf-8")))
+            note = cls(**json_object(checkpoint.path / checkpoints.STATE / _NOTE))
             datetime.fromisoformat(note.date)
-        except (OSError, ValueError, TypeError, RecursionError):
+        except (DataError, ValueError, TypeError):
             return None
         sound = isinstance(note.options, dict) and type(note.begun) is int and isinstance(note.tokenizer, str)
         return note if sound else None

@@ -54,9 +54,11 @@ def read_state(directory: Path) -> dict[str, Any]:
     """
     try:
         values = json.loads((directory / _VALUES).read_text(encoding="utf-8"))
-        state: dict[str, Any] = _unpacked(values, load_file(directory / _TENSORS))
+        state = _unpacked(values, load_file(directory / _TENSORS))
     except (OSError, ValueError, TypeError, KeyError, RecursionError, SafetensorError) as error:
         raise RunDirectoryError(f"The state in {str(directory)!r} cannot be read: {error}") from error
+    if not isinstance(state, dict):
+        raise RunDirectoryError(f"The state in {str(directory)!r}: expected names and values, got {state!r:.80}.")
     return state
 
 

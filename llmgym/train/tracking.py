@@ -10,6 +10,7 @@ from pathlib import Path
 
 from llmgym.config.choices import MetricNames, TrackerKind
 from llmgym.config.sections import LearningConfig
+from llmgym.data.strict_json import json_object
 from llmgym.errors import said_by
 from llmgym.evaluate import Evaluation
 from llmgym.files import whole_or_absent
@@ -137,7 +138,7 @@ class _Ids:
                 temporary.write_text(json.dumps(ids, indent=2) + "\n", encoding="utf-8")
 
     def _read(self) -> dict[str, str]:
-        return dict(json.loads(self._file.read_text(encoding="utf-8"))) if self._file.exists() else {}
+        return json_object(self._file) if self._file.exists() else {}
 
 
 def tracking(config: LearningConfig, directory: Path, env_id: str | None) -> list[Tracking]:

@@ -396,20 +396,22 @@ class Trainer:
         if not past.forks:
             past.require_unchanged()
         state = past.checkpoint.state()
-        learner = state["learner"]
-        told = [ranks.outline(learner)]
-        ranks.call("load", self.learner.load_state_dict, learner, told=told, fails=(TrainingError,))
-        self.steps.load_state_dict(state["steps"])
-        watches = [one for one in self._sinks if isinstance(one, KeepsState)]
-        for watch, own in zip(watches, state["watches"], strict=True):
-            watch.load_state_dict(own)
-        set_random_state(state["random"])
-        self.steps_done = state["step"]
+        with past.checkpoint.taking_over():
+            learner = state["learner"]
+            told = [ranks.outline(learner)]
+            ranks.call("load", self.learner.load_state_dict, learner, told=told, fails=(TrainingError,))
+            self.steps.load_state_dict(state["steps"])
+            watches = [one for one in self._sinks if isinstance(one, KeepsState)]
+            for watch, own in zip(watches, state["watches"], strict=True):
+                watch.load_state_dict(own)
+            set_random_state(state["random"])
+            self.steps_done = state["step"]
+            journal: dict[str, Any] = state["journal"]
+            if past.forks:
+                journal["evaluations"] = {}  # it is evaluated where it begins
+            Journal([]).load_state_dict(journal)
         how = "A new run goes on from" if past.forks else "Going on from"
         notify(f"{how} step {self.steps_done} of {past.run}.", warning=False)
-        journal: dict[str, Any] = state["journal"]
-        if past.forks:
-            journal["evaluations"] = {}  # it is evaluated where it begins
         return journal
 
     def _go_back(self, directory: RunDirectory, journal: Journal, earlier: dict[str, Any], steps: int) -> None:

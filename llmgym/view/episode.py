@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from llmgym.data.trajectories import read_shard, trajectory_in
-from llmgym.errors import DataError
 from llmgym.report.visible import visible
+from llmgym.rollout.trajectory import Trajectory
 from llmgym.view.advantages import FROM_A_GROUP, from_a_group
 from llmgym.view.colours import colours, of_group
 from llmgym.view.index import Array, Episodes, expected
@@ -49,13 +49,8 @@ def episode_pages(run: Run, episodes: Episodes, places: Array, pieces: Pieces) -
 
 
 def _page(run: Run, episodes: Episodes, at: int, row: Mapping[str, Any], pieces: Pieces) -> dict[str, Any]:
-    told, trajectory = _told(run, episodes, at, row), trajectory_in(row)
-    for name in ("mask", "log_probs"):
-        if len(row[name]) != len(trajectory.tokens):
-            raise DataError(
-                f"Step {told['step']}, episode {told['index']}: expected a value of {name} for each of "
-                f"{len(trajectory.tokens)} tokens, got {len(row[name])}."
-            )
+    trajectory = trajectory_in(row, int(episodes.row[at]))
+    told = _told(run, episodes, at, trajectory)
     siblings = episodes.siblings(at)
     step = next((one for one in reversed(run.metrics.steps) if one.get("step") == told["step"]), {})
     return {
@@ -78,7 +73,10 @@ def group_page(run: Run, episodes: Episodes, at: int) -> dict[str, Any]:
     shown = siblings[:_MOST_SIBLINGS]
     with expected("episodes", _file(episodes, at)):
         rows = _rows(episodes, shown)
-        told = [_told(run, episodes, int(place), row) for place, row in zip(shown, rows, strict=True)]
+        told = [
+            _told(run, episodes, int(place), trajectory_in(row, int(episodes.row[place])))
+            for place, row in zip(shown, rows, strict=True)
+        ]
     estimator = from_a_group(run.config)
     if estimator is not None:
         for one, advantage in zip(told, of_group(estimator, at, episodes)[: len(told)], strict=True):
@@ -116,9 +114,8 @@ def _rows(episodes: Episodes, places: Array, columns: Sequence[str] | None = Non
     return [found[int(place)] for place in places]
 
 
-def _told(run: Run, episodes: Episodes, at: int, row: Mapping[str, Any]) -> dict[str, Any]:
+def _told(run: Run, episodes: Episodes, at: int, trajectory: Trajectory) -> dict[str, Any]:
     """Return what is said of an episode, and in it."""
-    trajectory = trajectory_in(row)
     return {
         **summary_of(run.label, episodes, at),
         "score_error": None if trajectory.score_error is None else visible(trajectory.score_error),

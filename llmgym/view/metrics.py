@@ -1,6 +1,5 @@
 """`MetricsFile`: the lines of ``metrics.jsonl``, read on as the file grows."""
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llmgym.data.strict_json import from_json
 from llmgym.report.metrics import metric_of
 
 _MOST_FAULTS = 5
@@ -56,10 +56,11 @@ class MetricsFile:
 
     def _take(self, line: bytes) -> None:
         try:
-            values = json.loads(line)
-        except (ValueError, RecursionError):
+            values = from_json(line.decode())
+        except ValueError:
             values = None
-        if not isinstance(values, dict) or not isinstance(values.get("step"), int):
+        step = values.get("step") if isinstance(values, dict) else None
+        if not isinstance(step, int) or number(step) is None:
             if len(self.faults) < _MOST_FAULTS:
                 fault = f"{self._path.name}, line {self._line}: expected a JSON object with a step, got {line[:60]!r}."
                 self.faults.append(fault)

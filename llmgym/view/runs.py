@@ -1,6 +1,5 @@
 """`Run`: a run directory as it is now; `Follower`: reads on while runs go on."""
 
-import json
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from llmgym.config.base import read_yaml
-from llmgym.data.strict_json import from_json
+from llmgym.data.strict_json import json_object
 from llmgym.errors import ConfigError, DataError, said_by
 from llmgym.report.visible import visible
 from llmgym.statistics import share_of_tasks
@@ -64,19 +63,19 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """The options of the run; empty if they cannot be read."""
-        return self._held("config.yaml", read_yaml)[0] or self._held("settings.json", _read_json)[0]
+        return self._held("config.yaml", read_yaml)[0] or self._held("settings.json", json_object)[0]
 
     @property
     def environment(self) -> dict[str, Any]:
         """Versions, arguments and machine; empty if they cannot be read."""
-        return self._held("environment.json", _read_json)[0]
+        return self._held("environment.json", json_object)[0]
 
     @property
     def evaluations(self) -> list[dict[str, Any]]:
         """Its held-out evaluations that have a step, as far as they can be read."""
         names = ("step", "success", "success_low", "success_high", "reward", "episodes")
         found = []
-        for label, one in self._held("evaluations.json", _read_json)[0].items():
+        for label, one in self._held("evaluations.json", json_object)[0].items():
             values = one if isinstance(one, dict) else {}
             numbers = {name: number(values[name]) for name in names if isinstance(values.get(name), int | float)}
             if "step" in numbers and "success" in numbers:
@@ -115,26 +114,16 @@ class Run:
                 if stamp[2] > _LARGEST:
                     raise DataError(f"{str(path)!r}: expected at most {_LARGEST:,} bytes, got {stamp[2]:,}.")
                 values = read(path)
-            except (DataError, ConfigError, RecursionError) as error:
+            except (DataError, ConfigError) as error:
                 fault = str(error)
             self._files[name] = stamp, values, fault
         return self._files[name][1:]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{str(path)!r}: expected JSON ({error}).") from None
-    if not isinstance(values, dict):
-        raise DataError(f"{str(path)!r}: expected a JSON object, got {json.dumps(values)[:60]}.")
-    return values
-
-
 _FILES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "config.yaml": read_yaml,
-    "environment.json": _read_json,
-    "evaluations.json": _read_json,
+    "environment.json": json_object,
+    "evaluations.json": json_object,
 }
 
 

@@ -131,6 +131,8 @@ def hostile(run: Path, **columns: pa.Array) -> None:
         {"replies": pa.array([[1, 2]])},
         {"replies": pa.array([3])},
         {"group": pa.array([2.5])},
+        {"messages": pa.array([["hello"]])},
+        {"messages": pa.array([5])},
     ],
 )
 def test_columns_of_other_types_are_a_fault_and_no_crash(run_of: RunOf, columns: dict[str, pa.Array]) -> None:
@@ -138,7 +140,8 @@ def test_columns_of_other_types_are_a_fault_and_no_crash(run_of: RunOf, columns:
     hostile(path, **columns)
     run, answers = opened(path)
     assert indexed(answers) == [(2, 0)]
-    assert "expected the columns of trajectories" in run.faults[0]
+    (column,) = columns
+    assert f"Column {column!r}: expected " in run.faults[0]
 
 
 @pytest.mark.parametrize(
@@ -146,8 +149,6 @@ def test_columns_of_other_types_are_a_fault_and_no_crash(run_of: RunOf, columns:
     [
         {"mask": pa.array([[True]])},
         {"log_probs": pa.array([[0.5] * 4], pa.list_(pa.float32()))},
-        {"messages": pa.array([["hello"]])},
-        {"messages": pa.array([5])},
         {"tokens": pa.array([None], pa.list_(pa.int32()))},
     ],
 )
@@ -157,11 +158,6 @@ def test_an_episode_that_is_none_is_a_sentence_on_its_page(run_of: RunOf, column
     _, answers = opened(path)
     with pytest.raises(DataError, match="expected"):
         answers.answer("episode", {"step": "1", "index": "0"})
-    if "messages" in columns:
-        with pytest.raises(DataError, match="expected"):
-            answers.answer("replies", {"of": "1.0"})
-        with pytest.raises(DataError, match="expected messages"):
-            answers.answer("episodes", {"text": "hello", "step": "1"})
 
 
 @pytest.mark.parametrize(
@@ -171,7 +167,7 @@ def test_an_episode_that_is_none_is_a_sentence_on_its_page(run_of: RunOf, column
         ("metrics.jsonl", "[" * 100_000 + "\n", "line 1: expected a JSON object with a step"),
         ("metrics.jsonl", '{"step": "x"}\n', "line 1: expected a JSON object with a step"),
         ("evaluations.json", "{", "expected JSON"),
-        ("evaluations.json", "[]", "expected a JSON object, got []"),
+        ("evaluations.json", "[]", "expected a JSON object, got list"),
         ("evaluations.json", "[" * 100_000, "expected JSON"),
         ("environment.json", "\xff", "expected a JSON object"),
         ("config.yaml", "a: [", "Cannot read the configuration"),

@@ -1,0 +1,117 @@
+"""Options as a file holds them: YAML that is what it seems, and values that are read back as they were written."""
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_DEEPEST = 100  # values within one another
+_MOST = 100_000  # values, those that aliases repeat included
+_LARGEST = 10_000  # bits of a whole number, which Python reads and writes as text
+
+_ENDS = "\x85\u2028\u2029\ufeff"  # of lines, and the mark at the start of a file
+
+_BROKEN = yaml.YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError
+"""What PyYAML raises of a text, such as ``!!bool maybe``, or a day that no month has."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a mapping that has a key twice."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"{twice!r:.80} is there twice")
+        return node
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes characters that YAML takes for the ends of lines, and are text here, as what they are."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        style = '"' if set(_ENDS) & set(data) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
+
+def to_yaml(values: Mapping[str, Any]) -> str:
+    """Return values as YAML, in their order, that `from_yaml` reads."""
+    return yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def from_yaml(text: str) -> Any:
+    """Return the value that a YAML text has.
+
+    Raises:
+        ValueError: It has none, a key is twice in a mapping, or values are nested too deeply, too many, or contain
+            themselves.
+    """
+    try:
+        value = yaml.load(text, _Loader)  # noqa: S506  # which is a safe one
+    except RecursionError:
+        raise ValueError(f"more than {_DEEPEST} values within one another") from None
+    except _BROKEN as error:
+        raise ValueError(str(error) or type(error).__name__) from None
+    level, count = [value], 1
+    for _ in range(_DEEPEST):
+        level = [one for outer in level for one in _inside(outer)]
+        count += len(level)
+        if count > _MOST:
+            raise ValueError(f"more than {_MOST:,} values")
+        if not level:
+            return value
+    raise ValueError(f"more than {_DEEPEST} values within one another")
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def read_back(value: Any) -> Any:
+    """Return a value as a file of options gives it back: tuples become lists, and paths text.
+
+    Raises:
+        ValueError: No file would give it back.
+
+    Examples:
+        >>> read_back({"sizes": (3, 4), "rows": Path("rows.parquet")})
+        {'sizes': [3, 4], 'rows': 'rows.parquet'}
+    """
+    return _read_back(value, 0)
+
+
+def _read_back(value: Any, depth: int) -> Any:
+    if depth > _DEEPEST:
+        raise ValueError(f"Input should have at most {_DEEPEST} values within one another")
+    if isinstance(value, Path):
+        value = str(value)
+    if type(value) is int and value.bit_length() > _LARGEST:
+        raise ValueError(f"Input should have no whole number of more than {_LARGEST:,} bits")
+    if type(value) is str and not _is_text(value):
+        raise ValueError(f"Input should have no text that UTF-8 lacks, such as {value!r:.80}")
+    if value is None or type(value) in (bool, int, str) or (type(value) is float and math.isfinite(value)):
+        return value
+    if isinstance(value, Mapping) and all(type(key) is str and _is_text(key) for key in value):
+        return {key: _read_back(one, depth + 1) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_read_back(one, depth + 1) for one in value]
+    raise ValueError(
+        "Input should have text, finite numbers, true, false, null, lists and mappings from text alone, which a file "
+        f"gives back as they are; {type(value).__name__} is no such value"
+    )
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
