@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "llmgym"
 # Floors from the bottom up: a file imports from its own floor and those below it. No file is excepted.
 LAYERS = [
     {"llmgym.version", "llmgym.errors", "llmgym.calls", "llmgym.types", "llmgym.spaces", "llmgym.secrets"},
-    {"llmgym.files", "llmgym.plugins", "llmgym.config", "llmgym.workers"},
+    {"llmgym.addresses", "llmgym.files", "llmgym.plugins", "llmgym.config", "llmgym.workers"},
     {
         "llmgym.data.strict_json",
         "llmgym.data.parquet",

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from llmgym.addresses import fault_of_url
 from llmgym.config.base import Config
 from llmgym.config.choices import (
     Aggregation,
@@ -330,6 +331,13 @@ class Engine(Config):
     check: Annotated[float, Field(gt=0)] | None = Field(default=None, alias="engine_check")
     """Largest mean difference between the log-probabilities of engine and learner, in nats per token; a larger one
     ends the run. None: no check."""
+
+    @model_validator(mode="after")
+    def _has_addresses(self) -> Self:
+        for url in self.urls:
+            if fault := fault_of_url(url):
+                raise ValueError(f"engine_url: {fault}")
+        return self
 
 
 class Evaluation(Config):

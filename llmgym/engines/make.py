@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from transformers import PreTrainedModel
 
+from llmgym.addresses import is_overheard, key_in
 from llmgym.config.choices import EngineKind
 from llmgym.config.sections import Engine as EngineConfig
 from llmgym.engines.base import Engine
@@ -100,7 +101,10 @@ def make_engine(
     if urls or servers:
         from llmgym.engines.served.server import OwnServer, Server  # needs aiohttp, of the extra `sglang`
 
-        workers = [Server(dialect, url, os.environ.get(KEY_VARIABLE), transfer=transfer) for url in urls] or [
+        key = key_in(KEY_VARIABLE) if urls else None
+        if overheard := [url for url in urls if key and is_overheard(url)]:
+            notify(f"The key in {KEY_VARIABLE} goes to {overheard[0]} unencrypted: use https:// between machines.")
+        workers = [Server(dialect, url, key, transfer=transfer) for url in urls] or [
             OwnServer(dialect, model_path, arguments(number=i), i, transfer, config.start_timeout)
             for i in range(servers)
         ]

@@ -8,10 +8,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from llmgym.addresses import fault_of_url
 from llmgym.config.base import Config
 from llmgym.config.command_line import Kwargs
 from llmgym.config.sections import Conversation, Dtype, Engine, Environment, Positive, Sampling
-from llmgym.scorers.judges.addresses import fault_of_url
 
 
 class Asked(Config):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmgym.addresses import key_in
 from llmgym.data.strict_json import json_object
 from llmgym.data.trajectories import read_trajectories, write_trajectories
 from llmgym.errors import DataError, RunDirectoryError, import_extra
@@ -24,7 +25,6 @@ from llmgym.rollout.task import Task, in_shares
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.scorers import find_scorer, judges_alone
 from llmgym.scorers.composition import put_on
-from llmgym.scorers.judges.addresses import key_in
 from llmgym.train.actor import Actor
 from llmgym.train.environments import make_envs
 from llmgym.train.hardware import device_of

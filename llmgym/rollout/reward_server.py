@@ -4,12 +4,12 @@ import threading
 from collections.abc import Awaitable, Sequence
 from typing import Any, ClassVar
 
+from llmgym.addresses import fault_of_url, key_in, quoted
 from llmgym.envs.waiting import each
 from llmgym.errors import ConfigError, ModelError, import_extra, said_by
 from llmgym.models.causal_lm import find_model, load_tokenizer
 from llmgym.models.pretrained import load_config
 from llmgym.rollout.template import ChatTemplate
-from llmgym.scorers.judges.addresses import fault_of_url, key_in, quoted
 from llmgym.types import Episode, Message, Score
 
 KEY = "LLMGYM_REWARD_KEY"

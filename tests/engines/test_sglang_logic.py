@@ -422,6 +422,42 @@ def test_options_that_fit_no_engine_are_refused(options: dict[str, Any], message
         make_engine(config, random_model("llama"), "x", context_length=64, notify=print, text_of=str)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://me:s3cret@host:30000",
+        "me:s3cret@host:30000",
+        "ftp://me:s3cret@host",
+        "http://me:s3cret/@host",
+        "http://me:s3cret@[::1",
+        "http://host:30000/?key=s3cret",
+    ],
+)
+def test_an_address_with_a_secret_is_refused_and_the_secret_not_repeated(url: str) -> None:
+    with pytest.raises(ConfigError, match="engine_url: expected ") as refusal:
+        EngineConfig.of({"engine_url": [url]})
+    assert "cret" not in str(refusal.value)
+
+
+def test_a_key_that_others_can_read_on_the_way_is_warned_about_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(make.KEY_VARIABLE, "s3cret-s3cret")
+    monkeypatch.setattr(make, "ServedEngine", lambda *_, **__: SimpleNamespace(load_weights=lambda *_, **__: None))
+    model = random_model("llama")
+
+    def told(*urls: str) -> list[str]:
+        messages: list[str] = []
+        config = EngineConfig.of({"engine_url": urls})
+        make_engine(config, model, "x", context_length=64, notify=messages.append, text_of=str)
+        return messages
+
+    (warning,) = told("http://127.0.0.1:1", "http://gpu-1:30000", "http://gpu-2:30000")
+    assert "to http://gpu-1:30000 unencrypted" in warning
+    assert "s3cret" not in warning
+    assert not told("http://127.0.0.1:1", "http://[::1]:1", "http://localhost:1", "https://gpu-1:30000")
+    monkeypatch.delenv(make.KEY_VARIABLE)
+    assert not told("http://gpu-1:30000")
+
+
 def test_a_request_is_complete_and_in_sglangs_words() -> None:
     payload = SGLang().payload(ask(0, 4, seed=(7 << 64) + 3, top_k=0, stop=("x",), temperature=0.5))
     sampling = payload["sampling_params"]

@@ -6,8 +6,8 @@ from typing import Any
 
 import openai
 
+from llmgym.addresses import is_placeholder, quoted, without_key
 from llmgym.errors import said_by
-from llmgym.scorers.judges.addresses import quoted, without_key
 from llmgym.scorers.judges.transport import client_of
 from llmgym.types import well_formed
 
@@ -63,7 +63,7 @@ class ChatServer:
     def __init__(self, url: str, key: str | None, *, timeout: float, retries: int) -> None:
         self._client = client_of(url, key, timeout=timeout, retries=retries)
         self._url, self._key = url, key
-        self._secret = None if key is None or _is_placeholder(key) else key
+        self._secret = None if key is None or is_placeholder(key) else key
 
     def complete(self, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> Completed:
         """Return what a conversation is completed with.
@@ -114,11 +114,6 @@ class ChatServer:
 
     def _safe(self, text: str) -> str:
         return well_formed(without_key(text, self._secret))
-
-
-def _is_placeholder(key: str) -> bool:
-    """Tell whether a key is a word that servers are given that ask for none, which a reply may well have in it."""
-    return len(key) < 6 or (key.isalpha() and len(key) < 16)
 
 
 def _count(tokens: Any) -> int | None:

@@ -1,5 +1,6 @@
 """Where a server is, and the secret that it asks for."""
 
+import ipaddress
 import os
 from urllib.parse import urlsplit
 
@@ -16,21 +17,40 @@ def fault_of_url(url: str) -> str | None:
         >>> fault_of_url("http://127.0.0.1:30000/v1")
         >>> fault_of_url("ftp://example.org")
         "expected http:// or https:// at its beginning, got 'ftp://example.org'"
+    >>> fault_of_url("http://somebody:word@example.org")
+    'expected an address without a password, which would be in every message'
     """
+    shown = "one with an @, before which a password may be" if "@" in url else f"{url!r:.80}"
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
-    except ValueError as error:
-        return f"expected an address such as http://127.0.0.1:30000 ({error})"
-    if parts.scheme not in ("http", "https"):
-        return f"expected http:// or https:// at its beginning, got {url!r:.80}"
-    if parts.username is not None or parts.password is not None:
+    except ValueError:
+        return f"expected an address such as http://127.0.0.1:30000, got {shown}"
+    if parts.username is not None:
         return "expected an address without a password, which would be in every message"
+    if parts.scheme not in ("http", "https"):
+        return f"expected http:// or https:// at its beginning, got {shown}"
     if not host or port == 0 or not url.isprintable() or any(map(str.isspace, url)):
-        return f"expected an address such as http://127.0.0.1:30000, got {url!r:.80}"
+        return f"expected an address such as http://127.0.0.1:30000, got {shown}"
     if parts.query or parts.fragment:
-        return f"expected an address without ? and #, got {url!r:.80}"
+        return "expected an address without ? and #"  # behind which a key may be
     return None
+
+
+def is_overheard(url: str) -> bool:
+    """Tell whether what is sent to a server can be read on the way: it is on another machine, and nothing is encrypted.
+
+    Examples:
+        >>> is_overheard("http://10.0.0.7:30000"), is_overheard("https://10.0.0.7"), is_overheard("http://localhost:1")
+        (True, False, False)
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    try:
+        stays_here = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        stays_here = host == "localhost" or host.endswith(".localhost")
+    return parts.scheme == "http" and not stays_here
 
 
 def key_in(variable: str) -> str | None:
@@ -45,6 +65,11 @@ def key_in(variable: str) -> str | None:
     if not found.isascii() or not found.isprintable():
         raise ConfigError(f"key: expected printable ASCII in the environment variable {variable}, got something else")
     return found
+
+
+def is_placeholder(key: str) -> bool:
+    """Tell whether a key is a word that servers are given that ask for none, which a reply may well have in it."""
+    return len(key) < 6 or (key.isalpha() and len(key) < 16)
 
 
 def without_key(text: str, key: str | None) -> str:
