@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributed import Backend, BroadcastOptions, destroy_process_group
 from torch.distributed.distributed_c10d import PrefixStore, _new_process_group_helper, _world, rendezvous
 
-KEY = "secret"
+KEY = "secret-of-a-test"
 
 
 class FakeServer:

@@ -313,6 +313,9 @@ class Engine(Config):
     start_timeout: Annotated[float, Field(gt=0)] = Field(default=1800.0, alias="engine_start_timeout")
     """Seconds that an SGLang may take to start, with the loading of its model."""
 
+    answer_timeout: Annotated[float, Field(gt=0)] = Field(default=1800.0, alias="engine_answer_timeout")
+    """Seconds that an SGLang server may take for a reply, or to read new weights."""
+
     restarts: Annotated[int, Field(ge=0)] = Field(default=10, alias="engine_restarts")
     """How often SGLangs that were lost are started again in a run; after that, the last one that is lost ends it. Each
     rollout worker counts its own."""

@@ -13,6 +13,7 @@ from llmgym.config.sections import Engine as EngineConfig
 from llmgym.engines.base import Engine
 from llmgym.engines.local.engine import LocalEngine
 from llmgym.engines.served.engine import ServedEngine
+from llmgym.engines.served.limits import Limits
 from llmgym.engines.served.worker import Worker
 from llmgym.engines.sglang.dialect import SGLang
 from llmgym.engines.sglang.in_process import InProcess
@@ -104,8 +105,9 @@ def make_engine(
         key = key_in(KEY_VARIABLE) if urls else None
         if overheard := [url for url in urls if key and is_overheard(url)]:
             notify(f"The key in {KEY_VARIABLE} goes to {overheard[0]} unencrypted: use https:// between machines.")
-        workers = [Server(dialect, url, key, transfer=transfer) for url in urls] or [
-            OwnServer(dialect, model_path, arguments(number=i), i, transfer, config.start_timeout)
+        limits = Limits(answer=config.answer_timeout)
+        workers = [Server(dialect, url, key, transfer=transfer, limits=limits) for url in urls] or [
+            OwnServer(dialect, model_path, arguments(number=i), i, transfer, config.start_timeout, limits)
             for i in range(servers)
         ]
     else:
@@ -115,6 +117,7 @@ def make_engine(
         context_length=context_length,
         directory=config.weights_dir,
         text_of=text_of,
+        vocabulary=model.get_input_embeddings().num_embeddings,
         restarts=config.restarts,
         notify=notify,
     )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _FREE = {
     *("steps", "output_dir", "sample_every", "eval_every", "save_every", "keep", "keep_best", "resume", "resume_from"),
     *("grace", "max_time", "max_memory", "max_disk", "rescue_dir", "canary_every", "worker_restarts", "ray_address"),
-    *("engine_start_timeout", "engine_restarts"),
+    *("engine_start_timeout", "engine_answer_timeout", "engine_restarts"),
     *("tracker", "tracker_project", "tracker_name", "metric_names"),
 }
 """Options that may change, since nothing that is learnt depends on them."""

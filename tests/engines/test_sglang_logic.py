@@ -22,9 +22,9 @@ from llmgym.engines import make
 from llmgym.engines.base import Completion, GenerationRequest
 from llmgym.engines.local.engine import LocalEngine
 from llmgym.engines.make import make_engine
-from llmgym.engines.served import engine as served_engine
-from llmgym.engines.served.dialect import TransientError
+from llmgym.engines.served.dialect import FaultyAnswerError, TransientError
 from llmgym.engines.served.engine import ServedEngine
+from llmgym.engines.served.limits import Limits
 from llmgym.engines.served.server import OwnServer, Server
 from llmgym.engines.served.weights import Weights
 from llmgym.engines.sglang import dialect
@@ -32,10 +32,7 @@ from llmgym.engines.sglang.dialect import SGLang
 from llmgym.engines.sglang.in_process import InProcess
 from llmgym.errors import ConfigError, ContextOverflowError, EngineError
 
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(served_engine, "_BACK_OFF", 0.02)
+IMPATIENT = Limits(first_pause=0.02, longest_pause=0.1, attempts=4)
 
 
 @pytest.fixture
@@ -54,8 +51,9 @@ def connect(
     transfer: WeightTransfer = "directory",
     restarts: int = 3,
 ) -> ServedEngine:
-    workers = [Server(SGLang(), fake.url, KEY, patience, transfer) for fake in fakes]
-    return ServedEngine(workers, restarts=restarts, notify=[].append if messages is None else messages.append)
+    workers = [Server(SGLang(), fake.url, KEY, patience, transfer, IMPATIENT) for fake in fakes]
+    notify = [].append if messages is None else messages.append
+    return ServedEngine(workers, restarts=restarts, limits=IMPATIENT, notify=notify)
 
 
 def ask(i: int, length: int = 5, *, episode: int | None = None, **options: Any) -> GenerationRequest:
@@ -113,11 +111,11 @@ def test_an_update_pauses_flushes_sends_goes_on_and_is_checked(fakes: list[FakeS
             assert (update, go_on) == ("/update_weights_from_disk", "/continue_generation")
             assert check == "/model_info"
             torch.testing.assert_close(fake.weights, WEIGHTS)
-        assert len(list(engine._directory.iterdir())) == 1  # older weights are removed
+        assert len(list(engine._directory.path.glob("*/"))) == 1  # older weights are removed
     engine.submit([ask(0)])
     assert drain(engine)[0].weight_version == 2
     engine.close()
-    assert not engine._directory.exists()
+    assert not engine._directory.path.exists()
 
 
 @pytest.mark.parametrize("with_sessions", [True, False])
@@ -144,7 +142,7 @@ def test_weights_travel_over_a_group_of_learner_and_server(with_sessions: bool, 
                 *(*end, "/continue_generation", "/model_info"),
             ]
             torch.testing.assert_close(fake.weights, WEIGHTS)
-    assert not list(engine._directory.iterdir())  # nothing is written
+    assert not list(engine._directory.path.glob("*/"))  # nothing is written
     engine.submit([ask(0)])
     assert drain(engine)[0].weight_version == 2
     engine.close()
@@ -195,6 +193,8 @@ def test_a_dead_servers_requests_go_to_another_and_none_is_answered_twice(fakes:
     assert counts == Counter(range(20))
     assert {len(prompt) for prompt in fakes[1].prompts} == set(range(10, 30))
     assert len(fakes[1].prompts) == 20
+    engine.submit([ask(i) for i in range(20, 24)])  # as many as are sent to the dead one, which is noticed by them
+    assert set(drain(engine)) == set(range(20, 24))
     assert "Lost the SGLang server" in messages[0]
     engine.close()
 
@@ -399,7 +399,8 @@ def test_servers_have_gpus_of_their_own(
     started: list[OwnServer] = []
     monkeypatch.setattr(dialect, "installed_version", lambda: "0.5.21")
     monkeypatch.setattr(make, "ServedEngine", lambda workers, **_: started.extend(workers))
-    model: Any = SimpleNamespace(device=torch.device(device))
+    embeddings = SimpleNamespace(num_embeddings=100)
+    model: Any = SimpleNamespace(device=torch.device(device), get_input_embeddings=lambda: embeddings)
     asked = {"engine_servers": 2, "engine_kwargs": {"tp_size": 2, **options}, "engine_transfer": transfer}
     config = EngineConfig.of({"engine": "sglang", **asked})
     make_engine(config, model, "path", context_length=100, notify=print)
@@ -502,7 +503,7 @@ def sampled(*pairs: Any, meta: Any = None) -> dict[str, Any]:
     ids=lambda reply: f"{reply['meta_info']!r:.60}",
 )
 def test_a_reply_without_valid_tokens_and_log_probabilities_is_refused(reply: dict[str, Any]) -> None:
-    with pytest.raises(EngineError, match=r"^Expected "):
+    with pytest.raises(FaultyAnswerError, match=r"^Expected "):
         SGLang().completion(ask(3), reply, 6)
 
 
@@ -515,7 +516,7 @@ def test_a_reply_without_valid_tokens_and_log_probabilities_is_refused(reply: di
     ],
 )
 def test_a_server_that_does_not_say_what_it_is_is_refused(info: dict[str, Any]) -> None:
-    with pytest.raises(EngineError, match="Expected SGLang's answer to /server_info, got "):
+    with pytest.raises(FaultyAnswerError, match="Expected SGLang's answer to /server_info, got "):
         SGLang().facts(info, "here")
 
 
@@ -523,5 +524,5 @@ def test_an_unreadable_answer_to_an_update_is_refused() -> None:
     async def call(method: str, path: str, body: Any = None) -> dict[str, Any]:
         return {}
 
-    with pytest.raises(EngineError, match=r"Expected SGLang's answer to /update_weights_from_disk, got \{\}"):
+    with pytest.raises(FaultyAnswerError, match=r"Expected SGLang's answer to /update_weights_from_disk, got \{\}"):
         asyncio.run(SGLang().read(call, Path("x"), "1"))

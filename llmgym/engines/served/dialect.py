@@ -1,5 +1,6 @@
 """`Dialect`: what a kind of server is asked in, and how it answers. All else about servers is general."""
 
+import reprlib
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -13,7 +14,20 @@ from llmgym.errors import EngineError
 
 
 class TransientError(Exception):
-    """A request that came to nothing and may be sent again: refused for the moment, cut off, aborted by others."""
+    """A request that came to nothing and may be sent again: refused for the moment, cut off, aborted by others.
+
+    Args:
+        message: What happened.
+        retry_after: Seconds after which the server wants to be asked again, if it says so.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class FaultyAnswerError(TransientError):
+    """An answer that cannot be right, or that did not come in time; many of them, and something is wrong for good."""
 
 
 class WorkerLostError(Exception):
@@ -47,6 +61,7 @@ class Call(Protocol):
     Raises:
         EngineError: It is refused for good; `UnknownCallError` if there is no such call.
         TransientError: It came to nothing.
+        FaultyAnswerError: The answer is too large, or too late.
         WorkerLostError: The server is gone.
     """
 
@@ -94,7 +109,12 @@ class Dialect(Protocol):
         ...
 
     def facts(self, info: Mapping[str, Any], where: str) -> Facts:
-        """Read what a server says about itself; raises `EngineError` for a version that does not fit."""
+        """Read what a server says about itself.
+
+        Raises:
+            EngineError: Its version does not fit.
+            FaultyAnswerError: It says something that cannot be right.
+        """
         ...
 
     # What is sampled.
@@ -104,7 +124,12 @@ class Dialect(Protocol):
         ...
 
     def completion(self, request: GenerationRequest, reply: Mapping[str, Any], weight_version: int) -> Completion:
-        """Read a reply; raises `TransientError` if it is none."""
+        """Read a reply.
+
+        Raises:
+            TransientError: The request was aborted.
+            FaultyAnswerError: It holds something else than tokens with log-probabilities, as they were asked for.
+        """
         ...
 
     def tag(self, reply: Mapping[str, Any]) -> str | None:
@@ -170,6 +195,16 @@ def succeeded(what: str, success: bool, message: str) -> None:
         raise WorkerLostError(f"{what} failed: {message:.300}")
 
 
+def shown(answer: object) -> str:
+    """Return what a message shows of an answer, however large and deep it is."""
+    return _brief.repr(answer)[:300]
+
+
 def refused(name: str, why: object) -> EngineError:
     """Return the error of a request or option that will never be accepted."""
     return EngineError(f"{name} refuses: {str(why).strip():.500}")
+
+
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxother = 120
+_brief.maxlevel = 4

@@ -5,15 +5,16 @@ import atexit
 import logging
 import queue
 import secrets
-import shutil
-import tempfile
 import uuid
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from llmgym.engines.base import Completion, GenerationRequest, require_room
-from llmgym.engines.served.dialect import TransientError, WorkerLostError
+from llmgym.engines.served.dialect import FaultyAnswerError, TransientError, WorkerLostError
+from llmgym.engines.served.directory import WeightsDirectory
+from llmgym.engines.served.limits import Limits
 from llmgym.engines.served.loop import LoopThread
 from llmgym.engines.served.weights import Weights
 from llmgym.engines.served.worker import Worker
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_ATTEMPTS = 4  # times that a request is sent, at most, besides those that a lost worker had
-_BACK_OFF = 0.5  # seconds before something is tried again, times the number of the attempt
-
 
 class _Seat:
     """A worker and what the engine knows about it.
@@ -36,6 +34,9 @@ class _Seat:
         running: The ids of the requests that it answers now.
         start: Which of its starts this is: the requests of an earlier one tell of an earlier loss.
         recovery: The task that starts it again; None if it is up or given up.
+        loss: Why it was lost the last time.
+        faults: The faulty answers that it gave.
+        faults_in_a_row: Those since the last answer that was none.
     """
 
     def __init__(self, worker: Worker) -> None:
@@ -44,6 +45,8 @@ class _Seat:
         self.up = True
         self.start = 0
         self.recovery: asyncio.Task[None] | None = None
+        self.loss = ""
+        self.faults = self.faults_in_a_row = 0
 
 
 class ServedEngine:
@@ -52,7 +55,8 @@ class ServedEngine:
     A new episode goes to the worker with the fewest requests under way, and stays there, so
     that its next turn finds its keys and values in that worker's cache. A worker that
     is lost is started again with the current weights, and what it had not finished is sent
-    again, wherever there is room; a message says so.
+    again, wherever there is room; a message says so. A request that came to nothing or was
+    answered with what cannot be right is sent again too, if possible elsewhere.
 
     What seeds and log-probabilities mean is up to the servers; their `Dialect` says it.
 
@@ -63,7 +67,9 @@ class ServedEngine:
             Servers on other machines need one that they see too.
         text_of: Returns the text of some of a reply's tokens. With it a reply ends at the token
             that completes a stop string, past which servers may sample.
+        vocabulary: How many tokens there are; a reply with others is faulty. None: not known.
         restarts: How often workers that were lost are started again, all together.
+        limits: How often requests are sent again, and when faulty answers are too many.
         notify: Is given a sentence when a worker is lost or back.
 
     Raises:
@@ -79,15 +85,17 @@ class ServedEngine:
         context_length: int | None = None,
         directory: Path | None = None,
         text_of: Callable[[Sequence[int]], str] | None = None,
+        vocabulary: int | None = None,
         restarts: int = 10,
+        limits: Limits = Limits(),  # noqa: B008 - it never changes
         notify: Callable[[str], object] = _log.warning,
     ) -> None:
         self.weight_version = 0
-        self._restarts = restarts
+        self._vocabulary, self._restarts, self._limits = vocabulary, restarts, limits
         self._text_of = text_of
         self._notify = notify
         self._run = secrets.token_hex(4)  # no other run calls its weights by the same name
-        self._directory = Path(tempfile.mkdtemp(prefix="llmgym-weights-", dir=directory))
+        self._directory = WeightsDirectory(directory)
         self._weights: Weights | None = None
         self._seats = [_Seat(worker) for worker in workers]
         self._home: dict[int, _Seat] = {}  # by episode
@@ -95,7 +103,7 @@ class ServedEngine:
         self._unfinished = 0
         self._tell: Callable[[], object] = lambda: None
         self._requests: set[asyncio.Task[None]] = set()
-        self._lent = False
+        self._lent = self._closing = False
         self._thread = LoopThread()
         atexit.register(self.close)
         try:
@@ -168,7 +176,7 @@ class ServedEngine:
         """
         assert not self._unfinished, "weights change only while nothing is under way"
         replaced = self._weights
-        self._weights = Weights(weights, version, f"{self._run}-{version}-{secrets.token_hex(2)}", self._directory)
+        self._weights = Weights(weights, version, f"{self._run}-{version}-{secrets.token_hex(2)}", self._directory.path)
         self.weight_version = version
         self._thread.run(self._load(self._weights))
         if replaced is not None:
@@ -184,9 +192,10 @@ class ServedEngine:
         if self._thread.loop.is_closed():
             return
         atexit.unregister(self.close)
+        self._closing = True
         self._thread.run(self._stop())
         self._thread.close()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._directory.remove()
 
     def _next(self) -> Completion:
         result = self._done.get()
@@ -228,55 +237,78 @@ class ServedEngine:
 
     async def _complete(self, request: GenerationRequest) -> Completion:
         """Have one request answered, by as many workers as it takes."""
-        problem: Exception | None = None
-        attempt = 0
-        while attempt < _ATTEMPTS:
-            seat = await self._seat_for(request.episode_id)
+        failed: Counter[_Seat] = Counter()
+        while True:
+            seat = await self._seat_for(request.episode_id, failed)
             rid, start = uuid.uuid4().hex, seat.start
             seat.running.add(rid)
             try:
-                dialect = seat.worker.dialect
-                reply = await seat.worker.generate(rid, dialect.payload(request))
-                completion = dialect.completion(request, reply, self.weight_version)
-                if request.sampling.stop and self._text_of is not None:
-                    completion = cut(completion, request.sampling.stop, self._text_of)
-                if seat.worker.is_stale(reply, self._weights):
-                    raise WorkerLostError("it answered with other weights than it was given")
-            except TransientError as error:
-                problem = error
-                attempt += 1
-                await asyncio.sleep(_BACK_OFF * attempt)
+                completion = await self._ask(seat.worker, rid, request)
+                seat.faults_in_a_row = 0
+                return completion
             except WorkerLostError as error:
                 self._lose(seat, start, str(error))
-            else:
-                return completion
+            except TransientError as error:
+                if isinstance(error, FaultyAnswerError):
+                    self._count_fault(seat, start, error)
+                failed[seat] += 1
+                if (attempts := failed.total()) >= self._limits.attempts:
+                    raise EngineError(
+                        f"{seat.worker.name} gave no answer to a request that was sent {attempts} times: {error}"
+                    ) from error
+                await self._limits.pause(attempts, error.retry_after)
             finally:
                 seat.running.discard(rid)
-        raise EngineError(f"{seat.worker.name} did not answer a request that was sent {_ATTEMPTS} times: {problem}")
 
-    async def _seat_for(self, episode: int) -> _Seat:
-        """Return the worker of an episode; a new one goes where least is under way."""
+    async def _ask(self, worker: Worker, rid: str, request: GenerationRequest) -> Completion:
+        """Have one worker answer a request, and check what it answers."""
+        reply = await worker.generate(rid, worker.dialect.payload(request))
+        completion = worker.dialect.completion(request, reply, self.weight_version)
+        if self._vocabulary is not None and (largest := max(completion.tokens)) >= self._vocabulary:
+            raise FaultyAnswerError(f"Expected tokens below {self._vocabulary}, the vocabulary's size, got {largest}.")
+        if request.sampling.stop and self._text_of is not None:
+            completion = cut(completion, request.sampling.stop, self._text_of)
+        if worker.is_stale(reply, self._weights):
+            raise WorkerLostError("it answered with other weights than it was given")
+        return completion
+
+    def _count_fault(self, seat: _Seat, start: int, fault: FaultyAnswerError) -> None:
+        """Tell of a faulty answer, if it is the 1st, 10th, 100th and so on; too many in a row, and a worker is lost."""
+        seat.faults += 1
+        seat.faults_in_a_row += 1
+        if set(str(seat.faults)[1:]) <= {"0"} and str(seat.faults)[0] == "1":
+            self._notify(
+                f"{seat.worker.name} gave an answer that cannot be right, the {seat.faults}. of the run: {fault} "
+                "The request is sent again."
+            )
+        if seat.faults_in_a_row >= self._limits.faults:
+            self._lose(seat, start, f"its last {seat.faults_in_a_row} answers cannot be right: {fault}")
+
+    async def _seat_for(self, episode: int, failed: Counter[_Seat]) -> _Seat:
+        """Return the worker of an episode; a new one goes where least is under way, a request that failed elsewhere."""
         while True:
-            home = self._home.get(episode)
-            if home is not None and home.up:
-                return home
             up = [seat for seat in self._seats if seat.up]
             if up:
-                self._home[episode] = min(up, key=lambda seat: len(seat.running))
-                return self._home[episode]
+                fewest = min(failed[seat] for seat in up)
+                home = self._home.get(episode)
+                if home is None or not home.up or failed[home] > fewest:
+                    fit = (seat for seat in up if failed[seat] == fewest)
+                    home = self._home[episode] = min(fit, key=lambda seat: len(seat.running))
+                return home
             await self._wait_for_recovery()
 
     async def _wait_for_recovery(self) -> None:
         recoveries = [seat.recovery for seat in self._seats if seat.recovery is not None]
         if not recoveries:
-            raise EngineError("No server is left: every one was lost and could not be started again.")
+            causes = "; ".join(f"{seat.worker.name}: {seat.loss}" for seat in self._seats)
+            raise EngineError(f"No server is left: every one was lost and could not be started again ({causes:.1000}).")
         await asyncio.wait(recoveries, return_when=asyncio.FIRST_COMPLETED)
 
     def _lose(self, seat: _Seat, start: int, reason: str) -> None:
         """Begin to start a worker again, once for all requests that tell of the same loss."""
-        if not seat.up or seat.start != start:
+        if self._closing or not seat.up or seat.start != start:
             return
-        seat.up = False
+        seat.up, seat.loss = False, reason
         self._notify(
             f"Lost {seat.worker.name}: {reason}. It is started again with version {self.weight_version} "
             f"of the weights; {len(seat.running)} unfinished requests are sent again."
@@ -294,14 +326,16 @@ class ServedEngine:
                     if self._weights is not None:
                         await seat.worker.load(self._weights)
                 except WorkerLostError as error:
+                    seat.loss = str(error)
                     self._notify(f"Attempt {attempt} to start {seat.worker.name} again failed: {error}.")
-                    await asyncio.sleep(_BACK_OFF * attempt)
+                    await self._limits.pause(attempt)
                 except EngineError as error:
+                    seat.loss = str(error)
                     self._notify(str(error))
                     break
                 else:
                     seat.start += 1
-                    seat.up = True
+                    seat.up, seat.faults_in_a_row = True, 0
                     self._notify(f"{seat.worker.name} is back.")
                     return
             self._notify(f"Gave up {seat.worker.name}: {self._restarts} restarts are left.")

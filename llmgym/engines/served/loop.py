@@ -17,8 +17,13 @@ class LoopThread:
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine to its end and return what it returns."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
+        """Run a coroutine to its end and return what it returns; whoever is interrupted over it cancels it."""
+        running = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        try:
+            return running.result()
+        except BaseException:
+            running.cancel()
+            raise
 
     def close(self) -> None:
         """Cancel what still runs, and end the thread."""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from llmgym.engines.served.dialect import Dialect, Facts, TransientError, WorkerLostError
+from llmgym.engines.served.limits import Limits
 from llmgym.engines.served.weights import Weights
 
 T = TypeVar("T")
@@ -19,6 +20,7 @@ class Worker(ABC):
 
     Args:
         dialect: How to speak to it.
+        limits: What it may take.
 
     Attributes:
         name: What messages call it.
@@ -28,8 +30,8 @@ class Worker(ABC):
     name: str
     facts: Facts
 
-    def __init__(self, dialect: Dialect) -> None:
-        self.dialect = dialect
+    def __init__(self, dialect: Dialect, limits: Limits = Limits()) -> None:  # noqa: B008 - it never changes
+        self.dialect, self.limits = dialect, limits
         self._watching: asyncio.Task[None] | None = None
         self._loss: str | None = "it is not running"
         self._waiting: set[asyncio.Future[Any]] = set()
@@ -46,10 +48,12 @@ class Worker(ABC):
         self._loss = None
         self._watching = asyncio.get_running_loop().create_task(self._end_waiting())
         try:
-            info = await self.until_lost(self.info())
+            self.facts = await self.until_lost(self.limits.patiently(self._facts))
         except TransientError as error:
             raise WorkerLostError(str(error)) from error
-        self.facts = self.dialect.facts(info, self.name)
+
+    async def _facts(self) -> Facts:
+        return self.dialect.facts(await self.info(), self.name)
 
     async def stop(self) -> None:
         """End it if it is ours, and stop watching it."""

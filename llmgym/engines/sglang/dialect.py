@@ -2,13 +2,21 @@
 
 import contextlib
 import hashlib
-import math
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from llmgym.engines.base import Completion, FinishReason, GenerationRequest
-from llmgym.engines.served.dialect import Call, Facts, TransientError, UnknownCallError, WorkerLostError, succeeded
+from llmgym.engines.served.dialect import (
+    Call,
+    Facts,
+    FaultyAnswerError,
+    TransientError,
+    UnknownCallError,
+    WorkerLostError,
+    shown,
+    succeeded,
+)
 from llmgym.engines.served.group import WeightsGroup
 from llmgym.engines.served.weights import Bucket
 from llmgym.engines.sglang.versions import installed_version, require_version
@@ -63,13 +71,16 @@ class SGLang:
 
     def facts(self, info: Mapping[str, Any], where: str) -> Facts:
         """Read ``/server_info``, which is `sglang.Engine.get_server_info` too."""
-        require_version(str(info.get("version")), f"in {where}")
         with _reading("/server_info", info):
-            parallel = {name: int(info.get(name) or 1) for name in ("pp_size", "dp_size")}
+            version = info["version"]
+            if not isinstance(version, str) or len(version) > 100:
+                raise ValueError("its version is no version")
+            require_version(version, f"in {where}")
+            parallel = {name: _count(info.get(name) or 1, 2**16) for name in ("pp_size", "dp_size")}
             return Facts(
                 # Longer prompts are refused: SGLang keeps a few tokens of the context for itself.
-                context_length=int(info["max_req_input_len"]),
-                processes=int(info.get("tp_size") or 1),
+                context_length=_count(info["max_req_input_len"], 2**31),
+                processes=_count(info.get("tp_size") or 1, 2**16),
                 no_strings="start it without skip_tokenizer_init" if info.get("skip_tokenizer_init") else "",
                 no_group=f"expected pp_size and dp_size of 1, got {parallel}" if max(parallel.values()) > 1 else "",
             )
@@ -101,25 +112,19 @@ class SGLang:
         disagree: the plain list of tokens may have lost a stop token.
 
         Raises:
-            TransientError: The request was aborted, or the reply holds no tokens.
-            EngineError: It holds something else than tokens with log-probabilities, or more than were asked for.
+            TransientError: The request was aborted.
+            FaultyAnswerError: The reply holds something else than tokens with log-probabilities, or more than were
+                asked for.
         """
         with _reading("/generate", reply):
-            meta = reply.get("meta_info") or {}
-            reason = (meta.get("finish_reason") or {}).get("type")
+            meta = reply["meta_info"]
+            reason = meta["finish_reason"]["type"]
             sampled = [(log_prob, token) for log_prob, token, *_ in meta.get("output_token_logprobs") or []]
-        if reason not in ("stop", "length") or not sampled:
-            raise TransientError(f"a reply of {len(sampled)} tokens that finished by {reason!r}")
-        if len(sampled) > request.max_tokens:
-            raise EngineError(f"Expected at most {request.max_tokens} tokens from {self.name}, got {len(sampled)}.")
-        for log_prob, token in sampled:
-            if not (_is_token(token) and _is_log_prob(log_prob)):
-                raise EngineError(
-                    f"Expected tokens with their log-probabilities from {self.name}, got token {token!r:.80} with "
-                    f"{log_prob!r:.80}."
-                )
-        if any(token in request.stop_token_ids for _, token in sampled[:-1]):
-            raise EngineError(f"Expected no tokens after a stop token from {self.name}, got {[t for _, t in sampled]}.")
+            plain = list(reply.get("output_ids") or [])
+        if reason == "abort":
+            raise TransientError(f"the request was aborted: {shown(meta['finish_reason'])}")
+        if fault := _fault(request, reason, sampled, plain):
+            raise FaultyAnswerError(f"Expected {fault} from {self.name}.")
         finish_reason: FinishReason = "stop" if reason == "stop" else "length"
         greedy = request.sampling.temperature == 0  # then a token is certain; SGLang reports it at temperature 1
         return Completion(
@@ -187,7 +192,7 @@ class SGLang:
             backend=group.backend,
         )
         # An update that was broken off is still open there.
-        with contextlib.suppress(EngineError, WorkerLostError):
+        with contextlib.suppress(EngineError, TransientError, WorkerLostError):
             await _told(call, "end_weight_update")
 
     @contextlib.asynccontextmanager
@@ -229,7 +234,9 @@ async def _told(call: Call, name: str, **arguments: Any) -> None:
     """Make one of the calls that say whether they succeeded."""
     answer = await call("POST", f"/{name}", arguments)
     with _reading(f"/{name}", answer):
-        success, message = answer["success"], str(answer.get("message"))
+        success, message = answer["success"], shown(answer.get("message"))
+        if not isinstance(success, bool):
+            raise ValueError("success is neither true nor false")
     succeeded(name, success, message)
 
 
@@ -239,9 +246,35 @@ def _reading(name: str, answer: object) -> Iterator[None]:
     try:
         yield
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise EngineError(
-            f"Expected SGLang's answer to {name}, got {answer!r:.200} ({type(error).__name__}: {error})."
-        ) from error
+        raise FaultyAnswerError(
+            f"Expected SGLang's answer to {name}, got {shown(answer)} ({type(error).__name__}: {error!s:.100})."
+        ) from None
+
+
+def _count(number: object, most: int) -> int:
+    """Return a number of something."""
+    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= most:
+        raise ValueError(f"{shown(number)} is no number from 1 to {most}")
+    return number
+
+
+def _fault(
+    request: GenerationRequest, reason: object, sampled: Sequence[tuple[Any, Any]], plain: list[Any]
+) -> str | None:
+    """Return what is expected of a reply and what it has instead; None if nothing is wrong."""
+    if reason not in ("stop", "length"):
+        return f"'stop' or 'length' as finish_reason, got {shown(reason)}"
+    if not 1 <= len(sampled) <= request.max_tokens:
+        return f"1 to {request.max_tokens} tokens, got {len(sampled)}"
+    for log_prob, token in sampled:
+        if not (_is_token(token) and _is_log_prob(log_prob)):
+            return f"tokens with their log-probabilities, got token {shown(token)} with {shown(log_prob)}"
+    tokens = [token for _, token in sampled]
+    if plain != tokens[: len(plain)]:
+        return f"the log-probabilities of tokens {shown(plain)}, got those of {shown(tokens)}"
+    if any(token in request.stop_token_ids for token in tokens[:-1]):
+        return f"no tokens after a stop token, got {shown(tokens)}"
+    return None
 
 
 def _is_token(token: object) -> bool:
@@ -249,8 +282,8 @@ def _is_token(token: object) -> bool:
 
 
 def _is_log_prob(log_prob: object) -> bool:
-    # Rounding may take it a little above 0.
-    return isinstance(log_prob, int | float) and math.isfinite(log_prob) and log_prob <= 1e-2
+    # Rounding may take it a little above 0. One of -infinity, or nearly so, is of a token that cannot be sampled.
+    return isinstance(log_prob, int | float) and not isinstance(log_prob, bool) and -1e5 < log_prob <= 1e-2
 
 
 def _fold(seed: int) -> int:

@@ -1,0 +1,46 @@
+"""`ServerLog`: what a server of ours writes, without its key."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+from typing import IO
+
+_LONGEST_LINE = 2**16  # bytes that are looked at together
+_LAST_WORDS = 0.5  # seconds in which those of a process that has ended arrive
+
+
+class ServerLog:
+    """What a process writes, in a file that only its owner can read, under a name that nobody knows before.
+
+    Servers write their options at their start, the key among them; it is left out.
+
+    Args:
+        source: Where the process writes.
+        secret: The key.
+        name: Of the server.
+    """
+
+    def __init__(self, source: IO[bytes], secret: str, name: str) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix=f"llmgym-{name.lower()}-")) / "server.log"
+        self._source, self._secret = source, secret.encode()
+        self._target = os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", buffering=0)
+        self._copying = threading.Thread(target=self._copy, name="server-log", daemon=True)
+        self._copying.start()
+
+    def lines(self) -> list[str]:
+        """Return what a process that has ended has written."""
+        self._copying.join(timeout=_LAST_WORDS)  # its children may still write
+        return self.path.read_text(encoding="utf-8", errors="replace").splitlines() if self.path.exists() else []
+
+    def remove(self) -> None:
+        """Remove the file."""
+        shutil.rmtree(self.path.parent, ignore_errors=True)
+
+    def _copy(self) -> None:
+        with self._source, self._target:
+            while line := self._source.readline(_LONGEST_LINE):
+                with contextlib.suppress(OSError):  # a full disk must not hold the server up
+                    self._target.write(line.replace(self._secret, b"***"))
