@@ -15,6 +15,7 @@ from llmgym import train
 from llmgym.config import parse_command_line
 from llmgym.config.sections import OfflineConfig, RewardConfig
 from llmgym.errors import ConfigError, LLMGymError
+from llmgym.report.trackers.base import opener
 from llmgym.report.visible import visible
 from llmgym.train.algorithm import Algorithm, OfflineAlgorithm, OnlineAlgorithm
 from llmgym.train.interrupts import Interrupted, LeaveAtOnceError, keeping_handlers, signals_interrupt
@@ -36,6 +37,8 @@ class Agent(Algorithm):
     @cached_property
     def trainer(self) -> train.Trainer:
         """The trainer that does the work; made on first use."""
+        for kind in self.config.tracking.kinds:
+            opener(kind)  # which refuses what is not installed before a model is loaded
         past = train.past_of(self.config, self.name)
         if past is not None:
             self.config = self.config.with_options(date=past.date)

@@ -315,6 +315,7 @@ def test_a_library_that_is_missing_is_named_before_anything_is_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
+    monkeypatch.setattr(GRPO, "_make_trainer", None)  # no model is loaded
     options = {**OPTIONS, "env_kwargs": {"api_key": SECRET}, "output_dir": tmp_path}
     with pytest.raises(ConfigError, match=r"wandb cannot be imported .* pip install 'llmgym-rl\[wandb\]'"):
         GRPO(**options, tracker=("wandb",)).train()
