@@ -62,9 +62,14 @@ def _sentences(found: Comparison) -> Iterator[str]:
     verdict = (
         f"{level}a difference is seen"
         if found.found
-        else f"{level}none is seen, which does not mean that there is none"
+        else f"{level}no difference is seen, which does not mean that there is none"
     )
-    yield f"{better}: p {_p(test.p)}, exact p {_p(test.p_exact)} ({name}); {verdict}."
+    if found.first.path == found.second.path:
+        yield "A and B are the same episodes."
+    elif test.won == test.lost == 0:
+        yield f"A and B came to the same {found.metric} at every task."
+    else:
+        yield f"{better}: p {_p(test.p)}, exact p {_p(test.p_exact)} ({name}); {verdict}."
     enough = (
         f"; these {found.tasks} are enough for one of {found.smallest_found:.3f}" if found.smallest_found > 0 else ""
     )

@@ -226,6 +226,12 @@ def test_steps_of_two_runs_are_compared_by_the_episodes_that_they_learnt_from(
     assert f"{a}@3': there is no step 3; this run keeps steps 1 to 2" in refused(capsys, f"{a}@3", f"{b}@1")
 
 
+def test_two_that_are_the_same_are_told_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = (kept(tmp_path / name, [episode(0), episode(1, 0.0)]) for name in "ab")
+    assert "A and B are the same episodes." in shown(capsys, a, a)
+    assert "A and B came to the same success at every task." in shown(capsys, a, b)
+
+
 def test_a_context_that_no_conversation_filled_is_no_difference(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
