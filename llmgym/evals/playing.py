@@ -84,7 +84,7 @@ def play(subject: Subject, tell: Callable[[str], object]) -> Played:
         episodes = [episode for file in files for episode in read_trajectories(file)]
         seconds = sum(_seconds(file.with_suffix(".json")) for file in files)
     finally:
-        directory.close()
+        directory.close(discard=not any(path.glob("episodes-*.parquet")))
     groups = [list(group) for _, group in itertools.groupby(episodes, key=lambda episode: episode.group)]
     return Played(path, groups, seconds)
 
@@ -132,7 +132,10 @@ def _play_missing(
     if subject.endpoint.url is not None and variable:
         tell(f"{subject.endpoint.url} is given the key in {variable}.")
     plays = _player if subject.endpoint.url is None else _endpoint_player
-    with plays(subject, rows, max(map(len, missing.values()))) as player:
+    with (
+        _telling_what_is_kept(lambda: tell(f"{done:,} of {total:,} episodes are kept.")),
+        plays(subject, rows, max(map(len, missing.values()))) as player,
+    ):
         for file, tasks in missing.items():
             started = time.perf_counter()
             episodes = player.collect(tasks, subject.config.sampling, seed=subject.config.run.seed)
@@ -144,6 +147,15 @@ def _play_missing(
             left = (now - begun) / (done - first) * (total - done)
             if done < total:
                 tell(f"{done} of {total} episodes, about {seconds_of(left)} left.")
+
+
+@contextlib.contextmanager
+def _telling_what_is_kept(tell: Callable[[], object]) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        tell()
+        raise
 
 
 @contextlib.contextmanager

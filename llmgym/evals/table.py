@@ -58,7 +58,7 @@ def labels_of(names: Sequence[str]) -> list[str]:
 
     Examples:
         >>> labels_of(["tiny", "grpo-AIOpsTriage-v0-20261130-071829@8"])
-        ['tiny', 'grpo-A…1-071829@8']
+        ['tiny', 'grpo-A…30-071829@8']
         >>> labels_of(["tiny", "tiny"])
         ['1', '2']
     """

@@ -117,18 +117,22 @@ def test_temperature_0_has_one_reply_whatever_the_sample(tmp_path: Path, capsys:
 
 
 @pytest.mark.slow
-def test_an_evaluation_that_is_killed_goes_on_and_comes_to_the_same(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT])
+def test_an_evaluation_that_is_ended_goes_on_and_comes_to_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], by: signal.Signals
 ) -> None:
-    words = ["--model", "tiny", "-n", "260", "--max-tokens", "40"]
+    words = ["--model", "tiny", "-n", "300", "--max-tokens", "40"]
     (expected,) = evaluated(capsys, tmp_path / "whole", *words)
     command = [sys.executable, "-m", "llmgym", "eval", *words, "--output-dir", str(tmp_path / "killed")]
-    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 120
     while not list(tmp_path.glob("killed/*/*.parquet")) and time.monotonic() < until:
         time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.send_signal(by)
+    _, said = process.communicate(timeout=60)
+    if by == signal.SIGINT:
+        assert process.returncode == 130
+        assert "256 of 300 episodes are kept.\nllmgym eval: interrupted; the same command goes on\n" in said
     kept = {file: file.stat().st_mtime_ns for file in tmp_path.glob("killed/*/*.parquet")}
     assert len(kept) == 1
     (found,) = evaluated(capsys, tmp_path / "killed", *words)
@@ -148,6 +152,12 @@ def test_tables_hold_every_number_and_tell_models_apart_that_are_called_alike() 
         assert printed.count("0.812 (0.538 to 0.951)") == 6
         assert printed.count("0.812 ± 0.250") == 9
         assert all(name in printed for name in (*called, *shown))
+
+
+def test_every_name_in_the_json_is_explained() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    names = [*Summary.__dataclass_fields__, *Measured.__dataclass_fields__]
+    assert [name for name in names if f"`{name}`" not in page] == []
 
 
 def summary(name: str, measured: Measured) -> Summary:
@@ -237,6 +247,10 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureF
         capsys, tmp_path, "runs/one", code=2
     )
     assert "no environment" in evaluated(capsys, tmp_path, "--model", "tiny", "--env", "Nope-v0", code=2).lower()
+    assert "no argument 'dificulty'" in evaluated(
+        capsys, tmp_path / "new", "--model", "tiny", "--env-kwargs", "dificulty=1", "-n", "1", code=2
+    )
+    assert not list((tmp_path / "new").iterdir())
     (file := tmp_path / "file").write_text("")
     assert "expected a directory that can be written to" in evaluated(
         capsys, file, "--model", "tiny", "-n", "1", code=2
