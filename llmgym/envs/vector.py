@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import gymnasium
 import numpy as np
+from gymnasium import Space
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
@@ -287,6 +288,9 @@ class TextVectorEnv(SyncVectorEnv[tuple[str, ...], Sequence[str]]):
             raise self._fault(index, "step", "a string as observation", observation)
         if not isinstance(info, dict):
             raise self._fault(index, "step", "a dict as info", info)
+        for name, ended in (("terminated", terminated), ("truncated", truncated)):
+            if not isinstance(ended, int | np.bool_):
+                raise self._fault(index, "step", f"True or False as {name}", ended)
         if truncated and inner is not None and inner.under_way:  # a wrapper cut it off
             earned = before[-1].reward if len(before) > turns else 0.0
             score, reported = inner.finish()
@@ -336,6 +340,12 @@ def _others(env: TextEnv, terminated: bool, truncated: bool) -> dict[int, StepRe
 
 def _made(make: Callable[[], gymnasium.Env[str, str]]) -> gymnasium.Env[str, str]:
     env = make()
+    for name in ("observation_space", "action_space"):
+        if not isinstance(getattr(env, name, None), Space):
+            raise EnvironmentContractError(
+                f"{type(getattr(env, 'unwrapped', env)).__name__}: expected an {name} of texts, got none; "
+                "gymnasium.spaces.Text is one."
+            )
     inner = _text_env(env)
     if inner is not None and env.spec is not None:
         inner.registered_limit = env.spec.max_episode_steps  # which who made it may have changed

@@ -85,6 +85,8 @@ class Broken(gymnasium.Env[str, str]):
         (None, "observation, reward, terminated, truncated and info, got NoneType: None"),
         (("", 0.0, True, False, None), "a dict as info, got NoneType: None"),
         (("", 0.0, True, False, [1.0]), r"a dict as info, got list: \[1.0\]"),
+        (("", 0.0, "False", False, {}), "True or False as terminated, got str: 'False'"),
+        (("", 0.0, False, None, {}), "True or False as truncated, got NoneType: None"),
     ],
     ids=str,
 )
@@ -93,6 +95,16 @@ def test_a_step_of_another_shape_is_named(stepped: Any, message: str) -> None:
     envs.reset(seed=0)
     with pytest.raises(EnvironmentContractError, match=rf"Broken\.step has to return {message}"):
         envs.step_some({0: "x"})
+
+
+@pytest.mark.parametrize("name", ["observation_space", "action_space"])
+def test_an_environment_without_a_space_is_named(name: str) -> None:
+    class Bare(Broken):
+        pass
+
+    setattr(Bare, name, None)
+    with pytest.raises(EnvironmentContractError, match=f"Bare: expected an {name} of texts, got none"):
+        llmgym.TextVectorEnv([Bare])
 
 
 @pytest.mark.parametrize(
