@@ -13,9 +13,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
+from llmgym.visible import visible
+
 
 class LLMGymError(Exception):
-    """The base of every error that a user of llmgym can mend."""
+    """The base of every error that a user of llmgym can mend; what it says of others' text is safe to print."""
+
+    def __str__(self) -> str:
+        return visible(super().__str__())
 
 
 class ConfigError(LLMGymError, ValueError):

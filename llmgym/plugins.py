@@ -4,6 +4,8 @@ import functools
 import warnings
 from importlib.metadata import EntryPoint, entry_points
 
+from llmgym.visible import visible
+
 GROUP = "llmgym.plugins"
 """The entry points of plugins: each names a module whose import registers environments and scorers."""
 
@@ -23,7 +25,7 @@ def load_plugins() -> None:
 
 def _complaint(plugin: EntryPoint, error: BaseException) -> str:
     package = f"The package {plugin.dist.name}" if plugin.dist is not None else "A package"
-    return (
+    return visible(
         f"{package} has a plugin for llmgym, {plugin.value}, that cannot be imported, so its environments and scorers "
         f"are missing ({type(error).__name__}: {error})."
     )

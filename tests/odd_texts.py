@@ -54,3 +54,25 @@ TEXTS = st.one_of(
     st.lists(st.sampled_from(PIECES) | st.text(max_size=10), min_size=1, max_size=4).map("".join),
 )
 """A reply of any kind."""
+
+SEQUENCES = {
+    "clears the screen": "\x1b[2J",
+    "sets the title": "\x1b]0;title\x07",
+    "makes a link": "\x1b]8;;http://127.0.0.1\x1b\\",
+    "fills the clipboard": "\x1b]52;c;aGk=\x07",
+    "begins a string of a device": "\x1bPq",
+    "of one byte": "\x9b31m\x85",
+    "goes back": "\x00\x08\r\x0b\x0c\x7f",
+    "turns text round": "\u202e\u2066\u200f\u2069\u061c",
+    "cannot be written": "\ud800",
+    "of a markup": "[b][/b][/][link=file:///]x",
+    "of an emoji": ":smile:",
+}
+"""What may neither reach a terminal as it is nor mean anything in it."""
+
+TAKES_OVER = " ".join(SEQUENCES.values())
+
+
+def is_plain(printed: str) -> bool:
+    """Tell whether a text has nothing invisible in it but line breaks and tabs, and can be written."""
+    return all(one.isprintable() or one in "\n\t" for one in printed)

@@ -33,7 +33,7 @@ def test_help_shows_every_option_once_among_others_of_its_kind(capsys: pytest.Ca
     printed = capsys.readouterr().out
     boxes = re.split(r"\n ([a-z-]+) options +\n", printed)
     found = dict(zip(boxes[1::2], boxes[2::2], strict=True))
-    sections = ["run", "environment", "model", "learner", "saving", "tracking", "policy"]
+    sections = ["run", "environment", "model", "learner", "saving", "budget", "tracking", "policy"]
     sections += ["conversation", "sampling", "engine"]
     sections += ["evaluation", "tasks", "rollout", "cluster", "updates", "objective", "mismatch", "grpo"]
     assert list(found) == sections

@@ -15,7 +15,10 @@ PACKAGE = Path(__file__).parent.parent / "llmgym"
 
 # Floors from the bottom up: a file imports from its own floor and those below it. No file is excepted.
 LAYERS = [
-    {"llmgym.version", "llmgym.errors", "llmgym.calls", "llmgym.types", "llmgym.spaces", "llmgym.secrets"},
+    {
+        *("llmgym.version", "llmgym.visible", "llmgym.errors", "llmgym.calls", "llmgym.types", "llmgym.spaces"),
+        "llmgym.secrets",
+    },
     {"llmgym.addresses", "llmgym.files", "llmgym.plugins", "llmgym.config", "llmgym.workers"},
     {
         "llmgym.data.strict_json",

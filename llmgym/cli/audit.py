@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from llmgym.audit import AuditReport, audit
-from llmgym.cli.options import Commands, add_environment, add_json, env_kwargs, printable
+from llmgym.cli.options import Commands, add_environment, add_json, env_kwargs
 from llmgym.report.console import make_console
 
 
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
             scorer=options.scorer,
             judge=options.judge,
             seeds=options.seeds,
-            watch=lambda step: status.update(f"{options.env}: {step}"),
+            watch=lambda step: status.update(console.render_str(f"{options.env}: {step}")),
         )
     if options.json:
         print(json.dumps({"env": options.env, **_plain(report)}, indent=2))
@@ -74,9 +74,8 @@ def show(report: AuditReport, title: str, console: Console) -> None:
         table.add_row(row.probe, mean, highest, tops, f"{row.success:.0%}", found.get(row.probe, ""))
     console.print(table)
     for note in report.notes:
-        console.print(note, markup=False, soft_wrap=True)
+        console.print(note, soft_wrap=True)
     for number, finding in enumerate(report.findings, start=1):
-        sentence = printable(f"{number}. {finding.kind}: {finding.sentence}")
-        console.print(f"{sentence}\n   {finding.shown}", markup=False, soft_wrap=True)
+        console.print(f"{number}. {finding.kind}: {finding.sentence}\n   {finding.shown}", soft_wrap=True)
     if not report.findings:
         console.print("No findings.")

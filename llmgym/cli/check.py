@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from llmgym.cli.options import Commands, add_environment, add_json, env_kwargs, printable
+from llmgym.cli.options import Commands, add_environment, add_json, env_kwargs
 from llmgym.envs.checker import CHECKS
 from llmgym.errors import EnvironmentContractError
 from llmgym.registry import make_env
@@ -61,6 +61,6 @@ def _show(result: dict[str, Any], console: Console) -> None:
         table.add_row(one["check"], one["result"], f"{one['seconds']:.2f}")
     console.print(table)
     if result["failure"] is None:
-        console.print(f"{result['env']}: all checks passed.", markup=False, soft_wrap=True)
+        console.print(f"{result['env']}: all checks passed.", soft_wrap=True)
     else:
-        console.print(printable(result["failure"]), style="red", markup=False, soft_wrap=True)
+        console.print(result["failure"], style="red", soft_wrap=True)

@@ -6,7 +6,6 @@ import json
 import os
 from pathlib import Path
 
-from rich.markup import escape
 from rich.table import Table
 
 from llmgym import doctor
@@ -70,10 +69,10 @@ def _show_diagnosis(found: "doctor.Diagnosis") -> None:
             )
     console.print(table)
     share = found.phases[found.bound] / found.seconds
-    console.print(f"It is bound by {found.bound.replace('_', ' ')}: {share:.0%} of the time.", markup=False)
+    console.print(f"It is bound by {found.bound.replace('_', ' ')}: {share:.0%} of the time.")
     for one in found.advice[:_ADVICE]:
         gives = "" if one.seconds is None else f" {found.seconds:.2f} to about {one.seconds:.2f} s per step:"
-        console.print(f"{one.option}:{gives} {one.why}.", markup=False, soft_wrap=True)
+        console.print(f"{one.option}:{gives} {one.why}.", soft_wrap=True)
     if not found.advice:
         console.print("No option here would change much.")
 
@@ -81,13 +80,13 @@ def _show_diagnosis(found: "doctor.Diagnosis") -> None:
 def _show_installation(found: "doctor.Installation") -> None:
     console = make_console()
     for name, fact in found.facts.items():
-        console.print(f"{name:>8}  {fact}", markup=False, soft_wrap=True)
+        console.print(f"{name:>8}  {fact}", soft_wrap=True)
     table = Table("extra", "missing", title="extras: pip install 'llmgym-rl[EXTRA]'")
     for extra, missing in found.extras.items():
-        table.add_row(escape(extra), escape(", ".join(map(_in_words, missing)) or "nothing"))
+        table.add_row(extra, ", ".join(map(_in_words, missing)) or "nothing")
     console.print(table)
     for one in found.broken:
-        console.print(f"llmgym needs {_in_words(one)}.", style="red", markup=False, soft_wrap=True)
+        console.print(f"llmgym needs {_in_words(one)}.", style="red", soft_wrap=True)
 
 
 def _in_words(package: "doctor.Package") -> str:

@@ -12,6 +12,7 @@ from llmgym.config.command_line import print_pairs
 from llmgym.envs.adapters import ADAPTERS
 from llmgym.envs.text_env import TextEnv
 from llmgym.registry import load_env_creator, parameters_of, registered_envs
+from llmgym.report.console import say
 
 _OF_EVERY_ENV = inspect.signature(TextEnv.__init__).parameters
 
@@ -30,12 +31,12 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(described, indent=2, default=repr))
         return 0
     for one in described:
-        print(one["id"])
+        say(one["id"])
         if one["description"]:
-            print(f"    {one['description']}")
+            say(f"    {one['description']}")
         words = [*(f"{name}=..." for name in one["required"]), *print_pairs(_plain(one["defaults"]))]
         if words:
-            print(f"    --env-kwargs {' '.join(words)}")
+            say(f"    --env-kwargs {' '.join(words)}")
     return 0
 
 

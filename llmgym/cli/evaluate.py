@@ -1,7 +1,6 @@
 """``llmgym eval``: how well models do on tasks that they were not trained on."""
 
 import json
-import sys
 from collections.abc import Sequence
 
 from llmgym import evals
@@ -9,8 +8,7 @@ from llmgym.cli.options import Commands
 from llmgym.config.command_line import parse_command_line
 from llmgym.errors import ConfigError, LLMGymError
 from llmgym.evals.config import EvalConfig
-from llmgym.report.console import make_console
-from llmgym.report.visible import visible
+from llmgym.report.console import make_console, say
 
 
 def add_to(commands: Commands) -> None:
@@ -29,10 +27,10 @@ def run(words: Sequence[str]) -> int:
         if config is not None:
             _evaluate(config, as_json=as_json)
     except LLMGymError as error:
-        print(visible(f"llmgym eval: {error}"), file=sys.stderr)
+        say(f"llmgym eval: {error}", stderr=True)
         return 2
     except KeyboardInterrupt:
-        print("llmgym eval: interrupted; the same command goes on", file=sys.stderr)
+        say("llmgym eval: interrupted; the same command goes on", stderr=True)
         return 130
     return 0
 
@@ -40,7 +38,7 @@ def run(words: Sequence[str]) -> int:
 def _evaluate(config: EvalConfig, *, as_json: bool) -> None:
     found = []
     for subject in evals.subjects_of(config):
-        played = evals.play(subject, lambda said: print(visible(said), file=sys.stderr))
+        played = evals.play(subject, lambda sentence: say(sentence, stderr=True))
         found.append(evals.summarise(subject, played))
     if as_json:
         print(json.dumps([one.plain() for one in found], indent=2))

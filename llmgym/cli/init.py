@@ -12,6 +12,7 @@ from string import Template
 
 from llmgym.cli.options import Commands
 from llmgym.errors import ConfigError
+from llmgym.report.console import say
 
 _TEMPLATES = resources.files("llmgym") / "templates" / "env"
 _SUFFIX = ".template"  # so that no tool takes them for modules and tests
@@ -30,9 +31,9 @@ def run(options: argparse.Namespace) -> int:
     """Write the package, and say what comes next; returns the exit code."""
     write_package(options.path)
     env_class = class_name(options.path.name)
-    print(f"{options.path} has an environment, {env_class}-v0. What comes next:")
+    say(f"{options.path} has an environment, {env_class}-v0. What comes next:")
     for command in (f"pip install -e {options.path}", f"llmgym check {env_class}", f"llmgym audit {env_class}"):
-        print(f"    {command}")
+        say(f"    {command}")
     return 0
 
 

@@ -85,13 +85,3 @@ def first_sentence(documented: object) -> str:
     text = " ".join((getattr(documented, "__doc__", None) or "").split("\n\n")[0].split())
     sentence, stop, _ = text.partition(". ")
     return sentence + stop.rstrip()
-
-
-def printable(text: str) -> str:
-    r"""Return a text in which nothing can move a terminal's cursor: what environments say and raise is data.
-
-    Examples:
-        >>> printable("ESC \x1b[2J clears")
-        'ESC \\x1b[2J clears'
-    """
-    return "".join(one if one.isprintable() or one == "\n" else repr(one)[1:-1] for one in text)

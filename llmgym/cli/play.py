@@ -8,7 +8,6 @@ from typing import Any
 
 import gymnasium
 from rich.console import Console
-from rich.markup import escape
 
 from llmgym.calls import Action, ActionLike, as_action
 from llmgym.cli.options import Commands, add_environment, add_json, env_kwargs
@@ -16,8 +15,7 @@ from llmgym.envs.experts import expert_env
 from llmgym.envs.text_env import TextEnv
 from llmgym.errors import ConfigError
 from llmgym.registry import make_env
-from llmgym.report.console import make_console
-from llmgym.report.visible import visible
+from llmgym.report.console import make_console, said
 
 
 def add_to(commands: Commands) -> None:
@@ -101,7 +99,7 @@ def _say(inner: TextEnv, met: set[int], console: Console) -> None:
 
 def _print(role: str, content: str, console: Console) -> None:
     style = "green" if role == "assistant" else "default"
-    console.print(f"[bold]{role}[/bold]  {escape(visible(content))}", style=style, soft_wrap=True)
+    console.print(said(console, role, content), style=style, soft_wrap=True)
 
 
 def _typed(console: Console) -> Iterator[Action | str]:
@@ -124,10 +122,10 @@ def _show(result: dict[str, Any], console: Console) -> None:
         console.print(f"Left after {_counted(result['turns'])}, before the end: no score.")
         return
     score = f"no score: {result['error']}" if result["reward"] is None else f"reward {result['reward']:g}"
-    console.print(visible(f"{result['ending']} after {_counted(result['turns'])}, {score}"), style="bold", markup=False)
+    console.print(f"{result['ending']} after {_counted(result['turns'])}, {score}", style="bold")
     for name, part in result["parts"].items():
         value = f"{part:g}" if isinstance(part, float) else str(part)
-        console.print(visible(f"    {name}  {value}"), markup=False)
+        console.print(f"    {name}  {value}")
 
 
 def _counted(turns: int) -> str:

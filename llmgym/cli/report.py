@@ -6,7 +6,7 @@ from pathlib import Path
 
 from llmgym import view
 from llmgym.cli.options import Commands, count
-from llmgym.report.visible import visible
+from llmgym.report.console import say
 
 
 def add_to(commands: Commands) -> None:
@@ -32,5 +32,5 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps({"path": str(options.output), "episodes": written, "bytes": size}))
         return 0
     faults = [fault for one in runs for fault in one.faults]
-    print(visible("\n".join([*faults, f"{options.output}: {written:,} episodes, {size / 2**20:.1f} MiB."])))
+    say("\n".join([*faults, f"{options.output}: {written:,} episodes, {size / 2**20:.1f} MiB."]))
     return 0

@@ -2,17 +2,14 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from llmgym import evals
 from llmgym.cli.options import EPISODES, Commands, whole
-from llmgym.report.console import make_console
-from llmgym.report.visible import visible
+from llmgym.report.console import make_console, say
 
 _LONGEST = 300  # characters of a reply
 
@@ -40,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(found, indent=2))
     elif after["reward"] is None:
         reason = f"llmgym score: none of {found['episodes']} episodes has a score: {after['reason']}"
-        print(visible(reason), file=sys.stderr)
+        say(reason, stderr=True)
     else:
         _show(found, options.scorer)
     return int(after["reward"] is None)
@@ -49,14 +46,12 @@ def run(options: argparse.Namespace) -> int:
 def _show(found: dict[str, Any], scorer: str) -> None:
     console = make_console()
     before, after = found["before"], found["after"]
-    table = Table(
-        "", "before", escape(visible(scorer)), title=f"{found['episodes']} episodes of {found['tasks']} tasks"
-    )
+    table = Table("", "before", scorer, title=f"{found['episodes']} episodes of {found['tasks']} tasks")
     table.add_row("reward", _number(before["reward"]), _number(after["reward"]))
     table.add_row("without a score", str(before["unscored"]), str(after["unscored"]))
     for name in {**after["parts"], **before["parts"]}:
         cells = [_number(side["parts"].get(name)) for side in (before, after)]
-        table.add_row(escape(visible(name)), *cells)
+        table.add_row(name, *cells)
     console.print(table)
     sentences = [_pairs(found["pairs"])]
     if after["reason"]:
@@ -69,7 +64,7 @@ def _show(found: dict[str, Any], scorer: str) -> None:
         moved = f"{_number(one['before'])} to {_number(one['after'])}"
         sentences.append(f"{one['task']}, sample {one['sample']}: {moved}: {one['reply'][:_LONGEST]}")
     for sentence in sentences:
-        console.print(visible(sentence), markup=False, soft_wrap=True)
+        console.print(sentence, soft_wrap=True)
 
 
 def _pairs(pairs: dict[str, int]) -> str:

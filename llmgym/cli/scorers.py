@@ -5,6 +5,7 @@ import importlib
 import json
 
 from llmgym.cli.options import Commands, first_sentence
+from llmgym.report.console import say
 from llmgym.scorers import registered_scorers, scorer_classes
 
 
@@ -22,9 +23,9 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(listed, indent=2))
         return 0
     for one in listed:
-        print(one["name"])
+        say(one["name"])
         if one["description"]:
-            print(f"    {one['description']}")
+            say(f"    {one['description']}")
     return 0
 
 

@@ -8,6 +8,7 @@ import pkgutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import llmgym.agents
 from llmgym.cli import (
@@ -28,8 +29,9 @@ from llmgym.cli import (
     view,
 )
 from llmgym.errors import LLMGymError
-from llmgym.report.visible import visible
+from llmgym.report.console import say
 from llmgym.version import __version__
+from llmgym.visible import visible
 
 _COMMANDS = (init, envs, scorers, check, audit, compare, view, report, score, export, play, serve_env, doctor)
 
@@ -60,13 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except LLMGymError as error:
-        print(visible(f"llmgym {options.command}: {error}"), file=sys.stderr)
+        say(f"llmgym {options.command}: {error}", stderr=True)
         return 2
     except BrokenPipeError:  # whoever reads the output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # as a shell says of whatever SIGPIPE ends
     except KeyboardInterrupt:
-        print(f"llmgym {options.command}: interrupted", file=sys.stderr)
+        say(f"llmgym {options.command}: interrupted", stderr=True)
         return 130
 
 
@@ -76,9 +78,18 @@ def _title(agent: str) -> str:
     return (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
 
 
+class _Parser(argparse.ArgumentParser):
+    """Ends with what is wrong with a command line, in characters that a terminal may be given."""
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        super().exit(status, message and visible(message))
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands; algorithms and ``eval`` have no more than a title in it."""
-    parser = argparse.ArgumentParser(prog="llmgym", description="Train language models to act over several turns.")
+    parser: argparse.ArgumentParser = _Parser(
+        prog="llmgym", description="Train language models to act over several turns."
+    )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in _COMMANDS:

@@ -5,6 +5,7 @@ import argparse
 from llmgym.cli.options import Commands, add_environment, count, env_kwargs
 from llmgym.errors import ConfigError
 from llmgym.registry import make_env
+from llmgym.report.console import say
 
 
 def add_to(commands: Commands) -> None:
@@ -37,6 +38,6 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError(f"cannot listen on {options.host}:{options.port}: {error}") from error
     with server:
         host, port = server.socket.getsockname()[:2]
-        print(f"{options.env} at ws://{host}:{port}/ws, for {options.max_sessions} clients at a time", flush=True)
+        say(f"{options.env} at ws://{host}:{port}/ws, for {options.max_sessions} clients at a time")
         server.serve_forever()
     return 0

@@ -1,11 +1,10 @@
 """``llmgym train``: train with an algorithm from outside the package."""
 
-import sys
 from collections.abc import Sequence
 
 from llmgym.cli.options import Commands
 from llmgym.errors import ConfigError, LLMGymError, import_user_module
-from llmgym.report.visible import visible
+from llmgym.report.console import say
 from llmgym.train.agent import Agent, run_command
 
 _ALGORITHM = "path/to/file.py:Class or package.module:Class"
@@ -29,6 +28,6 @@ def run(name: str, words: Sequence[str]) -> int:
                 f"{name!r}: expected an algorithm there, a class derived from OnlineAgent or OfflineAgent."
             )
     except LLMGymError as error:
-        print(visible(f"llmgym train: {error}"), file=sys.stderr)
+        say(f"llmgym train: {error}", stderr=True)
         return 2
     return run_command(agent_class, words, f"llmgym train {name}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from llmgym import view
 from llmgym.cli.options import Commands
 from llmgym.errors import ConfigError
-from llmgym.report.visible import visible
+from llmgym.report.console import say
 
 
 def add_to(commands: Commands) -> None:
@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     runs = view.open_runs(options.runs)
     try:
         with view.serve(runs, options.host, options.port) as server:
-            print(visible(f"{', '.join(one.label for one in runs)}: {server.address} (Ctrl-C ends it)"), flush=True)
+            say(f"{', '.join(one.label for one in runs)}: {server.address} (Ctrl-C ends it)")
             if not options.no_browser:
                 webbrowser.open(server.address)
             with contextlib.suppress(KeyboardInterrupt):

@@ -7,11 +7,11 @@ from typing import Any
 
 import yaml
 
+from llmgym.visible import visible
+
 _DEEPEST = 100  # values within one another
 _MOST = 100_000  # values, those that aliases repeat included
 _LARGEST = 10_000  # bits of a whole number, which Python reads and writes as text
-
-_ENDS = "\x85\u2028\u2029\ufeff"  # of lines, and the mark at the start of a file
 
 _BROKEN = yaml.YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError
 """What PyYAML raises of a text, such as ``!!bool maybe``, or a day that no month has."""
@@ -29,20 +29,12 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
-class _Dumper(yaml.SafeDumper):
-    """Writes characters that YAML takes for the ends of lines, and are text here, as what they are."""
-
-    def represent_str(self, data: str) -> yaml.ScalarNode:
-        style = '"' if set(_ENDS) & set(data) else None
-        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
-
-
-_Dumper.add_representer(str, _Dumper.represent_str)
-
-
 def to_yaml(values: Mapping[str, Any]) -> str:
     """Return values as YAML, in their order, that `from_yaml` reads."""
-    return yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
+    if visible(text) == text:
+        return text
+    return yaml.safe_dump(dict(values), sort_keys=False)  # which writes all but ASCII as numbers
 
 
 def from_yaml(text: str) -> Any:

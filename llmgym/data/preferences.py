@@ -42,6 +42,7 @@ from llmgym.errors import DataError, LLMGymError
 from llmgym.files import whole_or_absent
 from llmgym.registry import make_env
 from llmgym.types import Episode, Message
+from llmgym.visible import visible
 
 SCHEMA_VERSION = 2
 
@@ -245,12 +246,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config.out.parent.mkdir(parents=True, exist_ok=True)
         write_preferences(config.out, preferences)
     except (LLMGymError, OSError) as error:
-        print(f"{prog}: {error}", file=sys.stderr)
+        print(visible(f"{prog}: {error}"), file=sys.stderr)
         return 2
     gaps = [(pair.score_chosen or 0.0) - (pair.score_rejected or 0.0) for pair in preferences]
     print(
-        f"{config.out}: {len(preferences)} preferences of {task.env}; "
-        f"the rejected side is {sum(gaps) / len(gaps):.2f} worse on average"
+        visible(
+            f"{config.out}: {len(preferences)} preferences of {task.env}; "
+            f"the rejected side is {sum(gaps) / len(gaps):.2f} worse on average"
+        )
     )
     return 0
 

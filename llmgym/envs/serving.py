@@ -13,6 +13,7 @@ This file knows no socket; `llmgym.envs.server` has them. A session answers thes
 import contextlib
 import logging
 import threading
+import traceback
 import uuid
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
@@ -25,6 +26,7 @@ from llmgym.envs.text_env import TextEnv
 from llmgym.envs.waiting import waits
 from llmgym.envs.wire import Metadata, wire_score
 from llmgym.types import Message, well_formed
+from llmgym.visible import visible
 
 Json = dict[str, Any]
 MakeEnv = Callable[[], gymnasium.Env[str, str]]
@@ -156,7 +158,7 @@ class Session:
         try:
             data = self._reset(request.data) if isinstance(request, _Reset) else self._step(request.data.message)
         except Exception as failure:  # noqa: BLE001  # whatever an environment raises is its client's to hear of
-            _LOG.exception("%s of an environment failed", request.type)
+            _LOG.error("%s of an environment failed: %s", request.type, visible(traceback.format_exc()))
             self.close()
             return error("EXECUTION_ERROR", well_formed(f"{type(failure).__name__}: {failure}"))
         return {"type": "observation", "data": data}

@@ -10,7 +10,7 @@ from rich.text import Text
 from llmgym.evals.comparison import Comparison, Side
 from llmgym.evals.flips import Divergence, Flip
 from llmgym.evals.stored import tasks_in_words
-from llmgym.report.visible import visible
+from llmgym.visible import visible
 
 _BEFORE, _AFTER = 160, 400  # characters shown of a message, before and after two begin to differ
 _OPTIONS = 6  # that are shown of those that differ
@@ -26,7 +26,7 @@ def print_comparison(console: Console, found: Comparison) -> None:
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
     interval = "" if math.isnan(found.low) else f" ({found.low:+.3f} to {found.high:+.3f})"
     table.add_row(
-        Text(visible(found.metric)),
+        found.metric,
         _number(found.first.mean),
         _number(found.second.mean),
         f"{found.difference:+.3f}{interval}",
@@ -139,7 +139,7 @@ def _side(before: str, rest: str | None) -> Text:
 
 
 def _say(console: Console, sentence: str) -> None:
-    console.print(visible(sentence), soft_wrap=True, markup=False)
+    console.print(sentence, soft_wrap=True)
 
 
 def _number(value: float) -> str:

@@ -8,7 +8,6 @@ from rich.console import Console
 from llmgym.evals.summary import Measured, Summary
 from llmgym.learn.needs import seconds_of
 from llmgym.report.console import print_table
-from llmgym.report.visible import visible
 
 _LONGEST = 18  # characters of a model's name in a table
 _END = 11  # of which these are its last ones, such as the time and the step of a run
@@ -18,7 +17,7 @@ def print_summaries(console: Console, summaries: Sequence[Summary]) -> None:
     """Print what evaluations came to, a row for each, and what the numbers are out of."""
     first = summaries[0]
     _say(console, f"{first.env}, split {first.split}: {first.tasks} tasks, {first.episodes} episodes of each model")
-    names = labels_of([visible(one.model) for one in summaries])
+    names = labels_of([one.model for one in summaries])
     columns = [
         ("success (95 %)", ["-" if one.success is None else _with_interval(one.success) for one in summaries]),
         ("reward (95 %)", [_with_interval(one.reward) for one in summaries]),
@@ -34,7 +33,7 @@ def print_summaries(console: Console, summaries: Sequence[Summary]) -> None:
         _print_by_k(console, names, summaries)
     parts = list(dict.fromkeys(name for one in summaries for name in one.parts))
     if parts:
-        rows = [visible(name) for name in parts]
+        rows = parts
         deviating = [[_deviating(one.parts.get(name)) for name in parts] for one in summaries]
         print_table(console, "", "part: mean ± deviation", rows, list(zip(names, deviating, strict=True)))
     for name, one in zip(names, summaries, strict=True):
@@ -82,7 +81,7 @@ def _print_by_k(console: Console, names: Sequence[str], summaries: Sequence[Summ
 
 
 def _say(console: Console, sentence: str) -> None:
-    console.print(visible(sentence), soft_wrap=True, markup=False)
+    console.print(sentence, soft_wrap=True)
 
 
 def _number(value: float) -> str:

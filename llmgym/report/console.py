@@ -2,17 +2,17 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from llmgym.evaluate import Evaluation
 from llmgym.report.metrics import metric_of
-from llmgym.report.visible import visible
 from llmgym.rollout.trajectory import Trajectory
+from llmgym.visible import visible
 
 ROWS = 10
 """Rows of progress that a run prints, at most, however long it is."""
@@ -36,22 +36,47 @@ _COLUMNS = {
 _IF_ANY = ("untrained",)  # columns that say nothing while they are 0
 
 
-def make_console() -> Console:
+class PlainConsole(Console):
+    """A console that prints every string as the text that it is, whoever wrote it.
+
+    Characters that could take over a terminal are spelt out, those that the stream has no bytes for too, and nothing is
+    taken for markup or for the code of an emoji. What is to have a style is a `rich.text.Text`, see `said`.
+    """
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a string as text."""
+        shown = visible(text).encode(self.encoding, "backslashreplace").decode(self.encoding)
+        return super().render_str(shown, **{**options, "markup": False, "emoji": False})
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command to end as others do when nobody reads on."""
+        raise BrokenPipeError
+
+
+def make_console(*, stderr: bool = False) -> PlainConsole:
     """Return a console as wide as the terminal; a log, which has no width of its own, has at least 110 columns."""
-    console = Console(highlight=False)
+    console = PlainConsole(highlight=False, stderr=stderr)
     if not console.is_terminal:
         console.width = max(console.width, 110)
     return console
+
+
+def say(sentence: str, *, stderr: bool = False) -> None:
+    """Print lines as they are, however long they are."""
+    make_console(stderr=stderr).print(sentence, soft_wrap=True)
+
+
+def said(console: Console, who: str, what: str) -> Text:
+    """Return what somebody says in a conversation, after a name in bold."""
+    return Text.assemble((who, "bold"), "  ", console.render_str(what))
 
 
 _LONGEST = 5000  # characters of a sentence
 
 
 def notify(sentence: str, *, warning: bool = True) -> None:
-    """Print what a user has to know, apart from control characters, which other people's errors may hold."""
-    make_console().print(
-        visible(sentence[:_LONGEST]), style="yellow" if warning else None, soft_wrap=True, markup=False
-    )
+    """Print what a user has to know, in yellow if it is a warning."""
+    make_console().print(sentence[:_LONGEST], style="yellow" if warning else None, soft_wrap=True)
 
 
 def print_table(
@@ -66,11 +91,11 @@ def print_table(
         names: What the rows are about.
         columns: The title of each, and its cells.
     """
-    names_width = max(map(cell_len, (corner, *names))) + 4  # with a line on both sides, and a space beside each
+    names_width = _width(corner, *names) + 4  # with a line on both sides, and a space beside each
     parts: list[list[tuple[str, Sequence[str]]]] = []
     room = 0
     for heading, cells in columns:
-        width = max(map(cell_len, (heading, *cells))) + 3
+        width = _width(heading, *cells) + 3
         if not parts or width > room:
             parts.append([])
             room = console.width - names_width
@@ -78,13 +103,18 @@ def print_table(
         room -= width
     for part in parts:
         table = Table(title=title or None)
-        table.add_column(Text(corner), overflow="fold")
+        table.add_column(corner, overflow="fold")
         for heading, _ in part:
-            table.add_column(Text(heading), justify="right", no_wrap=True)
+            table.add_column(heading, justify="right", no_wrap=True)
         for name, *row in zip(names, *(cells for _, cells in part), strict=True):
-            table.add_row(*map(Text, (name, *row)))
+            table.add_row(name, *row)
         console.print(table)
         title = ""
+
+
+def _width(*texts: str) -> int:
+    """Return how many columns the widest of some texts takes."""
+    return max(cell_len(visible(text)) for text in texts)
 
 
 class Progress:
@@ -130,9 +160,7 @@ class Progress:
         self.console.rule(f"a conversation of step {step}: seed {trajectory.seed}, {score}", style="dim")
         for message in trajectory.messages:
             style = "green" if message.role == "assistant" else "default"
-            self.console.print(
-                f"[bold]{message.role}[/bold]  {escape(visible(message.content))}", style=style, soft_wrap=True
-            )
+            self.console.print(said(self.console, message.role, message.content), style=style, soft_wrap=True)
         self.console.rule(style="dim")
 
 
@@ -166,5 +194,5 @@ def print_evaluations(console: Console, evaluations: Mapping[str, Evaluation]) -
     if any(one.missing for one in those):
         columns.append(("no score", [str(one.missing) for one in those]))
     for name in [name for name in first.parts if name != "success"][:_PARTS_SHOWN]:
-        columns.append((visible(name), [f"{one.parts.get(name, math.nan):.3f}" for one in those]))
+        columns.append((name, [f"{one.parts.get(name, math.nan):.3f}" for one in those]))
     print_table(console, f"{first.episodes} held-out {first.unit}", "", list(evaluations), columns)

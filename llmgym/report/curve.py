@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from llmgym.evaluate import Evaluation
 from llmgym.files import whole_or_absent
+from llmgym.visible import visible
 
 _ABOVE = {"success": "#2f6f9f", "reward": "#c0602f", "accuracy": "#7f7f2f"}
 _BELOW = {"entropy": ("entropy", "#4f8a4f"), "kl": ("KL from the reference", "#8a5f9f"), "loss": ("loss", "#5f5f5f")}
@@ -42,12 +43,12 @@ def draw_learning_curve(
             [one.success - one.success_low for one in judged],
             [one.success_high - one.success for one in judged],
         )
-        label = f"{judged[0].measure}, held out, 95 %"
+        label = _as_text(f"{judged[0].measure}, held out, 95 %")
         top.errorbar(x, success, [low, high], fmt="o", color="black", capsize=4, zorder=3, label=label)
     for one in (judged[0], judged[-1]) if len(judged) > 1 else judged:
         at = one.step, one.success_high
         top.annotate(f"{one.success:.2f}", at, (0, 6), textcoords="offset points", ha="center")
-    top.set(title=title, ylim=(0, 1.08), ylabel="share, reward")
+    top.set(title=_as_text(title), ylim=(0, 1.08), ylabel="share, reward")
     if top.get_legend_handles_labels()[0]:
         top.legend(loc="lower right", frameon=False)
     for name, (label, colour) in _BELOW.items():
@@ -61,6 +62,11 @@ def draw_learning_curve(
         axes.spines[["top", "right"]].set_visible(False)
     with whole_or_absent(path) as temporary:
         figure.savefig(temporary, dpi=130, format="png")
+
+
+def _as_text(text: str) -> str:
+    """Return a text as matplotlib shows it, which takes what is between dollar signs for a formula."""
+    return visible(text).replace("$", r"\$")
 
 
 def _smoothed(values: Sequence[float], weight: float = 0.6) -> list[float]:

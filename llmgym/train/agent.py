@@ -4,7 +4,6 @@ from __future__ import annotations  # torch is not imported here: `--help` of an
 
 import contextlib
 import os
-import sys
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
@@ -15,8 +14,8 @@ from llmgym import train
 from llmgym.config import parse_command_line
 from llmgym.config.sections import OfflineConfig, RewardConfig
 from llmgym.errors import ConfigError, LLMGymError
+from llmgym.report.console import say
 from llmgym.report.trackers.base import opener
-from llmgym.report.visible import visible
 from llmgym.train.algorithm import Algorithm, OfflineAlgorithm, OnlineAlgorithm
 from llmgym.train.interrupts import Interrupted, LeaveAtOnceError, keeping_handlers, signals_interrupt
 from llmgym.workers.ray_session import prepare_local
@@ -125,10 +124,10 @@ def run_command(agent_class: type[Agent], arguments: Sequence[str] | None = None
                 agent.train()
     except LLMGymError as error:
         if os.environ.get("RANK", "0") == "0" or hasattr(error, "__notes__"):  # else the others have the same error
-            print(visible(f"{prog}: {error}"), file=sys.stderr)
+            say(f"{prog}: {error}", stderr=True)
         return 2
     except KeyboardInterrupt as error:
         saved = isinstance(error, Interrupted) and not isinstance(error, LeaveAtOnceError)
-        print(f"{prog}: interrupted{'; the same command with --resume goes on' if saved else ''}", file=sys.stderr)
+        say(f"{prog}: interrupted{'; the same command with --resume goes on' if saved else ''}", stderr=True)
         return error.code if isinstance(error, Interrupted) else 130
     return 0

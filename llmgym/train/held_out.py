@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from llmgym.errors import ConfigError
 from llmgym.evaluate import Evaluation
-from llmgym.report.console import make_console
+from llmgym.report.console import say
 from llmgym.train.journal import AFTER, BEFORE, Journal
 
 
@@ -45,7 +45,7 @@ class HeldOut:
         label = self._label(journal, step, last)
         if label is None or label in journal.evaluations or not self._judge.size:
             return
-        make_console().print(f"Evaluation {label}: {self._judge.size} held-out tasks.")
+        say(f"Evaluation {label}: {self._judge.size} held-out tasks.")
         found = replace(self._judge.evaluate(), step=step)
         known = _metrics(found)
         if not self._metric_is_known and self.metric not in known:

@@ -16,6 +16,7 @@ what is inside another.
 """
 
 import contextlib
+import operator
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from rich.markup import escape
 from tensordict import TensorDict
 from transformers import PreTrainedModel
 
@@ -36,9 +36,8 @@ from llmgym.learn.checkpoint import Origin, origin_of
 from llmgym.learn.learner import Learner
 from llmgym.learn.losses import LanguageModelLoss
 from llmgym.learn.needs import Needs, peak_memory, seconds_of
-from llmgym.report.console import make_console, notify
+from llmgym.report.console import make_console, notify, say
 from llmgym.report.run_directory import RunDirectory, versions
-from llmgym.report.visible import visible
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.secrets import without_secrets
 from llmgym.train.algorithm import Algorithm
@@ -405,7 +404,7 @@ class Trainer:
             for watch, own in zip(watches, state["watches"], strict=True):
                 watch.load_state_dict(own)
             set_random_state(state["random"])
-            self.steps_done = state["step"]
+            self.steps_done = operator.index(state["step"])
             journal: dict[str, Any] = state["journal"]
             if past.forks:
                 journal["evaluations"] = {}  # it is evaluated where it begins
@@ -508,7 +507,7 @@ class Trainer:
         directory.describe(config.with_options(steps=steps, resume=False, **settled).to_yaml(), facts)
         self.learner.skipped_batches = directory.path / "skipped_batches"
         console = make_console()
-        console.print(f"Run directory: {directory.path}", soft_wrap=True, markup=False)
+        say(f"Run directory: {directory.path}")
         report = ConsoleReport(console, steps, self.sample_every, learns=self._learns)
         return Journal([RunFiles(directory, self.label), report, *self._sinks, *trackers])
 
@@ -526,11 +525,9 @@ class Trainer:
             notify(_begins_anew(origin, config))
         trained = model.num_parameters(only_trainable=True)
         some = f", of which {trained:,} are trained" if trained < model.num_parameters() else ""
-        label, name = escape(visible(self.label)), escape(visible(config.model.name))
-        make_console().print(
-            f"[bold]{label}[/bold]: {name}, {model.num_parameters():,} parameters{some}, "
-            f"{steps} step{'s' * (steps > 1)}, learning rate {config.learning_rate:g}{_ranks_in_words(config)}",
-            soft_wrap=True,
+        say(
+            f"{self.label}: {config.model.name}, {model.num_parameters():,} parameters{some}, "
+            f"{steps} step{'s' * (steps > 1)}, learning rate {config.learning_rate:g}{_ranks_in_words(config)}"
         )
         if config.learner.sharded and ranks.count() == 1:
             notify("sharded: there is one rank, which has the whole model; expected torchrun, which starts several.")

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from llmgym.errors import ConfigError, UnknownNameError
-from llmgym.report.visible import visible
 from llmgym.view.episode import episode_pages, group_page, last_replies, summary_of
 from llmgym.view.filters import Filter
 from llmgym.view.index import Array, Episodes
@@ -15,6 +14,7 @@ from llmgym.view.metrics import mean, meaning_of
 from llmgym.view.pieces import Pieces
 from llmgym.view.runs import Run
 from llmgym.view.tasks import shared_tasks
+from llmgym.visible import visible
 
 PAGE = 50
 """Lines of a table's page."""

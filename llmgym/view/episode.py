@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from llmgym.data.trajectories import read_shard, trajectory_in
-from llmgym.report.visible import visible
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.view.advantages import FROM_A_GROUP, from_a_group
 from llmgym.view.colours import colours, of_group
@@ -15,6 +14,7 @@ from llmgym.view.index import Array, Episodes, expected
 from llmgym.view.metrics import mean, number
 from llmgym.view.pieces import Pieces
 from llmgym.view.runs import Run
+from llmgym.visible import visible
 
 _MOST_SIBLINGS = 64  # that a group's page shows
 

@@ -9,8 +9,8 @@ from tokenizers.decoders import DecodeStream
 
 from llmgym.config.presets import directory_of
 from llmgym.errors import ConfigError
-from llmgym.report.visible import visible
 from llmgym.view.runs import Run
+from llmgym.visible import visible
 
 _FILE = "tokenizer.json"
 

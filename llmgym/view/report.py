@@ -11,13 +11,13 @@ import numpy as np
 
 from llmgym.errors import DataError, RunDirectoryError
 from llmgym.files import whole_or_absent
-from llmgym.report.visible import visible
 from llmgym.view.answers import Answers
 from llmgym.view.episode import episode_pages, summary_of
 from llmgym.view.index import Array, Episodes
 from llmgym.view.pages import RULES, content
 from llmgym.view.pieces import Pieces
 from llmgym.view.runs import Run
+from llmgym.visible import visible
 
 MOST = 1000
 """Episodes of a run that a report has, about 10 KiB each."""

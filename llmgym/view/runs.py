@@ -10,11 +10,11 @@ import numpy as np
 from llmgym.config.base import read_yaml
 from llmgym.data.strict_json import json_object
 from llmgym.errors import ConfigError, DataError, said_by
-from llmgym.report.visible import visible
 from llmgym.statistics import share_of_tasks
 from llmgym.view.index import Index, stamp_of
 from llmgym.view.metrics import MetricsFile, number
 from llmgym.view.parts import part_meanings
+from llmgym.visible import visible
 
 _LARGEST = 2**24  # bytes of a file that describes a run
 _PAUSE = 1.0  # seconds between two looks at a directory

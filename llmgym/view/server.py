@@ -18,10 +18,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
 
 from llmgym.errors import LLMGymError, UnknownNameError, said_by
-from llmgym.report.visible import visible
 from llmgym.view.answers import Answers
 from llmgym.view.pages import RULES, TYPES, content
 from llmgym.view.runs import Follower, Run
+from llmgym.visible import visible
 
 _HEADERS = {
     "Content-Security-Policy": f"{RULES}; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "

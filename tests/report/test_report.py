@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from llmgym.errors import RunDirectoryError
 from llmgym.evaluate import Evaluation
-from llmgym.report.console import ROWS, Progress, notify, print_evaluations, print_table
+from llmgym.report.console import ROWS, PlainConsole, Progress, notify, print_evaluations, print_table
 from llmgym.report.curve import draw_learning_curve
 from llmgym.report.run_directory import RunDirectory
 from llmgym.rollout.trajectory import Trajectory
@@ -28,11 +27,11 @@ def evaluation(success: float) -> Evaluation:
     return Evaluation(500, success, success - 0.04, success + 0.04, success, {"json_ok": 1.0, "success": success}, 0)
 
 
-def log() -> Console:
-    return Console(file=io.StringIO(), width=100, force_terminal=False)
+def log() -> PlainConsole:
+    return PlainConsole(file=io.StringIO(), width=100, force_terminal=False)
 
 
-def printed(console: Console) -> list[str]:
+def printed(console: PlainConsole) -> list[str]:
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
@@ -87,7 +86,7 @@ def test_the_last_table_fits_a_log() -> None:
 
 @pytest.mark.parametrize("width", [36, 50, 80, 120])
 def test_columns_that_do_not_fit_follow_in_another_table_and_no_cell_is_cut(width: int) -> None:
-    console = Console(file=io.StringIO(), width=width, force_terminal=False)
+    console = PlainConsole(file=io.StringIO(), width=width, force_terminal=False)
     columns = [(f"column {number}", [f"0.{number}12 (0.1 to 0.9)", "-"]) for number in range(6)]
     print_table(console, "Title", "corner", ["first", "second"], columns)
     lines = printed(console)
