@@ -557,7 +557,7 @@ class Tracking(Config):
             if given is not None and not self.kinds:
                 raise ValueError(f"{option}: no tracker is told; expected tracker too")
         if self.metric_names != "llmgym" and not self.kinds:
-            raise ValueError("metric_names: needs tracker, since files keep the names of llmgym")
+            raise ValueError("metric_names: needs a tracker, since files keep our own names; expected tracker too")
         if len({*self.kinds}) < len(self.kinds):
             raise ValueError("tracker: expected each one once")
         return self
