@@ -41,7 +41,8 @@ class Run:
     def __init__(self, path: Path, label: str) -> None:
         known = ("metrics.jsonl", "config.yaml", "settings.json", "trajectories")
         if not path.is_dir() or not any((path / name).exists() for name in known):
-            raise DataError(f"{str(path)!r}: expected the directory of a run, or of an evaluation, got something else.")
+            found = f"it has none of {', '.join(known)}" if path.is_dir() else "there is no such directory"
+            raise DataError(f"{str(path)!r}: expected the directory of a run, or of an evaluation; {found}.")
         self.path, self.label = path, label
         self.index, self.metrics = Index(path), MetricsFile(path / "metrics.jsonl")
         self.changes = 0
