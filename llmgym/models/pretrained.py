@@ -124,7 +124,10 @@ def check_model(kind: Any, name: str, options: Mapping[str, Any]) -> None:
     config = load_config(name, options)
     if not os.path.isdir(name):
         return  # its files are not here yet
-    shapes = [shape for file in Path(name).glob("*.safetensors") for shape in _shapes(file)]
+    files = list(Path(name).glob("*.safetensors"))
+    if not files:
+        raise ModelError(f"--model {name!r}: expected weights in files of safetensors, found none.")
+    shapes = [shape for file in files for shape in _shapes(file)]
     layers = getattr(config.get_text_config(decoder=True), "num_hidden_layers", None) or 0
     if layers > len(shapes):
         raise ModelError(f"--model {name!r}: config.json describes {layers:,} layers, its weights are {len(shapes):,}.")

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -14,6 +15,7 @@ _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP
 OUT_OF_BUDGET = 75
 """Exit code of a run that ended because it has taken what it may: it can be gone on with."""
 _LOOK_EVERY = 0.2  # seconds
+_SOON = 0.05  # seconds, after which a run is interrupted again
 
 
 class Interrupted(KeyboardInterrupt):
@@ -62,7 +64,7 @@ class Interruptions:
         """Take signals within a block; outside of the main thread, there are none."""
         over = threading.Event()
         try:
-            with _handling(_SIGNALS, self._on_signal):
+            with _handling(_SIGNALS, self._on_signal), _noticing_lost(lambda lost: self._after(_SOON, self._wake)):
                 threading.Thread(target=self._watch, args=(over,), daemon=True).start()
                 yield
         finally:
@@ -106,7 +108,7 @@ class Interruptions:
         """Interrupt the run, or try again in a moment."""
         if not self._busy():
             raise Interrupted(code)
-        self._after(0.05, self._wake)
+        self._after(_SOON, self._wake)
 
     def _ask(self, code: int, who: str) -> None:
         """Note that the run is asked to end, and wait for the step under way, if there is one."""
@@ -169,8 +171,29 @@ def signals_interrupt() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise Interrupted(128 + number)
 
-    with _handling(_SIGNALS, interrupt):
+    def again(lost: Interrupted) -> None:
+        threading.Timer(_SOON, os.kill, (os.getpid(), lost.code - 128)).start()
+
+    with _handling(_SIGNALS, interrupt), _noticing_lost(again):
         yield
+
+
+@contextlib.contextmanager
+def _noticing_lost(tell: Callable[[Interrupted], object]) -> Iterator[None]:
+    """Be told of an interruption that Python ignores, since it fell into a finaliser or into a callback of a fork."""
+    before = sys.unraisablehook
+
+    def hook(ignored: "sys.UnraisableHookArgs") -> None:
+        if isinstance(ignored.exc_value, Interrupted):
+            tell(ignored.exc_value)
+        else:
+            before(ignored)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextlib.contextmanager

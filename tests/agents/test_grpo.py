@@ -359,7 +359,7 @@ def test_a_model_directory_without_its_parts_is_refused(
     (directory / "model.safetensors").unlink()
     assert "safetensors" in refusal(capsys, *words, str(directory))
     (directory / "model.safetensors").write_bytes(b"truncated")
-    assert "none that loads" in refusal(capsys, *words, str(directory))
+    assert "expected weights as safetensors" in refusal(capsys, *words, str(directory))
 
 
 def test_a_prompt_longer_than_the_context_is_refused(

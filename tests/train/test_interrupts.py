@@ -114,6 +114,27 @@ def test_a_termination_before_training_interrupts() -> None:
     assert ended.value.code == 143
 
 
+class Swallowing:
+    """Has itself interrupted where Python ignores what is raised."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_an_interruption_that_python_ignores_is_made_up_for(before: bool) -> None:
+    def work() -> None:
+        with signals_interrupt() if before else Interruptions(grace=60).handling():
+            one = Swallowing()
+            del one
+            time.sleep(30)
+
+    with pytest.raises(Interrupted) as ended:
+        work()
+    assert ended.value.code == 143
+
+
 def test_a_run_that_is_terminated_keeps_its_checkpoint(tmp_path: Path) -> None:
     words = [word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     command = [sys.executable, "-m", "llmgym.agents.grpo", *words, "--steps", "200", "--output-dir", str(tmp_path)]

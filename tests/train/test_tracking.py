@@ -274,7 +274,8 @@ def test_a_tracker_that_fails_is_told_of_once_and_ends_nothing(
         def log(self, step: int, values: Mapping[str, float]) -> None:
             raise SystemExit("quota \x1b[2J exceeded")
 
-    monkeypatch.setattr(tracking, "opener", lambda kind: Failing)
+    for module in ("agent", "tracking"):
+        monkeypatch.setattr(f"llmgym.train.{module}.opener", lambda kind: Failing)
     options = {**OPTIONS, "env_kwargs": {"api_key": SECRET}, "tracker": ("wandb",), "output_dir": tmp_path}
     result = GRPO(**options).train(steps=2)
     assert len(result.metrics) == 2
