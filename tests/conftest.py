@@ -7,6 +7,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test asks a hub
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     LlamaConfig,
@@ -23,6 +24,10 @@ from transformers import (
 
 from llmgym.demo.tiny import CHATML
 from tests.canary_keys import pytest_sessionfinish, pytest_terminal_summary  # noqa: F401  # pytest calls them
+
+# How long an example takes is up to the machine.
+settings.register_profile("llmgym", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("llmgym")
 
 collect_ignore = ["sglang_cpu"]  # stand-ins for GPU libraries: on the path of SGLang's own environment only
 

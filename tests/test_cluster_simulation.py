@@ -35,7 +35,7 @@ works = st.builds(
     wait=st.sampled_from([0.0, 0.1, 3.0]),
     seed=st.integers(0, 99),
 )
-some = settings(max_examples=60, deadline=None)
+some = settings(max_examples=60)
 
 
 def by_decode_steps(plan: Plan, work: Work, steps: int) -> list[float]:

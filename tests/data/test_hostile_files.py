@@ -164,7 +164,7 @@ LABELS = st.one_of(
 
 
 @pytest.mark.slow
-@settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(label=LABELS)
 @pytest.mark.parametrize(
     ("make", "read"), [(FILES["step-00001.parquet"][0], read_trajectories), (pairs, read_preferences)]
@@ -292,7 +292,7 @@ VALUES = st.recursive(
 
 
 @pytest.mark.slow
-@settings(max_examples=150, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(kwargs=st.dictionaries(TEXTS, VALUES, max_size=3))
 def test_arguments_of_an_environment_are_read_back_as_they_are_or_refused(
     tmp_path_factory: pytest.TempPathFactory, kwargs: dict[str, Any]

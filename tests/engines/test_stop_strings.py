@@ -51,7 +51,7 @@ def test_a_character_of_several_tokens_is_seen_when_its_last_byte_comes(
         assert ends_at(name, [*tokens, *byte_tokens(name, "xyz")], strings) == len(tokens)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(text=st.text(alphabet="ab 日é🙂\n<>", min_size=2, max_size=12), data=st.data())
 @pytest.mark.parametrize("name", KINDS)
 def test_a_string_is_seen_exactly_when_the_text_so_far_has_it(name: str, text: str, data: st.DataObject) -> None:

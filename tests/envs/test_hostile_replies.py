@@ -27,7 +27,7 @@ SCORERS += ["number:0.01", r"regex:\d+$", "json_schema:FILE", "length:100", "lan
 SCORED = {"code": 60, "math": 100}
 SEEDS = 20
 
-BOUND = settings(deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
+BOUND = settings(suppress_health_check=list(HealthCheck), database=None, derandomize=True)
 
 
 @functools.cache

@@ -105,7 +105,7 @@ def same(one: Any, other: Any) -> None:
 
 @pytest.mark.parametrize("kind", [Dice, PlainDice])
 @pytest.mark.parametrize("mode", MODES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     replies=st.lists(st.tuples(*[st.sampled_from(["go", "", "stop"])] * 3), max_size=12),
     seed=st.integers(0, 1000) | st.tuples(*[st.integers(0, 9)] * 3).map(list),

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import pad
 
@@ -70,7 +70,6 @@ def test_at_lambda_one_and_without_discount_it_is_the_rewards_to_come_less_the_v
     torch.testing.assert_close(advantages, to_come - values * mask, atol=1e-4, rtol=1e-5)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**31), st.integers(0, 70))
 def test_neither_padding_nor_what_is_at_masked_positions_changes_anything(seed: int, padding: int) -> None:
     values, rewards, mask = ragged(seed)
@@ -82,7 +81,6 @@ def test_neither_padding_nor_what_is_at_masked_positions_changes_anything(seed: 
         assert not actual[~wide[2]].any()
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**31))
 def test_removing_the_observation_tokens_changes_nothing(seed: int) -> None:
     values, rewards, mask = ragged(seed)

@@ -71,7 +71,7 @@ def log_ratios_by_episode(trajectories: list[Trajectory], batch: TensorDict, log
     return found
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=SEEDS)
 def test_the_measures_are_those_of_the_equations(seed: int) -> None:
     trajectories = some_episodes(seed)
@@ -106,7 +106,7 @@ def test_where_top_p_cuts_tokens_off_the_divergence_is_minus_the_log_of_the_mass
     assert measure(log_probs, batch)["mismatch/kl"] == pytest.approx(-math.log(kept) - (1 - kept), rel=1e-4)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=SEEDS, threshold=st.floats(1.01, 4.0))
 @pytest.mark.parametrize(("correction", "level"), CORRECTIONS)
 def test_the_weights_are_those_of_the_equations(

@@ -13,7 +13,7 @@ from llmgym.types import Message
 TEXTS = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=40).filter(lambda said: "<|" not in said)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(turns=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=4), system=st.booleans())
 def test_growing_a_conversation_equals_rendering_it_whole(
     tokenizer: PreTrainedTokenizerFast, turns: list[tuple[str, str]], system: bool

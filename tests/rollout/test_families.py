@@ -50,7 +50,7 @@ def test_what_a_family_does_to_earlier_turns_is_told(name: str) -> None:
     assert bool(notice) == bool(FAMILIES[name].rewrites)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(turns=st.lists(st.tuples(SAID, SAID), min_size=1, max_size=3), system=st.booleans())
 @pytest.mark.parametrize("name", [*GROW, "Mistral"])
 def test_written_turn_by_turn_a_conversation_has_the_tokens_of_the_whole(
@@ -221,7 +221,7 @@ def pieces_of(name: str) -> list[str]:
     return [*control, *split, " ", "\n", "x", "system", "/think", "/no_think", "\ufeff", "⁠"]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(data=st.data())
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_said_never_becomes_a_control_token(name: str, data: st.DataObject) -> None:
@@ -260,7 +260,7 @@ TURNS = (
 )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(data=st.data())
 @pytest.mark.parametrize("name", NAMES)
 def test_a_written_reply_ends_where_it_ends_and_opens_no_turn(name: str, data: st.DataObject) -> None:
@@ -270,7 +270,7 @@ def test_a_written_reply_ends_where_it_ends_and_opens_no_turn(name: str, data: s
     assert not (set(written[:-1]) & (ids(name, TURNS) | set(codec.stop_token_ids)))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(content=SAID)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_written_reply_decodes_to_what_was_written(name: str, content: str) -> None:

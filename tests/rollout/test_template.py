@@ -197,7 +197,7 @@ def play(codec: ChatCodec, engine: Any, episodes: int = 12, **sampling: Any) -> 
 TEXTS = st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=20), min_size=1, max_size=4)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(texts=TEXTS)
 @pytest.mark.parametrize("name", ["ChatML", "default system prompt, as Qwen2.5"])
 def test_where_nothing_is_rewritten_both_histories_give_the_same_tokens(
@@ -213,7 +213,7 @@ def test_where_nothing_is_rewritten_both_histories_give_the_same_tokens(
     assert all(trajectory.row_starts == [0] for trajectory in append)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(texts=TEXTS)
 def test_a_template_that_may_rewrite_but_finds_no_cause_gives_the_same_tokens_too(
     tokenizer: PreTrainedTokenizerFast, texts: list[str]

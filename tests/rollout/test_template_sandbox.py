@@ -114,7 +114,7 @@ def test_a_template_that_shows_its_worst_in_a_later_turn_is_refused_there(tokeni
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), min_size=5, max_size=5)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(said=TEXTS, generate=st.booleans(), tools=st.booleans())
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_a_published_template_renders_is_what_transformers_renders(

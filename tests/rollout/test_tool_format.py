@@ -200,7 +200,7 @@ _ARGUMENTS = st.dictionaries(
 
 
 @given(_ARGUMENTS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @pytest.mark.parametrize("name", ["SmolLM2", "Qwen2.5", "Llama 3.1", "Mistral"])
 def test_any_arguments_survive_where_they_are_written_as_json(name: str, arguments: dict[str, Any]) -> None:
     codec = codec_of(name)
@@ -211,7 +211,7 @@ def test_any_arguments_survive_where_they_are_written_as_json(name: str, argumen
 
 
 @given(st.text(max_size=200), st.sampled_from(sorted(FAMILIES)))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_text_is_read_without_an_exception(text: str, name: str) -> None:
     found = codec_of(name).template.tool_format.read(text, TOOLS)
     assert str(found) == text

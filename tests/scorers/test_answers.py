@@ -132,7 +132,7 @@ def test_a_tolerance_is_a_number_of_at_least_0(tolerance: Any) -> None:
         Number(tolerance)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(hostile.texts())
 def test_any_reply_is_1_or_0(reply: str) -> None:
     for name in ("exact", "contains", "number", "number:0.1", "boxed"):

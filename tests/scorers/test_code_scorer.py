@@ -250,7 +250,7 @@ def test_many_episodes_are_scored_alike_at_once() -> None:
     assert [score.value for score in found] == [0.0, 0.0, 0.0, 1.0, 0.0, 0.0]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(hostile.texts())
 def test_any_text_is_0(text: str) -> None:
     assert asked(text, TESTS).value == 0.0

@@ -47,7 +47,7 @@ def test_any_value_is_read_as_it_was_written_and_judged_as_the_package_does(valu
     assert told(True, f" \n```json\n{json.dumps(value, indent=1)}\n```\n") == 1.0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(hostile.texts())
 def test_any_text_is_1_or_0_and_1_only_if_python_reads_it_too(reply: str) -> None:
     found = told(True, reply)

@@ -65,13 +65,13 @@ def test_one_answer_that_can_be_read_will_do() -> None:
         ask(resolve_scorer("math"), [Episode(turns=[Turn("a", "b")], task={})], [0])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(hostile.texts())
 def test_any_reply_is_1_or_0(reply: str) -> None:
     assert told(reply, "7").value in (0.0, 1.0)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(-1000, 1000), st.integers(1, 50), st.integers(1, 9))
 def test_fractions_are_equal_however_they_are_reduced(numerator: int, denominator: int, factor: int) -> None:
     reply = rf"\boxed{{\frac{{{numerator * factor}}}{{{denominator * factor}}}}}"

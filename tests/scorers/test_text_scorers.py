@@ -37,7 +37,7 @@ def told(scorer: AnyScorer | str, *replies: str, shown: str = "What?", **fields:
     return found.value
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(hostile.texts(), max_size=3), hostile.texts())
 def test_any_text_is_scored_between_0_and_1(replies: list[str], shown: str) -> None:
     for name in NAMES:
