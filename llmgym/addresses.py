@@ -5,6 +5,7 @@ import os
 from urllib.parse import urlsplit
 
 from llmgym.errors import ConfigError
+from llmgym.secrets import REDACTED
 from llmgym.types import well_formed
 
 _LONGEST_ERROR = 500  # characters
@@ -17,8 +18,8 @@ def fault_of_url(url: str) -> str | None:
         >>> fault_of_url("http://127.0.0.1:30000/v1")
         >>> fault_of_url("ftp://example.org")
         "expected http:// or https:// at its beginning, got 'ftp://example.org'"
-    >>> fault_of_url("http://somebody:word@example.org")
-    'expected an address without a password, which would be in every message'
+        >>> fault_of_url("http://somebody:word@example.org")
+        'expected an address without a password, which would be in every message'
     """
     shown = "one with an @, before which a password may be" if "@" in url else f"{url!r:.80}"
     try:
@@ -33,7 +34,7 @@ def fault_of_url(url: str) -> str | None:
     if not host or port == 0 or not url.isprintable() or any(map(str.isspace, url)):
         return f"expected an address such as http://127.0.0.1:30000, got {shown}"
     if parts.query or parts.fragment:
-        return "expected an address without ? and #"  # behind which a key may be
+        return "expected an address without ? and #"  # after which a key may be
     return None
 
 
@@ -74,7 +75,7 @@ def is_placeholder(key: str) -> bool:
 
 def without_key(text: str, key: str | None) -> str:
     """Return a text without a key, which a server may repeat."""
-    return text.replace(key, "***") if key else text
+    return text.replace(key, REDACTED) if key else text
 
 
 def quoted(url: str, how: str, key: str | None) -> str:

@@ -16,6 +16,7 @@ from llmgym.agents.grpo import main
 from llmgym.errors import ConfigError
 from llmgym.registry import make_env
 from llmgym.secrets import REDACTED, with_secrets, without_secrets, without_secrets_in
+from tests.canary_keys import files_with
 
 CANARY = "sk-canary-5f0c"
 SMALL: dict[str, Any] = {
@@ -51,9 +52,8 @@ def words(**options: Any) -> list[str]:
 
 
 def assert_in_no_file(directory: Path) -> None:
-    files = [path for path in directory.rglob("*") if path.is_file()]
-    assert len(files) > 8
-    assert not [path for path in files if CANARY.encode() in path.read_bytes()]
+    assert sum(path.is_file() for path in directory.rglob("*")) > 8
+    assert not list(files_with(CANARY, directory))
 
 
 @pytest.mark.parametrize("key", ["api_key", "API-KEY", "hub_token", "client_secret", "password", "authorization"])
