@@ -36,7 +36,7 @@ from llmgym.rollout.chat import ChatCodec
 from llmgym.rollout.task import Task
 from llmgym.rollout.transcript import Scribe
 from llmgym.scorers import AnyScorer, judges_alone
-from llmgym.train.canary import Canary
+from llmgym.train.canary import LENGTHS, Canary
 from llmgym.train.environments import made_with, make_envs
 from llmgym.train.rollouts import Rollouts
 from llmgym.train.setting import put, source_of
@@ -202,7 +202,7 @@ class Actor:
         return Canary(
             self.rollouts.probe,
             lambda batch: self.shards.call("log_probs", self._log_probs, batch),
-            self.codec.prompt([Message("user", "What do you see?")]),
+            [self.codec.prompt([Message("user", f"What is {n // 2} times 7?")]) for n in range(len(LENGTHS))],
             self.codec.stop_token_ids,
             temperature=self.policy.temperature,
             dtypes=(self.model.dtype, self.model.dtype if dtype is None else getattr(torch, dtype)),

@@ -15,7 +15,7 @@ from llmgym.rollout.trajectory import Trajectory
 Probe = Callable[[Sequence[GenerationRequest]], list[list[Completion]]]
 
 LENGTHS = [1] * 48 + [4] * 4
-"""Tokens of the replies to one prompt, at most: few, since each more takes a step of the engine."""
+"""Tokens of the replies, at most: few, since each more takes a step of the engine."""
 
 _TOLERANCE = {torch.float32: 0.005, torch.bfloat16: 0.5}  # nats per token, over the quarter that is off most
 _FIRST = -(10**9)  # id of a request; nobody else's is negative
@@ -26,12 +26,13 @@ class Canary:
 
     If the engine has other weights than the policy, the two disagree: whether nothing arrived, or all but a layer or an
     adapter, at all servers or at all but one, or whether a cache holds what was computed with earlier weights. The
-    prompt and the seeds are the same each time, so an engine that says what it said before has its old weights.
+    prompts and the seeds are the same each time, so an engine that says what it said before has its old weights. There
+    are many prompts, because bfloat16 may be off by a nat at one place, and hardly ever at many.
 
     Args:
         probe: Returns what each engine replies to requests.
         log_probs: Returns the learner's log-probability of every sampled token of a batch.  [B, T]
-        prompt: Tokens of a conversation, up to where a reply begins.
+        prompts: Tokens of conversations, up to where the reply begins that each of `LENGTHS` is about.
         stop_token_ids: What ends a reply.
         temperature: What the learner divides logits by.
         dtypes: Those of the learner and of the engine.
@@ -41,13 +42,13 @@ class Canary:
         self,
         probe: Probe,
         log_probs: Callable[[TensorDict], Tensor],
-        prompt: list[int],
+        prompts: Sequence[list[int]],
         stop_token_ids: tuple[int, ...],
         *,
         temperature: float = 1.0,
         dtypes: tuple[torch.dtype, torch.dtype] = (torch.float32, torch.float32),
     ) -> None:
-        self._probe, self._log_probs, self._prompt, self._stop = probe, log_probs, prompt, stop_token_ids
+        self._probe, self._log_probs, self._prompts, self._stop = probe, log_probs, prompts, stop_token_ids
         self._sampling = Sampling(temperature=temperature, max_tokens=max(LENGTHS))
         self.tolerance = max(_TOLERANCE.get(dtype, max(_TOLERANCE.values())) for dtype in dtypes)
         """Nats per token that the quarter of replies that is off most may be off by; types of weights decide it."""
@@ -87,7 +88,7 @@ class Canary:
 
     def _off(self, replies: Sequence[Completion]) -> Tensor:
         """Return by how many nats per token an engine and the policy differ, for each reply."""
-        batch = collate([self._trajectory(reply) for reply in replies])
+        batch = collate([self._trajectory(*one) for one in zip(self._prompts, replies, strict=True)])
         ours = self._log_probs(batch)
         off: Tensor = ((ours - batch["log_probs"]).abs() * batch["mask"]).sum(dim=1) / batch["mask"].sum(dim=1)
         return off
@@ -95,12 +96,12 @@ class Canary:
     def _requests(self) -> list[GenerationRequest]:
         """Return what is asked of each engine."""
         return [
-            GenerationRequest(_FIRST + seed, _FIRST + seed, self._prompt, length, self._stop, self._sampling, seed)
-            for seed, length in enumerate(LENGTHS)
+            GenerationRequest(_FIRST + seed, _FIRST + seed, prompt, length, self._stop, self._sampling, seed)
+            for seed, (prompt, length) in enumerate(zip(self._prompts, LENGTHS, strict=True))
         ]
 
-    def _trajectory(self, reply: Completion) -> Trajectory:
+    def _trajectory(self, prompt: list[int], reply: Completion) -> Trajectory:
         trajectory = Trajectory(seed=0, group=0, score=0.0)
-        trajectory.observe(self._prompt)
+        trajectory.observe(prompt)
         trajectory.act(reply)
         return trajectory
