@@ -3,10 +3,11 @@
 import bisect
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -15,13 +16,14 @@ from llmgym.data.parquet import open_parquet, require_kind
 from llmgym.data.tables import ArrowTable
 from llmgym.errors import DataError, EnvironmentContractError
 from llmgym.files import whole_or_absent
-from llmgym.rollout.trajectory import Reply, Trajectory
+from llmgym.rollout.trajectory import LEARNT, Reply, Trajectory
 from llmgym.types import ScoreKind
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 """Version 2 added ``row_starts``; an episode of version 1 is one row. Version 3 added ``score_error``, version 4
 ``score_kind``, version 5 what messages of tools have besides, version 6 ``data_row`` and ``seat``, version 7
-the ``versions`` of replies, version 8 what a server ``read`` and ``written`` for them where there are no tokens."""
+the ``versions`` of replies, version 8 what a server ``read`` and ``written`` for them where there are no tokens,
+version 9 what was ``LEARNT``."""
 
 _REPLY = pa.struct(
     [
@@ -52,13 +54,14 @@ SCHEMA = pa.schema(
         ("row_starts", pa.list_(pa.int32())),
         ("data_row", pa.int64()),
         ("seat", pa.int32()),
+        *((name, pa.list_(pa.float32())) for name in LEARNT),
     ],
     metadata={"llmgym": json.dumps({"kind": "trajectories", "version": SCHEMA_VERSION})},
 )
 """One episode: see `llmgym.rollout.trajectory.Trajectory`. A missing score is null."""
 
 
-_LATER = ("row_starts", "score_error", "score_kind", "data_row", "seat")  # columns that version 1 lacks
+_LATER = ("row_starts", "score_error", "score_kind", "data_row", "seat", *LEARNT)  # columns that version 1 lacks
 _NUMBERS = ("seed", "group", "data_row", "seat")
 _MAY_BE_NULL = ("score", "score_error", "ending", "data_row")
 _TOGETHER = 256  # episodes that are compressed, and later read, together
@@ -95,6 +98,7 @@ def write_trajectories(path: Path, trajectories: Sequence[Trajectory]) -> None:
             "row_starts": trajectory.row_starts,
             "data_row": trajectory.data_row,
             "seat": trajectory.seat,
+            **{name: trajectory.learnt.get(name, ()) for name in LEARNT},
         }
         for trajectory in trajectories
     ]
@@ -215,6 +219,7 @@ def trajectory_in(content: Mapping[str, Any], row: int) -> Trajectory:
             row_starts=content.get("row_starts", [0]),
             data_row=content.get("data_row"),
             seat=content.get("seat", 0),
+            learnt={name: np.array(content[name], np.float32) for name in LEARNT if content.get(name)},
         )
     except (EnvironmentContractError, AttributeError, LookupError, TypeError) as error:
         raise DataError(f"Columns 'messages' and 'replies', {where}: expected those of an episode ({error}).") from None
@@ -241,9 +246,9 @@ def _check(trajectory: Trajectory, where: str) -> None:
     count = len(trajectory.tokens)
     if min(trajectory.tokens, default=0) < 0:
         raise DataError(f"Column 'tokens', {where}: expected numbers from 0 on, got {min(trajectory.tokens)}.")
-    for name in ("mask", "log_probs"):
-        if len(getattr(trajectory, name)) != count:
-            given = len(getattr(trajectory, name))
+    per_token: dict[str, Sized] = {"mask": trajectory.mask, "log_probs": trajectory.log_probs, **trajectory.learnt}
+    for name, values in per_token.items():
+        if (given := len(values)) != count:
             raise DataError(f"Column {name!r}, {where}: expected a value for each of {count} tokens, got {given}.")
     starts = trajectory.row_starts
     if starts[:1] != [0] or starts[-1] > count or sorted(starts) != starts:

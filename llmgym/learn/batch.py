@@ -29,6 +29,7 @@ def collate(trajectories: Sequence[Trajectory], pad_token: int = 0) -> TensorDic
         - ``reward`` [B] float32; 0 where the score is missing
         - ``scored`` [B] bool: the score is there
         - ``number`` [B] int64: that of the row's trajectory in its step, -1 if it has none
+        - ``start`` [B] int64: the index of the row's first token in its trajectory
 
     Example:
         Two siblings begin with the prompt ``1 2``. The reply of the first has two tokens, that of the second three.
@@ -74,6 +75,7 @@ def collate(trajectories: Sequence[Trajectory], pad_token: int = 0) -> TensorDic
             "reward": torch.tensor([trajectory.score or 0.0 for _, trajectory, _ in rows], dtype=torch.float32),
             "scored": scored,
             "number": torch.tensor([trajectory.number for _, trajectory, _ in rows]),
+            "start": torch.tensor([row.start for _, _, row in rows]),
         },
         batch_size=[len(rows)],
     )

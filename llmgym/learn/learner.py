@@ -188,9 +188,10 @@ class Learner:
         """Take one optimiser step; weights are normalised over the whole batch.
 
         Args:
-            batch: What the loss reads. The policy's log-probabilities before the step are
-                left in it as ``policy_log_probs`` [B, T], NaN in rows without a gradient: they
-                count in the weights and are not run.
+            batch: What the loss reads. The policy's log-probabilities before the step are left in it as
+                ``policy_log_probs`` [B, T], and the entropies of its distributions as ``policy_entropies`` [B, T]. Both
+                are NaN in rows without a gradient, which count in the weights and are not run, and where a loss leaves
+                none.
 
         Returns:
             The losses, summed over micro-batches; the loss's metrics, averaged over what it
@@ -204,10 +205,11 @@ class Learner:
         """
         self._check(batch)
         self._updates += 1
-        log_probs = torch.zeros_like(batch["mask"], dtype=torch.float32).masked_fill(batch["mask"], math.nan)
+        unknown = torch.zeros_like(batch["mask"], dtype=torch.float32).masked_fill(batch["mask"], math.nan)
+        of_policy = {key: unknown.clone() for key in ("policy_log_probs", "policy_entropies")}
         whole = batch.copy().set("weight", self.loss.weights(batch))
-        batch["policy_log_probs"] = log_probs
-        whole["row"] = torch.arange(len(batch), device=log_probs.device)
+        batch.update(of_policy)
+        whole["row"] = torch.arange(len(batch), device=unknown.device)
         teaches = self.loss.teaches(whole)
         whole = whole[teaches] if teaches.any() else whole
         total = max(1, self.loss.count(whole))
@@ -216,9 +218,9 @@ class Learner:
         with ranks.own_share():
             for micro_batch, counts in self._dealt(whole):
                 output = self._checked(self.loss(micro_batch))
-                if "policy_log_probs" in micro_batch:  # a reward model has none
-                    found = micro_batch["policy_log_probs"]
-                    log_probs[micro_batch["row"], : found.shape[1]] = found.to(log_probs)
+                for key in of_policy.keys() & micro_batch.keys():  # a reward model has none
+                    found = micro_batch[key]
+                    batch[key][micro_batch["row"], : found.shape[1]] = found.to(unknown)
                 share = self.loss.count(micro_batch) / total
                 terms = {key: value for key, value in output.items() if value is not None}
                 losses = [value for key, value in terms.items() if key.startswith("loss_") and value.requires_grad]
@@ -229,7 +231,8 @@ class Learner:
                     metrics[key] = metrics.get(key, 0.0) + float(value.item()) * scale
         metrics = ranks.total(metrics)
         ranks.add_gradients(self._named.values())
-        ranks.fill(log_probs)
+        for key in of_policy:
+            ranks.fill(batch[key])
         for part, parameters in self._parts.items():
             norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
             metrics[f"grad_norm/{part}".rstrip("/")] = float(whole_of(norm))

@@ -21,6 +21,10 @@ class SampledTokens(Distribution):
     part of the vocabulary after another. So the head's weights are read once, the gradient of
     each is written once, and what is held besides does not grow with the vocabulary.
 
+    Attributes:
+        entropies: Of each distribution, in nats, without a gradient; 0 where nothing was sampled. They come with
+            log-probabilities, unless these are computed without gradients; None before that.  [B, T]
+
     Args:
         states: The hidden state before each sampled token, in the order of `mask`.  [N, D]
         head: Makes logits of them.
@@ -32,19 +36,28 @@ class SampledTokens(Distribution):
     def __init__(self, states: Tensor, head: Head, mask: Tensor) -> None:
         super().__init__(batch_shape=mask.shape, validate_args=False)
         self.states, self.head, self.mask = states, head, mask
+        self.entropies: Tensor | None = None
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log-probability of tokens [B, T]; 0 where none was sampled.  [B, T]"""
-        return self._spread(value[self.mask])
+        log_probs, entropies = self._of_logits(value[self.mask])
+        if torch.is_grad_enabled():
+            self.entropies = self._spread(entropies)
+        return self._spread(log_probs)
 
     def entropy(self) -> Tensor:
         """Return the entropy in nats; 0 where nothing was sampled.  [B, T]"""
-        return self._spread(None)
+        return self._spread(self._of_logits(None)[0])
 
-    def _spread(self, chosen: Tensor | None) -> Tensor:
-        """Return the log-probability of chosen tokens [N], or without any the entropy; 0 elsewhere.  [B, T]"""
-        given = self.states, self.head.weight, self.head.bias, chosen, self.head
-        values: Tensor = _OfLogits.apply(*given)  # type: ignore[no-untyped-call]
+    def _of_logits(self, chosen: Tensor | None) -> tuple[Tensor, Tensor]:
+        """See `_OfLogits.forward`."""
+        with_entropies = chosen is None or torch.is_grad_enabled()
+        given = self.states, self.head.weight, self.head.bias, chosen, self.head, with_entropies
+        values: tuple[Tensor, Tensor] = _OfLogits.apply(*given)  # type: ignore[no-untyped-call]
+        return values
+
+    def _spread(self, values: Tensor) -> Tensor:
+        """Put a number for each sampled token where that is; 0 elsewhere.  [N] -> [B, T]"""
         return values.new_zeros(self.mask.shape).masked_scatter(self.mask, values)
 
 
@@ -63,39 +76,42 @@ class _OfLogits(torch.autograd.Function):
         bias: Tensor | None,
         chosen: Tensor | None,
         head: Head,
-    ) -> Tensor:
-        """Return a number for each state.  [N, D] -> [N]"""
-        normaliser = mean = None  # log sum exp z, and what the chosen z or the mean of z is so far  [N]
+        with_entropies: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Return a number for each state, and entropies without a gradient, 0 if not wanted.  [N, D] -> [N], [N]"""
+        wide = torch.promote_types(states.dtype, torch.float32)
+        normaliser = states.new_full((len(states),), -torch.inf, dtype=wide)  # log sum exp z so far  [N]
+        mean, picked = torch.zeros_like(normaliser), torch.zeros_like(normaliser)  # of z, and the chosen z  [N]
+        exps = None
         for start, logits in _parts(states, head):
-            largest = logits.amax(dim=1, keepdim=True)
             if chosen is not None:
                 index, inside = _place(chosen, start, logits)
-                part_mean = torch.where(inside, logits.gather(1, index)[:, 0], 0.0)
-                total = logits.sub_(largest).exp_().sum(dim=1)
+                picked += torch.where(inside, logits.gather(1, index)[:, 0], 0.0)
+            largest = logits.amax(dim=1, keepdim=True)
+            shifted = logits.sub_(largest)
+            if with_entropies:
+                exps = torch.empty_like(shifted) if exps is None else exps
+                weights = torch.exp(shifted, out=exps[:, : shifted.shape[1]])
             else:
-                exps = (logits - largest).exp_()
-                total = exps.sum(dim=1)
-                part_mean = exps.mul_(logits).sum(dim=1) / total
+                weights = shifted.exp_()
+            total = weights.sum(dim=1)
             part = total.log() + largest[:, 0]
-            if normaliser is None or mean is None:
-                normaliser, mean = part, part_mean
-                continue
             both = torch.logaddexp(normaliser, part)
-            if chosen is not None:
-                mean = mean + part_mean
-            else:
+            if with_entropies:
+                part_mean = weights.mul_(shifted).sum(dim=1) / total + largest[:, 0]
                 mean = mean * (normaliser - both).exp() + part_mean * (part - both).exp()
             normaliser = both
-        assert normaliser is not None
-        assert mean is not None
-        values = normaliser - mean if chosen is None else mean - normaliser
+        entropies = normaliser - mean if with_entropies else mean
+        values = entropies if chosen is None else picked - normaliser
         ctx.save_for_backward(states, weight, bias, chosen, normaliser, values)
         ctx.head = head
-        return values
+        noted = entropies.clone() if chosen is None else entropies
+        ctx.mark_non_differentiable(noted)
+        return values, noted
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of states, weight and bias."""
         states, weight, bias, chosen, normaliser, values = ctx.saved_tensors
         needs_states, needs_weight, needs_bias = ctx.needs_input_grad[:3]
@@ -120,7 +136,7 @@ class _OfLogits(torch.autograd.Function):
                 _add_product(to_weight[part], steps.T, states)
             if to_bias is not None:
                 to_bias[part] = steps.sum(dim=0)
-        return to_states, to_weight, to_bias, None, None
+        return to_states, to_weight, to_bias, None, None, None
 
 
 def _parts(states: Tensor, head: Head) -> Iterator[tuple[int, Tensor]]:

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
 from llmgym.calls import Schemas
 from llmgym.engines.base import Completion, FinishReason
 from llmgym.envs.faults import EpisodeLostError, FaultKind
@@ -16,6 +19,9 @@ Ending = Literal["terminated", "truncated", "context", "max_tokens", "no_reply",
 """How an episode ended: by itself, cut off by its environment, because the context was full, because it had sampled
 all the tokens that an episode may, because a server gave no reply, or because its environment raised an exception or
 took too long."""
+
+LEARNT = ("advantages", "learner_log_probs", "entropies")
+"""What a learner finds for each sampled token, before it learns from it."""
 
 
 @dataclass(slots=True)
@@ -82,6 +88,7 @@ class Trajectory:
         ending: How the episode ended; None while it goes on.
         row_starts: Where each row begins in `tokens`; the first one at 0.
         data_row: The row of a data set that it is about, see `Task`; None if it is about none.
+        learnt: What the learner found for each token, by the names in `LEARNT`; none that is not known for any.  [T]
 
     Example:
         A prompt of three tokens, a reply of two, of which the last is the stop token:
@@ -113,6 +120,7 @@ class Trajectory:
     seat: int = 0
     number: int = field(default=-1, compare=False, repr=False)
     retries: int = field(default=0, compare=False, repr=False)
+    learnt: dict[str, NDArray[np.float32]] = field(default_factory=dict, compare=False, repr=False)
 
     def observe(self, tokens: Sequence[int]) -> None:
         """Append what the environment said, and the template around it."""
@@ -173,6 +181,19 @@ class Trajectory:
         when = f"turn {turn}" if turn else "its reset"
         self.score, self.ending = None, fault.kind
         self.score_error = well_formed(f"the environment of {self.subject} failed in {when}: {fault}")
+
+    def note_learnt(self, name: str, start: int, values: NDArray[np.float32]) -> None:
+        """Keep what the learner found for the tokens of a row: NaN where it found nothing.
+
+        Args:
+            name: One of `LEARNT`.
+            start: Index of the row's first token.
+            values: [T of the row]
+        """
+        if name not in self.learnt:
+            self.learnt[name] = np.where(self.mask, np.nan, 0.0).astype(np.float32)
+        place = slice(start, start + len(values))
+        self.learnt[name][place] = np.where(self.mask[place], values, 0.0)
 
     @property
     def subject(self) -> str:

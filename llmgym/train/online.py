@@ -132,7 +132,7 @@ class OnlineSteps:
         begun, before = time.perf_counter(), self._spent
         trajectories, kept = self._roll_out_ahead(step, last) if self._plays_ahead else self._roll_out(step)
         for number, trajectory in enumerate(trajectories):
-            trajectory.number = number
+            trajectory.number, trajectory.learnt = number, {}
         self._tell_of_missing(step, trajectories)
         summary = episode_metrics(trajectories)
         self._tell_of_cut_off(step, summary["replies_cut_off"])
@@ -375,13 +375,29 @@ class OnlineSteps:
         for epoch in range(config.epochs):
             for part in split_by_group(batch, config.updates_per_step, order if epoch else None):
                 updates.append(self.learner.update(part))
+                if epoch == 0:
+                    self._note(part, "entropies", "policy_entropies")
                 # In the first forward pass the policy has the weights that sampled: its log-probs come for free.
-                off = off or self._mismatch(part["policy_log_probs"], part)
+                if not off:
+                    off = self._mismatch(part["policy_log_probs"], part)
+                    self._note(part, "learner_log_probs", "policy_log_probs")
         found["updating_seconds"] = time.perf_counter() - begun
+        self._note(batch, "advantages", "advantage")
+        self._note(batch, "learner_log_probs", "old_log_probs")
         for name, key in _SPREADS.items():
             if key in batch:
                 found |= _spread_of_tokens(name, batch[key], batch)
         return {**measured, **off, **found, **_mean_of_updates(updates)}
+
+    def _note(self, batch: TensorDict, name: str, key: str) -> None:
+        """Keep what a batch has under a key [B, T], if anything, with the episodes that it is of."""
+        if key not in batch or not (known := batch["mask"] & ~batch[key].isnan()).any():
+            return
+        values = batch[key].masked_fill(~known, math.nan).float().cpu().numpy()
+        of_rows = (batch[of].tolist() for of in ("number", "start", "length"))
+        for row, number, start, length in zip(values, *of_rows, strict=True):
+            if 0 <= number < len(self._played[0]):  # an expert's has none, and other ranks have no episodes
+                self._played[0][number].note_learnt(name, start, row[:length])
 
     def _measure(self, batch: TensorDict) -> dict[str, float]:
         """Compare the policy, before it is updated, with the engine and the reference, where that is asked for."""

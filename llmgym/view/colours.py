@@ -9,9 +9,6 @@ from llmgym.view.advantages import advantages, from_a_group
 from llmgym.view.index import Array, Episodes
 from llmgym.view.metrics import number
 
-ADVANTAGES, ENTROPIES, LEARNER = "advantages", "entropies", "learner_log_probs"
-"""Columns that a file may have beside those of every file, a number per token each."""
-
 _PUSH = (
     "The derivative of advantage × log p with respect to the logit of the sampled token, where p is its probability "
     "when it was sampled: how strongly the gradient pulls on it, and not how far p moves. It is near 0 for a token "
@@ -34,26 +31,30 @@ def colours(row: Mapping[str, Any], at: int, episodes: Episodes, config: Mapping
     """
     mask = np.array(row["mask"], dtype=bool)
     log_probs = _of(row, "log_probs", mask)
-    if log_probs is not None and np.isnan(log_probs).all():
-        log_probs = None
     advantage, why = _advantage(row, at, episodes, config, mask)
     push = None if advantage is None or log_probs is None else advantage * -np.expm1(log_probs)
-    learner = _of(row, LEARNER, mask)
+    learner = _of(row, "learner_log_probs", mask)
     mismatch = None if learner is None or log_probs is None else learner - log_probs
-    stored = "is not stored in this run's files."
     return [
         _colour("log_prob", "log-probability", log_probs, "Of the distribution that it was drawn from, in nats.")
         if log_probs is not None
         else _colour("log_prob", "log-probability", None, "Nobody sampled these tokens: they have none."),
         _colour("advantage", "advantage", advantage, why),
         _colour("push", "push: advantage × (1 − p)", push, _PUSH if push is not None else "It takes an advantage."),
-        _colour("entropy", "entropy", _of(row, ENTROPIES, mask), f"The entropy of single tokens {stored}", "In nats."),
+        _colour(
+            "entropy",
+            "entropy",
+            _of(row, "entropies", mask),
+            "It is known of episodes that were learnt from.",
+            "Of the distribution that the learner predicted when it first learnt from the token, in nats.",
+        ),
         _colour(
             "mismatch",
             "mismatch of engine and learner",
             mismatch,
-            f"The learner's log-probability of single tokens {stored} Metrics called mismatch/... have its mean.",
-            "The learner's log-probability minus the engine's, in nats.",
+            "The learner's log-probability of single tokens is known of episodes that were learnt from, in the first "
+            "update of a step. Metrics called mismatch/... have its mean.",
+            "The learner's log-probability before it learnt from the token, minus the engine's, in nats.",
         ),
     ]
 
@@ -69,20 +70,21 @@ def _short(value: float) -> float | None:
 
 
 def _of(row: Mapping[str, Any], name: str, mask: Array) -> Array | None:
-    """Return what a column has for the sampled tokens; None if there is no such column."""
+    """Return what a column has for the sampled tokens; None if it has nothing, or only NaN."""
     values = row.get(name)
     if values is None or len(values) != len(mask):
         return None
-    return np.array(values, dtype=np.float64)[mask]
+    sampled = np.array(values, dtype=np.float64)[mask]
+    return None if np.isnan(sampled).all() else sampled
 
 
 def _advantage(
     row: Mapping[str, Any], at: int, episodes: Episodes, config: Mapping[str, Any], mask: Array
 ) -> tuple[Array | None, str]:
     """Return the advantage of each sampled token, and where it is from, or why there is none."""
-    stored = _of(row, ADVANTAGES, mask)
+    stored = _of(row, "advantages", mask)
     if stored is not None:
-        return stored, "As the run stored it."
+        return stored, "As the learner had it."
     estimator = from_a_group(config)
     if estimator is None:
         of = (

@@ -77,7 +77,7 @@ def test_a_file_of_an_earlier_version_is_read(tmp_path: Path, version: int, lack
     [
         (
             {"llmgym": b'{"kind": "trajectories", "version": 99}'},
-            "version 8 or earlier, got trajectories of version 99",
+            "version 9 or earlier, got trajectories of version 99",
         ),
         ({"llmgym": b'{"kind": "tasks", "version": 1}'}, "expected trajectories .* got tasks of version 1"),
         ({}, "got something else of version unknown"),

@@ -99,6 +99,20 @@ def test_values_and_gradients_are_those_of_the_whole_softmax(shape: str, bias: b
 
 
 @pytest.mark.usefixtures("parts")
+@pytest.mark.parametrize("shape", SHAPES)
+def test_entropies_come_with_log_probabilities_unless_gradients_are_off(shape: str) -> None:
+    leaves, mask, tokens = example(bias=True)
+    dist = SampledTokens(leaves[0], Head(*leaves[1:], **SHAPES[shape]), mask)
+    with torch.no_grad():
+        alone = dist.log_prob(tokens)
+    assert dist.entropies is None
+    torch.testing.assert_close(dist.log_prob(tokens), alone)
+    assert dist.entropies is not None
+    assert not dist.entropies.requires_grad
+    torch.testing.assert_close(dist.entropies, dist.entropy())
+
+
+@pytest.mark.usefixtures("parts")
 def test_frozen_weights_get_no_gradient_and_states_the_same() -> None:
     (states, weight), mask, tokens = example(bias=False)
     SampledTokens(states, Head(weight), mask).log_prob(tokens).sum().backward()
@@ -136,7 +150,7 @@ def test_a_vocabulary_of_150000_at_8192_tokens_takes_at_most_300_mib(dtype: torc
     chosen = torch.zeros(count, dtype=torch.long, device="meta")
     for of in (chosen, None):
         with Memory() as memory:
-            value = sampled_tokens._OfLogits.apply(states, weight, None, of, dist.head)
+            value, _ = sampled_tokens._OfLogits.apply(states, weight, None, of, dist.head, True)
             of_states, of_weight = torch.autograd.grad(value.sum(), (states, weight))
         gradients = of_states.nbytes + of_weight.nbytes
         assert gradients < memory.peak < gradients + 300 * 2**20

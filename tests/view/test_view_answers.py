@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -257,24 +258,31 @@ def test_advantages_are_those_of_the_estimators(estimator: Any, group: list[tupl
     assert found == pytest.approx(expected.numpy(), abs=1e-9)
 
 
-def test_what_files_do_not_hold_is_not_made_up(answers: Answers) -> None:
-    page = answers.answer("episode", {"step": "1", "index": "0"})
-    for name in ("entropy", "mismatch"):
-        assert colour(page, name)["values"] is None
-        assert "not stored" in colour(page, name)["note"]
-
-
-def test_columns_that_a_file_has_beside_the_others_colour_its_tokens(copied: Path) -> None:
-    shard = copied / "trajectories" / "step-00001.parquet"
+def learnt(run: Path, **columns: float | None) -> None:
+    """Let a learner have found a number for each token of a step, or nothing."""
+    shard = run / "trajectories" / "step-00001.parquet"
     table = pq.read_table(shard)
     lengths = [len(tokens) for tokens in table["tokens"].to_pylist()]
-    for name, value in (("advantages", 0.5), ("entropies", 0.25), ("learner_log_probs", -1.0)):
-        column = pa.array([[value] * length for length in lengths], pa.list_(pa.float32()))
-        table = table.append_column(name, column)
+    for name, value in columns.items():
+        column = pa.array([[] if value is None else [value] * length for length in lengths], pa.list_(pa.float32()))
+        table = table.set_column(table.schema.get_field_index(name), name, column)
     pq.write_table(table.replace_schema_metadata(SCHEMA.metadata), shard)
+
+
+def test_what_was_not_learnt_from_has_no_colours_of_a_learner(copied: Path) -> None:
+    learnt(copied, advantages=None, entropies=None, learner_log_probs=math.nan)
+    page = asked([copied]).answer("episode", {"step": "1", "index": "0"})
+    for name in ("entropy", "mismatch"):
+        assert colour(page, name)["values"] is None
+        assert "known of episodes that were learnt from" in colour(page, name)["note"]
+    assert "Computed from the scores of its group" in colour(page, "advantage")["note"]
+
+
+def test_what_a_learner_found_colours_tokens(copied: Path) -> None:
+    learnt(copied, advantages=0.5, entropies=0.25, learner_log_probs=-1.0)
     page = asked([copied]).answer("episode", {"step": "1", "index": "3"})
     assert set(colour(page, "advantage")["values"]) == {0.5}
-    assert "stored" in colour(page, "advantage")["note"]
+    assert colour(page, "advantage")["note"] == "As the learner had it."
     assert set(colour(page, "entropy")["values"]) == {0.25}
     own = colour(page, "log_prob")["values"]
     assert colour(page, "mismatch")["values"] == pytest.approx([-1.0 - value for value in own], abs=1e-4)
@@ -282,6 +290,7 @@ def test_columns_that_a_file_has_beside_the_others_colour_its_tokens(copied: Pat
 
 def test_a_run_whose_advantages_need_the_whole_batch_has_none_computed(copied: Path) -> None:
     (copied / "config.yaml").write_text("advantage: batch_std\n")
+    learnt(copied, advantages=None)
     page = asked([copied]).answer("episode", {"step": "1", "index": "3"})
     assert colour(page, "advantage")["values"] is colour(page, "push")["values"] is None
     assert "'batch_std' compares with the whole batch" in colour(page, "advantage")["note"]

@@ -19,7 +19,8 @@ class LanguageModelLoss(LossModule):
     `forward` takes a batch and returns a TensorDict. What begins with ``loss_`` is a sum over
     the batch's units, each times its weight, so the losses of micro-batches add up to that of
     the whole batch. Everything else is a metric without a gradient, a mean over `count`
-    things. The policy's log-probabilities are left in the batch as ``policy_log_probs`` [B, T].
+    things. The policy's log-probabilities are left in the batch as ``policy_log_probs`` [B, T]. Losses of rewards leave
+    the entropies of its distributions too, as ``policy_entropies`` [B, T].
 
     Weights are made once for a whole optimiser batch and are stored in it as ``weight``. Without
     them the batch is taken to be the whole one, so that a loss can be used alone.

@@ -139,8 +139,11 @@ class PolicyGradientLoss(LanguageModelLoss):
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
         """Return the losses, weighted and summed, and the metrics as means over sampled tokens."""
         mask, weight = tensordict["mask"], self.weight_of(tensordict)
-        log_probs = self.actor_network.get_dist(tensordict).log_prob(tensordict["tokens"])  # [B, T]
+        dist = self.actor_network.get_dist(tensordict)
+        log_probs = dist.log_prob(tensordict["tokens"])  # [B, T]
         tensordict["policy_log_probs"] = log_probs.detach()
+        if dist.entropies is not None:
+            tensordict["policy_entropies"] = dist.entropies
         token_log_ratio = (log_probs - tensordict[self.old_log_probs]).masked_fill(~mask, 0.0)
         log_ratio = token_log_ratio
         if self.unit == "episode":
