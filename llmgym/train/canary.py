@@ -26,13 +26,13 @@ class Canary:
 
     If the engine has other weights than the policy, the two disagree: whether nothing arrived, or all but a layer or an
     adapter, at all servers or at all but one, or whether a cache holds what was computed with earlier weights. The
-    prompts and the seeds are the same each time, so an engine that says what it said before has its old weights. There
-    are many prompts, because bfloat16 may be off by a nat at one place, and hardly ever at many.
+    prompts and the seeds are the same each time, so an engine that says what it said before has its old weights. Types
+    narrower than float32 take many prompts: they may be off by a nat at one place, and hardly ever at many.
 
     Args:
         probe: Returns what each engine replies to requests.
         log_probs: Returns the learner's log-probability of every sampled token of a batch.  [B, T]
-        prompts: Tokens of conversations, up to where the reply begins that each of `LENGTHS` is about.
+        prompts: Tokens of conversations, up to where a reply begins. Float32 takes the first alone.
         stop_token_ids: What ends a reply.
         temperature: What the learner divides logits by.
         dtypes: Those of the learner and of the engine.
@@ -48,7 +48,9 @@ class Canary:
         temperature: float = 1.0,
         dtypes: tuple[torch.dtype, torch.dtype] = (torch.float32, torch.float32),
     ) -> None:
-        self._probe, self._log_probs, self._prompts, self._stop = probe, log_probs, prompts, stop_token_ids
+        self._probe, self._log_probs, self._stop = probe, log_probs, stop_token_ids
+        exact = all(dtype == torch.float32 for dtype in dtypes)
+        self._prompts = [prompts[0 if exact else n % len(prompts)] for n in range(len(LENGTHS))]
         self._sampling = Sampling(temperature=temperature, max_tokens=max(LENGTHS))
         self.tolerance = max(_TOLERANCE.get(dtype, max(_TOLERANCE.values())) for dtype in dtypes)
         """Nats per token that the quarter of replies that is off most may be off by; types of weights decide it."""

@@ -121,7 +121,7 @@ def test_temperature_0_has_one_reply_whatever_the_sample(tmp_path: Path, capsys:
 def test_an_evaluation_that_is_ended_goes_on_and_comes_to_the_same(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], by: signal.Signals
 ) -> None:
-    words = ["--model", "tiny", "-n", "300", "--max-tokens", "40"]
+    words = ["--model", "tiny", "-n", "300", "--max-tokens", "8"]
     (expected,) = evaluated(capsys, tmp_path / "whole", *words)
     command = [sys.executable, "-m", "llmgym", "eval", *words, "--output-dir", str(tmp_path / "killed")]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
