@@ -140,13 +140,16 @@ def _stale(reply: dict[str, Any]) -> None:
 
 _PAST = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)
 _FUTURE = format_datetime(datetime.now(UTC) + timedelta(days=365), usegmt=True)
+_NEVER = "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"
 _UPDATE = "/update_weights_from_disk"
 
 PASSING = {
     "408": _sends(b"slow", 408),
     "429 with seconds": _sends(b"too many", 429, Retry_After="0"),
+    "429 for a second": _sends(b"too many", 429, Retry_After="1"),
     "429 with a date": _sends(b"too many", 429, Retry_After=_PAST),
     "429 for a year": _sends(b"too many", 429, Retry_After=_FUTURE),
+    "429 until a date that no calendar has": _sends(b"too many", 429, Retry_After=_NEVER),
     "503 for ever": _sends(b"busy", 503, Retry_After="9" * 400),
     "503 with nonsense": _sends(b"busy", 503, Retry_After="soon"),
     "500": _sends(b"oh", 500),
@@ -231,6 +234,7 @@ STARTS = {
     "10^9 processes": _says(lambda info: info.update(tp_size=10**9), "/server_info"),
     "health never": _never("/health"),
     "health 500": _sends(b"ill", 500, path="/health"),
+    "health 503 until a date that no calendar has": _sends(b"ill", 503, path="/health", Retry_After=_NEVER),
     "health redirect": _sends(status=302, path="/health", Location="http://127.0.0.1:1/"),
 }
 """Answers to the first calls."""

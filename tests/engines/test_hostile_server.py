@@ -1,14 +1,18 @@
 """Whatever a server answers, an engine samples what an honest one would have said, or ends with a sentence."""
 
+import math
 import os
 import signal
 import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,7 +38,7 @@ from llmgym.engines.served.dialect import TransientError
 from llmgym.engines.served.directory import WeightsDirectory
 from llmgym.engines.served.engine import ServedEngine
 from llmgym.engines.served.limits import Limits
-from llmgym.engines.served.server import OwnServer, Server
+from llmgym.engines.served.server import OwnServer, Server, _wished
 from llmgym.engines.sglang.dialect import SGLang
 from llmgym.errors import EngineError
 
@@ -269,6 +273,48 @@ def test_pauses_grow_to_a_bound_and_are_as_long_as_a_server_wishes(monkeypatch: 
         for pause, least in zip(pauses(wished), expected, strict=True):
             assert least <= pause <= 1.25 * least
     assert pauses(None) != pauses(None)
+
+
+@pytest.mark.parametrize(
+    ("header", "least", "most"),
+    [
+        ("0", 0, 0),
+        ("3", 3, 3),
+        (format_datetime(datetime.now(UTC) + timedelta(hours=2)), 3600, 7200),
+        (format_datetime(datetime(2000, 1, 1)), -math.inf, 0),  # noqa: DTZ001 - without a zone it is UTC
+    ],
+)
+def test_a_server_says_in_seconds_or_as_a_date_when_it_wants_to_be_asked_again(
+    header: str, least: float, most: float
+) -> None:
+    seconds = _wished(header)
+    assert seconds is not None
+    assert least <= seconds <= most
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "soon",
+        "-1",
+        "1.5",
+        "\u00b2",
+        "Mon, 01 Jan " + "9" * 20 + " 00:00:00 GMT",
+        "1 Jan 1 00:00 +" + "9" * 14,
+    ],
+)
+def test_what_says_no_time_is_no_wish(header: str | None) -> None:
+    assert _wished(header) is None
+
+
+def test_a_server_is_asked_again_no_sooner_than_it_wishes(servers: list[FakeServer]) -> None:
+    servers.append(HostileServer("429 for a second", every=2))
+    engine = connect(servers[0], limits=replace(LIMITS, longest_pause=2.0))
+    begun = time.monotonic()
+    assert replies(engine, [ask(0), ask(1)]) == honest([ask(0), ask(1)])
+    assert time.monotonic() - begun >= 1.0
 
 
 def test_every_fault_is_in_a_test() -> None:

@@ -392,9 +392,9 @@ def _wished(header: str | None) -> float | None:
         return float(header)
     try:
         when = email.utils.parsedate_to_datetime(header)
-    except ValueError:
+        return (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    except (ValueError, OverflowError):  # a date that no calendar has
         return None
-    return (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
 
 
 def _address_towards(url: str) -> str:
