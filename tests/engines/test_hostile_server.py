@@ -38,6 +38,7 @@ from llmgym.engines.served.dialect import TransientError
 from llmgym.engines.served.directory import WeightsDirectory
 from llmgym.engines.served.engine import ServedEngine
 from llmgym.engines.served.limits import Limits
+from llmgym.engines.served.log import _LONGEST_LINE, ServerLog
 from llmgym.engines.served.server import OwnServer, Server, _wished
 from llmgym.engines.sglang.dialect import SGLang
 from llmgym.errors import EngineError
@@ -281,7 +282,7 @@ def test_pauses_grow_to_a_bound_and_are_as_long_as_a_server_wishes(monkeypatch: 
         ("0", 0, 0),
         ("3", 3, 3),
         (format_datetime(datetime.now(UTC) + timedelta(hours=2)), 3600, 7200),
-        (format_datetime(datetime(2000, 1, 1)), -math.inf, 0),  # noqa: DTZ001 - without a zone it is UTC
+        (format_datetime(datetime(2000, 1, 1)), -math.inf, 0),  # without a zone it is UTC
     ],
 )
 def test_a_server_says_in_seconds_or_as_a_date_when_it_wants_to_be_asked_again(
@@ -402,6 +403,25 @@ def test_the_log_of_a_server_is_private_and_has_no_key_in_it(tmp_path: Path, mon
     assert str(server._key) not in said
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
     assert stat.S_IMODE(log.parent.stat().st_mode) == 0o700
+
+
+def written(text: bytes) -> ServerLog:
+    """Return the log of a process that has written a text and ended."""
+    reading, writing = os.pipe()
+    log = ServerLog(open(reading, "rb"), KEY, "SGLang")  # noqa: SIM115 - the log closes it
+    with open(writing, "wb") as process:
+        process.write(text)
+    log._copying.join(timeout=60)
+    return log
+
+
+@pytest.mark.parametrize("end", [b"\n", b""])
+def test_a_key_in_a_line_of_any_length_is_left_out(end: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for before in range(_LONGEST_LINE - len(KEY) - 1, _LONGEST_LINE + 2):
+        log = written(b"x" * before + 2 * KEY.encode() + b"a\nb" + end)
+        assert log.path.read_bytes() == b"x" * before + b"******a\nb" + end
+        log.remove()
 
 
 def test_a_server_is_known_by_a_url_that_has_no_secret() -> None:

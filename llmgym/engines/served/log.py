@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from typing import IO
 
-_LONGEST_LINE = 2**16  # bytes that are looked at together
+_LONGEST_LINE = 2**16  # bytes that are read at once
 _LAST_WORDS = 0.5  # seconds in which those of a process that has ended arrive
 
 
@@ -40,7 +40,15 @@ class ServerLog:
         shutil.rmtree(self.path.parent, ignore_errors=True)
 
     def _copy(self) -> None:
+        held = b""  # the end of a piece of a long line, which may be the beginning of the key
         with self._source, self._target:
-            while line := self._source.readline(_LONGEST_LINE):
-                with contextlib.suppress(OSError):  # a full disk must not hold the server up
-                    self._target.write(line.replace(self._secret, b"***"))
+            while piece := self._source.readline(_LONGEST_LINE):
+                clean = (held + piece).replace(self._secret, b"***")
+                end = len(clean) if piece.endswith(b"\n") else max(0, len(clean) - len(self._secret) + 1)
+                self._write(clean[:end])
+                held = clean[end:]
+            self._write(held)
+
+    def _write(self, text: bytes) -> None:
+        with contextlib.suppress(OSError):  # a full disk must not hold the server up
+            self._target.write(text)
