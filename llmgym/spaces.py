@@ -1,9 +1,7 @@
 """The space of all texts, which Gymnasium's own `Text` space is not."""
 
 import os
-import shutil
 import sys
-import tempfile
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +9,8 @@ from typing import Any
 
 from gymnasium.spaces import Text
 from gymnasium.vector.utils import create_shared_memory, read_from_shared_memory, write_to_shared_memory
+
+from llmgym.directories import OwnDirectory
 
 _SAMPLE_ALPHABET = 'abcdefghijklmnopqrstuvwxyz ABC 0123456789 .,:;!?-\n{}[]"é中文日志🙂'
 
@@ -56,6 +56,7 @@ class UnicodeText(Text):
 
 
 # How the processes of Gymnasium's `AsyncVectorEnv` share texts of any length: as files, one per environment.
+_directories: dict[str, OwnDirectory] = {}  # those that this process made, by their paths
 
 
 class _SharedTexts(Sequence[str]):
@@ -83,7 +84,7 @@ class _SharedTexts(Sequence[str]):
 
 def _remove(folder: str, owner: int) -> None:
     if os.getpid() == owner:  # and not a process that was forked
-        shutil.rmtree(folder, ignore_errors=True)
+        _directories.pop(folder).remove()
 
 
 def _decoded(data: bytes) -> str:
@@ -92,7 +93,9 @@ def _decoded(data: bytes) -> str:
 
 @create_shared_memory.register  # type: ignore[arg-type]  # Gymnasium only hands it on
 def _create(space: UnicodeText, n: int = 1, ctx: Any = None) -> str:
-    return tempfile.mkdtemp(prefix="llmgym-texts-")
+    directory = OwnDirectory("llmgym-texts-")
+    _directories[folder := str(directory.path)] = directory
+    return folder
 
 
 @read_from_shared_memory.register  # type: ignore[arg-type]  # Gymnasium only copies it

@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parent.parent / "llmgym"
 LAYERS = [
     {
         *("llmgym.version", "llmgym.visible", "llmgym.errors", "llmgym.calls", "llmgym.types", "llmgym.spaces"),
-        "llmgym.secrets",
+        *("llmgym.secrets", "llmgym.directories"),
     },
     {"llmgym.addresses", "llmgym.files", "llmgym.plugins", "llmgym.config", "llmgym.workers"},
     {

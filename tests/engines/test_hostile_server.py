@@ -4,7 +4,6 @@ import math
 import os
 import signal
 import stat
-import subprocess
 import sys
 import threading
 import time
@@ -35,7 +34,6 @@ from hostile_server import (
 from llmgym.config.sections import Sampling
 from llmgym.engines.base import Completion, GenerationRequest
 from llmgym.engines.served.dialect import TransientError
-from llmgym.engines.served.directory import WeightsDirectory
 from llmgym.engines.served.engine import ServedEngine
 from llmgym.engines.served.limits import Limits
 from llmgym.engines.served.log import _LONGEST_LINE, ServerLog
@@ -322,58 +320,6 @@ def test_every_fault_is_in_a_test() -> None:
     assert len(FAULTS) == sum(map(len, (PASSING, LIES, STALE, REFUSALS, STARTS, UPDATES, FAREWELLS)))
 
 
-# What is left behind.
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from llmgym.engines.served.directory import WeightsDirectory
-print(WeightsDirectory(Path(sys.argv[1])).path, flush=True)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def left_in(root: Path) -> Path:
-    """Return a weights directory whose process was killed."""
-    process = subprocess.run([sys.executable, "-c", KILLED, str(root)], stdout=subprocess.PIPE, text=True, check=False)
-    path = Path(process.stdout.strip())
-    (path / "1").mkdir()
-    (path / "1" / "model.safetensors").write_bytes(b"weights")
-    return path
-
-
-def test_weights_of_a_run_that_was_killed_are_removed_by_the_next(tmp_path: Path) -> None:
-    left, running = left_in(tmp_path), WeightsDirectory(tmp_path)
-    assert not left.exists()
-    (strange := tmp_path / "llmgym-weights-strange").mkdir()  # of nobody knows whom
-    (strange / "model.safetensors").write_bytes(b"weights")
-    last = WeightsDirectory(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {running.path.name, strange.name, last.path.name}
-    running.remove()
-    last.remove()
-    assert list(tmp_path.iterdir()) == [strange]
-
-
-def test_no_link_is_followed_to_what_is_removed(tmp_path: Path) -> None:
-    (root := tmp_path / "root").mkdir()
-    (elsewhere := tmp_path / "elsewhere").mkdir()
-    left = left_in(elsewhere)
-    (root / "llmgym-weights-link").symlink_to(left)
-    (hidden := root / "llmgym-weights-hidden").mkdir()
-    (hidden / "owner").symlink_to(left / "owner")
-    (root / "llmgym-weights-file").touch()
-    WeightsDirectory(root).remove()
-    assert (left / "1" / "model.safetensors").exists()
-    assert len(list(root.iterdir())) == 3
-
-
-def test_weights_of_another_machine_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    left = left_in(tmp_path)
-    monkeypatch.setattr("platform.node", lambda: "another")
-    WeightsDirectory(tmp_path).remove()
-    assert left.exists()
-
-
 # The log of a server of ours.
 
 
@@ -387,6 +333,16 @@ class Chatty(SGLang):
         os.write(1, f"server_args={{'port': {port}, 'api_key': '{key}'}} {'x' * 200_000}\n".encode())
         os.write(2, f"ValueError: not with {key}\n".encode())
         os._exit(3)
+
+
+def written(text: bytes) -> ServerLog:
+    """Return the log of a process that has written a text and ended."""
+    reading, writing = os.pipe()
+    log = ServerLog(open(reading, "rb"), KEY, "SGLang")  # noqa: SIM115 - the log closes it
+    with open(writing, "wb") as process:
+        process.write(text)
+    log._copying.join(timeout=60)
+    return log
 
 
 @pytest.mark.slow
@@ -403,16 +359,8 @@ def test_the_log_of_a_server_is_private_and_has_no_key_in_it(tmp_path: Path, mon
     assert str(server._key) not in said
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
     assert stat.S_IMODE(log.parent.stat().st_mode) == 0o700
-
-
-def written(text: bytes) -> ServerLog:
-    """Return the log of a process that has written a text and ended."""
-    reading, writing = os.pipe()
-    log = ServerLog(open(reading, "rb"), KEY, "SGLang")  # noqa: SIM115 - the log closes it
-    with open(writing, "wb") as process:
-        process.write(text)
-    log._copying.join(timeout=60)
-    return log
+    written(b"").remove()
+    assert log.exists()  # the error told the user to read it
 
 
 @pytest.mark.parametrize("end", [b"\n", b""])

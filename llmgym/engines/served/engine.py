@@ -11,9 +11,9 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from llmgym.directories import OwnDirectory
 from llmgym.engines.base import Completion, GenerationRequest, require_room
 from llmgym.engines.served.dialect import FaultyAnswerError, TransientError, WorkerLostError
-from llmgym.engines.served.directory import WeightsDirectory
 from llmgym.engines.served.limits import Limits
 from llmgym.engines.served.loop import LoopThread
 from llmgym.engines.served.weights import Weights
@@ -95,7 +95,7 @@ class ServedEngine:
         self._text_of = text_of
         self._notify = notify
         self._run = secrets.token_hex(4)  # no other run calls its weights by the same name
-        self._directory = WeightsDirectory(directory)
+        self._directory = OwnDirectory("llmgym-weights-", directory)
         self._weights: Weights | None = None
         self._seats = [_Seat(worker) for worker in workers]
         self._home: dict[int, _Seat] = {}  # by episode

@@ -2,11 +2,10 @@
 
 import contextlib
 import os
-import shutil
-import tempfile
 import threading
-from pathlib import Path
 from typing import IO
+
+from llmgym.directories import OwnDirectory
 
 _LONGEST_LINE = 2**16  # bytes that are read at once
 _LAST_WORDS = 0.5  # seconds in which those of a process that has ended arrive
@@ -24,7 +23,8 @@ class ServerLog:
     """
 
     def __init__(self, source: IO[bytes], secret: str, name: str) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix=f"llmgym-{name.lower()}-")) / "server.log"
+        self._directory = OwnDirectory(f"llmgym-{name.lower()}-")
+        self.path = self._directory.path / "server.log"
         self._source, self._secret = source, secret.encode()
         self._target = os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", buffering=0)
         self._copying = threading.Thread(target=self._copy, name="server-log", daemon=True)
@@ -37,7 +37,11 @@ class ServerLog:
 
     def remove(self) -> None:
         """Remove the file."""
-        shutil.rmtree(self.path.parent, ignore_errors=True)
+        self._directory.remove()
+
+    def keep(self) -> None:
+        """Leave the file to whoever looks for what went wrong."""
+        self._directory.keep()
 
     def _copy(self) -> None:
         held = b""  # the end of a piece of a long line, which may be the beginning of the key

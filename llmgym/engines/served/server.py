@@ -345,15 +345,17 @@ class OwnServer(Server):
         await super().shut_down()
         if self._process is None:
             return
-        if self._process.poll() is None and self._log is not None:
+        if self._log is not None and self._process.poll() is None:
             self._log.remove()
+        elif self._log is not None:
+            self._log.keep()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
-        self._process = None
+        self._process = self._log = None
 
     async def watch(self) -> str:
         """Look at the process, besides its health."""
