@@ -61,7 +61,7 @@ def make_engine(
 
     Raises:
         ConfigError: Options that only SGLang takes are given to the embedded engine, or those
-            of a start to servers that run.
+            of a start to servers that run, or SGLang is to run code of the model directory.
         EngineError: SGLang is missing, or does not start.
     """
     urls, servers, transfer, dtype = config.urls, config.servers, config.transfer, config.dtype
@@ -81,7 +81,8 @@ def make_engine(
             "engine_servers, engine_kwargs and engine_dtype are for starting SGLang, "
             "engine_url is for one that runs: expected one or the other."
         )
-
+    if config.arguments.get("trust_remote_code"):
+        raise ConfigError("engine_kwargs: expected no trust_remote_code: the code of a model directory is never run.")
     if transfer == "group" and not (urls or servers):
         raise ConfigError(
             "engine_transfer: expected engine_servers or engine_url beside 'group': "

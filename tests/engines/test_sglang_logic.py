@@ -414,6 +414,11 @@ def test_servers_have_gpus_of_their_own(
         ({"engine_url": ["http://localhost:1"], "engine_kwargs": {"tp_size": 2}}, "expected one"),
         ({"engine": "local", "engine_transfer": "group"}, "expected --engine sglang"),
         ({"engine_transfer": "group"}, "expected engine_servers or engine_url beside 'group'"),
+        ({"engine_kwargs": {"trust_remote_code": True}}, "engine_kwargs: expected no trust_remote_code"),
+        (
+            {"engine_servers": 1, "engine_kwargs": {"trust_remote_code": "yes"}},
+            "code of a model directory is never run",
+        ),
         ({"engine_weights_dir": "/nowhere"}, "engine_weights_dir: expected a directory"),
     ],
 )
