@@ -4,6 +4,7 @@ import math
 import os
 import signal
 import stat
+import subprocess
 import sys
 import threading
 import time
@@ -249,6 +250,39 @@ def test_whoever_interrupts_a_run_waits_for_no_server(fault: str, servers: list[
     ended(engine.abort)
     ended(engine.close)
     assert 2 * Limits().farewell < 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("grace", "signals", "end"),
+    [("1", 1, "grpo: interrupted; the same command with --resume goes on\n"), ("600", 2, "grpo: interrupted\n")],
+)
+def test_ctrl_c_ends_a_run_whose_server_never_answers(
+    grace: str, signals: int, end: str, servers: list[FakeServer], tmp_path: Path
+) -> None:
+    servers.append(server := HostileServer("never"))
+    asked = threading.Event()
+    server.when_asked = asked.set
+    options = {"engine-url": server.url, "grace": grace, "eval-episodes": "0", "output-dir": str(tmp_path / "runs")}
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    command, environment = (
+        [sys.executable, "-m", "llmgym.agents.grpo", *words],
+        {**os.environ, "LLMGYM_ENGINE_KEY": KEY},
+    )
+    said = tmp_path / "said"
+    with said.open("w") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as run:
+        try:
+            assert asked.wait(timeout=240), said.read_text()
+            run.send_signal(signal.SIGINT)
+            for _ in range(signals - 1):
+                while "A second signal ends it at once" not in said.read_text() and run.poll() is None:
+                    time.sleep(0.05)
+                run.send_signal(signal.SIGINT)
+            assert run.wait(timeout=60) == 130
+        finally:
+            run.kill()
+    assert f"waits at most {grace} s for its episodes" in said.read_text()
+    assert said.read_text().endswith(end)
 
 
 def test_pauses_grow_to_a_bound_and_are_as_long_as_a_server_wishes(monkeypatch: pytest.MonkeyPatch) -> None:
