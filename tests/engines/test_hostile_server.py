@@ -350,6 +350,13 @@ def test_a_server_is_asked_again_no_sooner_than_it_wishes(servers: list[FakeServ
     assert time.monotonic() - begun >= 1.0
 
 
+def test_a_server_may_be_busy_for_more_than_a_minute() -> None:
+    limits = Limits()
+    pauses = [min(limits.first_pause * 2**i, limits.longest_pause) for i in range(limits.attempts - 1)]
+    assert sum(pauses) > 60
+    assert limits.first_pause < 1
+
+
 def test_every_fault_is_in_a_test() -> None:
     assert len(FAULTS) == sum(map(len, (PASSING, LIES, STALE, REFUSALS, STARTS, UPDATES, FAREWELLS)))
 
@@ -395,6 +402,25 @@ def test_the_log_of_a_server_is_private_and_has_no_key_in_it(tmp_path: Path, mon
     assert stat.S_IMODE(log.parent.stat().st_mode) == 0o700
     written(b"").remove()
     assert log.exists()  # the error told the user to read it
+
+
+def test_nobody_knows_the_name_of_a_log_before_nor_leads_it_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    logs = [written(b"well") for _ in range(2)]
+    names = [log.path.parent.name.removeprefix("llmgym-sglang-") for log in logs]
+    assert names[0] != names[1]
+    assert all(len(name) >= 8 for name in names)
+    for log in logs:
+        log.remove()
+    (guessed := tmp_path / "guessed").mkdir()
+    (victim := tmp_path / "victim").write_text("mine")
+    (guessed / "server.log").symlink_to(victim)
+    monkeypatch.setattr("tempfile.mkdtemp", lambda **_: str(guessed))
+    with open(os.devnull, "rb") as source, pytest.raises(FileExistsError):
+        ServerLog(source, KEY, "SGLang")
+    assert victim.read_text() == "mine"
 
 
 @pytest.mark.parametrize("end", [b"\n", b""])
