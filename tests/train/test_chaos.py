@@ -27,7 +27,7 @@ from llmgym.data.trajectories import read_trajectories
 
 KILLS = int(os.environ.get("LLMGYM_CHAOS_KILLS", "5"))  # over all kinds of run
 SEED = int(os.environ.get("LLMGYM_CHAOS_SEED", "0"))
-COMMON = "--max-tokens 40 --sample-every 0 --steps 5 --save-every 1 --keep 2"
+COMMON = "--max-tokens 40 --sample-every 0 --steps 4 --save-every 1 --keep 2"
 PLAYED = f"{COMMON} --prompts-per-step 2 --group-size 4 --eval-episodes 4"
 RUNS = {
     "grpo": f"grpo {PLAYED} --measure-kl always",
@@ -130,7 +130,7 @@ def test_ten_kills_of_a_run_with_workers_lose_nothing_and_leave_nothing(
 ) -> None:
     """Workers are killed while they play, or start; the learner whenever, and then the run is gone on with."""
     chance, before = random.Random(f"{victim} {options} {SEED}"), on_the_machine()
-    command = RUNS["workers"].replace("--steps 5", "--steps 30").replace("--worker-restarts 0", "--worker-restarts 99")
+    command = RUNS["workers"].replace("--steps 4", "--steps 30").replace("--worker-restarts 0", "--worker-restarts 99")
     kills = number = 0
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as temporary:  # sockets take no long path
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
