@@ -17,6 +17,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from llmgym.config.base import Config, Option, read_yaml
 from llmgym.config.plain import from_yaml, read_back
+from llmgym.visible import visible
 
 
 def parse_pairs(arguments: list[str]) -> dict[str, Any]:
@@ -144,7 +145,10 @@ def parse_command_line(cls: type[AnyConfig], arguments: Sequence[str] | None, pr
     )
     repeatable = [f"--{name.replace('_', '-')}" for name, value in standing.items() if isinstance(value, dict)]
     words = _joined(sys.argv[1:] if arguments is None else arguments, repeatable)
-    options = tyro.cli(command, args=words, prog=prog, description=cls.__doc__)
+    parse = functools.partial(tyro.cli, command, prog=prog, description=cls.__doc__)
+    if (plain := [visible(word) for word in words]) != words:
+        parse(args=plain)  # tyro quotes words in its messages as they are, so it sees these first where they are odd
+    options = parse(args=words)
     values = {name: getattr(getattr(options, title), name) for title, fields in groups.items() for name, *_ in fields}
     for name, value in values.items():
         if isinstance(value, dict):  # key=value words add to those of the file

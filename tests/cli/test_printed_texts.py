@@ -148,6 +148,11 @@ def test_a_report_has_the_texts_of_a_run_spelt_out(run: Path, tmp_path: Path) ->
         ["grpo", "--env", NAME],
         ["grpo", "--env", ENV, "--env-kwargs", f"{NAME}=1"],
         ["grpo", "--config", NAME],
+        ["grpo", f"--{NAME}", "1"],
+        ["grpo", "--steps", NAME],
+        ["grpo", "--engine", NAME],
+        ["grpo", "--env-kwargs", f"a={{{NAME}"],
+        ["eval", NAME],
         ["sft", "--data", NAME],
         ["train", f"{NAME}:Mine"],
         [NAME],
@@ -161,6 +166,11 @@ def test_a_mistake_is_explained_in_plain_text(words: list[str], capsys: pytest.C
 def test_preferences_are_told_of_in_plain_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert preferences.main(["--env", NAME, "--out", str(tmp_path / f"{NAME}.parquet")]) == 2
     require_plain(capsys.readouterr().err)
+    with pytest.raises(SystemExit):
+        preferences.main([NAME])
+    said = capsys.readouterr().err
+    require_plain(said)
+    assert visible(NAME) in said
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from odd_texts import TAKES_OVER, is_plain
 from transformers import PreTrainedTokenizerFast
 
 from llmgym.errors import ModelError
@@ -21,6 +22,7 @@ from llmgym.rollout.rendering import (
     template_sandbox,
 )
 from llmgym.types import Message
+from llmgym.visible import visible
 from tests.families import FAMILIES, tokenizer_of
 
 SAYS = (
@@ -100,6 +102,14 @@ def test_whatever_a_template_raises_and_whatever_is_left_to_chance_is_refused(
 ) -> None:
     with pytest.raises(ModelError, match=r"chat template of 'some/model' does not render: \S"):
         ChatCodec(with_template(tokenizer, SAYS + broken))
+
+
+def test_what_a_template_says_of_itself_takes_over_no_terminal(tokenizer: PreTrainedTokenizerFast) -> None:
+    complains = "{{ raise_exception(messages[0].content) }}"
+    with pytest.raises(ModelError, match="does not render: ") as error:
+        Renderer(with_template(tokenizer, complains)).render(["user"], [TAKES_OVER], generate=False)
+    assert str(error.value).endswith(visible(TAKES_OVER))
+    assert is_plain(str(error.value))
 
 
 def test_a_template_that_shows_its_worst_in_a_later_turn_is_refused_there(tokenizer: PreTrainedTokenizerFast) -> None:
