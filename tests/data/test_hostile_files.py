@@ -3,10 +3,13 @@
 import itertools
 import json
 import random
+import re
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -142,9 +145,10 @@ def test_a_damaged_file_is_read_or_refused(tmp_path: Path, name: str) -> None:
         found = read_or_fault(read, path)
         refused += isinstance(found, LLMGymError)
         alike += found == whole
-    assert alike + refused > 0
     if path.suffix == ".parquet" and name != "tasks.parquet":  # which have checksums
+        assert alike + refused == BROKEN_COPIES
         assert refused > BROKEN_COPIES / 2
+    assert alike + refused > 0
 
 
 # What is whole, and of another kind.
@@ -206,6 +210,12 @@ KINDS: list[pa.Array] = [
     pa.array([[{"start": 0, "stop": 9}]]),
     pa.array([[("a", None)]], pa.map_(pa.string(), pa.float64())),
     pa.array([True]),
+    pa.array([np.float16("nan")], pa.float16()),
+    pa.array([Decimal("1.5")], pa.decimal128(9, 2)),
+    pa.array(["text"]).dictionary_encode(),
+    pa.array(["text"], pa.string_view()),
+    pa.array([b"\xff" * 16], pa.uuid()),
+    pa.array([{"role": "user"}]),
 ]
 
 
@@ -227,6 +237,32 @@ def test_another_column_of_trajectories_is_read_or_refused_by_name(
     pq.write_table(table.replace_schema_metadata(SCHEMA.metadata), path)
     found = read_or_fault(read_trajectories, path)
     assert column in str(found) if isinstance(found, DataError) else isinstance(found[0], Trajectory)
+
+
+@pytest.mark.parametrize(
+    ("read", "column"),
+    [
+        *((read_preferences, name) for name in ("prompt", "chosen", "rejected", "score_chosen", "margin", "tools")),
+        *((read_conversations, name) for name in ("messages", "tools")),
+        *((read_feedback, name) for name in ("prompt", "completion", "label", "tools")),
+        *((TaskTable, name) for name in ("prompt", "answer", "another")),
+    ],
+)
+@pytest.mark.parametrize("values", KINDS, ids=lambda one: str(one.type)[:30])
+def test_another_column_of_a_data_set_is_read_or_its_row_refused(
+    tmp_path: Path, read: Any, column: str, values: pa.Array
+) -> None:
+    path = tmp_path / "rows.parquet"
+    columns: dict[str, Any] = {name: ["text"] for name in ("prompt", "answer")}
+    if read is read_preferences:
+        columns = {name: ["text"] for name in ("prompt", "chosen", "rejected")}
+    elif read is read_conversations:
+        columns = {"messages": [[{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]]}
+    elif read is read_feedback:
+        columns = {"prompt": ["text"], "completion": ["text"], "label": [True]}
+    pq.write_table(pa.table({**columns, column: values}), path)
+    found = read_or_fault(read, path)
+    assert re.search(rf"\b{column}\b.*\brow 0\b", str(found)) if isinstance(found, LLMGymError) else len(found) == 1
 
 
 @pytest.mark.parametrize("kept", [0, 1])

@@ -69,6 +69,10 @@ from llmgym.envs.aiops.conclusions import concludes
         "故障服务是 payments",
         "问题在 payments",
         "payments 导致了所有变慢",
+        "memory  leak",
+        "memory\u00a0leak",
+        "root-cause is payments",
+        "I conclude: database",
     ],
 )
 def test_a_conclusion_is_found_in_any_words(text: str) -> None:

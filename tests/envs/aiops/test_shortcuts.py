@@ -124,6 +124,12 @@ def test_no_rule_of_one_glance_names_the_cause(level: int) -> None:
             assert right <= BOUND[level], f"{name} with {kind.__name__}: {right:.2f}"
 
 
+@pytest.mark.parametrize("level", [0, *BOUND])
+def test_the_last_span_names_no_service_at_fault(level: int) -> None:
+    incidents = draw(DIFFICULTIES[level], seed=level)
+    assert np.mean([SERVICES["last span"](one) == one.cause.service for one in incidents]) <= 0.5
+
+
 def features(difficulty: Difficulty, one: Incident) -> list[float]:
     """What is said of every service and of its every gauge: -1, 0 or 1; and what is loudest, last and first."""
     told: Counter[tuple[str, str | None]] = Counter()
