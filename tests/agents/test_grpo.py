@@ -478,7 +478,7 @@ def test_a_group_of_one_needs_an_estimator_that_compares_with_the_batch() -> Non
 
 
 def test_the_environments_of_training_are_closed_with_their_agent(tmp_path: Path) -> None:
-    closed: list[int] = []
+    closed: list[llmgym.TextEnv] = []
 
     @llmgym.register_env("Closing-test-v0")
     class Closing(llmgym.TextEnv):
@@ -489,7 +489,7 @@ def test_the_environments_of_training_are_closed_with_their_agent(tmp_path: Path
             return float(len(episode.actions[0]))
 
         def close(self) -> None:
-            closed.append(id(self))
+            closed.append(self)
 
     try:
         small = {"prompts_per_step": 2, "group_size": 2, "max_tokens": 4, "eval_episodes": 3}
@@ -498,7 +498,7 @@ def test_the_environments_of_training_are_closed_with_their_agent(tmp_path: Path
         agent.close()
     finally:
         del gymnasium.registry["Closing-test-v0"]
-    assert len(closed) == 3 + 3 + 4  # of both evaluations, and of training
+    assert len(closed) == len(set(closed)) == 3 + 3 + 4  # of both evaluations, and of training
 
 
 def test_ranks_that_cannot_find_each_other_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

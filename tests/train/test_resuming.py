@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -565,10 +566,13 @@ def test_a_directory_that_vanishes_ends_the_run_with_what_it_learnt_elsewhere(tm
     assert checkpoints_of(rescued.parent)[0].step == 3
 
 
-def test_the_end_of_its_time_saves_and_is_gone_on_with(whole: Path, tmp_path: Path) -> None:
+def test_the_end_of_its_time_saves_and_is_gone_on_with(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(Interrupted) as ended:
         train(tmp_path, 4000, max_time="00:00:03")
     assert ended.value.code == 75
+    assert "Its time is up" in capsys.readouterr().out
     (run,) = tmp_path.iterdir()
     (checkpoint,) = checkpoints_of(run)
     assert train(tmp_path, checkpoint.step + 1, resume=True) == run
@@ -580,7 +584,9 @@ def test_a_time_that_is_none_is_refused(max_time: Any, tmp_path: Path) -> None:
         GRPO(output_dir=tmp_path, max_time=max_time)
 
 
-def test_a_run_that_takes_more_memory_than_it_may_saves_and_ends(whole: Path, tmp_path: Path) -> None:
+def test_a_run_that_takes_more_memory_than_it_may_saves_and_ends(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     held: list[bytes] = []
     bound = peak_bytes() / GIB + 0.5
 
@@ -592,13 +598,17 @@ def test_a_run_that_takes_more_memory_than_it_may_saves_and_ends(whole: Path, tm
     with pytest.raises(Interrupted) as ended:
         train(tmp_path, 4000, scorer=greedy, max_memory=bound)
     assert ended.value.code == 75
+    assert re.search(rf"It has taken [\d.]+ GiB of memory, and may take {bound:g}\b", capsys.readouterr().out)
     (run,) = tmp_path.iterdir()
-    assert checkpoints_of(run)[0].step >= 3
+    (checkpoint,) = checkpoints_of(run)
+    assert checkpoint.step >= 3
     with pytest.raises(ConfigError, match=r"max_memory: this process has taken .* before the first step"):
         train(tmp_path, 4000, max_memory=bound)
+    more = peak_bytes() / GIB + 1
+    assert train(tmp_path, checkpoint.step + 1, scorer=greedy, max_memory=more, resume=True) == run
 
 
-def test_a_run_keeps_to_the_disk_that_it_may_take(tmp_path: Path) -> None:
+def test_a_run_keeps_to_the_disk_that_it_may_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ConfigError, match="max_disk: 2 checkpoints may be there at a time"):
         train(tmp_path / "none", 1, max_disk=0.001)
     assert not list((tmp_path / "none").iterdir())
@@ -608,6 +618,7 @@ def test_a_run_keeps_to_the_disk_that_it_may_take(tmp_path: Path) -> None:
     allowed = 2 * 1.2 * agent.trainer.checkpoint_bytes + 5 * episodes
     run = train(tmp_path / "some", 9, max_disk=allowed / GIB)
     assert bytes_in(run) <= allowed
+    assert "Episodes do not fit into max_disk: those of one step in " in capsys.readouterr().out
     steps = [step_of(shard) for shard in sorted(run.glob("trajectories/*.parquet"))]
     assert steps[-1] == 9
     assert 1 < len(steps) < 9
