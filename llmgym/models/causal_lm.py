@@ -1,7 +1,8 @@
 """Loading a causal language model or a reward model with its tokenizer, and what lies between trunk and logits."""
 
+import contextlib
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -223,3 +224,17 @@ class Head:
 def logits_of(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     """Apply a causal LM's head to hidden states of its trunk: ``[..., D] -> [..., V]``."""
     return Head.of(model).shaped(model.get_output_embeddings()(hidden))
+
+
+@contextlib.contextmanager
+def float32_by_default() -> Iterator[None]:
+    """Make new tensors float32 within a ``with`` block or a function that this decorates.
+
+    An environment or a scorer in the same process may have asked torch for another type.
+    """
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

@@ -36,6 +36,7 @@ from llmgym.learn.checkpoint import Origin, origin_of
 from llmgym.learn.learner import Learner
 from llmgym.learn.losses import LanguageModelLoss
 from llmgym.learn.needs import Needs, peak_memory, seconds_of
+from llmgym.models.causal_lm import float32_by_default
 from llmgym.report.console import make_console, notify, say
 from llmgym.report.run_directory import RunDirectory, versions
 from llmgym.rollout.trajectory import Trajectory
@@ -329,6 +330,7 @@ class Trainer:
         journal.note_step(experience.trajectories, self._metrics(step, experience, learnt, begun))
         interruptions.updating = False
 
+    @float32_by_default()
     def _learn(self, step: int, progress: float, batch: TensorDict | None) -> dict[str, float]:
         """Learn from the batch of a step, on every rank."""
         self.learner.progress = progress

@@ -2,7 +2,6 @@
 
 import os
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from safetensors.torch import load_file
 
 import llmgym
 from llmgym import Episode
-from llmgym.agents import GRPO
+from llmgym.agents import GRPO, PPO
 from llmgym.envs.aiops.triage import AIOpsTriage
 
 
@@ -47,46 +46,48 @@ class Meddling(AIOpsTriage):
         self._meddle()
         return super().respond(action)
 
-    def score(self, episode: Episode) -> Any:
+    def score(self, episode: Episode) -> float:
         """Score."""
         self._meddle()
-        return super().score(episode)
+        return by_length(episode)
 
 
-@pytest.fixture(autouse=True)
-def set_back() -> Iterator[None]:
-    """Let other tests find what they expect."""
-    directory = Path.cwd()
-    yield
-    torch.set_grad_enabled(True)
-    torch.set_default_dtype(torch.float32)
-    os.chdir(directory)
-
-
-def learnt(output: Path, **options: Any) -> dict[str, torch.Tensor]:
-    sizes: dict[str, Any] = {"prompts_per_step": 2, "group_size": 4, "max_tokens": 8, "eval_episodes": 2}
-    run = GRPO(env="Meddling-v0", output_dir=output, sample_every=0, epochs=2, **sizes, **options).train(steps=2).path
-    return load_file(run / "checkpoint" / "model.safetensors")
-
-
-def score(episode: Episode) -> float:
-    """Score by the words that were sampled."""
+def by_length(episode: Episode) -> float:
+    """Score so that there is something to learn in the first steps."""
     return float(len(episode.actions[-1]) % 7)
 
 
-def meddling_score(episode: Episode) -> float:
+def meddling_scorer(episode: Episode) -> float:
     """Score likewise, and meddle."""
     meddle()
-    return score(episode)
+    return by_length(episode)
+
+
+def learnt(agent: type[GRPO | PPO], output: Path, **options: Any) -> dict[str, torch.Tensor]:
+    """Return what a run learns, and let others find what they expect of the process."""
+    sizes: dict[str, Any] = {"prompts_per_step": 2, "max_tokens": 8, "eval_episodes": 0, "sample_every": 0}
+    directory = Path.cwd()
+    try:
+        done = agent(env="Meddling-v0", output_dir=output, **sizes, **options).train(steps=2)
+        assert (torch.get_default_dtype() == torch.float64) == (Meddling.meddles or "scorer" in options)
+    finally:
+        torch.set_grad_enabled(True)
+        torch.set_default_dtype(torch.float32)
+        os.chdir(directory)
+    assert all(step["grad_norm"] > 0 for step in done.metrics)
+    return load_file(done.path / "checkpoint" / "model.safetensors")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("who", ["environment", "scorer"])
-def test_what_is_learnt_is_the_same_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str) -> None:
+@pytest.mark.parametrize("agent", [GRPO, PPO])
+def test_what_is_learnt_is_the_same_to_the_bit(
+    agent: type[GRPO | PPO], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     llmgym.register_env("Meddling-v0")(Meddling)
-    by_scorer = who == "scorer"
-    undisturbed = learnt(tmp_path, **({"scorer": score} if by_scorer else {}))
-    monkeypatch.setattr(Meddling, "meddles", not by_scorer)
-    found = learnt(tmp_path, **({"scorer": meddling_score} if by_scorer else {}))
-    assert torch.get_default_dtype() == torch.float64
-    assert all(torch.equal(one, found[name]) for name, one in undisturbed.items())
+    undisturbed = learnt(agent, tmp_path)
+    by_scorer = learnt(agent, tmp_path, scorer=meddling_scorer)
+    monkeypatch.setattr(Meddling, "meddles", True)
+    by_env = learnt(agent, tmp_path)
+    for name, one in undisturbed.items():
+        assert torch.equal(one, by_scorer[name]), name
+        assert torch.equal(one, by_env[name]), name

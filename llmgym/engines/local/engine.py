@@ -21,6 +21,7 @@ from llmgym.engines.local.scheduler import PREFILL_TOKENS, Run, Scheduler
 from llmgym.engines.local.slots import Slots
 from llmgym.engines.stop_strings import completes
 from llmgym.errors import EngineError, ModelError
+from llmgym.models.causal_lm import float32_by_default
 from llmgym.models.context import context_notice, longest_context
 from llmgym.models.self_test import self_test
 
@@ -128,6 +129,7 @@ class LocalEngine:
                 return finished
         return []
 
+    @float32_by_default()
     @torch.inference_mode()
     def poll(self) -> list[Completion]:
         """Sample a token for every running request, after those that fit are taken in; return what this finished.
