@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import llmgym
 
 ROOT = Path(__file__).parent.parent
@@ -38,14 +40,16 @@ def test_what_the_page_on_environments_shows_runs() -> None:
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True)
 
 
-def test_the_tests_that_the_page_on_reliability_names_are_there() -> None:
-    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
-    rows = [row for row in page.splitlines() if row.startswith("| ") and not row.startswith("| what |")]
-    assert len(rows) > 30
-    assert all(re.search(r"`(?:tests/.+\.py|test_\w+)`|the same", row) for row in rows)
+@pytest.mark.parametrize(("name", "shown"), [("reliability.md", 30), ("security.md", 15)])
+def test_the_tests_that_a_page_names_are_there(name: str, shown: int) -> None:
+    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    tables = [table.splitlines() for table in page.split("\n\n") if table.startswith("|") and "shown by" in table]
+    rows = [row for table in tables for row in table[2:]]
+    assert len(rows) > shown
+    assert all(re.search(r"`(?:tests/.+\.py|test_\w+)`|the same", row.split("|")[-2]) for row in rows)
     there = "\n".join(file.read_text(encoding="utf-8") for file in ROOT.glob("tests/**/test_*.py"))
-    for name in re.findall(r"`(tests/.+?\.py|test_\w+)`", page):
-        assert (ROOT / name).exists() if name.endswith(".py") else f"def {name}(" in there, name
+    for test in re.findall(r"`(tests/.+?\.py|test_\w+)`", page):
+        assert (ROOT / test).exists() if test.endswith(".py") else f"def {test}(" in there, test
 
 
 def test_the_links_lead_somewhere() -> None:
