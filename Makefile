@@ -15,7 +15,7 @@ DOCS_VENV := .venv-docs
 DOCS_INSTALLED := $(DOCS_VENV)/.installed
 REAL_MODEL := .real-model
 
-.PHONY: demo chaos test test-fast test-sglang test-verifiers test-trackers test-real oracles lint docs install clean
+.PHONY: demo chaos hostile test test-fast test-sglang test-verifiers test-trackers test-real oracles lint docs install clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m llmgym.agents.grpo --env AIOpsTriage $(ARGS)
@@ -30,6 +30,10 @@ test-fast: $(INSTALLED)
 # Kills a hundred runs at random moments, and compares each with one that nobody killed: about a quarter of an hour.
 chaos: $(INSTALLED)
 	LLMGYM_CHAOS_KILLS=100 $(BIN)/python -m pytest -q tests/train/test_chaos.py tests/train/test_ranks.py $(ARGS)
+
+# Servers, files, models, templates and texts that mean harm.
+hostile: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m hostile $(ARGS)
 
 # The real SGLang on a CPU; tests/sglang_cpu/README.md says how.
 test-sglang: $(SGLANG_INSTALLED)

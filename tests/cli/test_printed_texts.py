@@ -17,6 +17,8 @@ from llmgym.errors import ConfigError, LLMGymError
 from llmgym.report.console import make_console, say
 from llmgym.visible import visible
 
+pytestmark = pytest.mark.hostile
+
 ENV = f"{Path(__file__).parent / 'hostile_texts.py'}:HostileTexts-v0"
 SCORER = f"{Path(__file__).parent / 'hostile_texts.py'}:hostile_scorer"
 SHOWN = visible(SEQUENCES["clears the screen"])  # tables cut the rest off

@@ -29,6 +29,8 @@ from llmgym.rollout.trajectory import Reply, Trajectory
 from llmgym.types import Message
 from llmgym.view.metrics import MetricsFile
 
+pytestmark = pytest.mark.hostile
+
 BROKEN_COPIES = 200  # of each file
 SEED = 7
 

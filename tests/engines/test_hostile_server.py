@@ -2,6 +2,7 @@
 
 import math
 import os
+import random
 import signal
 import stat
 import subprocess
@@ -41,6 +42,8 @@ from llmgym.engines.served.log import _LONGEST_LINE, ServerLog
 from llmgym.engines.served.server import OwnServer, Server, _wished
 from llmgym.engines.sglang.dialect import SGLang
 from llmgym.errors import EngineError
+
+pytestmark = pytest.mark.hostile
 
 T = TypeVar("T")
 
@@ -355,6 +358,47 @@ def test_a_server_may_be_busy_for_more_than_a_minute() -> None:
     pauses = [min(limits.first_pause * 2**i, limits.longest_pause) for i in range(limits.attempts - 1)]
     assert sum(pauses) > 60
     assert limits.first_pause < 1
+
+
+ODD = [None, True, -1, 0, 10**12, 10**400, 0.5, math.nan, -math.inf, "", "stop", "1", [], [None], [[-0.5, 7, None]], {}]
+ODD += [{"type": "stop"}, {"type": []}, {"type": "abort"}]
+
+
+def mutated(chance: random.Random, value: Any) -> Any:
+    """Return something that JSON may hold with one place of it changed, removed or doubled."""
+    if not value or not isinstance(value, list | dict) or chance.random() < 0.2:
+        return chance.choice(ODD)
+    changed = value.copy()
+    key = chance.choice(list(value) if isinstance(value, dict) else range(len(value)))
+    if isinstance(changed, list) and chance.random() < 0.1:
+        changed.insert(key, changed[key])
+    elif chance.random() < 0.1:
+        del changed[key]
+    else:
+        changed[key] = mutated(chance, value[key])
+    return changed
+
+
+def test_a_mutated_answer_is_a_completion_or_is_refused() -> None:
+    chance = random.Random(7)
+    request = replace(ask(0), max_tokens=4)
+    rows = [[-0.5, 7, None], [-0.25, 8, None], [0.0, 9, "x"]]
+    honest = {
+        "output_ids": [7, 8, 9],
+        "meta_info": {"finish_reason": {"type": "length", "length": 3}, "output_token_logprobs": rows, "id": "a"},
+    }
+    completions = 0
+    for _ in range(200):
+        try:
+            found = SGLang().completion(request, mutated(chance, honest), 0)
+        except TransientError:  # a faulty answer is one
+            continue
+        completions += 1
+        assert 1 <= len(found.tokens) == len(found.log_probs) <= 4
+        assert all(type(token) is int and 0 <= token < 2**31 for token in found.tokens)
+        assert all(type(one) is float and -1e5 < one <= 1e-2 for one in found.log_probs)
+        assert found.finish_reason in ("stop", "length")
+    assert 0 < completions < 100
 
 
 def test_every_fault_is_in_a_test() -> None:

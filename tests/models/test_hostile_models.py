@@ -29,6 +29,8 @@ from tests.models.hostile_models import (
     write_pickle,
 )
 
+pytestmark = pytest.mark.hostile
+
 CHAT = [Message("user", "hello"), Message("assistant", "yes"), Message("user", "why?")]
 SPOILT, ADAPTERS, CODE = (dict(kind) for kind in (spoilt_models(0, chances=30), spoilt_adapters(), code_in_models()))
 

@@ -1,6 +1,8 @@
 """A chat template is a program that anybody may have written: what it may take is bounded, and what it makes exact."""
 
+import json
 import os
+import random
 import resource
 import signal
 import threading
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from odd_texts import TAKES_OVER, is_plain
 from transformers import PreTrainedTokenizerFast
 
@@ -24,6 +27,8 @@ from llmgym.rollout.rendering import (
 from llmgym.types import Message
 from llmgym.visible import visible
 from tests.families import FAMILIES, tokenizer_of
+
+pytestmark = pytest.mark.hostile
 
 SAYS = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -158,6 +163,63 @@ def test_what_transformers_adds_to_jinja_is_there(tokenizer: PreTrainedTokenizer
     chat = [{"role": "user", "content": "<é>"}, {"role": "assistant", "content": "b"}]
     expected = own.apply_chat_template(chat, tokenize=False)
     assert Renderer(own).render(("user", "assistant"), ["<é>", "b"], generate=False) == expected
+
+
+def expression(chance: random.Random, depth: int) -> str:
+    """Return an expression of Jinja at random, which may well raise."""
+    if depth == 0 or chance.random() < 0.15:
+        return chance.choice(
+            ["1", "0", "2.5", "'é'", "none", "true", "[]", "n", "i", "messages[0].content", "messages"]
+        )
+    one, other = (expression(chance, depth - 1) for _ in range(2))
+    operator = chance.choice(["+", "-", "*", "/", "//", "%", "~", "==", "<", "and", "or", "in"])
+    after = chance.choice(["upper", "length", "list", "tojson", "string", "join('-')", "first", "sort", "int", "trim"])
+    return chance.choice([
+        f"({one} {operator} {other})",
+        f"({one} | {after})",
+        f"[{one}, {other}]",
+        f"({one} if {other} else n)",
+        f"{{'k': {one}}}",
+        f"{one}[{other}]",
+        f"f({one})",
+    ])  # fmt: skip
+
+
+def statement(chance: random.Random, depth: int) -> str:
+    """Return a piece of a template at random: deep, long, nested or calling itself."""
+    shown = expression(chance, chance.randrange(5))
+    if depth == 0:
+        return f"{{{{ {shown} }}}}"
+    inner = "".join(statement(chance, depth - 1) for _ in range(chance.randrange(1, 3)))
+    return chance.choice([
+        f"{{% for i in range({chance.randrange(4)}) %}}{inner}{{% endfor %}}",
+        f"{{% if {shown} %}}{inner}{{% else %}}-{{% endif %}}",
+        f"{{% set n = {shown} %}}{inner}",
+        f"{{% macro f(n) %}}{inner}{{% endmacro %}}{{{{ f({shown}) }}}}",
+        f"{{{{ {'(' * depth * 40}{shown}{')' * depth * 40} }}}}",
+        f"{inner * 9}",
+    ])  # fmt: skip
+
+
+def test_a_template_of_a_grammar_renders_as_plain_jinja_does_or_is_refused() -> None:
+    chance, sandbox = random.Random(7), TemplateSandbox()
+    plain = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    plain.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
+    rendered = refused = 0
+    for _ in range(300):
+        template = statement(chance, chance.randrange(4))
+        try:
+            found = sandbox.render(template, TIME, [said("ü")])
+        except BeyondBoundsError:
+            continue
+        except TemplateFailedError:
+            refused += 1
+            with pytest.raises(Exception):  # noqa: B017, PT011  # a template may raise anything
+                plain.from_string(template).render(messages=[said("ü")])
+            continue
+        rendered += 1
+        assert found == plain.from_string(template).render(messages=[said("ü")])
+    assert min(rendered, refused) > 50
 
 
 def test_after_a_template_that_never_ends_others_are_rendered() -> None:
