@@ -5,12 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-
-from llmgym.engines.make import KEY_VARIABLE
-from tests.canary_keys import NAMES, files_with
 
 _TEST = """
 import os
@@ -41,24 +36,3 @@ def test_a_key_in_a_file_is_found(what: str, code: int, processes: list[str], tm
     assert "1 passed" in run.stdout
     for file in tmp_path.rglob("log.bin"):
         file.unlink()  # or this session would find it too
-
-
-@pytest.mark.parametrize("compression", ["none", "zstd"])
-def test_a_key_is_found_in_the_rows_of_parquet_and_one_that_is_broken_is_no_error(
-    compression: str, tmp_path: Path
-) -> None:
-    secret = "s3cret-of-nobody"
-    texts = [f"row {i} says {secret if i == 70 else i}" for i in range(100)]
-    table = pa.table({"plain": ["x"] * 100, "nested": [[{"content": text}] for text in texts]})
-    pq.write_table(table, tmp_path / "with.parquet", compression=compression)
-    pq.write_table(table.slice(80), tmp_path / "without.parquet", compression=compression)
-    whole = (tmp_path / "with.parquet").read_bytes()
-    assert (secret.encode() in whole) == (compression == "none")
-    (tmp_path / "torn.parquet").write_bytes(whole.replace(secret.encode(), b"")[:-100])
-    (tmp_path / "none.parquet").write_bytes(b"PAR1")
-    assert list(files_with(secret, tmp_path)) == [tmp_path / "with.parquet"]
-
-
-def test_the_key_of_servers_is_among_those_that_are_looked_for() -> None:
-    assert KEY_VARIABLE in NAMES
-    assert len({os.environ[name] for name in NAMES}) == 1
