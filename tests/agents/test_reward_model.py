@@ -35,12 +35,12 @@ def test_a_reward_model_among_other_scorers_runs_where_the_run_does(
 
 @pytest.mark.slow
 def test_it_learns_to_tell_what_the_expert_does_from_mistakes(tmp_path: Path) -> None:
-    run = RewardModel(examples=900, held_out=100, steps=20, learning_rate=5e-4, output_dir=tmp_path).train()
+    run = RewardModel(examples=1700, held_out=100, steps=40, output_dir=tmp_path).train()
     assert run.before is not None
     assert run.after is not None
     assert (run.after.episodes, run.after.unit, run.after.measure) == (100, "pairs", "accuracy")
     assert run.after.success > run.before.success + 0.05
-    assert run.after.reward > 0.1  # the margin between the two sides
+    assert run.after.reward > 0.3  # the margin between the two sides
     saved = json.loads((run.path / "evaluations.json").read_text())
     assert saved["after training"]["success"] == run.after.success
     assert all(math.isfinite(value) for metrics in run.metrics for value in metrics.values())
