@@ -36,9 +36,13 @@ def colours(row: Mapping[str, Any], at: int, episodes: Episodes, config: Mapping
     learner = _of(row, "learner_log_probs", mask)
     mismatch = None if learner is None or log_probs is None else learner - log_probs
     return [
-        _colour("log_prob", "log-probability", log_probs, "Of the distribution that it was drawn from, in nats.")
-        if log_probs is not None
-        else _colour("log_prob", "log-probability", None, "Nobody sampled these tokens: they have none."),
+        _colour(
+            "log_prob",
+            "log-probability",
+            log_probs,
+            "Nobody sampled these tokens: they have none.",
+            "Of the distribution that it was drawn from, in nats.",
+        ),
         _colour("advantage", "advantage", advantage, why),
         _colour("push", "push: advantage × (1 − p)", push, _PUSH if push is not None else "It takes an advantage."),
         _colour(

@@ -268,10 +268,8 @@ def test_ctrl_c_ends_a_run_whose_server_never_answers(
     server.when_asked = asked.set
     options = {"engine-url": server.url, "grace": grace, "eval-episodes": "0", "output-dir": str(tmp_path / "runs")}
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
-    command, environment = (
-        [sys.executable, "-m", "llmgym.agents.grpo", *words],
-        {**os.environ, "LLMGYM_ENGINE_KEY": KEY},
-    )
+    command = [sys.executable, "-m", "llmgym.agents.grpo", *words]
+    environment = {**os.environ, "LLMGYM_ENGINE_KEY": KEY}
     said = tmp_path / "said"
     with said.open("w") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as run:
         try:
