@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from odd_texts import TAKES_OVER
 
 import llmgym
+from llmgym.agents import GRPO
 
 
 @llmgym.register_env("HostileTexts-v0", max_episode_steps=3)
@@ -38,6 +39,10 @@ class HostileTexts(llmgym.TextEnv):
     def expert(self) -> Iterator[str]:
         """Reply."""
         yield TAKES_OVER
+
+
+class Mine(GRPO):
+    """GRPO by another name."""
 
 
 def hostile_scorer(episode: llmgym.Episode) -> llmgym.types.Score:

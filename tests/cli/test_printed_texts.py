@@ -2,8 +2,15 @@
 
 import io
 import json
+import os
+import re
 import shutil
+import signal
+import subprocess
 import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,8 +26,10 @@ from llmgym.visible import visible
 
 pytestmark = pytest.mark.hostile
 
-ENV = f"{Path(__file__).parent / 'hostile_texts.py'}:HostileTexts-v0"
-SCORER = f"{Path(__file__).parent / 'hostile_texts.py'}:hostile_scorer"
+MODULE = Path(__file__).parent / "hostile_texts.py"
+ENV = f"{MODULE}:HostileTexts-v0"
+SCORER = f"{MODULE}:hostile_scorer"
+FEW = ["--prompts-per-step", "2", "--group-size", "2", "--max-tokens", "8", "--max-failure-rate", "1"]
 SHOWN = visible(SEQUENCES["clears the screen"])  # tables cut the rest off
 WHOLE = visible(TAKES_OVER.replace("\ud800", "?"))  # as a message has it
 NAME = "odd \x1b[2J[b][:smile:]\u202e"  # of a directory
@@ -121,6 +130,60 @@ def test_commands_show_what_an_environment_and_a_scorer_say(
         printed_by(capsys, command)
 
 
+@contextmanager
+def serving(*words: str) -> Iterator[list[str]]:
+    """Give the first line that a command prints which then serves; all that it prints until Ctrl-C comes to be there.
+
+    And all of it is plain.
+    """
+    command = [sys.executable, "-m", "llmgym.cli", *words]
+    paths = os.pathsep.join(map(str, (MODULE.parents[1], *filter(None, sys.path))))  # where odd_texts is
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "PYTHONPATH": paths}
+    ) as process:
+        try:
+            assert process.stdout is not None
+            said = [process.stdout.readline()]
+            yield said
+            process.send_signal(signal.SIGINT)
+            said.append(process.communicate(timeout=60)[0])
+        finally:
+            process.kill()
+    require_plain("".join(said))
+
+
+@pytest.mark.slow
+def test_commands_that_serve_show_what_they_serve_and_what_fails(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / NAME)
+    with serving("view", str(tmp_path / NAME), "--no-browser") as said:
+        assert visible(NAME) in said[0]
+        address = re.search(r"http://\S+", said[0])
+        assert address
+        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(address[0]).read()
+    connect = pytest.importorskip("websockets.sync.client").connect
+    with serving("serve-env", ENV, "--env-kwargs", "fails=true", "--port", "0") as said:
+        address = re.search(r"ws://\S+/ws", said[0])
+        assert address
+        with connect(address[0], proxy=None) as client:
+            for message in (
+                TAKES_OVER.replace("\ud800", ""),
+                json.dumps({"type": TAKES_OVER}),
+                json.dumps({"type": "reset", "data": {"seed": 1}}),
+                json.dumps({"type": "step", "data": {"message": "hm"}}),
+            ):
+                client.send(message)
+                client.recv(timeout=60)
+    assert f"ValueError: {visible(TAKES_OVER)}" in said[1]
+
+
+@pytest.mark.slow
+def test_an_algorithm_of_ones_own_shows_what_an_environment_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--env", ENV, "--output-dir", str(tmp_path / NAME), "--steps", "1", "--sample-every", "1"]
+    assert WHOLE in printed_by(capsys, "train", f"{MODULE}:Mine", *words, *FEW, "--eval-episodes", "2")
+
+
 @pytest.mark.slow
 def test_a_report_has_the_texts_of_a_run_spelt_out(run: Path, tmp_path: Path) -> None:
     assert main(["report", str(run), "-o", str(tmp_path / "report.html")]) == 0
@@ -184,5 +247,4 @@ def test_a_run_is_shown_with_markup_in_the_path_of_its_model(
     model = tmp_path / f"m[b]{NAME}[" / "b]"
     shutil.copytree(directory_of("tiny"), model)
     words = ["--model", str(model), "--env", ENV, "--output-dir", str(tmp_path / "runs"), "--steps", "1"]
-    sizes = ["--prompts-per-step", "2", "--group-size", "2", "--max-tokens", "8", "--eval-episodes", "0"]
-    assert visible(str(model)) in printed_by(capsys, "grpo", *words, *sizes, "--max-failure-rate", "1")
+    assert visible(str(model)) in printed_by(capsys, "grpo", *words, *FEW, "--eval-episodes", "0")
