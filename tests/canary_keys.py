@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,11 +32,12 @@ def files_with(secret: str, directory: Path) -> Iterator[Path]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Look through all that the tests wrote."""
+    """Look through all that the tests wrote, and what the package left where temporary files are."""
     if hasattr(session.config, "workerinput"):  # the process that started this one looks
         return
     written = session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]  # where all `tmp_path` are
-    session.config.stash[_FOUND] = found = list(files_with(CANARY, written))
+    left = Path(tempfile.gettempdir()).glob("llmgym-*")
+    session.config.stash[_FOUND] = found = [path for place in (written, *left) for path in files_with(CANARY, place)]
     if found:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

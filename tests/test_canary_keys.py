@@ -9,20 +9,31 @@ import pytest
 
 _TEST = """
 import os
+import tempfile
+from pathlib import Path
 
 def test_it(tmp_path):
-    (tmp_path / "log.bin").write_bytes(b"\\0key: " + {what}.encode())
-    (tmp_path / "empty").touch()
-    (tmp_path / "gone").symlink_to("nowhere")
+    place = {place}
+    (place / "log.bin").write_bytes(b"\\0key: " + {what}.encode())
+    (place / "empty").touch()
+    (place / "gone").symlink_to("nowhere")
 """
+PLACES = ["tmp_path", "Path(tempfile.mkdtemp(prefix='llmgym-'))"]
 
 
 @pytest.mark.parametrize(("what", "code"), [("os.environ['OPENAI_API_KEY']", 1), ("'another'", 0)])
-@pytest.mark.parametrize("processes", [[], ["-n", "1"]])
-def test_a_key_in_a_file_is_found(what: str, code: int, processes: list[str], tmp_path: Path) -> None:
-    (tmp_path / "test_one.py").write_text(_TEST.replace("{what}", what))
+@pytest.mark.parametrize(
+    ("place", "processes"), [(PLACES[0], []), (PLACES[0], ["-p", "xdist", "-n", "1"]), (PLACES[1], [])]
+)
+def test_a_key_in_a_file_is_found(what: str, code: int, place: str, processes: list[str], tmp_path: Path) -> None:
+    (tmp_path / "test_one.py").write_text(_TEST.replace("{what}", what).replace("{place}", place))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "canary_keys", f"--basetemp={tmp_path / 'written'}"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parent),
+        "TMPDIR": str(tmp_path),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # plugins start slowly
+    }
     run = subprocess.run(
         [*command, *processes, "test_one.py"],
         cwd=tmp_path,
