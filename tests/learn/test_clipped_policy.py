@@ -187,8 +187,6 @@ def test_where_a_ratio_is_clipped_ppo_has_no_gradient_and_cispo_a_bounded_one() 
     )
 
     class Given(nn.Module):
-        entropies = None
-
         def get_dist(self, batch: TensorDict) -> Any:
             return self
 

@@ -10,6 +10,7 @@ from test_clipped_policy import Table, table_batch
 from test_critic import critic_of
 from test_policy import gradient, ragged_batch
 from torch import nn
+from torch.distributions import Categorical
 from torchrl.objectives import ClipPPOLoss
 
 from llmgym.config.choices import TrunkChoice
@@ -17,7 +18,7 @@ from llmgym.learn.aggregation import token_weights
 from llmgym.learn.batch import micro_batches
 from llmgym.learn.critic import Critic
 from llmgym.learn.learner import Learner
-from llmgym.learn.losses import PPOLoss
+from llmgym.learn.losses import ClippedPolicyLoss, PPOLoss
 from llmgym.learn.policy import Policy
 
 
@@ -267,6 +268,23 @@ def test_a_critic_on_its_own_trunk_learns_at_its_own_rate_and_leaves_the_policys
     for one, slow in zip(steps[0][:-1], steps[2][:-1], strict=True):
         assert torch.equal(one, slow)
     torch.testing.assert_close(steps[2][-1], 0.1 * steps[0][-1], atol=1e-7, rtol=1e-2)
+
+
+class TorchsOwn(Table):
+    """A policy whose distributions are torch's own."""
+
+    def get_dist(self, batch: TensorDict, **kwargs: object) -> Categorical:  # type: ignore[override]
+        return Categorical(logits=self.logits)
+
+
+def test_distributions_that_are_torchs_own_teach_the_same_and_leave_no_entropies() -> None:
+    policy, critic, batch = tables()
+    ours, theirs = batch.exclude("weight"), batch.exclude("weight")
+    for make in (lambda actor: PPOLoss(actor, critic), ClippedPolicyLoss):
+        expected, actual = make(policy)(ours), make(TorchsOwn(policy.logits))(theirs)
+        torch.testing.assert_close(actual["loss_objective"], expected["loss_objective"])
+        assert not ours["policy_entropies"][batch["mask"]].isnan().any()
+        assert theirs["policy_entropies"][batch["mask"]].isnan().all()
 
 
 def torchrls_own(policy: Table, critic: ValueTable, batch: TensorDict) -> TensorDict:

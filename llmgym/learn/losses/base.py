@@ -20,7 +20,7 @@ class LanguageModelLoss(LossModule):
     the batch's units, each times its weight, so the losses of micro-batches add up to that of
     the whole batch. Everything else is a metric without a gradient, a mean over `count`
     things. The policy's log-probabilities are left in the batch as ``policy_log_probs`` [B, T]. Losses of rewards leave
-    the entropies of its distributions too, as ``policy_entropies`` [B, T].
+    the entropies of its distributions too, where these have some, as ``policy_entropies`` [B, T].
 
     Weights are made once for a whole optimiser batch and are stored in it as ``weight``. Without
     them the batch is taken to be the whole one, so that a loss can be used alone.

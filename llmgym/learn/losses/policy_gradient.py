@@ -142,8 +142,9 @@ class PolicyGradientLoss(LanguageModelLoss):
         dist = self.actor_network.get_dist(tensordict)
         log_probs = dist.log_prob(tensordict["tokens"])  # [B, T]
         tensordict["policy_log_probs"] = log_probs.detach()
-        if dist.entropies is not None:
-            tensordict["policy_entropies"] = dist.entropies
+        entropies = getattr(dist, "entropies", None)  # distributions of another policy may have none
+        if entropies is not None:
+            tensordict["policy_entropies"] = entropies
         token_log_ratio = (log_probs - tensordict[self.old_log_probs]).masked_fill(~mask, 0.0)
         log_ratio = token_log_ratio
         if self.unit == "episode":

@@ -1,5 +1,6 @@
 """`PPOLoss`: TorchRL's clipped PPO loss, actor and critic, over the sampled tokens of multi-turn trajectories."""
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -99,14 +100,15 @@ class PPOLoss(ClipPPOLoss, LanguageModelLoss):
         """Return the losses, weighted and summed, and the metrics as means over sampled tokens."""
         mask, weight = tensordict["mask"], self.weight_of(tensordict)
         log_probs = torch.zeros_like(tensordict["log_probs"])  # filled by `_get_cur_log_prob`
-        inner = tensordict.copy().set("policy_log_probs", log_probs).set("policy_entropies", log_probs.clone())
+        entropies = log_probs.masked_fill(mask, math.nan)  # filled there, too, if the distributions have some
+        inner = tensordict.copy().set("policy_log_probs", log_probs).set("policy_entropies", entropies)
         inner["old_log_probs"] = tensordict[self._old_log_probs].masked_fill(~mask, 0.0)
         for key in ("advantage", "value_target", "state_value"):
             if key in tensordict:
                 inner[key] = tensordict[key].masked_fill(~mask, 0.0)[..., None]
         terms = super().forward(inner)
         tensordict["policy_log_probs"] = log_probs.detach()
-        tensordict["policy_entropies"] = inner["policy_entropies"]
+        tensordict["policy_entropies"] = entropies
         out = {key: (terms[key] * weight).sum() for key in ("loss_objective", "loss_critic")}
         if self.entropy_bonus:
             out["loss_entropy"] = (terms["loss_entropy"] * weight).sum()
@@ -132,8 +134,9 @@ class PPOLoss(ClipPPOLoss, LanguageModelLoss):
         result = super()._get_cur_log_prob(tensordict, *args, **kwargs)
         log_prob, dist, _ = result
         tensordict["policy_log_probs"].copy_(log_prob)
-        if dist.entropies is not None:
-            tensordict["policy_entropies"].copy_(dist.entropies)
+        entropies = getattr(dist, "entropies", None)  # distributions of another policy may have none
+        if entropies is not None:
+            tensordict["policy_entropies"].copy_(entropies)
         if self._one_pass:
             tensordict.set_non_tensor("states", dist.states)
         return result
