@@ -202,7 +202,7 @@ class Actor:
         return Canary(
             self.rollouts.probe,
             lambda batch: self.shards.call("log_probs", self._log_probs, batch),
-            [self.codec.prompt([Message("user", f"What is {n} times 7?")]) for n in range(len(LENGTHS) // 2)],
+            [self.codec.prompt([Message("user", f"What do you see{' there' * n}?")]) for n in range(len(LENGTHS) // 2)],
             self.codec.stop_token_ids,
             temperature=self.policy.temperature,
             dtypes=(self.model.dtype, self.model.dtype if dtype is None else getattr(torch, dtype)),

@@ -28,7 +28,7 @@ from llmgym.data.trajectories import read_trajectories
 KILLS = int(os.environ.get("LLMGYM_CHAOS_KILLS", "5"))  # over all kinds of run
 SEED = int(os.environ.get("LLMGYM_CHAOS_SEED", "0"))
 COMMON = "--max-tokens 40 --sample-every 0 --steps 4 --save-every 1 --keep 2"
-PLAYED = f"{COMMON} --prompts-per-step 2 --group-size 4 --eval-episodes 4"
+PLAYED = f"{COMMON} --prompts-per-step 2 --group-size 3 --eval-episodes 4"
 RUNS = {
     "grpo": f"grpo {PLAYED} --measure-kl always",
     "ppo": f"ppo {PLAYED} --kl-coef 0.05 --kl-target 0.01 --kl-in reward --critic own",
@@ -153,7 +153,7 @@ def test_ten_kills_of_a_run_with_workers_lose_nothing_and_leave_nothing(
                 status = process.wait(timeout=600)
                 assert status in (0, -signal.SIGKILL), said(output)
                 wait_until_nothing_is_left(Path(temporary), before)
-            every_episode_counts_once(output, steps=30, episodes=8)
+            every_episode_counts_once(output, steps=30, episodes=6)
 
 
 def every_episode_counts_once(output: Path, steps: int, episodes: int) -> None:

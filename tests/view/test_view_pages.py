@@ -153,14 +153,23 @@ def test_the_table_is_filtered_and_leads_to_episodes_by_keys(driver: Any, served
 
 def test_an_episode_colours_its_tokens_by_what_is_known(driver: Any, served: Serve, real_runs: list[Path]) -> None:
     server = served(real_runs[0])
-    link = f"{server.address}#/episode?run=fast&step=1&index=2&colour=advantage"
-    go(driver, link)
-    assert driver.current_url == link, "a link stays what it is"
-    one = read_trajectories(real_runs[0] / "trajectories" / "step-00001.parquet")[2]
+    link = f"{server.address}#/episode?run=fast&step=1&index={{}}&colour=advantage"
+    disabled = "return [...document.querySelectorAll('input:disabled')].map((one) => one.value)"
+    episodes = read_trajectories(real_runs[0] / "trajectories" / "step-00001.parquet")
+    go(driver, link.format(len(episodes) - 1))
+    assert driver.execute_script(disabled) == ["mismatch"], "the second update learns with other weights than sampled"
+    assert "in the first update of a step" in text(driver, "fieldset")
+    go(driver, link.format(2))
+    assert driver.current_url == link.format(2), "a link stays what it is"
+    one = episodes[2]
     assert driver.execute_script("return document.querySelectorAll('.token').length") == one.sampled_tokens
-    unknown = driver.execute_script("return [...document.querySelectorAll('input:disabled')].map((one) => one.value)")
-    assert unknown == ["entropy", "mismatch"]
-    assert "not stored" in text(driver, "fieldset")
+    assert driver.execute_script(disabled) == []
+    for colour in ("entropy", "mismatch"):
+        driver.execute_script(f"document.querySelector('input[value={colour}]').click()")
+        shades = driver.execute_script(
+            "return [...document.querySelectorAll('.token')].map((one) => one.style.background)"
+        )
+        assert len(set(shades)) > 2
     driver.execute_script("document.querySelector('input[value=mask]').click()")
     count = "return [document.querySelectorAll('.token').length, document.querySelectorAll('.token.other').length]"
     assert driver.execute_script(count) == [len(one.tokens), len(one.tokens) - one.sampled_tokens]
