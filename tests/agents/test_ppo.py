@@ -172,12 +172,12 @@ def test_a_divergence_charged_in_the_loss_leaves_the_rewards_alone() -> None:
 @pytest.mark.slow
 def test_a_small_run_improves_its_reward(tmp_path: Path) -> None:
     small: dict[str, Any] = {"prompts_per_step": 8, "group_size": 8, "max_tokens": 64, "eval_episodes": 0}
-    small |= {"learning_rate": 2e-4, "learning_rate_decay": "none"}
-    result = PPO(output_dir=tmp_path, **small).train(steps=14)
+    small |= {"learning_rate": 4e-4, "learning_rate_decay": "none"}
+    result = PPO(output_dir=tmp_path, **small).train(steps=9)
     rewards = [metrics["reward"] for metrics in result.metrics]
-    assert sum(rewards[-4:]) / 4 > sum(rewards[:4]) / 4 + 0.1
+    assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.1
     losses = [metrics["loss_critic"] for metrics in result.metrics]
-    assert sum(losses[-4:]) < 0.7 * sum(losses[:4])
+    assert sum(losses[-3:]) < 0.7 * sum(losses[:3])
 
 
 @pytest.mark.parametrize("critic", ["own", "shared"])

@@ -35,7 +35,7 @@ def test_a_reward_model_among_other_scorers_runs_where_the_run_does(
 
 @pytest.mark.slow
 def test_it_learns_to_tell_what_the_expert_does_from_mistakes(tmp_path: Path) -> None:
-    run = RewardModel(examples=1700, held_out=100, steps=40, output_dir=tmp_path).train()
+    run = RewardModel(examples=1300, held_out=100, steps=30, output_dir=tmp_path).train()
     assert run.before is not None
     assert run.after is not None
     assert (run.after.episodes, run.after.unit, run.after.measure) == (100, "pairs", "accuracy")

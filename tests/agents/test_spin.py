@@ -19,7 +19,7 @@ SMALL: dict[str, Any] = {"prompts_per_step": 3, "eval_episodes": 0, "max_tokens"
 
 @pytest.mark.slow
 def test_a_small_run_speaks_more_like_the_expert(tmp_path: Path) -> None:
-    run = SPIN(prompts_per_step=32, max_tokens=64, eval_episodes=0, output_dir=tmp_path).train(steps=12)
+    run = SPIN(prompts_per_step=32, max_tokens=64, eval_episodes=0, output_dir=tmp_path).train(steps=7)
     rewards = [metrics["reward"] for metrics in run.metrics]
     assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.1
     assert all(math.isfinite(value) for metrics in run.metrics for value in metrics.values())

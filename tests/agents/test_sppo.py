@@ -28,9 +28,10 @@ def played(group: int, score: float | None, kind: ScoreKind = "reward") -> Traje
 
 @pytest.mark.slow
 def test_a_small_run_improves_its_reward(tmp_path: Path) -> None:
-    run = SPPO(prompts_per_step=8, max_tokens=64, eval_episodes=0, output_dir=tmp_path).train(steps=14)
+    options: dict[str, Any] = {"prompts_per_step": 8, "max_tokens": 64, "eval_episodes": 0}
+    run = SPPO(learning_rate_decay="none", output_dir=tmp_path, **options).train(steps=9)
     rewards = [metrics["reward"] for metrics in run.metrics]
-    assert sum(rewards[-4:]) / 4 > sum(rewards[:4]) / 4 + 0.1
+    assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.1
     assert all(math.isfinite(value) for metrics in run.metrics for value in metrics.values())
 
 

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from llmgym.agents import GRPO
 from llmgym.config.presets import directory_of
+from llmgym.data.trajectories import read_trajectories
 from llmgym.errors import ConfigError, DataError, LLMGymError
 from llmgym.train import Result, local_rollouts
 
@@ -33,8 +34,9 @@ def test_a_run_that_only_plays_stores_the_same_episodes_and_changes_no_weight(
     whole: Result, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = GRPO(output_dir=tmp_path, rollouts_only=True, **ALONE).train(1)
-    played = [(one / "trajectories" / "step-00001.parquet").read_bytes() for one in (whole.path, run.path)]
-    assert played[0] == played[1]
+    learnt, played = (read_trajectories(one / "trajectories" / "step-00001.parquet") for one in (whole.path, run.path))
+    assert learnt == played
+    assert [sorted(one.learnt) for one in played] == [[]] * len(played)
     assert same(weights(run.path), dict(load_file(Path(directory_of("tiny")) / "model.safetensors")))
     assert run.metrics[0]["untrained"] == 1.0
     printed = capsys.readouterr().out
