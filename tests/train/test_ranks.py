@@ -22,7 +22,7 @@ from llmgym.train.checkpoints import checkpoints_of
 pytestmark = pytest.mark.slow
 
 COMMON = "--max-tokens 40 --sample-every 0 --steps 2 --save-every 0 --learning-rate 1e-5 --learning-rate-decay none"
-PLAYED = f"{COMMON} --prompts-per-step 3 --group-size 3 --eval-episodes 0"
+PLAYED = f"{COMMON} --prompts-per-step 4 --group-size 4 --eval-episodes 0"
 SMALL, WHOLE = "--micro-batch-tokens 200", "--micro-batch-tokens 100000"  # the latter leaves one rank without a share
 KILLS = int(os.environ.get("LLMGYM_CHAOS_KILLS", "0")) >= 50
 TAUGHT = f"{COMMON} {SMALL} --examples 24 --batch-size 8 --eval-episodes 0"
