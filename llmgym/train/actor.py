@@ -202,6 +202,7 @@ class Actor:
         return Canary(
             self.rollouts.probe,
             lambda batch: self.shards.call("log_probs", self._log_probs, batch),
+            # Open questions: an answer that is certain says nothing of the weights.
             [self.codec.prompt([Message("user", f"What do you see{' there' * n}?")]) for n in range(len(LENGTHS) // 2)],
             self.codec.stop_token_ids,
             temperature=self.policy.temperature,
