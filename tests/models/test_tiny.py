@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from llmgym.agents import GRPO
 from llmgym.demo import TINY_PATH
@@ -23,6 +23,12 @@ from llmgym.rollout.chat import ChatCodec
 @pytest.fixture(scope="module")
 def bundled() -> PreTrainedTokenizerBase:
     return load_causal_lm(TINY_PATH)[1]
+
+
+@pytest.fixture(scope="module")
+def original() -> PreTrainedTokenizerFast:
+    """The tokenizer of the recipe, whatever the sizes of its model are."""
+    return make_tokenizer(Recipe())
 
 
 def test_it_is_small_and_holds_no_pickle() -> None:
@@ -43,22 +49,22 @@ def test_every_text_survives_its_tokenizer(bundled: PreTrainedTokenizerBase) -> 
     assert bundled("日")["input_ids"]
 
 
-def test_its_tokenizer_cuts_its_lessons_as_the_recipes_does(bundled: PreTrainedTokenizerBase) -> None:
-    original = make_tokenizer(Recipe())
+def test_its_tokenizer_cuts_its_lessons_as_the_recipes_does(
+    bundled: PreTrainedTokenizerBase, original: PreTrainedTokenizerFast
+) -> None:
     for lesson in itertools.islice(lessons(np.random.default_rng(5), 1, ROUNDS[-1][-1]), 20):
         for text in (lesson.prompt[1].content, lesson.reasoning, *lesson.answers):
             assert bundled.tokenize(text) == original.tokenize(text)
 
 
-def test_it_is_saved_as_the_same_function_in_another_architecture() -> None:
+def test_it_is_saved_as_the_same_function_in_another_architecture(original: PreTrainedTokenizerFast) -> None:
     recipe = Recipe(hidden=32, layers=2, intermediate=48, heads=2, kv_heads=1)
-    tokenizer = make_tokenizer(recipe)
-    model = make_model(recipe, tokenizer).eval()
+    model = make_model(recipe, original).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape))
-    tokens = torch.randint(len(tokenizer), (2, 50))
-    llama = as_llama(model, recipe, tokenizer).eval()
+    tokens = torch.randint(len(original), (2, 50))
+    llama = as_llama(model, recipe, original).eval()
     torch.testing.assert_close(llama(tokens).logits, model(tokens).logits)
 
 
@@ -71,12 +77,11 @@ def test_it_knows_the_format_and_is_right_about_a_third_of_the_time() -> None:
     assert 0.2 < evaluation.success <= 0.4
 
 
-def test_answers_that_share_a_trunk_are_learnt_as_if_they_did_not() -> None:
+def test_answers_that_share_a_trunk_are_learnt_as_if_they_did_not(original: PreTrainedTokenizerFast) -> None:
     recipe = Recipe(hidden=32, layers=2, intermediate=48, heads=2, kv_heads=1)
-    tokenizer = make_tokenizer(recipe)
-    codec = ChatCodec(tokenizer)
+    codec = ChatCodec(original)
     torch.manual_seed(0)
-    model = make_model(recipe, tokenizer).eval()
+    model = make_model(recipe, original).eval()
     batch = list(itertools.islice(lessons(np.random.default_rng(0), 3, ROUNDS[-1][-1]), 4))
     shared = loss_of(model, [grow(lesson, codec, recipe) for lesson in batch])
     total, weight = torch.zeros(()), 0.0
