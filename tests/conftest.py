@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test asks a hub
 
@@ -29,7 +30,25 @@ from tests.canary_keys import pytest_sessionfinish, pytest_terminal_summary  # n
 settings.register_profile("llmgym", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("llmgym")
 
+BUSY = ("tests/train/test_ranks.py", "tests/train/test_ray_rollouts.py")
+"""Files whose tests keep several processes busy. Side by side they would slow each other down many times over."""
+
 collect_ignore = ["sglang_cpu"]  # stand-ins for GPU libraries: on the path of SGLang's own environment only
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each file to one process, as ``--dist loadfile`` does anyway, and those that are busy to the same."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class BusyOnesInTurn(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            return "busy" if file in BUSY else file
+
+    return BusyOnesInTurn(config, log)
 
 
 @pytest.fixture(scope="session")
