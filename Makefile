@@ -37,7 +37,7 @@ hostile: $(INSTALLED)
 
 # The real SGLang on a CPU; tests/sglang_cpu/README.md says how.
 test-sglang: $(SGLANG_INSTALLED)
-	SGLANG_USE_CPU_ENGINE=1 $(SGLANG_VENV)/bin/python -m pytest -q tests/engines/test_sglang_engine.py tests/engines/test_sglang_calls.py tests/engines/test_sglang_judge.py tests/engines/test_sglang_endpoint.py tests/engines/test_sglang_reward_model.py tests/engines/test_sglang_workers.py $(ARGS)
+	OMP_NUM_THREADS=1 SGLANG_USE_CPU_ENGINE=1 $(SGLANG_VENV)/bin/python -m pytest -q tests/engines/test_sglang_engine.py tests/engines/test_sglang_calls.py tests/engines/test_sglang_judge.py tests/engines/test_sglang_endpoint.py tests/engines/test_sglang_reward_model.py tests/engines/test_sglang_workers.py $(ARGS)
 
 # The environments of verifiers, which needs an older openai than the one that other packages bring.
 test-verifiers: $(VERIFIERS_INSTALLED)
@@ -50,8 +50,8 @@ test-trackers: $(TRACKERS_INSTALLED)
 # Everything with a real pretrained model, which is made once; the second half samples with the real SGLang.
 test-real: export LLMGYM_REAL_MODEL := $(CURDIR)/$(REAL_MODEL)
 test-real: $(REAL_MODEL)/model.safetensors $(SGLANG_INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile tests/real $(ARGS)
-	SGLANG_USE_CPU_ENGINE=1 $(SGLANG_VENV)/bin/python -m pytest -q tests/real/test_sglang.py $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/real $(ARGS)
+	OMP_NUM_THREADS=1 SGLANG_USE_CPU_ENGINE=1 $(SGLANG_VENV)/bin/python -m pytest -q tests/real/test_sglang.py $(ARGS)
 
 # Losses and advantages beside those of verl and TRL.
 oracles: $(ORACLES_INSTALLED)
