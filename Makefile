@@ -15,17 +15,21 @@ DOCS_VENV := .venv-docs
 DOCS_INSTALLED := $(DOCS_VENV)/.installed
 REAL_MODEL := .real-model
 
-.PHONY: demo chaos hostile test test-fast test-sglang test-verifiers test-trackers test-real oracles lint docs install clean
+.PHONY: demo chaos hostile test test-all test-fast test-sglang test-verifiers test-trackers test-real oracles lint docs install clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m llmgym.agents.grpo --env AIOpsTriage $(ARGS)
 
 # A process for every core, each on one thread: faster than one process on all of them.
 test: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m "not long" $(ARGS)
+
+# And what varies it: more algorithms, options and moments of what `make test` tests. About twice as long.
+test-all: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile $(ARGS)
 
 test-fast: $(INSTALLED)
-	$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -q -m "not slow and not long" $(ARGS)
 
 # Kills a hundred runs at random moments, and compares each with one that nobody killed: about a quarter of an hour.
 chaos: $(INSTALLED)
@@ -43,9 +47,10 @@ test-sglang: $(SGLANG_INSTALLED)
 test-verifiers: $(VERIFIERS_INSTALLED)
 	$(VERIFIERS_VENV)/bin/python -m pytest -q tests/envs/adapters/test_verifiers.py $(ARGS)
 
-# Trackers with their real libraries, none of which the tests need otherwise.
+# What needs libraries that no other test does: trackers, and trees that look for shortcuts in the reference task.
+# scikit-learn stays out of .venv because transformers imports it where it is, which takes seconds.
 test-trackers: $(TRACKERS_INSTALLED)
-	OMP_NUM_THREADS=1 $(TRACKERS_VENV)/bin/python -m pytest -q tests/train/test_tracking.py $(ARGS)
+	OMP_NUM_THREADS=1 $(TRACKERS_VENV)/bin/python -m pytest -q tests/train/test_tracking.py tests/envs/aiops/test_shortcuts.py $(ARGS)
 
 # Everything with a real pretrained model, which is made once; the second half samples with the real SGLang.
 test-real: export LLMGYM_REAL_MODEL := $(CURDIR)/$(REAL_MODEL)
@@ -99,7 +104,7 @@ $(TRACKERS_INSTALLED): $(INSTALLED)
 	echo "import site; site.addsitedir('$$($(BIN)/python $(PURELIB))')" \
 		> "$$($(TRACKERS_VENV)/bin/python $(PURELIB))/base.pth"
 	$(TRACKERS_VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt \
-		tensorboard trackio wandb mlflow-skinny sqlalchemy alembic
+		tensorboard trackio wandb mlflow-skinny sqlalchemy alembic scikit-learn
 	touch $@
 
 $(DOCS_INSTALLED): pyproject.toml constraints.txt

@@ -43,7 +43,7 @@ LAYERS = [
     {"llmgym.demo", "llmgym.compat"},
     {"llmgym.cli", "llmgym.__main__"},
 ]
-INNER_IMPORTS = 11
+INNER_IMPORTS = 12
 """Imports inside functions that the package may have, each with its reason beside it."""
 
 

@@ -20,7 +20,7 @@ from llmgym.models.context import longest_context
 
 _TOLERANCE = 1e-6  # of logits in float64, which agree to about 1e-12 where nothing is wrong
 _WORK = 2**33  # parameters times tokens of a test: about a second per pass on one core
-_TOKENS = 30, 600  # of a test, at least and at most
+_TOKENS = 30, 150  # of a test, at least and at most
 _WIDENED = 2**18  # weights of a matrix that are widened at once: 2 MiB, which stay in a processor's cache
 
 _STATEFUL = "it has layers that carry a state from token to token, which packed and cached rows would mix"

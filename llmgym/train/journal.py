@@ -9,7 +9,6 @@ from rich.console import Console
 
 from llmgym.evaluate import Evaluation
 from llmgym.report.console import Progress, notify, print_evaluations
-from llmgym.report.curve import draw_learning_curve
 from llmgym.report.run_directory import RunDirectory
 from llmgym.rollout.trajectory import Trajectory
 
@@ -123,6 +122,8 @@ class RunFiles:
     def close(self, metrics: Sequence[Metrics], evaluations: Mapping[str, Evaluation]) -> None:
         """Draw the learning curve of the steps taken."""
         if metrics:
+            from llmgym.report.curve import draw_learning_curve  # matplotlib, which a run needs at its end alone
+
             draw_learning_curve(self._directory.learning_curve, self._title, metrics, evaluations)
 
 

@@ -25,10 +25,10 @@ def any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     ("agent", "options"),
     [
         (GRPO, SMALL | {"kl_coef": 0.1, "epochs": 2}),
-        (GRPO, SMALL | {"lora_rank": 4, "lora_merge": True}),
-        (PPO, SMALL),
+        pytest.param(GRPO, SMALL | {"lora_rank": 4, "lora_merge": True}, marks=pytest.mark.long),
+        pytest.param(PPO, SMALL, marks=pytest.mark.long),
         (PPO, SMALL | {"critic": "shared", "gradient_checkpointing": True}),
-        (DPO, PAIRS | {"eval_episodes": 0}),
+        pytest.param(DPO, PAIRS | {"eval_episodes": 0}, marks=pytest.mark.long),
         (RewardModel, PAIRS | {"examples": 30, "held_out": 10}),
     ],
     ids=lambda value: getattr(value, "name", "+".join(value) if isinstance(value, dict) else None),

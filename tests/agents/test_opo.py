@@ -18,9 +18,9 @@ HOT = {**SMALL, "temperature": 2.0}  # so that siblings differ
 
 @pytest.mark.slow
 def test_a_small_run_improves_its_reward(tmp_path: Path) -> None:
-    run = OPO(prompts_per_step=8, max_tokens=64, eval_episodes=0, output_dir=tmp_path).train(steps=14)
+    run = OPO(prompts_per_step=8, max_tokens=64, learning_rate=1e-3, eval_episodes=0, output_dir=tmp_path).train(9)
     rewards = [metrics["reward"] for metrics in run.metrics]
-    assert sum(rewards[-4:]) / 4 > sum(rewards[:4]) / 4 + 0.1
+    assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.1
     assert all(math.isfinite(value) for metrics in run.metrics for value in metrics.values())
 
 
@@ -98,6 +98,7 @@ def test_iterative_dpo_goes_over_the_pairs_of_each_part_against_the_policy_that_
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_iterative_dpo_improves_the_reward(tmp_path: Path) -> None:
     agent = IterativeDPO(prompts_per_step=32, updates_per_step=4, max_tokens=64, eval_episodes=0, output_dir=tmp_path)
     run = agent.train(steps=4)

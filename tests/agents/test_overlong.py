@@ -6,6 +6,7 @@ from typing import Any
 
 import gymnasium
 import pytest
+from tiers import long_but
 
 import llmgym
 from llmgym.agents import GRPO, OPO, PPO, SPIN, SPPO, IterativeDPO
@@ -33,7 +34,9 @@ def long_winded() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("long_winded")
-@pytest.mark.parametrize("agent_class", [GRPO, PPO, OPO, SPPO, IterativeDPO, SPIN], ids=lambda cls: cls.name)
+@pytest.mark.parametrize(
+    "agent_class", long_but([GRPO, PPO, OPO, SPPO, IterativeDPO, SPIN], GRPO, PPO, SPIN), ids=lambda cls: cls.name
+)
 def test_tasks_that_do_not_fit_are_counted_and_the_others_learnt_from(
     agent_class: type[OnlineAgent], tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import random_model
+from tiers import long_but
 from transformers import PreTrainedTokenizerFast
 
 from llmgym.agents import DPO, IPO, KLDPO, KTO, ORPO, SFT, RewardMLE, dpo, kto, reward_model, sft
@@ -118,7 +119,7 @@ def test_micro_batches_change_neither_metrics_nor_weights(
 
 
 @pytest.mark.slow
-@every_agent
+@pytest.mark.parametrize("agent_class", long_but(AGENTS, DPO, KTO, SFT), ids=lambda agent_class: agent_class.name)
 def test_a_short_run_prefers_what_it_was_shown(agent_class: type[OfflineAgent], pairs: Path, tmp_path: Path) -> None:
     agent = agent_class(**small(tmp_path, data=pairs, batch_size=16))
     judge = DPO(**small(tmp_path, data=pairs))

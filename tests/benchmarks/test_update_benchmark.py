@@ -12,6 +12,7 @@ from benchmarks.updates.episodes import Episodes, Step
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_all_sides_find_the_same_loss_and_without_an_entropy_bonus_the_same_gradient(tmp_path: Path) -> None:
     write_model(tmp_path / "model")
     episodes = episodes_of(triage("few", (3, 20), prompts=3, siblings=4), tmp_path / "model")

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from tiers import long_but
 
 import llmgym
 from llmgym.agents import GRPO
@@ -117,7 +118,7 @@ def test_temperature_0_has_one_reply_whatever_the_sample(tmp_path: Path, capsys:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("by", long_but([signal.SIGKILL, signal.SIGINT], signal.SIGKILL))
 def test_an_evaluation_that_is_ended_goes_on_and_comes_to_the_same(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], by: signal.Signals
 ) -> None:

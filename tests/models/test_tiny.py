@@ -100,6 +100,7 @@ def test_answers_that_share_a_trunk_are_learnt_as_if_they_did_not(original: PreT
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     recipe = Recipe(steps=2, hidden=32, layers=1, warmup_steps=1)
     for name in ("one", "other"):

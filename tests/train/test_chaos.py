@@ -22,6 +22,7 @@ import pytest
 from forked_runs import Runs, without_times
 from left_behind import on_the_machine, processes_of, wait_until_nothing_is_left
 from safetensors.torch import load_file
+from tiers import long_but
 
 from llmgym.data.trajectories import read_trajectories
 
@@ -102,7 +103,7 @@ def check(output: Path, expected: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", RUNS)
+@pytest.mark.parametrize("kind", long_but(RUNS, "grpo", "ppo"))
 def test_a_run_that_is_killed_again_and_again_ends_as_one_that_never_was(
     kind: str, runs: Runs, whole: Any, tmp_path: Path
 ) -> None:
@@ -187,10 +188,15 @@ ASKED = [
     *((moment, signal.SIGTERM) for moment in MOMENTS),
     *((moment, number) for moment in ("rollout", "update") for number in (signal.SIGINT, signal.SIGHUP)),
 ]
+SOME = [
+    *((moment, signal.SIGTERM) for moment in ("start", "rollout", "update", "saving", "renaming", "evaluation after")),
+    ("rollout", signal.SIGINT),
+    ("update", signal.SIGHUP),
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("moment", "number"), ASKED)
+@pytest.mark.parametrize(("moment", "number"), long_but(ASKED, *SOME))
 def test_a_run_that_is_asked_to_end_saves_and_goes_on_as_if_nobody_had(
     moment: str, number: signal.Signals, runs: Runs, whole: Any, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from forked_runs import Runs, without_times
 from safetensors.torch import load_file
+from tiers import long_but
 from transformers import AutoModelForCausalLM
 
 from llmgym.config.presets import directory_of
@@ -24,7 +25,6 @@ pytestmark = pytest.mark.slow
 COMMON = "--max-tokens 40 --sample-every 0 --steps 2 --save-every 0 --learning-rate 1e-5 --learning-rate-decay none"
 PLAYED = f"{COMMON} --prompts-per-step 4 --group-size 4 --eval-episodes 0"
 SMALL, WHOLE = "--micro-batch-tokens 200", "--micro-batch-tokens 100000"  # the latter leaves one rank without a share
-KILLS = int(os.environ.get("LLMGYM_CHAOS_KILLS", "0")) >= 50
 TAUGHT = f"{COMMON} {SMALL} --examples 24 --batch-size 8 --eval-episodes 0"
 RUNS = {
     "grpo": f"grpo {PLAYED} {SMALL} --measure-kl always --mismatch-correction truncate",
@@ -78,7 +78,7 @@ def assert_equal(found: Learnt, expected: Learnt) -> None:
             assert math.isclose(value or 0.0, other[name] or 0.0, rel_tol=1e-3, abs_tol=rounding), name
 
 
-@pytest.mark.parametrize("kind", RUNS)
+@pytest.mark.parametrize("kind", long_but(RUNS, "grpo", "grpo, a rank without a share", "sft"))
 def test_ranks_learn_what_one_process_does(kind: str, runs: Runs, tmp_path: Path) -> None:
     expected = learnt(runs, RUNS[kind], 1, tmp_path / "1")
     for count in (2, 4) if kind == "grpo" else (2,):
@@ -86,13 +86,13 @@ def test_ranks_learn_what_one_process_does(kind: str, runs: Runs, tmp_path: Path
     assert_equal(learnt(runs, f"{RUNS[kind]} --sharded", 2, tmp_path / "sharded"), expected)
 
 
-@pytest.mark.parametrize("kind", MORE)
+@pytest.mark.parametrize("kind", long_but(MORE, "ppo, one trunk"))
 def test_ranks_with_a_part_of_the_model_each_learn_what_one_process_does(kind: str, runs: Runs, tmp_path: Path) -> None:
     expected = learnt(runs, MORE[kind], 1, tmp_path / "1")
     assert_equal(learnt(runs, f"{MORE[kind]} --sharded", 2, tmp_path / "2"), expected)
 
 
-@pytest.mark.parametrize("kind", ["ppo", "lora", "opo"] if KILLS else ["opo"])
+@pytest.mark.parametrize("kind", long_but(["ppo", "lora", "opo"], "opo"))
 def test_a_sharded_run_is_gone_on_with_by_one_process_and_the_other_way_round(
     kind: str, runs: Runs, tmp_path: Path
 ) -> None:
@@ -105,7 +105,7 @@ def test_a_sharded_run_is_gone_on_with_by_one_process_and_the_other_way_round(
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("options", ["--lora-rank 4 --lora-merge", "--lora-rank 4", *([""] if KILLS else [])])
+@pytest.mark.parametrize("options", long_but(["--lora-rank 4 --lora-merge", "--lora-rank 4", ""], "--lora-rank 4"))
 def test_what_a_sharded_run_saves_is_one_model_that_transformers_opens(
     options: str, runs: Runs, tmp_path: Path
 ) -> None:
@@ -178,13 +178,11 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(("words", "rank"), [([], 1), (["--sharded"], 0)], ids=["whole", "sharded"])
-def test_an_error_that_one_rank_alone_has_ends_all_with_its_sentence(
-    words: list[str], rank: int, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(("words", "rank"), long_but([("", 1), ("--sharded", 0)], ("--sharded", 0)))
+def test_an_error_that_one_rank_alone_has_ends_all_with_its_sentence(words: str, rank: int, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(ONE_SIDED)
     options = f"{PLAYED} {SMALL} --output-dir {tmp_path / 'runs'} --env AIOpsTriage".split()
-    process = launch(str(tmp_path / "script.py"), str(rank), *options, *words)
+    process = launch(str(tmp_path / "script.py"), str(rank), *options, *words.split())
     begun = time.monotonic()
     said, _ = process.communicate(timeout=300)
     assert process.returncode != 0
@@ -192,12 +190,10 @@ def test_an_error_that_one_rank_alone_has_ends_all_with_its_sentence(
     assert time.monotonic() - begun < 300  # collectives wait half an hour
 
 
-@pytest.mark.parametrize("words", [["--sharded"], []] if KILLS else [["--sharded"]], ids="-".join)
-@pytest.mark.parametrize("how", ["asked to end", "one is killed"] if KILLS else ["asked to end"])
-def test_ranks_that_are_asked_to_end_save_and_another_number_goes_on(
-    how: str, words: list[str], tmp_path: Path
-) -> None:
-    process = torchrun(tmp_path / "runs", 10**6, *words)
+@pytest.mark.parametrize("words", long_but(["--sharded", ""], "--sharded"))
+@pytest.mark.parametrize("how", long_but(["asked to end", "one is killed"], "asked to end"))
+def test_ranks_that_are_asked_to_end_save_and_another_number_goes_on(how: str, words: str, tmp_path: Path) -> None:
+    process = torchrun(tmp_path / "runs", 10**6, *words.split())
     until = time.monotonic() + 200
     while not list(tmp_path.glob("runs/*/**/complete.json")) and time.monotonic() < until and process.poll() is None:
         time.sleep(0.1)
@@ -219,9 +215,10 @@ def test_ranks_that_are_asked_to_end_save_and_another_number_goes_on(
     assert [row["step"] for row in rows] == list(range(1, taken + 2))
 
 
-@pytest.mark.parametrize("words", [["--sharded", "--lora-rank", "4"], *([[]] if KILLS else [])], ids=" ".join)
-def test_the_first_rank_may_have_rollout_workers(words: list[str], tmp_path: Path) -> None:
-    process = torchrun(tmp_path / "runs", 2, "--rollout-workers", "1", *words)
+@pytest.mark.long
+@pytest.mark.parametrize("words", ["--sharded --lora-rank 4", ""])
+def test_the_first_rank_may_have_rollout_workers(words: str, tmp_path: Path) -> None:
+    process = torchrun(tmp_path / "runs", 2, "--rollout-workers", "1", *words.split())
     said, _ = process.communicate(timeout=200)
     assert process.returncode == 0, said
     assert said.count("1 rollout worker on Ray") == 1
@@ -240,6 +237,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.long
 def test_a_script_trains_twice_and_saves_a_sharded_model(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     process = launch(str(tmp_path / "script.py"), str(tmp_path))
@@ -261,6 +259,7 @@ def test_an_error_in_the_update_of_the_first_rank_ends_all(runs: Runs, tmp_path:
     assert time.monotonic() - begun < 300  # collectives wait half an hour
 
 
+@pytest.mark.long
 def test_a_mistake_ends_all_ranks_with_one_sentence(tmp_path: Path) -> None:
     process = torchrun(tmp_path / "runs", 1, "--eval-every", "1", "--keep-best", "nothing", "--eval-episodes", "2")
     said, _ = process.communicate(timeout=200)

@@ -133,11 +133,13 @@ def test_there_is_an_end_to_replacing_workers(tmp_path: Path) -> None:
     agent.close()
 
 
+@pytest.mark.long
 def test_groups_of_one_episode_are_played_too(tmp_path: Path) -> None:
     run = train(tmp_path, 1, group_size=1, advantage="reinforce_plus_plus", rollout_workers=1, eval_episodes=0)
     assert run.metrics[0]["episodes/asked"] == 4
 
 
+@pytest.mark.long
 def test_adapters_travel_alone_and_are_merged_where_they_arrive(tmp_path: Path) -> None:
     options = {"lora_rank": 2, "learning_rate": 1e-2, "groups_at_once": 4, "eval_episodes": 0}
     agent = GRPO(output_dir=tmp_path / "ray", rollout_workers=1, **{**SMALL, **options})
@@ -303,6 +305,7 @@ def test_importance_weights_of_tokens_in_flight_are_those_of_a_plain_computation
     assert 0 < clipped < tokens
 
 
+@pytest.mark.long
 def test_played_ahead_a_run_repeats_to_the_bit_also_where_a_worker_dies(ahead: Result, tmp_path: Path) -> None:
     agent = GRPO(output_dir=tmp_path, **{**SMALL, **AHEAD})
     begin, calls = agent.trainer.steps.player.begin, iter(range(99))  # type: ignore[attr-defined]
@@ -433,6 +436,7 @@ def test_what_a_script_registers_reaches_the_workers_and_nothing_is_left_of_its_
     assert {one for one in set(Path("/dev/shm").iterdir()) - before if "plasma" in one.name} == set()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("delay", [0.3, 4.0])
 def test_a_run_that_is_asked_to_end_while_ray_starts_says_so_and_leaves_nothing_of_it(
     tmp_path: Path, temporary: Path, delay: float
@@ -457,6 +461,7 @@ def test_a_run_that_is_asked_to_end_while_ray_starts_says_so_and_leaves_nothing_
     assert left_of(temporary) == []
 
 
+@pytest.mark.long
 def test_a_group_that_is_asked_to_end_saves_and_leaves_nothing_of_its_ray(tmp_path: Path, temporary: Path) -> None:
     process = begun(tmp_path, temporary, steps=10**6)
     until = time.monotonic() + 120

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from sklearn.tree import DecisionTreeClassifier
 
 from llmgym.envs.aiops.incident import Incident, Signal, generate_incident
 from llmgym.envs.aiops.report import rows
@@ -149,11 +148,12 @@ def features(difficulty: Difficulty, one: Incident) -> list[float]:
 
 @pytest.mark.parametrize("level", BOUND)
 def test_small_trees_on_single_features_do_not_find_the_cause(level: int) -> None:
+    trees = pytest.importorskip("sklearn.tree", reason="in an environment of its own: make test-trackers")
     difficulty = DIFFICULTIES[level]
     seen, new = draw(difficulty, seed=10 + level, count=1000), draw(difficulty, seed=20 + level)
     right = np.ones(len(new), dtype=bool)
     for target in ("service", "incident_type"):
-        tree = DecisionTreeClassifier(max_depth=3, random_state=0)
+        tree = trees.DecisionTreeClassifier(max_depth=3, random_state=0)
         tree.fit([features(difficulty, one) for one in seen], [getattr(one.cause, target) for one in seen])
         named = tree.predict([features(difficulty, one) for one in new])
         right &= named == [getattr(one.cause, target) for one in new]
