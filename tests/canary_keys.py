@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 CANARY = "5ec2e7" + "c0ffee5ec2e7c0ffee5ec2e7c0ffee5ec2"  # in two parts, or this file would have it
@@ -17,17 +19,31 @@ os.environ.update(dict.fromkeys(NAMES, CANARY))
 
 
 def files_with(secret: str, directory: Path) -> Iterator[Path]:
-    """Yield the files below a directory whose bytes have a secret."""
+    """Yield the files below a directory whose bytes have a secret, or what is compressed in them."""
     for path in directory.rglob("*"):
         if path.is_symlink() or not path.is_file():
             continue
         try:
             if path.stat().st_size:
                 with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                    if content.find(secret.encode()) >= 0:
+                    if content.find(secret.encode()) >= 0 or secret.encode() in _uncompressed(path):
                         yield path
         except OSError:  # it vanished, or may not be read
             continue
+
+
+def _uncompressed(path: Path) -> bytes:
+    """Return the values of a Parquet file one after another; nothing of another file, or of a broken one."""
+    if path.suffix != ".parquet":
+        return b""
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError, UnicodeDecodeError):
+        return b""
+    stream = pa.BufferOutputStream()
+    with pa.ipc.new_stream(stream, table.schema) as writer:
+        writer.write_table(table)
+    return stream.getvalue().to_pybytes()
 
 
 @pytest.hookimpl(tryfirst=True)
