@@ -20,13 +20,15 @@ REAL_MODEL := .real-model
 demo: $(INSTALLED)
 	$(BIN)/python -m llmgym.agents.grpo --env AIOpsTriage $(ARGS)
 
+# Leaves out what varies what is tested already: more algorithms, options and moments of the same.
+SHORT = -m "not long"
+
 # A process for every core, each on one thread: faster than one process on all of them.
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m "not long" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile $(SHORT) $(ARGS)
 
-# And what varies it: more algorithms, options and moments of what `make test` tests. About twice as long.
-test-all: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile $(ARGS)
+test-all:
+	$(MAKE) test test-sglang test-real SHORT=
 
 test-fast: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m "not slow and not long" $(ARGS)
@@ -41,7 +43,7 @@ hostile: $(INSTALLED)
 
 # The real SGLang on a CPU; tests/sglang_cpu/README.md says how.
 test-sglang: $(SGLANG_INSTALLED)
-	OMP_NUM_THREADS=1 SGLANG_USE_CPU_ENGINE=1 $(SGLANG_VENV)/bin/python -m pytest -q tests/engines/test_sglang_engine.py tests/engines/test_sglang_calls.py tests/engines/test_sglang_judge.py tests/engines/test_sglang_endpoint.py tests/engines/test_sglang_reward_model.py tests/engines/test_sglang_workers.py $(ARGS)
+	OMP_NUM_THREADS=1 SGLANG_USE_CPU_ENGINE=1 $(SGLANG_VENV)/bin/python -m pytest -q tests/engines/test_sglang_engine.py tests/engines/test_sglang_calls.py tests/engines/test_sglang_judge.py tests/engines/test_sglang_endpoint.py tests/engines/test_sglang_reward_model.py tests/engines/test_sglang_workers.py $(SHORT) $(ARGS)
 
 # The environments of verifiers, which needs an older openai than the one that other packages bring.
 test-verifiers: $(VERIFIERS_INSTALLED)
@@ -55,8 +57,8 @@ test-trackers: $(TRACKERS_INSTALLED)
 # Everything with a real pretrained model, which is made once; the second half samples with the real SGLang.
 test-real: export LLMGYM_REAL_MODEL := $(CURDIR)/$(REAL_MODEL)
 test-real: $(REAL_MODEL)/model.safetensors $(SGLANG_INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/real $(ARGS)
-	OMP_NUM_THREADS=1 SGLANG_USE_CPU_ENGINE=1 $(SGLANG_VENV)/bin/python -m pytest -q tests/real/test_sglang.py $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/real $(SHORT) $(ARGS)
+	OMP_NUM_THREADS=1 SGLANG_USE_CPU_ENGINE=1 $(SGLANG_VENV)/bin/python -m pytest -q tests/real/test_sglang.py $(SHORT) $(ARGS)
 
 # Losses and advantages beside those of verl and TRL.
 oracles: $(ORACLES_INSTALLED)

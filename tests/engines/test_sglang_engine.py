@@ -243,6 +243,7 @@ def test_a_probe_raises_no_alarm_of_weights_that_arrive_and_one_of_a_layer_that_
     canary.check(sglang.engine.weight_version)
 
 
+@pytest.mark.long
 def test_a_probe_finds_the_one_server_of_two_that_was_not_updated(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from conversations import CONVERSATIONS
 from replay import plain_log_probs, play, sampled_log_probs
+from tiers import long_but
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmgym.engines.local.engine import LocalEngine
@@ -38,7 +39,7 @@ def policy_log_probs(model: PreTrainedModel, trajectories: list[Trajectory], tem
     return [row[mask] for row, mask in zip(log_probs, batch["mask"], strict=True)]
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("temperature", long_but([1.0, 0.7], 0.7))
 def test_what_the_engine_sampled_has_the_same_log_probs_for_the_policy_and_for_transformers(
     loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase], codec: ChatCodec, temperature: float
 ) -> None:

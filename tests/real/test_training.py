@@ -1,11 +1,13 @@
 """Agents train a real model, and what they save answers."""
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tiers import long_but
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 import llmgym
@@ -23,7 +25,6 @@ SMALL: dict[type, dict[str, Any]] = {
     SFT: WRITTEN,
     RewardModel: {**WRITTEN, "held_out": 2},
 }
-with_and_without_lora = pytest.mark.parametrize("lora_rank", [0, 8], ids=["weights", "lora"])
 
 
 def variety(episode: llmgym.Episode) -> float:
@@ -48,8 +49,11 @@ def trained(agent_class: type, real_model: Path, tmp_path: Path, lora_rank: int)
     return agent, result.path / "checkpoint"
 
 
-@with_and_without_lora
-@pytest.mark.parametrize("agent_class", [GRPO, PPO, DPO, SFT], ids=lambda agent_class: agent_class.name)
+@pytest.mark.parametrize(
+    ("agent_class", "lora_rank"),
+    long_but(itertools.product([GRPO, PPO, DPO, SFT], [0, 8]), (GRPO, 0), (PPO, 8), (DPO, 0), (SFT, 8)),
+    ids=lambda value: getattr(value, "name", "lora" if value else "weights"),
+)
 def test_what_an_agent_saves_opens_in_transformers_has_learnt_and_answers(
     agent_class: type, lora_rank: int, real_model: Path, tmp_path: Path
 ) -> None:
@@ -69,7 +73,7 @@ def test_what_an_agent_saves_opens_in_transformers_has_learnt_and_answers(
     assert "Paris" in tokenizer.decode(reply)
 
 
-@with_and_without_lora
+@pytest.mark.parametrize("lora_rank", [0, 8], ids=["weights", "lora"])
 def test_a_reward_model_scores_with_transformers_as_it_did_in_training(
     lora_rank: int, real_model: Path, tmp_path: Path
 ) -> None:
