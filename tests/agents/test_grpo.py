@@ -37,17 +37,18 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Result:
         prompts_per_step=8,
         group_size=8,
         max_tokens=64,
+        learning_rate=1e-3,
         eval_episodes=60,
         sample_every=5,
         output_dir=tmp_path_factory.mktemp("runs"),
     )
-    return agent.train(steps=14)
+    return agent.train(steps=9)
 
 
 @pytest.mark.slow
 def test_a_small_run_improves_its_reward(run: Result) -> None:
     rewards = [metrics["reward"] for metrics in run.metrics]
-    assert sum(rewards[-4:]) / 4 > sum(rewards[:4]) / 4 + 0.1
+    assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.1
 
 
 @pytest.mark.slow
@@ -68,7 +69,7 @@ def test_the_run_directory_holds_everything(run: Result) -> None:
     assert lines[0]["kl"] == pytest.approx(0.0, abs=1e-5)
     assert lines[-1]["kl"] > 1e-4
     shards = sorted((run.path / "trajectories").iterdir())
-    assert [shard.name for shard in shards] == [f"step-{step:05d}.parquet" for step in range(1, 15)]
+    assert [shard.name for shard in shards] == [f"step-{step:05d}.parquet" for step in range(1, 10)]
     trajectories = read_trajectories(shards[3])
     assert len(trajectories) == 64
     assert {reply.weight_version for t in trajectories for reply in t.replies} == {3}
@@ -76,7 +77,7 @@ def test_the_run_directory_holds_everything(run: Result) -> None:
     assert facts["versions"]["torch"] == torch.__version__
     assert facts["versions"]["llmgym"] == llmgym.__version__
     config = yaml.safe_load((run.path / "config.yaml").read_text())
-    came_to = {"env": "AIOpsTriage", "steps": 14, "learning_rate": 5e-4, "device": "cpu", "engine": "local"}
+    came_to = {"env": "AIOpsTriage", "steps": 9, "learning_rate": 1e-3, "device": "cpu", "engine": "local"}
     longest = json.loads((run.path / "checkpoint" / "config.json").read_text())["max_position_embeddings"]
     assert {**config, **came_to, "context_length": longest, "micro_batch_tokens": 2048} == config
     GRPOConfig.from_yaml(run.path / "config.yaml")  # it reads back
@@ -91,7 +92,7 @@ def test_a_run_from_a_checkpoint_says_that_it_begins_anew(
     with contextlib.closing(GRPO(**options)) as agent:
         again = agent.train(steps=1)
     said = " ".join(capsys.readouterr().out.split())
-    run_before = "grpo on llmgym/AIOpsTriage-v0 (difficulty=0), 14 steps with a learning rate of 0.0005"
+    run_before = "grpo on llmgym/AIOpsTriage-v0 (difficulty=0), 9 steps with a learning rate of 0.001"
     assert f"is a checkpoint of llmgym: {run_before}" in said
     assert "with a learning rate of 1e-06 after 3 steps of warm-up" in said
     assert f"give --resume-from {run.path / 'checkpoint'} in place of --model" in said
