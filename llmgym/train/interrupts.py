@@ -126,6 +126,7 @@ class Interruptions:
             if (reached := self._limit()) is not None:
                 self._ask(OUT_OF_BUDGET, reached)
                 if not self._stepping:
+                    notify(f"{reached}: the run ends.")
                     self._wake()
 
     def _wake(self) -> None:

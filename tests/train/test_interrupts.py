@@ -82,7 +82,7 @@ def test_a_step_that_takes_longer_than_its_grace_is_abandoned_and_an_update_is_n
 
 
 @pytest.mark.parametrize("stepping", [True, False])
-def test_a_limit_that_is_reached_ends_a_run(stepping: bool) -> None:
+def test_a_limit_that_is_reached_ends_a_run_that_says_so(stepping: bool, capsys: pytest.CaptureFixture[str]) -> None:
     interruptions = Interruptions(60, Limits(Budget(max_time="00:00:00")).reached)
 
     def work() -> None:
@@ -92,6 +92,7 @@ def test_a_limit_that_is_reached_ends_a_run(stepping: bool) -> None:
     with pytest.raises(Interrupted) as ended:
         work()
     assert ended.value.code == OUT_OF_BUDGET
+    assert capsys.readouterr().out.startswith("Its time is up: the run ")
 
 
 def test_a_signal_that_a_process_was_told_to_ignore_stays_ignored() -> None:
