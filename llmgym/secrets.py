@@ -82,7 +82,7 @@ def _read(value: Any, key: str) -> Any:
         return value
     name = value.removeprefix(_FROM)
     if name not in os.environ:
-        raise ConfigError(f"{key}: expected an environment variable {name!r}, there is none.")
+        raise ConfigError(f"{key}: expected an environment variable {name!r}, but there is none.")
     return os.environ[name]
 
 

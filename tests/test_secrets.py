@@ -91,7 +91,7 @@ def test_an_environment_variable_is_read_where_the_environment_is_made(monkeypat
     found = with_secrets({"a": [{"b": "env:LOCKED_KEY"}], "c": "env:no name"})
     assert found == {"a": [{"b": CANARY}], "c": "env:no name"}
     monkeypatch.delenv("LOCKED_KEY")
-    with pytest.raises(ConfigError, match="api_key: expected an environment variable 'LOCKED_KEY', there is none"):
+    with pytest.raises(ConfigError, match="api_key: expected an environment variable 'LOCKED_KEY', but there is none"):
         make_env("Locked-v0", api_key="env:LOCKED_KEY")
 
 
