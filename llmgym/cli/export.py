@@ -44,5 +44,6 @@ def run(options: argparse.Namespace) -> int:
         "tasks without a pair": found.alike,
     }
     rest = "".join(f", {count} {what}" for what, count in left_out.items() if count)
-    notify(f"{options.output}: {found.rows} rows from {found.episodes} episodes{rest}.", warning=False)
+    rows = "1 row" if found.rows == 1 else f"{found.rows} rows"
+    notify(f"{options.output}: {rows} from {found.episodes} episodes{rest}.", warning=False)
     return 0

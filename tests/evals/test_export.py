@@ -125,6 +125,17 @@ def test_what_cannot_be_exported_is_told_and_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_number_of_rows_is_told(
+    run: Path, episodes: list[Trajectory], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "prompts.jsonl"
+    words = ["export", f"{run}@1", "--format", "prompts", "-o", str(path)]
+    assert main(words) == main([*words, "--where", f"seed == {episodes[0].seed}"]) == 0
+    many, one = (line.removeprefix(str(path)) for line in capsys.readouterr().out.splitlines())
+    assert many == ": 6 rows from 24 episodes."
+    assert one == ": 1 row from 24 episodes, 20 left out by --where."
+
+
 def scored(run: Path, capsys: pytest.CaptureFixture[str], scorer: str, code: int = 0) -> Any:
     assert main(["score", f"{run}@1", "--scorer", scorer, "--json"]) == code
     return json.loads(capsys.readouterr().out)
