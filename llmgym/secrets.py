@@ -12,6 +12,7 @@ REDACTED = "***"
 
 _FROM = "env:"
 _SECRET = re.compile("key|token(?!s|i)|secret|passw|credential|authorization", re.IGNORECASE)
+_WITHIN = re.compile(rf"(?:{_SECRET.pattern})[^\s:,]*\s*:", re.IGNORECASE)  # a key of a mapping that is written out
 _LOGIN = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 _PAIR = re.compile(r"(-*[^\s=:/]+)(=)(.*)", re.DOTALL)
 
@@ -36,13 +37,15 @@ def without_secrets_in(words: Sequence[str]) -> list[str]:
     Examples:
         >>> without_secrets_in(["--env-kwargs", "api_key=7", "size=3", "--hub-token", "x"])
         ['--env-kwargs', 'api_key=***', 'size=3', '--hub-token', '***']
+        >>> without_secrets_in(["headers={Authorization: Bearer x}", "weights={evidence: 0.2}"])
+        ['headers=***', 'weights={evidence: 0.2}']
     """
     shown, secret = [], False
     for word in words:
         pair = _PAIR.fullmatch(word)
         if pair is not None:
             key, equals, value = pair.groups()
-            shown.append(f"{key}{equals}{_shown(value, bool(_SECRET.search(key)))}")
+            shown.append(f"{key}{equals}{_shown(value, bool(_SECRET.search(key) or _WITHIN.search(value)))}")
         else:
             shown.append(_shown(word, secret and not word.startswith("-")))
         secret = pair is None and word.startswith("-") and bool(_SECRET.search(word))
