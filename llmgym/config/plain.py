@@ -18,7 +18,13 @@ _BROKEN = yaml.YAMLError, ArithmeticError, AttributeError, LookupError, Recursio
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a mapping that has a key twice."""
+    """Refuses a mapping that has a key twice, and whole numbers that take long to read, or that nothing prints."""
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        number = 0 if len(node.value) > _LARGEST else super().construct_yaml_int(node)
+        if len(node.value) > _LARGEST or number.bit_length() > _LARGEST:
+            raise ValueError(f"a whole number of more than {_LARGEST:,} bits")
+        return number
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
@@ -27,6 +33,9 @@ class _Loader(yaml.SafeLoader):
             twice = next(name for name in names if names.count(name) > 1)
             raise ValueError(f"{twice!r:.80} is there twice")
         return node
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def to_yaml(values: Mapping[str, Any]) -> str:
@@ -41,8 +50,8 @@ def from_yaml(text: str) -> Any:
     """Return the value that a YAML text has.
 
     Raises:
-        ValueError: It has none, a key is twice in a mapping, or values are nested too deeply, too many, or contain
-            themselves.
+        ValueError: It has none, a key is twice in a mapping, or a whole number is too large, or values are nested too
+            deeply, too many, or contain themselves.
     """
     try:
         value = _Loader(text).get_single_data()
