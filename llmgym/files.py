@@ -12,6 +12,16 @@ def sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def require_file(path: Path) -> None:
+    """See that a path is no pipe or device, which may have no end, or nothing for whoever waits for it.
+
+    Raises:
+        OSError: It is one.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError("expected a file, got a pipe, socket or device")
+
+
 def give_usual_mode(path: Path) -> None:
     """Let those read and write a file whom the umask lets, whatever the library that wrote it has chosen."""
     umask = os.umask(0o077)  # Python tells it only this way

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from llmgym.data.strict_json import from_json
 from llmgym.errors import DataError, LLMGymError
+from llmgym.files import require_file
 
 _KEY = b"llmgym"
 _BROKEN = (
@@ -41,6 +42,7 @@ def open_parquet(path: Path, kind: str = "Parquet") -> Iterator[tuple[pq.Parquet
         DataError: It cannot be opened, or read within the context.
     """
     try:
+        require_file(path)
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield file, _label(path, file.schema_arrow.metadata or {})
     except LLMGymError:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from llmgym.errors import DataError
+from llmgym.files import require_file
 
 _DEEPEST = 100  # values within one another: whoever walks through them does so by recursion
 _TOO_DEEP = f"more than {_DEEPEST} values within one another"
@@ -17,6 +18,7 @@ def json_object(path: Path) -> dict[str, Any]:
         DataError: There is no such file, or it holds something else.
     """
     try:
+        require_file(path)
         value = from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{str(path)!r}: expected JSON ({error}).") from None

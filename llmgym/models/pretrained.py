@@ -18,6 +18,7 @@ from transformers import AutoConfig, GenerationConfig, PreTrainedConfig
 from transformers.utils import cached_file, logging
 
 from llmgym.errors import ModelError
+from llmgym.files import require_file
 
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _ADAPTER = "adapter_config.json"
@@ -82,11 +83,16 @@ def _reason(error: BaseException) -> str:
 
 
 def check_objects(directory: str) -> None:
-    """Refuse a model directory in which a file that has to hold a JSON object holds something else.
+    """Refuse a model directory in which a file that has to hold a JSON object holds something else, or has no end.
 
     Raises:
         ModelError: One does.
     """
+    for inner in Path(directory).iterdir():
+        try:
+            require_file(inner)
+        except OSError as error:
+            raise ModelError(f"--model {directory!r}: {inner.name}: {error}.") from None
     for file in _OBJECTS:
         path = os.path.join(directory, file)
         if os.path.lexists(path):

@@ -16,7 +16,7 @@ from typing import Any
 
 from llmgym.data.strict_json import json_object
 from llmgym.errors import DataError, LLMGymError, RunDirectoryError, said_by
-from llmgym.files import rename, sync_directory
+from llmgym.files import rename, require_file, sync_directory
 from llmgym.report.console import notify
 from llmgym.train.state_files import read_state
 
@@ -217,5 +217,6 @@ def _free(path: Path) -> Path:
 
 
 def _hash(file: Path) -> str:
+    require_file(file)
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmgym.data.strict_json import from_json
+from llmgym.files import require_file
 from llmgym.report.metrics import metric_of
 
 _MOST_FAULTS = 5
@@ -37,6 +38,7 @@ class MetricsFile:
     def refresh(self) -> None:
         """Read the lines that are new; a line that is not ended yet is left for later."""
         try:
+            require_file(self._path)
             with self._path.open("rb") as file:
                 stat = self._path.stat()
                 if stat.st_ino != self._inode or stat.st_size < self._offset:

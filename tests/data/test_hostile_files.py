@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -197,6 +198,16 @@ def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path, read: Any, content
         read(path)
 
 
+@pytest.mark.parametrize("read", [read_trajectories, read_preferences, TaskTable, json_object])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, read: Any) -> None:
+    path = tmp_path / "file.parquet"
+    os.mkfifo(path)
+    with pytest.raises(DataError, match=r"file\.parquet"):
+        read(path)
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    assert measured(tmp_path / "metrics.jsonl") == []
+
+
 KINDS: list[pa.Array] = [
     pa.array([None], pa.null()),
     pa.array(["text"]),
@@ -282,6 +293,8 @@ def test_a_file_of_any_number_of_episodes_is_one_of_trajectories(tmp_path: Path,
         "env: " + "[" * 100_000,
         "env: " + "{a: " * 500 + "1" + "}" * 500,
         "steps: " + "9" * 5000,
+        "env_seed: 0x" + "f" * 9000,
+        "env_kwargs: {a: 1" + ":59" * 500_000 + "}",
         "seed: 2024-99-99",
         "env: !!bool maybe",
         "env: !!int ''",

@@ -1,6 +1,7 @@
 """Model directories as somebody may write them who means harm, or whose disk was full: sound ones, each spoilt once."""
 
 import json
+import os
 import pickle
 import random
 import struct
@@ -102,6 +103,7 @@ def spoilt_models(seed: int, chances: int) -> Iterator[tuple[str, Spoil]]:
         for what, content in NOT_OBJECTS.items():
             yield f"{file}: {what}", lambda path, file=file, content=content: (path / file).write_bytes(content)
         yield f"{file}: a directory", lambda path, file=file: _in_place_of(path / file).mkdir()
+        yield f"{file}: a pipe", lambda path, file=file: os.mkfifo(_in_place_of(path / file))
         yield f"{file}: a link to nothing", lambda path, file=file: _in_place_of(path / file).symlink_to("nothing")
     for file, values in ("config.json", CONFIGS), ("generation_config.json", GENERATION), (FILES[2], TOKENIZER):
         for key, choice in values.items():
@@ -168,6 +170,7 @@ def _weights() -> Iterator[tuple[str, Spoil]]:
     }
     for what, lie in lies.items():
         yield f"{file}: {what}", lambda path, lie=lie: (path / file).write_bytes(lie((path / file).read_bytes()))
+    yield f"{file}: a pipe", lambda path: os.mkfifo(_in_place_of(path / file))
     yield f"{file}: none", lambda path: (path / file).unlink()
     for name in ("pytorch_model.bin", "model.pt", "model.ckpt"):
         yield f"{name}: a pickle", lambda path, name=name: write_pickle((path / file).rename(path / name))

@@ -133,7 +133,14 @@ def age(checkpoint: Path) -> str:
     return "its state is of version 0, and this llmgym reads version 1"
 
 
-@pytest.mark.parametrize("spoil", [spoil_weights, tear, lose, age])
+def name_a_device(checkpoint: Path) -> str:
+    mark = json.loads((checkpoint / "complete.json").read_text())
+    files = {"/dev/zero": "", **mark["files"]}
+    (checkpoint / "complete.json").write_text(json.dumps({**mark, "files": files}))
+    return "/dev/zero cannot be read (expected a file, got a pipe, socket or device)"
+
+
+@pytest.mark.parametrize("spoil", [spoil_weights, tear, lose, age, name_a_device])
 def test_a_spoilt_checkpoint_is_named_and_the_one_before_it_taken(
     half: Path, spoil: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
