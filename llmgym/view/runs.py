@@ -10,6 +10,7 @@ import numpy as np
 from llmgym.config.base import read_yaml
 from llmgym.data.strict_json import json_object
 from llmgym.errors import ConfigError, DataError, said_by
+from llmgym.files import require_file
 from llmgym.statistics import share_of_tasks
 from llmgym.view.index import Index, stamp_of
 from llmgym.view.metrics import MetricsFile, number
@@ -114,9 +115,12 @@ class Run:
             try:
                 if stamp[2] > _LARGEST:
                     raise DataError(f"{str(path)!r}: expected at most {_LARGEST:,} bytes, got {stamp[2]:,}.")
+                require_file(path)
                 values = read(path)
             except (DataError, ConfigError) as error:
                 fault = str(error)
+            except OSError as error:
+                fault = visible(f"{str(path)!r}: {error}.")
             self._files[name] = stamp, values, fault
         return self._files[name][1:]
 

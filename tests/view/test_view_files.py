@@ -1,6 +1,7 @@
 """Files that grow, that are half written, or that somebody hostile wrote."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -182,6 +183,16 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_shown(run_of: RunOf, name: 
     (run,) = answers.answer("runs", {})["runs"]
     assert any(fault in one for one in run["faults"])
     assert answers.answer("episode", {"step": "1", "index": "0"})["score"] == 1.0
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "environment.json", "trajectories/step-00002.parquet"])
+def test_a_pipe_is_told_and_not_waited_for(run_of: RunOf, name: str) -> None:
+    path = run_of({1: [episode()]})
+    (path / name).unlink(missing_ok=True)
+    os.mkfifo(path / name)
+    _, answers = opened(path)
+    (run,) = answers.answer("runs", {})["runs"]
+    assert any("got a pipe" in one for one in run["faults"])
 
 
 def test_evaluations_of_odd_shapes_are_left_out(run_of: RunOf) -> None:
