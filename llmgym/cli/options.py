@@ -85,3 +85,10 @@ def first_sentence(documented: object) -> str:
     text = " ".join((getattr(documented, "__doc__", None) or "").split("\n\n")[0].split())
     sentence, stop, _ = text.partition(". ")
     return sentence + stop.rstrip()
+
+
+def port(text: str) -> int:
+    """Return the port to listen on that a word says."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {text!r}")
+    return int(text)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from llmgym.cli.options import Commands, add_environment, count, env_kwargs
+from llmgym.cli.options import Commands, add_environment, count, env_kwargs, port
 from llmgym.errors import ConfigError
 from llmgym.registry import make_env
 from llmgym.report.console import say
@@ -13,7 +13,7 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser("serve-env", help="serve an environment to OpenEnv clients")
     add_environment(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0 for a free one (default: 8000)")
+    parser.add_argument("--port", type=port, default=8000, help="port to listen on; 0 for a free one (default: 8000)")
     parser.add_argument("--max-sessions", type=count, default=64, help="clients at a time, at most (default: 64)")
     parser.set_defaults(run=run)
 

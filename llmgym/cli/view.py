@@ -6,7 +6,7 @@ import webbrowser
 from pathlib import Path
 
 from llmgym import view
-from llmgym.cli.options import Commands
+from llmgym.cli.options import Commands, port
 from llmgym.errors import ConfigError
 from llmgym.report.console import say
 
@@ -16,7 +16,7 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser("view", help="see what runs did, as pages in a browser")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the directory of a run or of an evaluation")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: this machine alone)")
-    parser.add_argument("--port", type=_port, default=0, help="to listen on (default: 0, any that is free)")
+    parser.add_argument("--port", type=port, default=0, help="to listen on (default: 0, any that is free)")
     parser.add_argument("--no-browser", action="store_true", help="print the address, and open no browser")
     parser.set_defaults(run=run)
 
@@ -36,9 +36,3 @@ def run(options: argparse.Namespace) -> int:
             f"--host {options.host} --port {options.port}: expected an address to listen on ({error.strerror})."
         ) from None
     return 0
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {text!r}")
-    return int(text)

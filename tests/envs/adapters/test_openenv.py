@@ -316,6 +316,9 @@ def test_the_command_line_says_what_it_cannot_serve_and_where(capsys: pytest.Cap
         port = str(taken.getsockname()[1])
         assert cli.main(["serve-env", "AIOpsTriage", "--port", port]) == 2
     assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["serve-env", "AIOpsTriage", "--port", "65536"])
+    assert "expected a port from 0 to 65535, got '65536'" in capsys.readouterr().err
 
 
 # Servers that know nothing of llmgym.
