@@ -4,12 +4,14 @@ Every message says what was expected and what came. On the command line each of 
 is printed without a traceback and ends the program with exit code 2.
 """
 
+import contextlib
 import difflib
+import errno
 import importlib
 import importlib.util
 import sys
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -166,3 +168,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+@contextlib.contextmanager
+def long_names_refused() -> Iterator[None]:
+    """Raise a `ConfigError` where the system takes a word for the name of a file, and it is longer than any may be."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        name = Path(str(error.filename)).name
+        raise ConfigError(f"Expected the name of a file, got {name!r:.60}..., which is too long.") from None

@@ -28,7 +28,7 @@ from llmgym.cli import (
     train,
     view,
 )
-from llmgym.errors import LLMGymError
+from llmgym.errors import LLMGymError, long_names_refused
 from llmgym.report.console import say
 from llmgym.version import __version__
 from llmgym.visible import visible
@@ -58,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return train.run(words[1], words[2:])
     options = make_parser().parse_args(words)
     try:
-        code = int(options.run(options))
+        with long_names_refused():
+            code = int(options.run(options))
         sys.stdout.flush()
         return code
     except LLMGymError as error:

@@ -135,12 +135,17 @@ def checkpoints_of(run: Path) -> list[Checkpoint]:
 def run_and_step(name: str) -> tuple[Path, int | None]:
     """Return the directory and the step that a name means, such as ``runs/mine@40``; without a step, None.
 
+    Raises:
+        RunDirectoryError: No run has taken so many steps.
+
     Examples:
         >>> run_and_step("runs/mine@40"), run_and_step("runs/me@home")
         ((PosixPath('runs/mine'), 40), (PosixPath('runs/me@home'), None))
     """
     place, _, step = name.rpartition("@")
     named = bool(place) and step.isdecimal()
+    if named and len(step) > len(str(_STEPS)):
+        raise RunDirectoryError(f"{place!r}: expected a step, got a number of {len(step):,} digits.")
     return Path(place if named else name).expanduser(), int(step) if named else None
 
 

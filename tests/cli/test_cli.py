@@ -188,6 +188,29 @@ def test_a_mistake_is_one_message_and_exit_code_2(
     assert error.count("\n") == 1
 
 
+LONG = "long" * 100
+OUTPUT = ["--format", "jsonl", "-o", "out.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["view", LONG], f"Expected the name of a file, got {LONG!r:.60}..., which is too long."),
+        (["export", LONG, *OUTPUT], "which is too long."),
+        (["eval", "--model", LONG, "-n", "1"], "which is too long."),
+        (["sft", "--env", "AIOpsTriage", "--data", LONG], "which is too long."),
+        (["export", f"run@{'9' * 5000}", *OUTPUT], "'run': expected a step, got a number of 5,000 digits."),
+    ],
+    ids=lambda value: None,
+)
+def test_words_that_are_longer_than_any_name_of_a_file_or_step_are_refused(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_it_hands_an_agents_options_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["grpo", "--print-config", "--steps", "3"]) == 0
     assert "steps: 3" in capsys.readouterr().out

@@ -555,6 +555,12 @@ def test_what_a_file_says_wrongly_is_one_sentence_that_names_it(
         from_file(str(path))
 
 
+def test_an_address_in_place_of_a_file_is_refused_and_its_password_not_repeated() -> None:
+    with pytest.raises(ConfigError, match="expected a YAML file, in which the address of its model") as error:
+        find_scorer("judge:http://me:s3cret@host/v1")()
+    assert "s3cret" not in str(error.value)
+
+
 def test_a_file_that_is_not_there_is_named() -> None:
     with pytest.raises(ConfigError, match=r"judge nowhere.yaml: Cannot read"):
         find_scorer("judge:nowhere.yaml")()

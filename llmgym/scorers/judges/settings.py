@@ -158,6 +158,10 @@ def from_file(path: str) -> Judge | PairJudge:
     Raises:
         ConfigError: The file says something else, or what it needs is not installed.
     """
+    if "://" in path:  # in which a password may be
+        raise ConfigError(
+            "judge: expected a YAML file, in which the address of its model is `endpoint`, got an address."
+        )
     try:
         return from_settings(_with_rubric(read_yaml(Path(path))))
     except LLMGymError as error:
