@@ -41,13 +41,16 @@ def main() -> int:
         run.refresh()
     first, second = (run.label for run in runs)
     episode = f"run={first}&step={options.step}&index={telling(runs[0], options.step)}"
-    most = Answers(runs).answer("tasks", {"run": first, "other": second})["rows"][0]["sides"][0]
+    most, against = Answers(runs).answer("tasks", {"run": first, "other": second})["rows"][0]["sides"]
     pages = {
         "curves": ("curves", 980),
         "failures": (f"episodes?run={first}&step={options.step}&outcome=failure", 1540),
         "group": (f"group?{episode}", 870),
         "episode": (f"episode?{episode}&colour=push", 1270),
-        "compare": (f"pair?run={first}&step={most['step']}&index={most['index']}&other={second}", 1130),
+        "compare": (
+            f"pair?run={first}&step={most['step']}&index={most['index']}&other={second}&oindex={against['index']}",
+            1130,
+        ),
     }
     with serve(runs, "127.0.0.1", 0) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -12,9 +12,9 @@ from llmgym.view.runs import Run
 
 @dataclass(frozen=True)
 class _Played:
-    """A task in one run: where its first episode is, how many there are, and their means; a place per task."""
+    """A task in one run: where its most typical episode is, how many there are, and their means; a place per task."""
 
-    first: Array
+    typical: Array
     count: Array
     score: Array
     success: Array
@@ -35,10 +35,10 @@ def shared_tasks(first: Run, second: Run, start: int, count: int) -> dict[str, A
     both = np.intersect1d(*codes)
     left, right = (_played(run, own, both) for run, own in zip((one, other), codes, strict=True))
     difference = right.score - left.score
-    order = np.lexsort((left.first, -np.abs(np.nan_to_num(difference))))
+    order = np.lexsort((left.typical, -np.abs(np.nan_to_num(difference))))
     rows = [
         {
-            "task": one.task(left.first[at]),
+            "task": one.task(left.typical[at]),
             "difference": number(difference[at]),
             "sides": [_side(one, left, at), _side(other, right, at)],
         }
@@ -63,10 +63,11 @@ def _played(episodes: Episodes, own: Array, both: Array) -> _Played:
     chosen = np.flatnonzero(np.isin(own, both))
     of = np.searchsorted(both, own[chosen])
     size = len(both)
-    first = np.full(size, len(episodes), dtype=np.int64)
-    np.minimum.at(first, of, chosen)
     score, success = (_means(values[chosen], of, size) for values in (episodes.score, episodes.success))
-    return _Played(first, np.bincount(of, minlength=size), score, success)
+    from_mean = np.nan_to_num(np.abs(episodes.score[chosen] - score[of]), nan=np.inf)
+    order = np.lexsort((chosen, from_mean, of))  # the nearest to the mean of its task comes first in it
+    typical = chosen[order[np.searchsorted(of[order], np.arange(size))]]
+    return _Played(typical, np.bincount(of, minlength=size), score, success)
 
 
 def _means(values: Array, of: Array, size: int) -> Array:
@@ -78,7 +79,7 @@ def _means(values: Array, of: Array, size: int) -> Array:
 
 
 def _side(episodes: Episodes, played: _Played, at: int) -> dict[str, Any]:
-    place = played.first[at]
+    place = played.typical[at]
     return {
         "step": int(episodes.step[place]),
         "index": int(episodes.index[place]),

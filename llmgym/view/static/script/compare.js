@@ -17,7 +17,7 @@ async function comparePage(query) {
       h("thead", {}, h("tr", {}, h("th", {}, "task"), h("th", { class: "number" }, "step"), [run, other].map((label) => [h("th", { class: "number" }, swatch(label), "score"), h("th", { class: "number" }, "success")]),
         h("th", { class: "number" }, "difference"))),
       h("tbody", {}, answer.rows.map((row) => h("tr", {},
-        h("td", {}, h("a", { "data-line": true, href: address("pair", { run, step: row.sides[0].step, index: row.sides[0].index, other }) }, row.task)),
+        h("td", {}, h("a", { "data-line": true, href: address("pair", { run, step: row.sides[0].step, index: row.sides[0].index, other, oindex: row.sides[1].index }) }, row.task)),
         h("td", { class: "number" }, row.sides[0].step),
         row.sides.map((side) => [h("td", { class: "number" }, fixed(side.score)), h("td", { class: "number" }, known(side.success) ? `${Math.round(side.success * side.count)} of ${side.count}` : "–")]),
         h("td", { class: `number ${row.difference < 0 ? "bad" : row.difference > 0 ? "good" : ""}` }, known(row.difference) ? signed(row.difference) : "–")))))) : null,

@@ -95,7 +95,7 @@ const fromReport = {
     });
     const both = [...sides[0].keys()].filter((key) => sides[1].has(key)).map((key) => {
       const told = sides.map((tasks) => tasks.get(key)).map((rows) => ({
-        step: rows[0].step, index: rows[0].index, count: rows.length,
+        step: rows[0].step, index: typical(rows).index, count: rows.length,
         score: mean(rows.map((row) => row.score)), success: mean(rows.map((row) => row.success)),
       }));
       return { task: sides[0].get(key)[0].task, sides: told, difference: known(told[0].score) && known(told[1].score) ? told[1].score - told[0].score : null };
@@ -104,3 +104,10 @@ const fromReport = {
     return { rows, from: start, to: start + rows.length, total: both.length, missing: sides.map((tasks) => tasks.size - both.length) };
   },
 };
+
+// The one of a task's episodes whose score is nearest their mean.
+function typical(rows) {
+  const middle = mean(rows.map((row) => row.score));
+  const off = (row) => known(row.score) ? Math.abs(row.score - middle) : Infinity;
+  return rows.reduce((best, row) => off(row) < off(best) ? row : best);
+}
