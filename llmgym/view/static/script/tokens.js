@@ -63,7 +63,7 @@ function legend(colour) {
     const part = h("span", {});
     part.style.background = tint(kind, amount);
     return part;
-  })), high, kind !== "much" && largest > 0 && h("span", { class: "soft" }, " (the most in this episode)"));
+  })), high, kind !== "much" && largest > 0 && h("span", { class: "soft" }, " (the largest in this episode)"));
 }
 
 // The tokens that have the most of a colour, as a table.
