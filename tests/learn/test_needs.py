@@ -105,7 +105,7 @@ def test_an_estimate_says_that_the_environment_names_no_limit_of_turns(tmp_path:
 
 def test_free_memory_is_the_machines_or_what_a_container_grants(tmp_path: Path) -> None:
     found = free_memory(torch.device("cpu"))
-    assert found is None or 0 < found <= (_machine_free() or found)
+    assert found is None or 0 < found <= 1.1 * (_machine_free() or found)  # others may give memory back in between
     assert _container_free(tmp_path) is None
     (tmp_path / "memory.current").write_text("300\n")
     (tmp_path / "memory.max").write_text("max\n")
