@@ -94,12 +94,10 @@ def test_it_calls_its_tool_and_answers_what_that_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("env", "steps", "before", "after"),
-    [
-        ("Sums", 24, 0.4, 0.9),
-        pytest.param("KuhnPoker", 40, 0.4, 0.66, marks=pytest.mark.long),  # an expert wins 0.74, or loses no chips
-    ],
+    [("Sums", 24, 0.4, 0.9), ("KuhnPoker", 40, 0.4, 0.66)],  # an expert wins 0.74 of the matches, or loses no chips
 )
 def test_it_learns_what_it_did_right_now_and_then(
     env: str, steps: int, before: float, after: float, tmp_path: Path

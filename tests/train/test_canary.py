@@ -42,7 +42,9 @@ def leave_out(monkeypatch: pytest.MonkeyPatch, missing: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [SMALL, ADAPTED, {**SMALL, "engine_dtype": "bfloat16"}], ids=["whole", "adapters", "bfloat16 engine"]
+    "options",
+    [SMALL, ADAPTED, pytest.param({**SMALL, "engine_dtype": "bfloat16"}, marks=pytest.mark.long)],
+    ids=["whole", "adapters", "bfloat16 engine"],
 )
 def test_weights_that_arrive_raise_no_alarm(options: dict[str, Any], tmp_path: Path) -> None:
     agent = GRPO(output_dir=tmp_path, **options)
