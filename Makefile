@@ -20,7 +20,7 @@ REAL_MODEL := .real-model
 demo: $(INSTALLED)
 	$(BIN)/python -m llmgym.agents.grpo --env AIOpsTriage $(ARGS)
 
-# Leaves out what varies what is tested already: more algorithms, options and moments of the same.
+# Leaves out the long variations: more algorithms, options and moments of what the other tests show.
 SHORT = -m "not long"
 
 # A process for every core, each on one thread: faster than one process on all of them.

@@ -7,7 +7,7 @@ import pytest
 
 
 def long_but(cases: Iterable[Any], *kept: Any) -> list[Any]:
-    """Mark cases as ``long``: what they vary is tested by those that are kept, which `make test` plays, too."""
+    """Mark all cases but those to keep as ``long``: they vary what the kept ones show."""
     named = list(cases)
     assert all(one in named for one in kept)
     return [

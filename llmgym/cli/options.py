@@ -88,7 +88,7 @@ def first_sentence(documented: object) -> str:
 
 
 def port(text: str) -> int:
-    """Return the port to listen on that a word says."""
+    """Return a word of the command line as a port to listen on."""
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {text!r}")
     return int(text)

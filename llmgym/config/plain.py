@@ -18,13 +18,14 @@ _BROKEN = yaml.YAMLError, ArithmeticError, AttributeError, LookupError, Recursio
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a mapping that has a key twice, and whole numbers that take long to read, or that nothing prints."""
+    """Refuses a mapping that has a key twice, and whole numbers that take long to read or cannot be printed."""
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        number = 0 if len(node.value) > _LARGEST else super().construct_yaml_int(node)
-        if len(node.value) > _LARGEST or number.bit_length() > _LARGEST:
-            raise ValueError(f"a whole number of more than {_LARGEST:,} bits")
-        return number
+        if len(node.value) <= _LARGEST:
+            number: int = super().construct_yaml_int(node)
+            if number.bit_length() <= _LARGEST:
+                return number
+        raise ValueError(f"a whole number of more than {_LARGEST:,} bits")
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)

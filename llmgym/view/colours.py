@@ -49,14 +49,14 @@ def colours(row: Mapping[str, Any], at: int, episodes: Episodes, config: Mapping
             "entropy",
             "entropy",
             _of(row, "entropies", mask),
-            "Not stored of this episode, but only of those that were learnt from.",
+            "Not stored for this episode, but only for those that were learnt from.",
             "Of the distribution that the learner predicted when it first learnt from the token, in nats.",
         ),
         _colour(
             "mismatch",
             "mismatch of engine and learner",
             mismatch,
-            "Not stored of this episode, but only of those that were learnt from in the first update of a step. The "
+            "Not stored for this episode, but only for those that were learnt from in the first update of a step. The "
             "metrics mismatch/... are means over all.",
             "The learner's log-probability before it learnt from the token, minus the engine's, in nats.",
         ),

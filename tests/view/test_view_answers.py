@@ -274,7 +274,7 @@ def test_what_was_not_learnt_from_has_no_colours_of_a_learner(copied: Path) -> N
     page = asked([copied]).answer("episode", {"step": "1", "index": "0"})
     for name in ("entropy", "mismatch"):
         assert colour(page, name)["values"] is None
-        assert "only of those that were learnt from" in colour(page, name)["note"]
+        assert "only for those that were learnt from" in colour(page, name)["note"]
     assert "Computed from the scores of its group" in colour(page, "advantage")["note"]
 
 
