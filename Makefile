@@ -23,9 +23,10 @@ demo: $(INSTALLED)
 # Leaves out the long variations: more algorithms, options and moments of what the other tests show.
 SHORT = -m "not long"
 
-# A process for every core, each on one thread: faster than one process on all of them.
+# A process for every core, each on one thread: faster than one process on all of them. A test that takes a quarter of an
+# hour hangs: it fails, and the others go on.
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile $(SHORT) $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --timeout 900 $(SHORT) $(ARGS)
 
 test-all:
 	$(MAKE) test test-sglang test-real SHORT=

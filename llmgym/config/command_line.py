@@ -131,15 +131,16 @@ def parse_command_line(cls: type[AnyConfig], arguments: Sequence[str] | None, pr
             dataclasses.field(default_factory=functools.partial(standing.get, name)),
         )
         groups.setdefault(_title_of(cls, option), []).append(flag)
-    parts = {title: dataclasses.make_dataclass(title, fields) for title, fields in groups.items()}
-    for title, part in parts.items():
-        part.__doc__ = cls.sections()[title].__doc__ if title in cls.sections() else ""
+    parts = []
+    for title, fields in groups.items():
+        part = dataclasses.make_dataclass(title, fields)
+        part.__doc__ = (cls.sections()[title].__doc__ if title in cls.sections() else None) or ""
+        # With its help beside it, tyro does not look for a comment on it in whole source files.
+        shown = dataclasses.field(default_factory=part, metadata={"help": part.__doc__})
+        parts.append((title, Annotated[part, tyro.conf.OmitArgPrefixes], shown))
     command: Any = dataclasses.make_dataclass(
         cls.__name__,
-        [
-            (title, Annotated[part, tyro.conf.OmitArgPrefixes], dataclasses.field(default_factory=part))
-            for title, part in parts.items()
-        ],
+        parts,
         bases=(_CommandLine,),
         kw_only=True,
     )

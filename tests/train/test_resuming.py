@@ -577,7 +577,7 @@ def test_the_end_of_its_time_saves_and_is_gone_on_with(
     whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(Interrupted) as ended:
-        train(tmp_path, 4000, max_time="00:00:03")
+        train(tmp_path, 100, max_time="00:00:03")
     assert ended.value.code == 75
     assert "Its time is up" in capsys.readouterr().out
     (run,) = tmp_path.iterdir()
@@ -598,19 +598,19 @@ def test_a_run_that_takes_more_memory_than_it_may_saves_and_ends(
     bound = peak_bytes() / GIB + 0.5
 
     def greedy(episode: Episode) -> float:
-        if len(list(tmp_path.glob("*/trajectories/*.parquet"))) == 2 and not held:
-            held.append(b"x" * GIB)
+        while len(list(tmp_path.glob("*/trajectories/*.parquet"))) == 2 and peak_bytes() <= bound * GIB:
+            held.append(b"x" * (GIB // 8))
         return 1.0
 
     with pytest.raises(Interrupted) as ended:
-        train(tmp_path, 4000, scorer=greedy, max_memory=bound)
+        train(tmp_path, 20, scorer=greedy, max_memory=bound)
     assert ended.value.code == 75
     assert re.search(rf"It has taken [\d.]+ GiB of memory, and may take {bound:g}\b", capsys.readouterr().out)
     (run,) = tmp_path.iterdir()
     (checkpoint,) = checkpoints_of(run)
     assert checkpoint.step >= 3
     with pytest.raises(ConfigError, match=r"max_memory: this process has taken .* before the first step"):
-        train(tmp_path, 4000, max_memory=bound)
+        train(tmp_path, 20, max_memory=bound)
     more = peak_bytes() / GIB + 1
     assert train(tmp_path, checkpoint.step + 1, scorer=greedy, max_memory=more, resume=True) == run
 
