@@ -10,16 +10,13 @@ from typing import Any, Self, TypeVar, cast
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, VectorizeMode
 
-from llmgym import entry_points
+from llmgym import entry_points, envs
 from llmgym.envs.adapters import ADAPTERS
-from llmgym.envs.tasks import TaskEnv
-from llmgym.envs.text_env import TextEnv
-from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import ConfigError, LLMGymError, UnknownNameError, did_you_mean, import_user_module
 from llmgym.plugins import load_plugins
 from llmgym.secrets import with_secrets, without_secrets
 
-AnyEnv = TypeVar("AnyEnv", bound=type[TextEnv])
+AnyEnv = TypeVar("AnyEnv", bound="type[envs.TextEnv]")
 
 _IDS: list[str] = []
 
@@ -34,6 +31,7 @@ def register_env(name: str, *, max_episode_steps: int | None = None, **kwargs: A
         kwargs: Arguments that `gymnasium.make` passes to the class unless it is given others.
 
     Examples:
+        >>> from llmgym import TextEnv
         >>> @register_env("Rhyme-v0")
         ... class Rhyme(TextEnv): ...
         >>> gymnasium.make("Rhyme-v0").spec.id
@@ -48,7 +46,7 @@ def register_env(name: str, *, max_episode_steps: int | None = None, **kwargs: A
 
 
 def register_entry_point(
-    name: str, entry_point: str | Callable[..., TextEnv], *, max_episode_steps: int | None = None, **kwargs: Any
+    name: str, entry_point: "str | Callable[..., envs.TextEnv]", *, max_episode_steps: int | None = None, **kwargs: Any
 ) -> None:
     """Register an environment by its class, or by ``"module:Class"`` to import it when it is made."""
     _register(name, entry_point, max_episode_steps, kwargs)
@@ -63,7 +61,7 @@ def register_adapters() -> None:
 
 
 def _register(
-    name: str, entry_point: str | Callable[..., TextEnv], max_episode_steps: int | None, kwargs: dict[str, Any]
+    name: str, entry_point: "str | Callable[..., envs.TextEnv]", max_episode_steps: int | None, kwargs: dict[str, Any]
 ) -> None:
     if isinstance(entry_point, str):
         module = entry_point.partition(":")[0]
@@ -109,13 +107,13 @@ def _make_vector(
     wrappers: Sequence[Callable[[Any], Any]] = (),
     vector_kwargs: Mapping[str, Any] | None = None,
     **options: Any,
-) -> TextVectorEnv:
+) -> "envs.TextVectorEnv":
     """Make environments side by side, as `gymnasium.make_vec` makes its own, each in the same wrappers."""
 
     def make() -> gymnasium.Env[str, str]:
         return functools.reduce(lambda env, wrapper: wrapper(env), wrappers, gymnasium.make(name, **options))
 
-    return TextVectorEnv([make] * num_envs, **(vector_kwargs or {}))
+    return envs.TextVectorEnv([make] * num_envs, **(vector_kwargs or {}))
 
 
 def registered_envs() -> list[str]:
@@ -201,7 +199,7 @@ def check_arguments(env_id: str, options: Mapping[str, Any]) -> None:
 def takes_rows(env_id: str) -> bool:
     """Tell whether an environment plays the rows of a data set: it is a `TaskEnv`."""
     creator = load_env_creator(env_id)
-    return isinstance(creator, type) and issubclass(creator, TaskEnv)
+    return isinstance(creator, type) and issubclass(creator, envs.TaskEnv)
 
 
 def takes_split(env_id: str) -> bool:

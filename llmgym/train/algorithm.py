@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from llmgym import learn
 from llmgym.config.presets import preset_of
 from llmgym.config.sections import LearningConfig, OnlineConfig
-from llmgym.data.tasks import Rows, TaskTable
 from llmgym.errors import AlgorithmError, ConfigError
 from llmgym.learn.signal import differ
 from llmgym.registry import check_arguments, resolve_env
@@ -20,6 +19,8 @@ from llmgym.scorers import AnyScorer, find_scorer, isolated
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
+
+    from llmgym.data.tasks import Rows, TaskTable
 
 
 class Algorithm(ABC):
