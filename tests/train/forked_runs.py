@@ -5,6 +5,7 @@ perhaps a moment at which the process sends itself signals: a function's name, w
 The answers are the number of the process, and its exit status once it has ended.
 """
 
+import faulthandler
 import functools
 import importlib
 import json
@@ -103,6 +104,7 @@ def say(word: object) -> None:
 
 
 def main() -> None:
+    faulthandler.enable()  # what ends a run from below Python says where
     commands = {name: importlib.import_module(f"llmgym.agents.{name}").main for name in ALGORITHMS}
     for module in ("llmgym.train.online", "llmgym.train.offline", "llmgym.engines.local.engine", "peft"):
         importlib.import_module(module)
