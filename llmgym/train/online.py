@@ -212,7 +212,8 @@ class OnlineSteps:
         prompt = self._prompt_tokens
         read = rollout.prompts_per_step * prompt
         learnt = read + episodes * sampled
-        step = needs.forward * (read + max(episodes, _LEAST_ROWS) * sampled)
+        plays = rollout.rollouts_from is None
+        step = needs.forward * (read + max(episodes, _LEAST_ROWS) * sampled) if plays else 0.0
         if not rollout.rollouts_only:
             step += config.updates.epochs * (needs.forward + needs.backward) * learnt
         held_out = len(self.actor.held_out_tasks)

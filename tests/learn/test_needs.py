@@ -1,5 +1,6 @@
 """The memory that a run is said to need: its parts, and what a forward pass keeps."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,17 @@ def test_a_critic_of_its_own_doubles_them(tmp_path: Path) -> None:
     assert own[name] == pytest.approx(2 * alone[name], rel=0.02)
     assert shared[name] == pytest.approx(alone[name], rel=0.02)
     assert own["gradients"] == pytest.approx(2 * alone["gradients"], rel=0.2)  # a trunk and no head
+
+
+def test_playing_takes_time_only_where_something_is_played(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"prompts_per_step": 2, "group_size": 2, "eval_episodes": 0, "max_tokens": 8, "steps": 1}
+    played = GRPO(**options, output_dir=tmp_path / "played")
+    run = played.train().path
+    stored = GRPO(**options, output_dir=tmp_path / "stored", rollouts_from=run)
+    needs = Needs(held=0, to_come={}, free=None, forward=1e-3, backward=0.0)
+    told = [agent.trainer.steps.time_in_words(needs, 1) for agent in (played, stored)]
+    seconds = [float(re.search(r"([\d.]+) s per step of 4 episodes", words)[1]) for words in told]  # type: ignore[index]
+    assert 0 < seconds[1] < 0.6 * seconds[0]  # what is learnt from is read once, not sampled and then read
 
 
 def test_what_does_not_fit_is_reported_before_training(
