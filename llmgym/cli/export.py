@@ -26,7 +26,7 @@ def add_to(commands: Commands) -> None:
     )
     parser.add_argument("-o", "--output", type=Path, required=True, help="a file that ends with .parquet or .jsonl")
     parser.add_argument("--where", help="a condition on episodes, such as 'score > 0.8' or '0 < pass_rate < 1'")
-    parser.add_argument("--label", default="success", help="which episodes are good ones, for kto (default: success)")
+    parser.add_argument("--label", help="which episodes are good ones, for kto (default: success)")
     parser.add_argument("--json", action="store_true", help="print the counts as JSON")
     parser.set_defaults(run=run)
 

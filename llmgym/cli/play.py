@@ -14,7 +14,7 @@ from llmgym.cli.options import Commands, add_environment, add_json, env_kwargs
 from llmgym.envs.experts import expert_env
 from llmgym.envs.text_env import TextEnv
 from llmgym.errors import ConfigError
-from llmgym.registry import make_env
+from llmgym.registry import make_env, resolve_env, takes_rows
 from llmgym.report.console import make_console, said
 
 
@@ -23,7 +23,9 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser("play", help="play an environment by hand, and see the score and its parts")
     add_environment(parser)
     parser.add_argument("--seed", type=int, default=0, help="the task (default: 0)")
-    parser.add_argument("--row", type=int, help="the row, for an environment that takes rows")
+    parser.add_argument(
+        "--row", type=int, help="the row, for an environment that takes rows; --env-kwargs rows=FILE gives them"
+    )
     parser.add_argument("--expert", action="store_true", help="show how the environment's own expert plays")
     add_json(parser)
     parser.set_defaults(run=run)
@@ -38,6 +40,8 @@ def run(options: argparse.Namespace) -> int:
         inner: Any = env.unwrapped
         if not isinstance(inner, TextEnv):
             raise ConfigError(f"{options.env}: expected a TextEnv to play, got {type(inner).__name__}.")
+        if options.row is not None and not takes_rows(resolve_env(options.env)):
+            raise ConfigError(f"--row: {options.env} does not play the rows of a data set; expected --seed, its task.")
         replies = expert_env(env).expert if options.expert else (lambda: _typed(console))
         env.reset(seed=options.seed, options=None if options.row is None else {"row": options.row})
         result = _play(env, inner, replies(), console, echo=options.expert)

@@ -3,12 +3,11 @@
 import argparse
 import ast
 import importlib
-import os
 import pkgutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import llmgym.agents
 from llmgym.cli import (
@@ -28,8 +27,8 @@ from llmgym.cli import (
     train,
     view,
 )
-from llmgym.errors import LLMGymError, long_names_refused
-from llmgym.report.console import say
+from llmgym.errors import LLMGymError, did_you_mean, long_names_refused
+from llmgym.report.console import say, while_read
 from llmgym.version import __version__
 from llmgym.visible import visible
 
@@ -41,6 +40,7 @@ def agents() -> list[str]:
     return [module.name for module in pkgutil.iter_modules(llmgym.agents.__path__)]
 
 
+@while_read
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``llmgym``.
 
@@ -59,15 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(words)
     try:
         with long_names_refused():
-            code = int(options.run(options))
-        sys.stdout.flush()
-        return code
+            return int(options.run(options))
     except LLMGymError as error:
         say(f"llmgym {options.command}: {error}", stderr=True)
         return 2
-    except BrokenPipeError:  # whoever reads the output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141  # as a shell says of whatever SIGPIPE ends
     except KeyboardInterrupt:
         say(f"llmgym {options.command}: interrupted", stderr=True)
         return 130
@@ -81,6 +76,14 @@ def _title(agent: str) -> str:
 
 class _Parser(argparse.ArgumentParser):
     """Ends with what is wrong with a command line, in characters that a terminal may be given."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse what a command does not know itself, with its own usage and not that of all commands."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            hint = did_you_mean(unknown[0].partition("=")[0], self._option_string_actions)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}.{hint}")
+        return found, unknown
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         super().exit(status, message and visible(message))

@@ -55,7 +55,8 @@ class TaskEnv(TextEnv):
         super().__init__(render_mode=render_mode, scorer=scorer)
         if rows is None:
             raise ConfigError(
-                f"{type(self).__name__} expects rows, got none: give a file with --data, or rows= in Python."
+                f"{type(self).__name__} expects rows, got none: give a file with --data, or with --env-kwargs "
+                "rows=FILE where a command has no --data, or rows= in Python."
             )
         self.table = shared_table(
             rows, prompt_column=prompt_column, answer_column=answer_column, skip_bad_rows=skip_bad_rows

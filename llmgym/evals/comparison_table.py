@@ -31,9 +31,10 @@ def print_comparison(console: Console, found: Comparison) -> None:
         _number(found.second.mean),
         f"{found.difference:+.3f}{interval}",
     )
+    of_what = "" if found.metric == "success" else " of success"
     for sign in "@^":
         for k, (a, b) in _by_k(found, sign).items():
-            table.add_row(f"pass{sign}{k}", _number(a), _number(b), f"{b - a:+.3f}")
+            table.add_row(f"pass{sign}{k}{of_what}", _number(a), _number(b), f"{b - a:+.3f}")
     console.print(table)
     for sentence in _sentences(found):
         _say(console, sentence)
@@ -52,11 +53,12 @@ def _percent(share: float) -> str:
 def _sentences(found: Comparison) -> Iterator[str]:
     """Yield what there is to say of a difference."""
     test = found.test
-    name = (
-        "McNemar's test"
-        if test.enumerated and found.metric == "success" and found.samples == 1
-        else "signs of whole tasks flipped"
-    )
+    if not test.enumerated:
+        name = "signs of whole tasks flipped at random"
+    elif found.metric == "success" and found.samples == 1:
+        name = "McNemar's test"
+    else:
+        name = "signs of whole tasks flipped"
     better = f"B did better at {test.won} tasks, and A at {test.lost}"
     level = f"at {_percent(1 - found.confidence)} "
     verdict = (

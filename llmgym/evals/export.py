@@ -117,7 +117,7 @@ def _of_task(task: TaskKey, episodes: Sequence[Trajectory], *, declared: bool) -
         yield Sample(task, one, {**own, **shared})
 
 
-def export(stored: Stored, form: str, path: Path, *, where: str | None = None, label: str = "success") -> Exported:
+def export(stored: Stored, form: str, path: Path, *, where: str | None = None, label: str | None = None) -> Exported:
     """Write stored episodes as training data; the file is whole or absent.
 
     Args:
@@ -127,16 +127,18 @@ def export(stored: Stored, form: str, path: Path, *, where: str | None = None, l
             is known of each episode.
         path: A file whose name ends with .parquet or .jsonl.
         where: A condition that episodes fulfil, see `Where`.
-        label: Which episodes are good ones, for ``kto``; a condition too.
+        label: Which episodes are good ones, for ``kto``; a condition too. None: those with ``success``.
 
     Raises:
-        ConfigError: A condition cannot be read, the name of the file does not say what it should be, or it cannot be
-            written.
+        ConfigError: A condition cannot be read, `label` is given for another format than ``kto``, the name of the file
+            does not say what it should be, or it cannot be written.
         DataError: No episode is left.
     """
     if path.suffix not in (".parquet", ".jsonl") or (form == "jsonl" and path.suffix != ".jsonl"):
         suffixes = ".jsonl" if form == "jsonl" else ".parquet or .jsonl"
         raise ConfigError(f"{str(path)!r}: expected the name of a file that ends with {suffixes}.")
+    if label is not None and form != "kto":
+        raise ConfigError(f"label: is about the good and the bad episodes of kto, and the format is {form}.")
     samples = samples_of(stored)
     names = {name for sample in samples for name in sample.asked}
     condition = None if where is None else Where(where, names)
@@ -152,7 +154,7 @@ def export(stored: Stored, form: str, path: Path, *, where: str | None = None, l
         case "dpo":
             rows = [row for task in _by_task(chosen) if (row := _pair(task)) is not None]
         case "kto":
-            good = Where(label, names)
+            good = Where("success" if label is None else label, names)
             rows = [_prompt(one) | {"completion": as_rows(one.completion), "label": good(one.asked)} for one in chosen]
         case "prompts":
             shared = ("seed", "row", "samples", "pass_rate", "mean_score")

@@ -47,7 +47,9 @@ class Where:
                 raise ValueError(f"more than {_LONGEST} characters")
             self._test = self._condition(ast.parse(text.strip(), mode="eval").body)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            reason = error.msg if isinstance(error, SyntaxError) else str(error) or type(error).__name__
+            reason = str(error) or type(error).__name__
+            if isinstance(error, SyntaxError):
+                reason = f"{error.msg} (comparisons are <, <=, ==, !=, >= and >, joined by and, or, not)"
             raise ConfigError(f"{text[:200]!r}: expected {_EXPECTED}; {reason}.") from None
 
     def __call__(self, facts: Mapping[str, Any]) -> bool:
@@ -81,10 +83,9 @@ class Where:
             found = [value(facts) for value in values]
             if any(one is None for one in found):
                 return False
-            try:
-                return all(one(*pair) for one, pair in zip(comparisons, itertools.pairwise(found), strict=True))
-            except TypeError:
-                raise ConfigError(f"{self._text!r}: a number and a text cannot be compared.") from None
+            if len({isinstance(one, str) for one in found}) > 1:
+                raise ConfigError(f"{self._text!r}: a number and a text cannot be compared.")
+            return all(one(*pair) for one, pair in zip(comparisons, itertools.pairwise(found), strict=True))
 
         return compare
 

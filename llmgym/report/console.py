@@ -1,8 +1,12 @@
 """What a training run prints: at most ten rows, now and then a conversation, and a table at the end."""
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+import os
+import select
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -13,6 +17,8 @@ from llmgym.evaluate import Evaluation
 from llmgym.report.metrics import metric_of
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.visible import visible
+
+Given = ParamSpec("Given")
 
 ROWS = 10
 """Rows of progress that a run prints, at most, however long it is."""
@@ -64,6 +70,34 @@ def make_console(*, stderr: bool = False) -> PlainConsole:
 def say(sentence: str, *, stderr: bool = False) -> None:
     """Print lines as they are, however long they are."""
     make_console(stderr=stderr).print(sentence, soft_wrap=True)
+
+
+def while_read(command: Callable[Given, int]) -> Callable[Given, int]:
+    """Let a command end without a word when whoever reads its output, such as ``head``, has seen enough.
+
+    The exit code is 141 then, as a shell says of whatever SIGPIPE ends.
+    """
+
+    @functools.wraps(command)
+    def run(*given: Given.args, **options: Given.kwargs) -> int:
+        try:
+            try:
+                return command(*given, **options)
+            finally:  # also after `--help`, which ends the process
+                sys.stdout.flush()
+        except BrokenPipeError:
+            if not _nobody_reads(sys.stdout.fileno()):
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be written
+            return 141
+
+    return run
+
+
+def _nobody_reads(pipe: int) -> bool:
+    polled = select.poll()
+    polled.register(pipe, 0)
+    return bool(polled.poll(0))  # which tells of errors and of the other end's absence alone
 
 
 def said(console: Console, who: str, what: str) -> Text:

@@ -14,7 +14,7 @@ from llmgym import train
 from llmgym.config import parse_command_line
 from llmgym.config.sections import OfflineConfig, RewardConfig
 from llmgym.errors import ConfigError, LLMGymError, long_names_refused
-from llmgym.report.console import say
+from llmgym.report.console import say, while_read
 from llmgym.report.trackers.base import opener
 from llmgym.train.algorithm import Algorithm, OfflineAlgorithm, OnlineAlgorithm
 from llmgym.train.interrupts import Interrupted, LeaveAtOnceError, keeping_handlers, signals_interrupt
@@ -103,6 +103,7 @@ class RewardAgent(OfflineAlgorithm, Agent):
         return train.reward_trainer(self)
 
 
+@while_read
 def run_command(agent_class: type[Agent], arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Train an agent from the command line.
 

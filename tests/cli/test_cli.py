@@ -156,7 +156,7 @@ def test_the_scorers_can_be_read_by_programs(capsys: pytest.CaptureFixture[str])
     assert all(f"    {one['description']}" in lines for one in listed if one["description"])
 
 
-@pytest.mark.parametrize("words", [["envs"], ["scorers", "--json"]])
+@pytest.mark.parametrize("words", [["envs"], ["scorers", "--json"], ["eval", "--help"], ["grpo", "--help"]])
 def test_a_reader_that_has_seen_enough_is_no_traceback(words: list[str]) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "llmgym", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -166,6 +166,31 @@ def test_a_reader_that_has_seen_enough_is_no_traceback(words: list[str]) -> None
     assert process.wait(60) == 141
     assert process.stderr is not None
     assert process.stderr.read() == ""
+
+
+def test_a_run_whose_reader_has_left_saves_and_ends_without_a_traceback(tmp_path: Path) -> None:
+    options = "--steps 10 --save-every 0 --prompts-per-step 1 --group-size 2 --max-tokens 8 --eval-episodes 0"
+    words = [*options.split(), "--output-dir", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "llmgym.agents.grpo", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    while "1/10" not in process.stdout.readline():
+        assert process.poll() is None
+    process.stdout.close()
+    assert process.wait(120) == 141
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
+    assert list(tmp_path.glob("*/checkpoint/state/state.json"))
+
+
+def test_a_command_refuses_what_it_does_not_know_with_its_own_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["doctor", "--jsn"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("usage: llmgym doctor ")
+    assert "unrecognized arguments: --jsn. Did you mean '--json'?" in said
 
 
 @pytest.mark.parametrize("command", ["check", "audit"])

@@ -105,6 +105,11 @@ def test_where_there_is_no_expert_to_show_the_reason_is_told(capsys: pytest.Capt
     assert "an expert shows how to play one" in capsys.readouterr().err
 
 
+def test_a_row_of_an_environment_without_rows_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["play", "acme/Echo-v0", "--row", "3"]) == 2
+    assert "--row: acme/Echo-v0 does not play the rows of a data set" in capsys.readouterr().err
+
+
 def test_every_seat_is_played_and_told_what_it_is_told_first(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -97,6 +97,9 @@ def test_two_evaluations_are_compared_by_the_means_of_their_tasks(
     assert found["options"] == {"temperature": [1.0, 0.4]}
     assert found["found"] == (found["test"]["p"] < 0.05)
     assert list(found["first"]["pass_at"]) == ["1", "2"]
+    said = shown(capsys, *map(str, evaluations), "--metric", metric)
+    assert ("pass@2 of success" in said) == (metric != "success")
+    assert ("flipped at random)" in said) == (not found["test"]["enumerated"])
 
 
 def test_the_flips_of_two_evaluations_are_where_their_tokens_part(

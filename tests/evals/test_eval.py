@@ -70,7 +70,7 @@ def test_a_step_of_a_run_is_evaluated_with_the_options_of_the_run(
     assert settings["env_kwargs"] == {"difficulty": 0}
     assert Path(settings["weights"][0][0]).suffix == ".safetensors"
     said = evaluated(capsys, tmp_path, "--model", f"{run.path}@7", code=2)
-    assert "has no complete checkpoint of step 7; it has those of steps 2, 1" in said
+    assert "has no complete checkpoint of step 7; it has those of: 2, 1 (see --save-every and --keep)" in said
 
 
 def test_several_episodes_of_a_task_differ_and_are_counted_by_task(

@@ -113,6 +113,7 @@ def test_lines_hold_all_that_is_known(run: Path, episodes: list[Trajectory], tmp
             "none of its 24 finished episodes fulfils",
         ),
         (["--format", "dpo", "-o", "x.jsonl", "--where", "success"], "expected a task with two episodes"),
+        (["--format", "sft", "-o", "x.jsonl", "--label", "score > 1"], "label: is about the good and the bad episodes"),
         (["--format", "sft", "-o", "x.d/x.jsonl"], "expected a file that can be written (No such file"),
     ],
 )

@@ -51,6 +51,8 @@ def test_parts_that_are_no_words_have_quotes() -> None:
     [
         ("", "expected a condition such as"),
         ("score >", "invalid syntax"),
+        ("score = 1", r"comparisons are <, <=, ==, !=, >= and >, joined by and, or, not"),
+        ("score > 0 && success", r"comparisons are .* joined by and, or, not"),
         ("scores > 1", "'scores' is none of ending, score, success, turns"),
         ("__import__('os').system('true')", "is none"),
         ("score > (lambda: 1)()", "is no name, number or text"),
@@ -71,3 +73,5 @@ def test_anything_else_is_refused_with_a_sentence(text: str, message: str) -> No
 def test_a_number_is_not_compared_with_a_text() -> None:
     with pytest.raises(ConfigError, match="a number and a text cannot be compared"):
         Where("score < 'high'", NAMES)({"score": 1.0})
+    with pytest.raises(ConfigError, match="a number and a text cannot be compared"):
+        Where("success == 'yes'", NAMES)({"success": 1.0})  # which would never be true
