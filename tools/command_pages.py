@@ -241,8 +241,9 @@ def table(found: Iterable[Command]) -> str:
 commands themselves.
 
 The exit code is 0 if all is well, 1 if something was looked into and is not as it should be, 2 for a mistake that the
-message on standard error explains, and 130 if Ctrl-C ended the command. Training has a few more, which its pages name.
-With `--json` a command prints its result alone, and the rest goes to standard error.
+message on standard error explains, 130 if Ctrl-C ended the command, and 141 if whoever read its output left, as `head`
+does. Training has a few more, which its pages name. With `--json` a command prints its result alone, and the rest goes
+to standard error.
 
 | command | what it does | `--json` | exit code 1 |
 |---|---|---|---|
