@@ -133,7 +133,19 @@ def test_text_and_command_lines_load_no_torch(statement: str) -> None:
     assert not {"torch", "transformers", "tensordict", "torchrl"} & loaded_by(statement)
 
 
-COMMANDS = [f"llmgym {command.__name__.rpartition('.')[2].replace('_', '-')}" for command in script._COMMANDS]
+def test_importing_llmgym_loads_neither_configurations_nor_what_reads_command_lines() -> None:
+    assert not {"pydantic", "tyro", "rich", "pyarrow"} & loaded_by("import llmgym")
+
+
+@pytest.mark.parametrize("command", script.COMMANDS)
+def test_a_command_imports_no_other_command(command: str) -> None:
+    loaded = loaded_by(f"from llmgym.cli import main\ntry: main(['{command}', '--help'])\nexcept SystemExit: pass")
+    own = command.replace("-", "_")
+    commands = {f"llmgym.cli.{name.replace('-', '_')}" for name in (*script.COMMANDS, "evaluate", "train")}
+    assert commands & loaded == {f"llmgym.cli.{own}"}
+
+
+COMMANDS = [f"llmgym {command}" for command in script.COMMANDS]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from llmgym import doctor
 from llmgym.cli.options import Commands
-from llmgym.config.base import read_yaml
+from llmgym.config.plain import read_yaml
 from llmgym.errors import DataError, RunDirectoryError
 from llmgym.report.console import make_console
 from llmgym.view.metrics import MetricsFile

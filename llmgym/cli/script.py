@@ -10,29 +10,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import llmgym.agents
-from llmgym.cli import (
-    audit,
-    check,
-    compare,
-    doctor,
-    envs,
-    evaluate,
-    export,
-    init,
-    play,
-    report,
-    score,
-    scorers,
-    serve_env,
-    train,
-    view,
-)
 from llmgym.errors import LLMGymError, did_you_mean, long_names_refused
 from llmgym.report.console import say, while_read
 from llmgym.version import __version__
 from llmgym.visible import visible
 
-_COMMANDS = (init, envs, scorers, check, audit, compare, view, report, score, export, play, serve_env, doctor)
+COMMANDS = (
+    *("init", "envs", "scorers", "check", "audit", "compare", "view", "report", "score", "export", "play"),
+    *("serve-env", "doctor"),
+)
+"""The commands with options of their own: each is a file beside this one, imported when it is asked for."""
 
 
 def agents() -> list[str]:
@@ -53,10 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words and words[0] in agents():
         return int(importlib.import_module(f"llmgym.agents.{words[0]}").main(words[1:]))
     if words[:1] == ["eval"]:
-        return evaluate.run(words[1:])
+        return int(_module("evaluate").run(words[1:]))
     if words[:1] == ["train"] and len(words) > 1 and not words[1].startswith("-"):
-        return train.run(words[1], words[2:])
-    options = make_parser().parse_args(words)
+        return int(_module("train").run(words[1], words[2:]))
+    options = make_parser(words[0] if words and words[0] in COMMANDS else None).parse_args(words)
     try:
         with long_names_refused():
             return int(options.run(options))
@@ -66,6 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say(f"llmgym {options.command}: interrupted", stderr=True)
         return 130
+
+
+def _module(name: str) -> Any:
+    """Import the file of a command."""
+    return importlib.import_module(f"llmgym.cli.{name.replace('-', '_')}")
 
 
 def _title(agent: str) -> str:
@@ -89,17 +81,21 @@ class _Parser(argparse.ArgumentParser):
         super().exit(status, message and visible(message))
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands; algorithms and ``eval`` have no more than a title in it."""
+def make_parser(only: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of all commands, or of one of `COMMANDS` alone, which imports no other.
+
+    Algorithms and ``eval`` have no more than a title in it.
+    """
     parser: argparse.ArgumentParser = _Parser(
         prog="llmgym", description="Train language models to act over several turns."
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in _COMMANDS:
-        command.add_to(commands)
-    for name in agents():
-        commands.add_parser(name, help=_title(name).replace("%", "%%"), add_help=False)
-    train.add_to(commands)
-    evaluate.add_to(commands)
+    for name in COMMANDS if only is None else [only]:
+        _module(name).add_to(commands)
+    if only is None:
+        for name in agents():
+            commands.add_parser(name, help=_title(name).replace("%", "%%"), add_help=False)
+        for name in ("train", "evaluate"):
+            _module(name).add_to(commands)
     return parser

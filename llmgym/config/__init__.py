@@ -1,6 +1,8 @@
-"""Configurations: what can be set, what it may be, and how it is read. Nothing here imports torch."""
+"""Configurations: what can be set, what it may be, and how it is read. Nothing here imports torch.
 
-from llmgym.config.base import Config, read_yaml
-from llmgym.config.command_line import Kwargs, parse_command_line
+The names below are imported when first asked for, so that `import llmgym` loads neither pydantic nor tyro.
+"""
 
-__all__ = ["Config", "Kwargs", "parse_command_line", "read_yaml"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

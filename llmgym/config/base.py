@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
-from llmgym.config.plain import from_yaml, to_yaml
+from llmgym.config.plain import read_yaml, to_yaml
 from llmgym.errors import ConfigError, did_you_mean
 from llmgym.secrets import without_secrets
 
@@ -160,20 +160,3 @@ def _shown(value: object) -> str:
         return f"{without_secrets(value) if isinstance(value, Mapping) else value!r:.80}"
     except Exception:  # noqa: BLE001  # it is anybody's object
         return f"a {type(value).__name__}"
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping.
-
-    Raises:
-        ConfigError: The file cannot be read, is not YAML, or holds something else.
-    """
-    try:
-        values = from_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # ValueError: UTF-8 is broken, or YAML
-        raise ConfigError(f"Cannot read the configuration {str(path)!r}: {error}") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"{str(path)!r} has to hold options as `key: value` lines, got {type(values).__name__}.")
-    return {str(key): value for key, value in values.items()}

@@ -15,8 +15,8 @@ import yaml
 from pydantic import AfterValidator
 from tyro.constructors import PrimitiveConstructorSpec
 
-from llmgym.config.base import Config, Option, read_yaml
-from llmgym.config.plain import from_yaml, read_back
+from llmgym.config.base import Config, Option
+from llmgym.config.plain import from_yaml, read_back, read_yaml
 from llmgym.visible import visible
 
 

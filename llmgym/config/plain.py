@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from llmgym.errors import ConfigError
 from llmgym.visible import visible
 
 _DEEPEST = 100  # values within one another
@@ -69,6 +70,23 @@ def from_yaml(text: str) -> Any:
         if not level:
             return value
     raise ValueError(f"more than {_DEEPEST} values within one another")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping.
+
+    Raises:
+        ConfigError: The file cannot be read, is not YAML, or holds something else.
+    """
+    try:
+        values = from_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # ValueError: UTF-8 is broken, or YAML
+        raise ConfigError(f"Cannot read the configuration {str(path)!r}: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{str(path)!r} has to hold options as `key: value` lines, got {type(values).__name__}.")
+    return {str(key): value for key, value in values.items()}
 
 
 def _inside(value: Any) -> Iterable[Any]:

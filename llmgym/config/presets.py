@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmgym.config.base import read_yaml
+from llmgym.config.plain import read_yaml
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from llmgym.config.base import Config, read_yaml
+from llmgym.config.base import Config
+from llmgym.config.plain import read_yaml
 from llmgym.data.strict_json import json_object
 from llmgym.data.trajectories import read_trajectories
 from llmgym.errors import ConfigError, RunDirectoryError

@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import field_validator
 
-from llmgym.config.base import Config, read_yaml
+from llmgym.config.base import Config
+from llmgym.config.plain import read_yaml
 from llmgym.config.presets import directory_of, preset_of
 from llmgym.config.sections import AgentConfig, Conversation, Engine, Environment, Sampling
 from llmgym.errors import ConfigError, RunDirectoryError

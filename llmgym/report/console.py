@@ -1,22 +1,26 @@
 """What a training run prints: at most ten rows, now and then a conversation, and a table at the end."""
 
+from __future__ import annotations  # what a run reports is not imported here: `--help` is instant
+
 import functools
 import math
 import os
 import select
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from llmgym.evaluate import Evaluation
 from llmgym.report.metrics import metric_of
-from llmgym.rollout.trajectory import Trajectory
 from llmgym.visible import visible
+
+if TYPE_CHECKING:
+    from llmgym.evaluate import Evaluation
+    from llmgym.rollout.trajectory import Trajectory
 
 Given = ParamSpec("Given")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from llmgym.config.base import read_yaml
+from llmgym.config.plain import read_yaml
 from llmgym.data.strict_json import json_object
 from llmgym.errors import ConfigError, DataError, said_by
 from llmgym.files import require_file

@@ -10,7 +10,8 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from llmgym.addresses import fault_of_url, key_in
-from llmgym.config.base import Config, read_yaml
+from llmgym.config.base import Config
+from llmgym.config.plain import read_yaml
 from llmgym.config.sections import Positive
 from llmgym.errors import ConfigError, LLMGymError, did_you_mean, import_extra
 from llmgym.scorers.judges.cache import Cached
