@@ -10,7 +10,6 @@ import lazy_loader
 
 from llmgym.config.presets import register_model
 from llmgym.registry import register_adapters, register_entry_point
-from llmgym.scorers import register_scorer_class
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
@@ -33,5 +32,3 @@ register_entry_point("llmgym/House-v0", "llmgym.envs.house:House")
 register_adapters()
 register_model("tiny", Path(__file__).parent / "demo" / "tiny.yaml")
 register_model("tiny-tools", Path(__file__).parent / "demo" / "tiny_tools.yaml")
-register_scorer_class("reward_model", "llmgym.learn.reward_model:reward_scorer")
-register_scorer_class("judge", "llmgym.scorers.judges.settings:from_file")

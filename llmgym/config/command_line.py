@@ -65,11 +65,8 @@ Kwargs = Annotated[
 class _CommandLine:
     """What a command takes besides the options of its configuration."""
 
-    config: Path | None = None
-    """A YAML file with options; those given here win."""
-
-    print_config: bool = False
-    """Print every option as YAML and stop."""
+    config: Annotated[Path | None, tyro.conf.arg(help="A YAML file with options; those given here win.")] = None
+    print_config: Annotated[bool, tyro.conf.arg(help="Print every option as YAML and stop.")] = False
 
 
 def _joined(arguments: Sequence[str], flags: Collection[str]) -> list[str]:
@@ -135,7 +132,7 @@ def parse_command_line(cls: type[AnyConfig], arguments: Sequence[str] | None, pr
     for title, fields in groups.items():
         part = dataclasses.make_dataclass(title, fields)
         part.__doc__ = (cls.sections()[title].__doc__ if title in cls.sections() else None) or ""
-        # With its help beside it, tyro does not look for a comment on it in whole source files.
+        # With its help beside it, as with each option, tyro does not look for a comment on it in whole source files.
         shown = dataclasses.field(default_factory=part, metadata={"help": part.__doc__})
         parts.append((title, Annotated[part, tyro.conf.OmitArgPrefixes], shown))
     command: Any = dataclasses.make_dataclass(

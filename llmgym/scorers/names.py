@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from llmgym.errors import ConfigError, UnknownNameError, did_you_mean, import_user_module
 from llmgym.plugins import load_plugins
+from llmgym.scorers import answers, code, own, text
 from llmgym.scorers.asking import AnyScorer, asked_per
 from llmgym.scorers.functions import check_takes, function_scorer
 from llmgym.scorers.pairwise import PairwiseFunctionScorer
@@ -221,3 +222,25 @@ def find_named(scorer: AnyScorer | ScoreFunction | str, name: str | None = None)
             "One of yours is 'my_module:name' or 'path/to/file.py:name'."
         )
     return lambda: _SCORERS[wanted]
+
+
+for _scorer in (
+    answers.exact,
+    answers.contains,
+    answers.number,
+    answers.boxed,
+    code.code,
+    text.repetition,
+    text.citations,
+    own.env,
+):
+    register_scorer(_scorer.__name__)(_scorer)
+register_scorer_class("env", "llmgym.scorers.own:Part")
+register_scorer_class("number", "llmgym.scorers.answers:Number")
+register_scorer_class("math", "llmgym.scorers.math_answers:Math", alone=True)
+register_scorer_class("json_schema", "llmgym.scorers.json_schema:JsonSchema")
+register_scorer_class("regex", "llmgym.scorers.text:Regex")
+register_scorer_class("length", "llmgym.scorers.text:Length")
+register_scorer_class("language", "llmgym.scorers.languages:Language")
+register_scorer_class("reward_model", "llmgym.learn.reward_model:reward_scorer")
+register_scorer_class("judge", "llmgym.scorers.judges.settings:from_file")

@@ -8,19 +8,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from llmgym import learn
+from llmgym import learn, scorers
 from llmgym.config.presets import preset_of
 from llmgym.config.sections import LearningConfig, OnlineConfig
 from llmgym.errors import AlgorithmError, ConfigError
 from llmgym.learn.signal import differ
 from llmgym.registry import check_arguments, resolve_env
 from llmgym.rollout.trajectory import Trajectory
-from llmgym.scorers import AnyScorer, find_scorer, isolated
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
     from llmgym.data.tasks import Rows, TaskTable
+    from llmgym.scorers import AnyScorer
 
 
 class Algorithm(ABC):
@@ -162,7 +162,7 @@ class OnlineAlgorithm(Algorithm):
         """The rows of a data set that it is given, if any."""
         self.given_scorer = scorer
         """The scorer as it was given."""
-        self._make_scorer = None if scorer is None else find_scorer(scorer)
+        self._make_scorer = None if scorer is None else scorers.find_scorer(scorer)
         if self.config.updates.reference_every and not (self.needs_reference or self.measures_kl):
             raise ConfigError(
                 "reference_every: expected a reference that becomes the current policy, and nothing in this run reads "
@@ -231,7 +231,7 @@ def as_configured(scorer: AnyScorer, config: OnlineConfig) -> AnyScorer:
     if not rollout.scorer_workers:
         return scorer
     log = config.run.output_dir / "scorers.log"
-    return isolated(scorer, workers=rollout.scorer_workers, timeout=rollout.scorer_timeout, log=log)
+    return scorers.isolated(scorer, workers=rollout.scorer_workers, timeout=rollout.scorer_timeout, log=log)
 
 
 def _named(rows: str | Path | Rows | TaskTable | None) -> str | Path | None:
