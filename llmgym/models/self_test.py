@@ -51,7 +51,7 @@ def self_test(model: PreTrainedModel, run: Callable[[Probe], Sequence[Tensor]], 
         refusal: How an error begins, such as "Models of type 'mamba' cannot ...".
 
     Raises:
-        ModelError: The other way fails, or computes something else.
+        ModelError: The other way fails, or computes something else; or what the model computes itself is no number.
     """
     if model._is_stateful:  # and needs very much memory for long rows
         raise ModelError(f"{refusal}: {_STATEFUL}")
@@ -65,6 +65,8 @@ def self_test(model: PreTrainedModel, run: Callable[[Probe], Sequence[Tensor]], 
     except Exception as error:  # a model that is driven in a way it was not written for can raise anything
         what = str(error).splitlines() or [type(error).__name__]
         raise ModelError(f"{refusal}: {_reason(model, what[0])} ({what[0]:.200})") from error
+    if any(bool(e.isnan().any()) for e in expected):
+        raise ModelError(f"The logits of the model are not numbers: {reason_for_nan(model)}.")
     differences = [_difference(a, e[-len(a) :]) for a, e in zip(actual, expected, strict=True)]
     largest = max(1.0, *(float(e.where(e.isfinite(), 0.0).abs().max()) for e in expected))
     if not sum(differences) <= _TOLERANCE * largest:  # a sum, so that NaN is noticed
@@ -72,6 +74,14 @@ def self_test(model: PreTrainedModel, run: Callable[[Probe], Sequence[Tensor]], 
             f"{refusal}: {_reason(model)} (in a self-test in float64 the logits differed from the model's own by "
             f"{max(differences, key=lambda d: (d != d, d)):.2g}, expected less than {_TOLERANCE * largest:.1g})"
         )
+
+
+def reason_for_nan(model: PreTrainedModel) -> str:
+    """Return the likely reason for logits that are not numbers, which the weights know or do not."""
+    for name, weight in model.named_parameters():
+        if not weight.isfinite().all():
+            return f"expected finite weights, but {name} has values that are NaN or infinite"
+    return f"its weights are finite, so some of its states must be beyond the largest {model.dtype} or NaN"
 
 
 def _difference(actual: Tensor, expected: Tensor) -> float:

@@ -38,7 +38,7 @@ from llmgym.engines.local.decoders import FusedDecoder, TransformersDecoder
 from llmgym.engines.local.engine import LocalEngine
 from llmgym.engines.local.forward_pass import ForwardPass, Span
 from llmgym.engines.local.kv_cache import Store, bytes_per_token
-from llmgym.errors import ContextOverflowError, ModelError
+from llmgym.errors import ContextOverflowError, EngineError, ModelError
 from llmgym.rollout.chat import ChatCodec
 
 STOP = 2
@@ -232,6 +232,18 @@ def test_new_weights_forget_the_old_cache() -> None:
     expected = plain_log_probs(other, whole)[len(tokens) :]
     torch.testing.assert_close(torch.tensor(completion.log_probs), expected, atol=1e-4, rtol=0)
     assert completion.weight_version == 7
+
+
+def test_a_model_that_computes_no_numbers_ends_with_the_weight_that_is_none() -> None:
+    model = random_model("llama")
+    engine = LocalEngine(model)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[40] = torch.nan  # of a token that no self-test needs to have seen
+    engine.submit([request(0, [5, 6, 40, 7])])
+    with pytest.raises(
+        EngineError, match=r"logits of the model are not numbers: .* but model\.embed_tokens\.weight has"
+    ):
+        engine.wait()
 
 
 def test_a_prompt_that_fills_the_context_is_refused(model: PreTrainedModel) -> None:

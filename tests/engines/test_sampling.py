@@ -42,6 +42,22 @@ def test_the_ends_of_the_unit_interval_sample_tokens_that_can_be_sampled(u: floa
     assert tokens.tolist() == [200 if u == 0 else 700] * 2
 
 
+@pytest.mark.parametrize("sampling", [EVERYTHING, *(Sampling.of(one) for one in ({"temperature": 0}, {"top_k": 9}))])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_logits_that_are_not_numbers_have_no_log_probability_and_trouble_no_other_row(
+    bad: float, sampling: Sampling
+) -> None:
+    logits = torch.randn(3, 130, generator=torch.Generator().manual_seed(0))
+    u = torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64)
+    tokens, log_probs = sample(logits, [sampling] * 3, u)
+    logits[1, 7] = bad
+    spoilt, found = sample(logits, [sampling] * 3, u)
+    assert found.isnan().tolist() == [False, True, False]
+    assert 0 <= int(spoilt[1]) < 130
+    assert torch.equal(spoilt[::2], tokens[::2])
+    assert torch.equal(found[::2], log_probs[::2])
+
+
 def test_a_whole_row_of_uniform_numbers_gives_each_token_its_share() -> None:
     logits = torch.log(torch.tensor([0.5, 0.0, 0.125, 0.375])).repeat(1000, 1)
     u = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000

@@ -154,6 +154,18 @@ def test_an_engine_that_attends_differently_is_refused(
 
 
 @DTYPES
+@pytest.mark.parametrize("make", [Policy, LocalEngine])
+def test_of_a_model_that_computes_no_numbers_the_weight_is_named_that_is_none(
+    make: Callable[[PreTrainedModel], Any], dtype: torch.dtype
+) -> None:
+    model = windowed(dtype=dtype)
+    with torch.no_grad():
+        model.model.layers[1].mlp.down_proj.weight[3, 5] = torch.nan
+    with pytest.raises(ModelError, match=r"are not numbers: expected finite weights, but model\.layers\.1\.mlp\.down"):
+        make(model)
+
+
+@DTYPES
 def test_a_reward_model_that_attends_differently_is_refused(
     dtype: torch.dtype, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:

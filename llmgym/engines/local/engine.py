@@ -1,6 +1,7 @@
 """`LocalEngine`: continuous batching over a transformers model in this process."""
 
 import contextlib
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -23,7 +24,7 @@ from llmgym.engines.stop_strings import completes
 from llmgym.errors import EngineError, ModelError
 from llmgym.models.causal_lm import float32_by_default
 from llmgym.models.context import context_notice, longest_context
-from llmgym.models.self_test import self_test
+from llmgym.models.self_test import reason_for_nan, self_test
 
 _CHUNK = 512  # tokens of a sequence that run at once
 _PREFILL_SCORES = 2**19  # pairs of a token and one that it may see, by head
@@ -135,7 +136,8 @@ class LocalEngine:
         """Sample a token for every running request, after those that fit are taken in; return what this finished.
 
         Raises:
-            EngineError: There is no memory, not even for half as many requests at once as before.
+            EngineError: There is no memory, not even for half as many requests at once as before, or the model's logits
+                are not numbers.
         """
         try:
             for spans, store in self._scheduler.admit():
@@ -239,10 +241,12 @@ class LocalEngine:
         """Sample a token for every running request; return those that this finished."""
         running = self._scheduler.running
         u = torch.tensor([run.u[len(run.tokens)] for run in running], device=logits.device)
-        tokens, log_probs = sample(logits, [run.request.sampling for run in running], u)
+        sampled = [found.tolist() for found in sample(logits, [run.request.sampling for run in running], u)]
+        if any(map(math.isnan, sampled[1])):
+            raise EngineError(f"The logits of the model are not numbers: {reason_for_nan(self.model)}.")
         finished: list[Completion] = []
         self._scheduler.running = []
-        for run, token, log_prob in zip(running, tokens.tolist(), log_probs.tolist(), strict=True):
+        for run, token, log_prob in zip(running, *sampled, strict=True):
             run.tokens.append(token)
             run.log_probs.append(log_prob)
             run.versions.append(self.weight_version)

@@ -28,7 +28,8 @@ def sample(logits: Tensor, sampling: Sequence[Sampling], u: Tensor) -> tuple[Ten
 
     Returns:
         The tokens [B] and their log-probabilities under the distribution they were sampled
-        from [B]; the likeliest token, taken for sure, has log-probability 0.
+        from [B]; the likeliest token, taken for sure, has log-probability 0. Where the logits
+        are not numbers, so is the log-probability: NaN.
     """
 
     def of_each(name: str) -> Tensor:  # [B]
@@ -51,7 +52,7 @@ def sample(logits: Tensor, sampling: Sequence[Sampling], u: Tensor) -> tuple[Ten
     log_probs = probabilities.gather(1, tokens[:, None])[:, 0].log()
     if greedy.any():
         tokens = torch.where(greedy, logits.argmax(dim=-1), tokens)
-        log_probs = torch.where(greedy, 0.0, log_probs)
+        log_probs = torch.where(greedy & ~log_probs.isnan(), 0.0, log_probs)
     return tokens, log_probs
 
 
@@ -66,7 +67,7 @@ def _invert(probabilities: Tensor, u: Tensor) -> Tensor:
     )
     block, u = _pick(blocks.sum(dim=-1), u)
     inside, _ = _pick(blocks[torch.arange(len(blocks), device=blocks.device), block], u)
-    return block * _BLOCK + inside
+    return (block * _BLOCK + inside).clamp_(max=probabilities.shape[-1] - 1)  # which NaN alone is beyond
 
 
 def _pick(masses: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
