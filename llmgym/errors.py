@@ -171,12 +171,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 @contextlib.contextmanager
-def long_names_refused() -> Iterator[None]:
-    """Raise a `ConfigError` where the system takes a word for the name of a file, and it is longer than any may be."""
+def bad_paths_refused() -> Iterator[None]:
+    """Raise a `ConfigError` where a path has a longer name than any file may have, or may not be read or written."""
     try:
         yield
+    except PermissionError as error:
+        raise ConfigError(f"Expected a path that may be used, got {error.filename!r}: {error.strerror}.") from error
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
-        name = Path(str(error.filename)).name
+        name = max(Path(str(error.filename)).parts, key=len)
         raise ConfigError(f"Expected the name of a file, got {name!r:.60}..., which is too long.") from None

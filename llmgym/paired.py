@@ -139,7 +139,7 @@ def tasks_needed(differences: Differences, effect: float, *, power: float = 0.8,
         return math.inf
     beyond = _NORMAL.inv_cdf((1 + confidence) / 2)
     both = beyond + _NORMAL.inv_cdf(power)
-    return float(math.ceil((both * float(differences.std(ddof=1)) / effect) ** 2 + beyond**2 / 2))
+    return math.ceil((both * float(differences.std(ddof=1)) / effect) ** 2 + beyond**2 / 2)
 
 
 def difference_seen(differences: Differences, *, power: float = 0.8, confidence: float = 0.95) -> float:

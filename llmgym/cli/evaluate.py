@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from llmgym import evals
 from llmgym.cli.options import Commands
 from llmgym.config.command_line import parse_command_line
-from llmgym.errors import ConfigError, LLMGymError, long_names_refused
+from llmgym.errors import ConfigError, LLMGymError, bad_paths_refused
 from llmgym.evals.config import EvalConfig
 from llmgym.report.console import make_console, say
 
@@ -25,7 +25,7 @@ def run(words: Sequence[str]) -> int:
             raise ConfigError(f"{words[0]!r}: expected options; --model {words[0]} evaluates it.")
         config = parse_command_line(EvalConfig, words, "llmgym eval")
         if config is not None:
-            with long_names_refused():
+            with bad_paths_refused():
                 _evaluate(config, as_json=as_json)
     except LLMGymError as error:
         say(f"llmgym eval: {error}", stderr=True)

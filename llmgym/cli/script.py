@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import llmgym.agents
-from llmgym.errors import LLMGymError, did_you_mean, long_names_refused
+from llmgym.errors import LLMGymError, bad_paths_refused, did_you_mean
 from llmgym.report.console import say, while_read
 from llmgym.version import __version__
 from llmgym.visible import visible
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(_module("train").run(words[1], words[2:]))
     options = make_parser(words[0] if words and words[0] in COMMANDS else None).parse_args(words)
     try:
-        with long_names_refused():
+        with bad_paths_refused():
             return int(options.run(options))
     except LLMGymError as error:
         say(f"llmgym {options.command}: {error}", stderr=True)

@@ -52,6 +52,14 @@ def preset_of(model: str) -> Preset | None:
     return Preset(file.parent / values["weights"], values["envs"], values["options"], values["algorithms"])
 
 
+def made_for_others(model: str, env_id: str) -> str | None:
+    """Return what is to be said of a model in an environment that it was not made for; None if nothing is."""
+    preset = preset_of(model)
+    if preset is None or env_id in preset.envs:
+        return None
+    return f"The model {model!r} was made for {' and '.join(preset.envs)}, and knows nothing else"
+
+
 def directory_of(model: str) -> str:
     """Return the directory or hub name that a model is loaded from."""
     preset = preset_of(model)

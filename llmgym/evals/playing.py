@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llmgym.addresses import key_in
+from llmgym.config.presets import made_for_others
 from llmgym.data.strict_json import json_object
 from llmgym.data.trajectories import read_trajectories, write_trajectories
 from llmgym.errors import DataError, RunDirectoryError, import_extra
@@ -127,6 +128,9 @@ def _play_missing(
         return
     before = f", of which {done} are there already" if done else ""
     tell(f"{subject.label}: {total} episodes of {subject.env_id}{before}.")
+    misplaced = None if subject.endpoint.url else made_for_others(subject.config.model.name, subject.env_id)
+    if misplaced is not None:
+        tell(f"{misplaced}: expect little success in {subject.env_id}.")
     begun, first = time.perf_counter(), done
     variable, _ = _key()
     if subject.endpoint.url is not None and variable:

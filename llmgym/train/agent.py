@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from llmgym import train
 from llmgym.config import parse_command_line
 from llmgym.config.sections import OfflineConfig, RewardConfig
-from llmgym.errors import ConfigError, LLMGymError, long_names_refused
+from llmgym.errors import ConfigError, LLMGymError, bad_paths_refused
 from llmgym.report.console import say, while_read
 from llmgym.report.trackers.base import opener
 from llmgym.train.algorithm import Algorithm, OfflineAlgorithm, OnlineAlgorithm
@@ -121,7 +121,11 @@ def run_command(agent_class: type[Agent], arguments: Sequence[str] | None = None
         agent_class.check_class()
         config = parse_command_line(agent_class.config_class, arguments, prog)
         if config is not None:
-            with long_names_refused(), signals_interrupt(), contextlib.closing(agent_class(**config.flat())) as agent:
+            with (
+                bad_paths_refused(),
+                signals_interrupt(),
+                contextlib.closing(agent_class(**config.flat())) as agent,
+            ):
                 agent.train()
     except LLMGymError as error:
         if os.environ.get("RANK", "0") == "0" or hasattr(error, "__notes__"):  # else the others have the same error

@@ -27,7 +27,7 @@ import torch
 from tensordict import TensorDict
 from transformers import PreTrainedModel
 
-from llmgym.config.presets import preset_of
+from llmgym.config.presets import made_for_others
 from llmgym.config.sections import LearningConfig
 from llmgym.errors import ConfigError, RunDirectoryError, TrainingError
 from llmgym.evaluate import Evaluation
@@ -516,12 +516,11 @@ class Trainer:
     def _announce(self, steps: int) -> None:
         """Say what is trained, from where it starts, and what it will take."""
         config, env_id, model = self.algorithm.config, self.algorithm.env_id, self.student.model
-        preset = preset_of(config.model.name)
-        if preset is not None and env_id is not None and env_id not in preset.envs:
-            made_for = " and ".join(preset.envs)
+        misplaced = None if env_id is None else made_for_others(config.model.name, env_id)
+        if misplaced is not None:
             notify(
-                f"The model {config.model.name!r} was made for {made_for}, and knows nothing else: it may well not "
-                f"learn {env_id}. Name a model of your own: a directory or a name on the Hugging Face hub."
+                f"{misplaced}: it may well not learn {env_id}. Name a model of your own: a directory or a name on the "
+                "Hugging Face hub."
             )
         if (origin := origin_of(config.model.name)) is not None:
             notify(_begins_anew(origin, config))

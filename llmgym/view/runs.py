@@ -41,9 +41,10 @@ class Run:
 
     def __init__(self, path: Path, label: str) -> None:
         known = ("metrics.jsonl", "config.yaml", "settings.json", "trajectories")
-        if not path.is_dir() or not any((path / name).exists() for name in known):
-            found = f"it has none of {', '.join(known)}" if path.is_dir() else "there is no such directory"
-            raise DataError(f"{str(path)!r}: expected the directory of a run, or of an evaluation; {found}.")
+        if not any((path / name).exists() for name in known):
+            raise DataError(
+                f"{str(path)!r}: expected the directory of a run, or of an evaluation; {_found_instead(path, known)}."
+            )
         self.path, self.label = path, label
         self.index, self.metrics = Index(path), MetricsFile(path / "metrics.jsonl")
         self.changes = 0
@@ -130,6 +131,16 @@ _FILES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "environment.json": json_object,
     "evaluations.json": json_object,
 }
+
+
+def _found_instead(path: Path, known: Sequence[str]) -> str:
+    """Return what is there in place of a run's directory, with what may have been meant."""
+    if path.is_dir():
+        inside = sorted({str(one.parent) for name in known for one in path.glob(f"*/{name}")})
+        runs = f"; there are {', '.join(map(repr, inside[:5]))} in it" if inside else ""
+        return f"it has none of {', '.join(known)}{runs}"
+    whole = path.with_name(path.name.rpartition("@")[0] or path.name)
+    return "there is no such directory" + (f"; the pages of {str(whole)!r} show every step" if whole.is_dir() else "")
 
 
 def open_runs(paths: Sequence[Path]) -> list[Run]:

@@ -1,10 +1,12 @@
 """The console script lists, checks, audits and trains."""
 
+import errno
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import pytest
@@ -234,6 +236,16 @@ def test_words_that_are_longer_than_any_name_of_a_file_or_step_are_refused(
     monkeypatch.chdir(tmp_path)
     assert cli.main(words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_path_that_may_not_be_used_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def denied(*_: object) -> None:  # whoever runs the tests may be allowed everything
+        raise PermissionError(errno.EACCES, "Permission denied", "locked/metrics.jsonl")
+
+    monkeypatch.setattr("llmgym.view.open_runs", denied)
+    assert cli.main(["view", "locked"]) == 2
+    expected = "llmgym view: Expected a path that may be used, got 'locked/metrics.jsonl': Permission denied.\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_it_hands_an_agents_options_on(capsys: pytest.CaptureFixture[str]) -> None:

@@ -194,6 +194,7 @@ def test_it_says_how_many_tasks_a_difference_takes(tmp_path: Path, capsys: pytes
     a = kept(tmp_path / "a", [episode(s, float(s % 2)) for s in range(40)])
     b = kept(tmp_path / "b", [episode(s, float(s % 3 > 0)) for s in range(40)])
     five, ten = (compared(capsys, a, b, "--difference", size)["tasks_needed"] for size in ("0.05", "0.1"))
+    assert isinstance(five, int)
     assert five == pytest.approx(4 * ten, rel=0.02)
     sure = compared(capsys, a, b, "--difference", "0.05", "--power", "0.95", "--confidence", "0.99")
     assert sure["tasks_needed"] > 2 * five

@@ -110,6 +110,14 @@ def test_samples_of_a_task_vote_where_its_environment_names_answers(
     assert "maj@4" in capsys.readouterr().out
 
 
+def test_a_model_whose_tasks_are_others_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["eval", "--model", "tiny", "-n", "1", "--max-tokens", "4", "--output-dir", str(tmp_path)]
+    known = "The model 'tiny' was made for llmgym/AIOpsTriage-v0, and knows nothing else: expect little success in "
+    for env, warned in (("Sums", True), ("AIOpsTriage", False)):
+        assert main([*words, "--env", env]) == 0
+        assert (f"{known}llmgym/{env}-v0." in capsys.readouterr().err) == warned
+
+
 def test_temperature_0_has_one_reply_whatever_the_sample(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--model", "tiny", "-n", "2", "--samples", "3", "--temperature", "0", "--max-tokens", "30"]
     (found,) = evaluated(capsys, tmp_path, *words)

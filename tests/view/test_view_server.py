@@ -175,6 +175,8 @@ def test_the_command_serves_without_torch_until_it_is_interrupted(real_runs: lis
     ("words", "message"),
     [
         (["nowhere"], "expected the directory of a run, or of an evaluation"),
+        (["RUNS"], "it has none of metrics.jsonl, config.yaml, settings.json, trajectories; there are '"),
+        (["RUN@1"], "there is no such directory; the pages of 'RUN' show every step."),
         (["RUN", "RUN"], "got one twice"),
         (["RUN", "--host", "192.0.2.1", "--no-browser"], "expected an address to listen on"),
     ],
@@ -182,8 +184,10 @@ def test_the_command_serves_without_torch_until_it_is_interrupted(real_runs: lis
 def test_mistakes_are_told_in_a_sentence(
     real_runs: list[Path], capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
-    assert main(["view", *(str(real_runs[0]) if word == "RUN" else word for word in words)]) == 2
-    assert message in capsys.readouterr().err
+    run = str(real_runs[0])
+    given = [word.replace("RUNS", str(real_runs[0].parent)).replace("RUN", run) for word in words]
+    assert main(["view", *given]) == 2
+    assert message.replace("RUN", run) in capsys.readouterr().err
 
 
 def test_a_port_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
