@@ -27,8 +27,9 @@ def draw_learning_curve(
         evaluations: In the order of their steps; may be empty.
     """
     steps = [m["step"] for m in metrics]
-    figure = Figure(figsize=(8, 5.5), layout="constrained")
+    figure = Figure(figsize=(8, 5.5))
     FigureCanvasAgg(figure)
+    figure.subplots_adjust(left=0.1, right=0.98, top=0.94, bottom=0.09, hspace=0.07)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     for name, colour in _ABOVE.items():
         values = [m.get(name, math.nan) for m in metrics]
