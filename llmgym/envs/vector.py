@@ -5,7 +5,7 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import gymnasium
 import numpy as np
@@ -15,13 +15,15 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
 from llmgym.calls import Schemas
-from llmgym.config.sections import Sampling
 from llmgym.envs.faults import EpisodeLostError, caught
 from llmgym.envs.text_env import TextEnv
 from llmgym.envs.waiting import WaitingRoom, waits
 from llmgym.errors import ConfigError, EnvironmentContractError
 from llmgym.scorers.pointwise import finite
 from llmgym.types import Episode, Message, Player, Score, Turn, as_text
+
+if TYPE_CHECKING:
+    from llmgym.config.sections import Sampling
 
 Infos = dict[str, Any]
 
@@ -115,7 +117,7 @@ class TextVectorEnv(SyncVectorEnv[tuple[str, ...], Sequence[str]]):
         limit = getattr(self.envs[0].unwrapped, "turn_limit", math.inf)
         return None if limit == math.inf else int(limit)
 
-    def within_limits(self, sampling: Sampling) -> Sampling:
+    def within_limits(self, sampling: "Sampling") -> "Sampling":
         """Return how replies are sampled here: as is asked, within the environments' own stop strings and tokens.
 
         Raises:
