@@ -175,9 +175,9 @@ def bad_paths_refused() -> Iterator[None]:
     """Raise a `ConfigError` where a path has a longer name than any file may have, or may not be read or written."""
     try:
         yield
-    except PermissionError as error:
-        raise ConfigError(f"Expected a path that may be used, got {error.filename!r}: {error.strerror}.") from error
     except OSError as error:
+        if error.filename is not None and isinstance(error, PermissionError):
+            raise ConfigError(f"Expected a path that may be used, got {error.filename!r}: {error.strerror}.") from error
         if error.errno != errno.ENAMETOOLONG:
             raise
         name = max(Path(str(error.filename)).parts, key=len)
