@@ -132,10 +132,11 @@ def register_scorer_class(name: str, entry_point: str, *, alone: bool = False) -
     Raises:
         ConfigError: Another class, or with `alone` another scorer, has the name.
     """
-    _claim(name if alone else f"{name}:", entry_point)
-    _CLASSES[name] = entry_point
+    _claim(f"{name}:", entry_point)
     if alone:
+        _claim(name, entry_point)
         _ALONE.add(name)
+    _CLASSES[name] = entry_point
 
 
 def registered_scorers() -> dict[str, AnyScorer]:

@@ -37,6 +37,8 @@ def test_a_name_that_another_function_has_is_refused_and_both_are_named() -> Non
         register_scorer("exact")(mine)
     with pytest.raises(ConfigError, match="'math' is taken by"):
         register_scorer("math")(mine)
+    with pytest.raises(ConfigError, match="'math:' is taken by"):
+        register_scorer_class("math", "my.module:Math")
 
 
 def test_a_cell_that_is_run_again_replaces_its_own_scorer(monkeypatch: pytest.MonkeyPatch) -> None:
