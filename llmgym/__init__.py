@@ -1,13 +1,17 @@
 """llmgym: Gymnasium-style environments and rollouts for training language models to act over several turns.
 
 Importing llmgym registers its environments with Gymnasium and imports no torch; what
-learns is in `llmgym.agents`. The names below are imported when first asked for.
+learns is in `llmgym.agents`. The names in the stub beside this file are imported when first asked for.
 """
 
 from pathlib import Path
 
 import lazy_loader
 
+from llmgym import calls as calls
+from llmgym import scorers as scorers
+from llmgym import spaces as spaces
+from llmgym import types as types
 from llmgym.config.presets import register_model
 from llmgym.registry import register_adapters, register_entry_point
 

@@ -137,6 +137,11 @@ def test_importing_llmgym_loads_neither_configurations_nor_what_reads_command_li
     assert not {"pydantic", "tyro", "rich", "pyarrow"} & loaded_by("import llmgym")
 
 
+def test_what_type_checkers_see_in_llmgym_is_there_once_it_is_imported() -> None:
+    names = ("calls.ActionLike", "scorers.Weighted", "spaces.UnicodeText", "types.Turn")
+    assert "llmgym.scorers.composition" in loaded_by(f"import llmgym; {', '.join(f'llmgym.{name}' for name in names)}")
+
+
 @pytest.mark.parametrize("command", script.COMMANDS)
 def test_a_command_imports_no_other_command(command: str) -> None:
     loaded = loaded_by(f"from llmgym.cli import main\ntry: main(['{command}', '--help'])\nexcept SystemExit: pass")
