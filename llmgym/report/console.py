@@ -88,9 +88,10 @@ def while_read(command: Callable[Given, int]) -> Callable[Given, int]:
             try:
                 return command(*given, **options)
             finally:  # also after `--help`, which ends the process
-                sys.stdout.flush()
+                if sys.stdout is not None:  # it was closed before the process began
+                    sys.stdout.flush()
         except BrokenPipeError:
-            if not _nobody_reads(sys.stdout.fileno()):
+            if sys.stdout is None or not _nobody_reads(sys.stdout.fileno()):
                 raise
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be written
             return 141

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -184,6 +185,14 @@ def test_a_run_whose_reader_has_left_saves_and_ends_without_a_traceback(tmp_path
     assert process.stderr is not None
     assert "Traceback" not in process.stderr.read()
     assert list(tmp_path.glob("*/checkpoint/state/state.json"))
+
+
+@pytest.mark.parametrize("words", [["envs"], ["--version"], ["grpo", "--print-config"]], ids=" ".join)
+def test_a_command_runs_where_standard_output_is_closed(words: list[str]) -> None:
+    command = f"{shlex.join([sys.executable, '-m', 'llmgym', *words])} >&-"
+    process = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, timeout=120)
+    assert process.returncode == 0
+    assert "Traceback" not in process.stderr
 
 
 def test_a_command_refuses_what_it_does_not_know_with_its_own_usage(capsys: pytest.CaptureFixture[str]) -> None:
