@@ -4,6 +4,7 @@ import argparse
 import ast
 import importlib
 import pkgutil
+import site
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         explains.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    sys.path.insert(0, "")  # so that `my_module:MyEnv-v0` is found in the current directory
+    _search_here()
     if words and words[0] in agents():
         return int(importlib.import_module(f"llmgym.agents.{words[0]}").main(words[1:]))
     if words[:1] == ["eval"]:
@@ -53,6 +54,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say(f"llmgym {options.command}: interrupted", stderr=True)
         return 130
+
+
+def _search_here() -> None:
+    """Let `my_module:MyEnv-v0` be found in the current directory: before packages, but after the standard library.
+
+    A file called ``queue.py`` or ``statistics.py`` then breaks no import that is still to come.
+    """
+    packages = {*site.getsitepackages(), site.getusersitepackages()}
+    first = next((i for i, place in enumerate(sys.path) if place in packages), len(sys.path))
+    sys.path.insert(first, "")
 
 
 def _module(name: str) -> Any:

@@ -266,6 +266,15 @@ def test_every_algorithm_can_be_imported_from_the_package() -> None:
     assert {getattr(llmgym.agents, name).name for name in llmgym.agents.__all__} == set(agents())
 
 
+def test_a_file_that_is_called_like_a_module_of_the_standard_library_breaks_no_command(tmp_path: Path) -> None:
+    for name in ("asyncio", "logging", "queue", "statistics", "uuid"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('it was imported')\n")
+    program = "import sys; from llmgym.cli import main; sys.exit(main(['check', 'Sums']))"
+    command = [sys.executable, "-P", "-c", program]  # -P: as in the console script, Python itself adds no directory
+    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (process.returncode, process.stderr) == (0, "")
+
+
 def test_a_module_in_the_current_directory_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
