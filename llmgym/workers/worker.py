@@ -68,7 +68,7 @@ class Forker:
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         with other, kept_output(log) as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-u", "-c", begin],
+                [sys.executable, "-P", "-u", "-c", begin],  # -P: it finds modules where this process does
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -63,6 +63,15 @@ def test_what_the_first_message_cannot_do_is_one_error() -> None:
         Pool("no_such_module:answer", size=1, limit=1.0)
 
 
+def test_a_file_in_the_working_directory_is_no_module_of_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dataclasses.py").write_text("raise ImportError('it was imported')")
+    monkeypatch.chdir(tmp_path)
+    with Pool("json:loads", size=1, limit=10.0, first="{}") as pool:
+        assert pool.submit("[]").result() == []
+
+
 def test_closing_ends_calls_and_processes() -> None:
     pool = Pool("time:sleep", size=2, limit=60.0, first=0)
     asked = [pool.submit(1000) for _ in range(4)]
