@@ -45,6 +45,21 @@ class Waiting(Slow):
     blocking = True
 
 
+class Short(llmgym.TextEnv):
+    """Has next to nothing to read, so that saving takes longer than learning."""
+
+    def begin(self) -> str:
+        """Ask."""
+        return "Go."
+
+    def respond(self, action: str) -> None:
+        """End after one reply."""
+
+    def score(self, episode: llmgym.Episode) -> float:
+        """Pay for a reply of more than one character."""
+        return float(len(episode.actions[-1]) > 1)
+
+
 def slow(episode: llmgym.Episode) -> float:
     """Sleep, and pay for JSON."""
     time.sleep(2 * NAP)
@@ -55,7 +70,7 @@ PLANTED: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, Any]]] = {
     "evaluation": ("--eval-every", {"eval_every": 1, "eval_episodes": 32}, {"eval_every": 4}),
     "saving": (
         "--save-every",
-        {"save_every": 1, "prompts_per_step": 1, "group_size": 2, "max_tokens": 2},
+        {"env": "Short-v0", "save_every": 1, "prompts_per_step": 1, "group_size": 2, "max_tokens": 2},
         {"save_every": 4},
     ),
     "learning": ("--epochs", {"epochs": 6}, {"epochs": 1}),
@@ -82,6 +97,7 @@ def main() -> None:
     """Print what was promised and what came, for each bottleneck."""
     llmgym.register_env("SlowTriage-v0")(Slow)
     llmgym.register_env("WaitingTriage-v0")(Waiting)
+    llmgym.register_env("Short-v0")(Short)
     measure({})  # the first run is slower
     cores = os.cpu_count() or 1
     print(f"{'planted':>12}  {'found':>12}  {'s/step':>7}  {'promised':>8}  {'measured':>8}  promised / measured")
