@@ -10,13 +10,13 @@ from llmgym.cli.options import EPISODES, Commands
 from llmgym.report.console import notify
 
 _EPILOG = """Conditions are about score, success, pass_rate and mean_score of the task, samples, turns, tokens, ending,
-cut_off, failed, seed, row, seat, and the parts of the score by name."""
+cut_off, failed, step, seed, row, seat, and the parts of the score by name."""
 
 
 def add_to(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add_parser("export", help="write stored episodes as training data", epilog=EPISODES + _EPILOG)
-    parser.add_argument("source", metavar="SOURCE", help="a directory of episodes, or RUN@STEP")
+    parser.add_argument("source", metavar="SOURCE", help="a directory of episodes, RUN or RUN@STEP")
     parser.add_argument(
         "--format",
         required=True,

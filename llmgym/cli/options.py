@@ -10,8 +10,8 @@ from llmgym.errors import ConfigError
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # which argparse has no public name for
 
 
-EPISODES = """SOURCE is a directory of episodes that `llmgym eval` keeps, or RUN@STEP: the episodes that a run learnt
-from in that step, played by the weights before its update. """
+EPISODES = """SOURCE is a directory of episodes that `llmgym eval` keeps, RUN, or RUN@STEP: the episodes that a run
+learnt from in all its steps, or in that one, which the weights before the step's update played. """
 """What is told about commands that read stored episodes."""
 
 

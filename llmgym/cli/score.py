@@ -21,7 +21,7 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser(
         "score", help="score stored episodes again with another scorer", epilog=EPISODES + _EPILOG
     )
-    parser.add_argument("source", metavar="SOURCE", help="a directory of episodes, or RUN@STEP")
+    parser.add_argument("source", metavar="SOURCE", help="a directory of episodes, RUN or RUN@STEP")
     parser.add_argument("--scorer", required=True, help="as training takes it")
     parser.add_argument("--data", type=Path, help="the rows that episodes are about, if not those of the run")
     parser.add_argument("--show", type=whole, default=2, help="episodes shown whose score changed most (default: 2)")

@@ -3,14 +3,14 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from llmgym.errors import ConfigError, DataError, did_you_mean
+from llmgym.errors import ConfigError, DataError, RunDirectoryError, did_you_mean
 from llmgym.evals.flips import Flip, divergence
-from llmgym.evals.stored import Stored, TaskKey, first_words, tasks_in_words
+from llmgym.evals.stored import Stored, TaskKey, first_words, in_words, tasks_in_words
 from llmgym.paired import SignTest, bootstrap_interval, difference_seen, sign_flip_test, tasks_needed
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.statistics import over_k, pass_at_k, pass_hat_k
@@ -130,7 +130,9 @@ def compare(first: Stored, second: Stored, asked: Question) -> Comparison:
     Raises:
         ConfigError: Something that is asked for is not there.
         DataError: They have no task in common, or none with a value.
+        RunDirectoryError: One is a whole run, whose weights changed from step to step.
     """
+    first, second = _whatever_the_step(first), _whatever_the_step(second)
     both = [key for key in first.tasks if key in second.tasks]
     unlike = tuple(sorted(key for key in both if not _alike(first.tasks[key], second.tasks[key])))
     common = sorted(set(both) - set(unlike))
@@ -172,6 +174,17 @@ def compare(first: Stored, second: Stored, asked: Question) -> Comparison:
         smallest_found=difference_seen(b - a, power=asked.power, confidence=asked.confidence),
         flips=tuple(_flips(first, second, dict(zip(valued, (b - a).tolist(), strict=True)), metric, asked.show)),
     )
+
+
+def _whatever_the_step(side: Stored) -> Stored:
+    """Return the episodes of one step, or of an evaluation, by tasks that are the same in another step."""
+    if side.path == side.run:
+        raise RunDirectoryError(
+            f"{side.name!r}: expected RUN@STEP; a run keeps the episodes that it learnt from, of this one those of "
+            f"{in_words('step', (step for step in side.files.values() if step is not None))}, and not those of its "
+            f"evaluations, which `llmgym eval --model {side.name}` plays."
+        )
+    return replace(side, files=dict.fromkeys(side.files))
 
 
 def value_of(episode: Trajectory, metric: str) -> float | None:

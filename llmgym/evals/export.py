@@ -113,6 +113,7 @@ def _of_task(task: TaskKey, episodes: Sequence[Trajectory], *, declared: bool) -
             "seed": one.seed,
             "row": one.data_row,
             "seat": one.seat,
+            "step": task.step,
         }
         yield Sample(task, one, {**own, **shared})
 

@@ -50,7 +50,7 @@ def rescore(stored: Stored, scorer: str, *, data: Path | None = None) -> Rescore
         raise ConfigError(f"{stored.name!r}: expected an environment with one seat, got episodes of seat 1.")
     if not finished:
         raise DataError(f"{stored.name!r}: expected episodes that came to their end, got none of {len(episodes)}.")
-    again = _played([one for _, _, one in finished], stored, scorer, data)
+    again = _played([(key.step, one) for key, _, one in finished], stored, scorer, data)
     same = [
         Again(key, sample, one, other)
         for (key, sample, one), other in zip(finished, again, strict=True)
@@ -67,12 +67,15 @@ def _checkpoint(stored: Stored) -> str:
     return directory_of(stored.section(Model).name) if found is None else str(found.path)
 
 
-def _played(episodes: Sequence[Trajectory], stored: Stored, scorer: str, data: Path | None) -> list[Trajectory]:
-    """Return episodes played again with the replies that they had, in the same order."""
-    groups: dict[tuple[int, int | None], int] = {}
+def _played(
+    of_steps: Sequence[tuple[int | None, Trajectory]], stored: Stored, scorer: str, data: Path | None
+) -> list[Trajectory]:
+    """Return episodes, each with its step, played again with the replies that they had, in the same order."""
+    episodes = [one for _, one in of_steps]
+    groups: dict[tuple[int | None, int, int | None], int] = {}
     tasks = [
-        Task(one.seed, groups.setdefault((one.seed, one.data_row), len(groups)), one.data_row, number)
-        for number, one in enumerate(episodes)
+        Task(one.seed, groups.setdefault((step, one.seed, one.data_row), len(groups)), one.data_row, number)
+        for number, (step, one) in enumerate(of_steps)
     ]
     set_run_time(stored.section(Model).date)
     with _environments(stored, min(_AT_ONCE, len(tasks)), data) as envs:

@@ -1,7 +1,8 @@
-"""`Stored`: episodes that an evaluation or a training step kept, by the task that they are of."""
+"""`Stored`: episodes that an evaluation or a training kept, by the task that they are of."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,14 +20,19 @@ _DIGITS = 15  # of a step's number, which is in the name of its file
 
 
 class TaskKey(NamedTuple):
-    """What makes tasks of two directories the same one: a row of the data, or where there is none, the seed."""
+    """What makes tasks of two directories the same one: a row of the data, or where there is none, the seed.
+
+    Each step of a training has tasks of its own, since other weights played them.
+    """
 
     kind: str
     number: int
     seat: int
+    step: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.number}" + (f", seat {self.seat}" if self.seat else "")
+        before = "" if self.step is None else f"step {self.step}, "
+        return before + f"{self.kind} {self.number}" + (f", seat {self.seat}" if self.seat else "")
 
 
 @dataclass(frozen=True)
@@ -35,17 +41,31 @@ class Stored:
 
     Attributes:
         name: What the user calls them.
-        path: The directory of the evaluation, or the file of the training step.
-        run: The directory of the run, if this is one of its training steps.
+        path: The directory of the evaluation or the run, or the file of the training step.
+        run: The directory of the run, if these are episodes that it learnt from.
         options: What they were played with.
-        tasks: The episodes of each task, in the order of their samples.
+        files: Where they are, and of which training step each file is; of an evaluation, none.
     """
 
     name: str
     path: Path
     run: Path | None
     options: Mapping[str, Any]
-    tasks: Mapping[TaskKey, Sequence[Trajectory]]
+    files: Mapping[Path, int | None]
+
+    @cached_property
+    def tasks(self) -> Mapping[TaskKey, Sequence[Trajectory]]:
+        """The episodes of each task, in the order of their samples.
+
+        Raises:
+            DataError: A file does not hold episodes.
+        """
+        found: dict[TaskKey, list[Trajectory]] = {}
+        for file, step in self.files.items():
+            for one in read_trajectories(file):
+                kind, number = ("seed", one.seed) if one.data_row is None else ("row", one.data_row)
+                found.setdefault(TaskKey(kind, number, one.seat, step), []).append(one)
+        return found
 
     def section(self, cls: type[AnyConfig]) -> AnyConfig:
         """Return a section of the options that they were played with.
@@ -61,17 +81,16 @@ class Stored:
 
 
 def stored(name: str) -> Stored:
-    """Return the episodes that a name means: a directory that ``llmgym eval`` made, or RUN@STEP, a step of a training.
+    """Return the episodes that a name means: a directory that ``llmgym eval`` made, RUN, or RUN@STEP, one of its steps.
 
     Raises:
-        DataError: A file does not hold episodes.
         RunDirectoryError: There is no such directory, or it keeps no such episodes.
     """
     run, step = run_and_step(name)
     if (run / "config.yaml").is_file():
-        return _of_step(name, run, step)
+        return _of_run(name, run, step)
     path = Path(name).expanduser()
-    expected = "expected a directory of episodes that `llmgym eval` keeps, or RUN@STEP, those of a training step"
+    expected = "expected a directory of episodes that `llmgym eval` keeps, RUN, or RUN@STEP, one of its training steps"
     if not path.is_dir():
         raise RunDirectoryError(f"{name!r}: there is no such directory; {expected}.")
     files = sorted(path.glob("episodes-*.parquet"))
@@ -79,34 +98,20 @@ def stored(name: str) -> Stored:
         if not files:
             raise RunDirectoryError(f"{name!r}: this evaluation has no episodes yet; repeat its command.")
         options = json_object(path / "settings.json")
-        return Stored(name, path, None, {**options, "env": options.pop("env_id", None)}, _by_task(files))
+        return Stored(name, path, None, {**options, "env": options.pop("env_id", None)}, dict.fromkeys(files))
     inside = ", ".join(repr(str(one.parent)) for one in sorted(path.glob("*/settings.json"))[:5])
     raise RunDirectoryError(f"{name!r}: {expected}" + (f"; there are {inside} in it." if inside else "."))
 
 
-def _of_step(name: str, run: Path, step: int | None) -> Stored:
+def _of_run(name: str, run: Path, step: int | None) -> Stored:
     numbered = {file.stem.removeprefix("step-"): file for file in sorted(run.glob("trajectories/step-*.parquet"))}
     kept = {int(number): file for number, file in numbered.items() if number.isdecimal() and len(number) < _DIGITS}
     if not kept:
         raise RunDirectoryError(f"{name!r}: this run keeps no episodes, or has taken no step yet.")
-    if step is None:
-        raise RunDirectoryError(
-            f"{name!r}: expected RUN@STEP; a run keeps the episodes that it learnt from, of this one those of "
-            f"{in_words('step', kept)}, and not those of its evaluations, which `llmgym eval --model {name}` plays."
-        )
-    if step not in kept:
+    if step not in {None, *kept}:
         raise RunDirectoryError(f"{name!r}: there is no step {step}; this run keeps {in_words('step', kept)}.")
-    return Stored(name, kept[step], run, read_yaml(run / "config.yaml"), _by_task([kept[step]]))
-
-
-def _by_task(files: Iterable[Path]) -> dict[TaskKey, list[Trajectory]]:
-    found: dict[TaskKey, list[Trajectory]] = {}
-    for file in files:
-        for one in read_trajectories(file):
-            row = one.data_row
-            key = TaskKey("seed", one.seed, one.seat) if row is None else TaskKey("row", row, one.seat)
-            found.setdefault(key, []).append(one)
-    return found
+    files = {kept[one]: one for one in (sorted(kept) if step is None else [step])}
+    return Stored(name, run if step is None else kept[step], run, read_yaml(run / "config.yaml"), files)
 
 
 def first_words(episode: Trajectory) -> list[tuple[str, str]]:

@@ -126,6 +126,49 @@ def test_what_cannot_be_exported_is_told_and_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture
+def twice(run: Path, episodes: list[Trajectory], tmp_path: Path) -> Path:
+    """A run whose second step played the tasks of the first one again, and did nothing right."""
+    kept = tmp_path / "twice"
+    shutil.copytree(run, kept)
+    wrong = [replace(one, score=0.0, parts={**one.parts, "success": 0.0}) for one in episodes]
+    write_trajectories(kept / "trajectories" / "step-00002.parquet", wrong)
+    return kept
+
+
+def test_a_run_without_a_step_means_those_of_all_its_steps(
+    twice: Path, episodes: list[Trajectory], tmp_path: Path
+) -> None:
+    path = tmp_path / "all.jsonl"
+    assert main(["export", str(twice), "--format", "jsonl", "-o", str(path)]) == 0
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert sorted((row["step"], row["seed"]) for row in rows) == sorted(
+        (step, one.seed) for step in (1, 2) for one in episodes
+    )
+    assert {row["pass_rate"] for row in rows if row["step"] == 2} == {0.0}
+    assert main(["export", str(twice), "--format", "jsonl", "-o", str(path), "--where", "step < 2"]) == 0
+    exported(twice, "jsonl", tmp_path / "first.jsonl")
+    assert path.read_text() == (tmp_path / "first.jsonl").read_text()
+
+
+def test_pairs_are_of_episodes_that_the_same_weights_played(twice: Path, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    assert main(["export", str(twice), "--format", "dpo", "-o", str(path)]) == 0
+    exported(twice, "dpo", tmp_path / "first.jsonl")
+    assert path.read_text() == (tmp_path / "first.jsonl").read_text()
+
+
+def test_a_task_that_two_steps_played_is_two_tasks_to_a_scorer(
+    twice: Path, episodes: list[Trajectory], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["score", str(twice), "--scorer", "env", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["episodes"], found["tasks"]) == (48, 12)
+    assert found["after"]["reward"] == pytest.approx(sum(one.score or 0.0 for one in episodes) / 24)
+    assert all(one["task"].startswith("step 2, seed ") for one in found["largest"])
+    assert sum(found["pairs"].values()) == 12 * 4 * 3 / 2
+
+
 def test_the_number_of_rows_is_told(
     run: Path, episodes: list[Trajectory], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
