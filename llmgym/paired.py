@@ -164,8 +164,12 @@ def _in_turn(resamples: int, values: Differences) -> Iterator[int]:
 def _binomial_tails(won: int, lost: int) -> tuple[float, float]:
     """Return the probabilities that a fair coin is further from even than `won` to `lost`, and that it is as far."""
     tosses, more = won + lost, max(won, lost)
-    ways = [math.comb(tosses, more)]
+    ways = as_far = math.comb(tosses, more)
+    further = 0
     for heads in range(more, tosses):
-        ways.append(ways[-1] * (tosses - heads) // (heads + 1))
+        ways = ways * (tosses - heads) // (heads + 1)
+        further += ways
+        if ways.bit_length() + tosses.bit_length() + 60 < further.bit_length():
+            break  # all that is still to come changes no digit
     both = 1 if won == lost else 2
-    return 2 * sum(ways[1:]) / 2**tosses, both * ways[0] / 2**tosses
+    return 2 * further / 2**tosses, both * as_far / 2**tosses

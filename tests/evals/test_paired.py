@@ -113,6 +113,13 @@ def test_with_one_sample_per_task_it_is_mcnemars(won: int, lost: int) -> None:
     assert test == sign_flip_test(np.array([1 / 3] * won + [-1 / 3] * lost))  # the unit is not the matter
 
 
+def test_of_very_many_tasks_mcnemars_test_comes_to_the_normal_one() -> None:
+    tosses, apart = 200_000, 1000
+    test = sign_flip_test(np.repeat([1.0, -1.0], [(tosses + apart) // 2, (tosses - apart) // 2]))
+    assert test.enumerated
+    assert test.p == pytest.approx(math.erfc(apart / math.sqrt(2 * tosses)), rel=0.01)
+
+
 @given(SIGNED.filter(lambda one: len(set(one)) > 1), st.integers(0, 9))
 def test_turned_round_it_says_the_same(values: list[float], seed: int) -> None:
     forth, back = sign_flip_test(np.array(values), seed=seed), sign_flip_test(-np.array(values), seed=seed)
