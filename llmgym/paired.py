@@ -16,7 +16,7 @@ Differences = NDArray[np.float64]
 _NORMAL = NormalDist()
 _FEWEST = 5  # tasks that are resampled: fewer say nothing of how much tasks differ
 _DRAWN = 2**22  # numbers drawn at once
-_ALIKE = 1e-9  # sums that differ by less are the same
+_ALIKE = 1e-9  # of the largest difference: sums that are no further apart are the same
 
 
 def bootstrap_interval(
@@ -48,8 +48,8 @@ def bootstrap_interval(
     Returns:
         Both ends; NaN for fewer than five tasks, or if nothing differs between tasks and nothing is known besides.
     """
-    count = len(differences)
-    tasks = differences if extra is None else np.append(differences, [extra, -extra])
+    count, mean = len(differences), float(differences.mean()) if len(differences) else math.nan
+    tasks, largest = _in_units(differences if extra is None else np.append(differences, [extra, -extra]))
     if count < _FEWEST or np.ptp(tasks) < _ALIKE:
         return math.nan, math.nan
     values, times = np.unique(tasks.round(12), return_counts=True)
@@ -58,8 +58,7 @@ def bootstrap_interval(
         random.multinomial(len(tasks), shares, drawn) @ values / len(tasks) for drawn in _in_turn(resamples, values)
     ]
     tail = _NORMAL.cdf(-math.sqrt(count / (count - 1)) * t_quantile(count - 1, (1 - confidence) / 2))
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
-    mean = float(differences.mean())
+    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail]) * largest
     return min(float(low), mean), max(float(high), mean)
 
 
@@ -101,7 +100,8 @@ def sign_flip_test(differences: Differences, *, resamples: int = 20_000, seed: i
         >>> sign_flip_test(np.array([1.0, 1, 1, 1, 1, -1, 0, 0]))
         SignTest(won=5, lost=1, p=0.125, p_exact=0.21875, enumerated=True)
     """
-    signed = differences[np.abs(differences) > _ALIKE]
+    shares, _ = _in_units(differences)
+    signed = shares[np.abs(shares) > _ALIKE]
     won, lost = int((signed > 0).sum()), int((signed < 0).sum())
     if not len(signed):
         return SignTest(0, 0, 1.0, 1.0, enumerated=True)
@@ -139,7 +139,9 @@ def tasks_needed(differences: Differences, effect: float, *, power: float = 0.8,
         return math.inf
     beyond = _NORMAL.inv_cdf((1 + confidence) / 2)
     both = beyond + _NORMAL.inv_cdf(power)
-    return math.ceil((both * float(differences.std(ddof=1)) / effect) ** 2 + beyond**2 / 2)
+    spread = both * float(differences.std(ddof=1)) / effect
+    needed = spread * spread + beyond**2 / 2
+    return math.ceil(needed) if math.isfinite(needed) else needed
 
 
 def difference_seen(differences: Differences, *, power: float = 0.8, confidence: float = 0.95) -> float:
@@ -152,6 +154,12 @@ def difference_seen(differences: Differences, *, power: float = 0.8, confidence:
     if len(differences) < 2 or tasks <= 0:
         return math.nan
     return (beyond + _NORMAL.inv_cdf(power)) * float(differences.std(ddof=1)) / math.sqrt(tasks)
+
+
+def _in_units(differences: Differences) -> tuple[Differences, float]:
+    """Return differences as shares of the largest one, so that rewards may have any unit, and the largest."""
+    largest = float(np.abs(differences).max(initial=0.0)) or 1.0
+    return differences / largest, largest
 
 
 def _in_turn(resamples: int, values: Differences) -> Iterator[int]:

@@ -8,6 +8,8 @@ from llmgym import evals
 from llmgym.cli.options import Commands, share, whole
 from llmgym.report.console import make_console
 
+_SMALLEST = 1e-9  # difference that somebody can mean
+
 _EPILOG = """A and B are directories of episodes that `llmgym eval` keeps, or RUN@STEP: the episodes that a run learnt
 from in that step, played by the weights before its update. Tasks are the same if their seeds are, or the rows of the
 data. B - A above 0 means that B is better. The exit code is 0, whatever comes out, or 2 for a mistake that the message
@@ -55,6 +57,6 @@ def _difference(text: str) -> float:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not (math.isfinite(value) and value):
+    if not _SMALLEST <= abs(value) < math.inf:
         raise argparse.ArgumentTypeError(f"expected a number other than 0, such as 0.05, got {text!r}")
     return value

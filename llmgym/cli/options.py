@@ -14,6 +14,8 @@ EPISODES = """SOURCE is a directory of episodes that `llmgym eval` keeps, RUN, o
 learnt from in all its steps, or in that one, which the weights before the step's update played. """
 """What is told about commands that read stored episodes."""
 
+_MOST = 2**63 - 1
+
 
 def add_environment(parser: argparse.ArgumentParser, *, seeds: int | None = None) -> None:
     """Add what says which environment is meant, and how many of its tasks are played, if some are."""
@@ -51,13 +53,15 @@ def count(text: str) -> int:
     """Return a whole number of at least 1 from the command line."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return int(text)
+    return whole(text)
 
 
 def whole(text: str) -> int:
     """Return a whole number of at least 0 from the command line."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}")
+    if int(text) > _MOST:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at most {_MOST:,}, got {text}")
     return int(text)
 
 
@@ -67,7 +71,7 @@ def share(text: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 < value < 1:
+    if not 0 < value < 1 - 1e-15:  # what is closer to 1 has no quantile
         raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, got {text!r}")
     return value
 

@@ -24,6 +24,7 @@ _TOLD = (
     "output_dir",
     "date",
 )  # of options that differ: told elsewhere, or no matter
+_ROUNDED = 1e-12  # of two means: they are no further apart if it is rounding that parts them
 
 
 @dataclass(frozen=True)
@@ -145,12 +146,14 @@ def compare(first: Stored, second: Stored, asked: Question) -> Comparison:
     if not valued:
         raise DataError(f"No task has a {metric} on both sides: expected some that could be scored.")
     a, b = (np.array([those[key] for key in valued]) for those in means)
-    difference = float((b - a).mean())
+    apart = b - a
+    apart[np.abs(apart) < _ROUNDED * np.maximum(np.abs(a), np.abs(b))] = 0.0  # equal samples in another order
+    difference = float(apart.mean())
     samples = max(len(side.tasks[key]) for side in (first, second) for key in valued)
     low, high = bootstrap_interval(
-        b - a, extra=1 / samples if metric == "success" else None, confidence=asked.confidence, seed=asked.seed
+        apart, extra=1 / samples if metric == "success" else None, confidence=asked.confidence, seed=asked.seed
     )
-    test = sign_flip_test(b - a, seed=asked.seed)
+    test = sign_flip_test(apart, seed=asked.seed)
     wanted = difference if asked.difference is None else asked.difference
     return Comparison(
         metric=metric,
@@ -169,10 +172,10 @@ def compare(first: Stored, second: Stored, asked: Question) -> Comparison:
         test=test,
         found=test.p < 1 - asked.confidence,
         wanted=wanted,
-        tasks_needed=tasks_needed(b - a, wanted, power=asked.power, confidence=asked.confidence),
+        tasks_needed=tasks_needed(apart, wanted, power=asked.power, confidence=asked.confidence),
         power=asked.power,
-        smallest_found=difference_seen(b - a, power=asked.power, confidence=asked.confidence),
-        flips=tuple(_flips(first, second, dict(zip(valued, (b - a).tolist(), strict=True)), metric, asked.show)),
+        smallest_found=difference_seen(apart, power=asked.power, confidence=asked.confidence),
+        flips=tuple(_flips(first, second, dict(zip(valued, apart.tolist(), strict=True)), metric, asked.show)),
     )
 
 

@@ -261,7 +261,13 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureF
     assert "cannot be read" in refused(capsys, a, b)
     (tmp_path / "all" / "b" / "episodes-0000000.parquet").unlink()
     assert f"{b!r}: this evaluation has no episodes yet; repeat its command" in refused(capsys, a, b)
-    for words in (["--power", "1"], ["--confidence", "95"], ["--difference", "nan"], ["--show", "-1"]):
+    refusals = {
+        "--power": ["1"],
+        "--confidence": ["95", f"{1 - 2**-53}"],
+        "--difference": ["nan", "1e-160"],
+        "--show": ["-1", "9" * 20],
+    }
+    for words in [[option, value] for option, values in refusals.items() for value in values]:
         with pytest.raises(SystemExit) as ended:
             main(["compare", a, a, *words])
         assert ended.value.code == 2

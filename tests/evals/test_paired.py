@@ -113,6 +113,22 @@ def test_with_one_sample_per_task_it_is_mcnemars(won: int, lost: int) -> None:
     assert test == sign_flip_test(np.array([1 / 3] * won + [-1 / 3] * lost))  # the unit is not the matter
 
 
+@given(st.lists(st.integers(-9, 9), min_size=5, max_size=40), st.integers(-30, 30))
+def test_the_unit_of_rewards_is_not_the_matter(values: list[int], power: int) -> None:
+    """Powers of two, which change no digit."""
+    apart, unit = np.array(values, dtype=float), 2.0**power
+    assert sign_flip_test(apart * unit, resamples=200) == sign_flip_test(apart, resamples=200)
+    ends = [np.array(bootstrap_interval(one, resamples=200)) for one in (apart * unit, apart)]
+    np.testing.assert_allclose(ends[0], ends[1] * unit, rtol=1e-9, atol=1e-9 * unit)
+
+
+def test_large_and_small_rewards_are_tested_by_all_signs() -> None:
+    random = np.random.default_rng(0)
+    for unit in (1e-9, 1e7):
+        apart = np.abs(random.normal(size=6)) * unit  # by chance, all are of one sign once in 32 times
+        assert sign_flip_test(apart).p_exact == pytest.approx(1 / 32, abs=0.01)
+
+
 def test_of_very_many_tasks_mcnemars_test_comes_to_the_normal_one() -> None:
     tosses, apart = 200_000, 1000
     test = sign_flip_test(np.repeat([1.0, -1.0], [(tosses + apart) // 2, (tosses - apart) // 2]))
