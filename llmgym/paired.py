@@ -1,5 +1,6 @@
 """How much of a difference between two is luck, where both did the same tasks."""
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ Differences = NDArray[np.float64]
 _NORMAL = NormalDist()
 _FEWEST = 5  # tasks that are resampled: fewer say nothing of how much tasks differ
 _DRAWN = 2**22  # numbers drawn at once
+_ALL_SIGNS = 16  # tasks that differ: of so many, every combination of signs is counted
 _ALIKE = 1e-9  # of the largest difference: sums that are no further apart are the same
 
 
@@ -71,7 +73,7 @@ class SignTest:
         lost: Tasks that the first did better.
         p: The mid-p value: the probability of a larger sum, and half that of the same one.
         p_exact: The probability of a sum as large as the one seen, or larger.
-        enumerated: Whether it is McNemar's exact test, which counts all signs, and not a sample of them.
+        enumerated: Whether all signs were counted, and not a sample of them.
     """
 
     won: int
@@ -86,7 +88,8 @@ def sign_flip_test(differences: Differences, *, resamples: int = 20_000, seed: i
 
     If both are as good, which of them did better at a task is a coin's matter. The test flips whole tasks, and so
     allows for samples that go together. If every task that differs does so by the same amount, as with one sample per
-    task, this is McNemar's test with its binomial distribution. Otherwise signs are drawn.
+    task, this is McNemar's test with its binomial distribution. Otherwise the sums of all signs are counted where at
+    most 16 tasks differ, and signs are drawn where there are more.
 
     The exact p-value never finds too much, but too little: the sum takes few values. The mid-p value finds close
     to as much as it may (Fagerland, Lydersen and Laake 2013, doi:10.1186/1471-2288-13-91).
@@ -110,6 +113,12 @@ def sign_flip_test(differences: Differences, *, resamples: int = 20_000, seed: i
         larger, same = _binomial_tails(won, lost)
         return SignTest(won, lost, larger + same / 2, larger + same, enumerated=True)
     random, seen = np.random.default_rng(seed), abs(float(signed.sum()))
+    if len(signed) <= _ALL_SIGNS:
+        all_sums = np.abs(
+            functools.reduce(lambda sums, one: np.concatenate([sums + one, sums - one]), signed, np.zeros(1))
+        )
+        further, as_far = (all_sums > seen + _ALIKE).mean(), (all_sums > seen - _ALIKE).mean()
+        return SignTest(won, lost, float(further + as_far) / 2, float(as_far), enumerated=True)
     sums = [(2 * random.binomial(times, 0.5, (n, len(sizes))) - times) @ sizes for n in _in_turn(resamples, sizes)]
     drawn = np.abs(np.concatenate(sums))
     larger, at_least = int((drawn > seen + _ALIKE).sum()), int((drawn > seen - _ALIKE).sum())
@@ -138,7 +147,7 @@ def tasks_needed(differences: Differences, effect: float, *, power: float = 0.8,
     if effect == 0:
         return math.inf
     beyond = _NORMAL.inv_cdf((1 + confidence) / 2)
-    both = beyond + _NORMAL.inv_cdf(power)
+    both = max(0.0, beyond + _NORMAL.inv_cdf(power))  # below the share of false alarms, any power is had for nothing
     spread = both * float(differences.std(ddof=1)) / effect
     needed = spread * spread + beyond**2 / 2
     return math.ceil(needed) if math.isfinite(needed) else needed
@@ -153,7 +162,7 @@ def difference_seen(differences: Differences, *, power: float = 0.8, confidence:
     tasks = len(differences) - beyond**2 / 2
     if len(differences) < 2 or tasks <= 0:
         return math.nan
-    return (beyond + _NORMAL.inv_cdf(power)) * float(differences.std(ddof=1)) / math.sqrt(tasks)
+    return max(0.0, beyond + _NORMAL.inv_cdf(power)) * float(differences.std(ddof=1)) / math.sqrt(tasks)
 
 
 def _in_units(differences: Differences) -> tuple[Differences, float]:

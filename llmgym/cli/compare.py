@@ -36,7 +36,9 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--power", type=share, default=0.8, help="probability of seeing a difference that is there (default: 0.8)"
     )
-    parser.add_argument("--seed", type=whole, default=0, help="of the bootstrap (default: 0)")
+    parser.add_argument(
+        "--seed", type=whole, default=0, help="of the bootstrap, and of signs that are drawn (default: 0)"
+    )
     parser.add_argument("--json", action="store_true", help="print the result alone, as JSON")
     parser.set_defaults(run=run)
 
