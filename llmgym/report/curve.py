@@ -6,6 +6,7 @@ from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from llmgym.evaluate import Evaluation
 from llmgym.files import whole_or_absent
@@ -51,13 +52,14 @@ def draw_learning_curve(
         top.annotate(f"{one.success:.2f}", at, (0, 6), textcoords="offset points", ha="center")
     top.set(title=_as_text(title), ylim=(0, 1.08), ylabel="share, reward")
     if top.get_legend_handles_labels()[0]:
-        top.legend(loc="lower right", frameon=False)
+        top.legend(loc="best", frameon=True, framealpha=0.8, edgecolor="none")
     for name, (label, colour) in _BELOW.items():
         if any(name in m for m in metrics):
             bottom.plot(steps, [m.get(name, math.nan) for m in metrics], color=colour, label=label)
     bottom.set(xlabel="step", ylabel="nats", ylim=(0, None))
+    bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
     if bottom.get_legend_handles_labels()[0]:
-        bottom.legend(loc="center left", frameon=False, ncols=2)
+        bottom.legend(loc="best", frameon=True, framealpha=0.8, edgecolor="none", ncols=2)
     for axes in (top, bottom):
         axes.grid(alpha=0.2)
         axes.spines[["top", "right"]].set_visible(False)
