@@ -45,8 +45,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _diagnosis(run: Path) -> "doctor.Diagnosis":
-    path = run.expanduser() / "metrics.jsonl"
-    if not path.is_file():
+    path, options = run.expanduser() / "metrics.jsonl", run.expanduser() / "config.yaml"
+    if not (path.is_file() and options.is_file()):
         raise RunDirectoryError(f"{str(run)!r}: expected the directory of a run, with metrics.jsonl and config.yaml.")
     measured = MetricsFile(path)
     measured.refresh()
@@ -54,7 +54,7 @@ def _diagnosis(run: Path) -> "doctor.Diagnosis":
     if not rows:
         raise RunDirectoryError(f"{str(run)!r}: expected a run that has taken a step, got none in metrics.jsonl.")
     try:
-        return doctor.diagnose(rows, read_yaml(run.expanduser() / "config.yaml"), os.cpu_count() or 1)
+        return doctor.diagnose(rows, read_yaml(options), os.cpu_count() or 1)
     except DataError as error:
         raise DataError(f"{str(run)!r}: {error}") from None
 

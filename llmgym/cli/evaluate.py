@@ -1,6 +1,8 @@
 """``llmgym eval``: how well models do on tasks that they were not trained on."""
 
+import contextlib
 import json
+import sys
 from collections.abc import Sequence
 
 from llmgym import evals
@@ -38,9 +40,10 @@ def run(words: Sequence[str]) -> int:
 
 def _evaluate(config: EvalConfig, *, as_json: bool) -> None:
     found = []
-    for subject in evals.subjects_of(config):
-        played = evals.play(subject, lambda sentence: say(sentence, stderr=True))
-        found.append(evals.summarise(subject, played))
+    with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):  # environments and scorers may print
+        for subject in evals.subjects_of(config):
+            played = evals.play(subject, lambda sentence: say(sentence, stderr=True))
+            found.append(evals.summarise(subject, played))
     if as_json:
         print(json.dumps([one.plain() for one in found], indent=2))
     else:

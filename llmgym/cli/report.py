@@ -28,9 +28,9 @@ def run(options: argparse.Namespace) -> int:
         one.refresh()
     written = view.write_report(runs, options.output, options.episodes)
     size = options.output.stat().st_size
-    if options.json:
-        print(json.dumps({"path": str(options.output), "episodes": written, "bytes": size}))
-        return 0
     faults = [fault for one in runs for fault in one.faults]
+    if options.json:
+        print(json.dumps({"path": str(options.output), "episodes": written, "bytes": size, "faults": faults}))
+        return 0
     say("\n".join([*faults, f"{options.output}: {written:,} episodes, {size / 2**20:.1f} MiB."]))
     return 0

@@ -1,7 +1,9 @@
 """``llmgym score``: stored episodes under another scorer, and what that changes."""
 
 import argparse
+import contextlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,8 @@ def add_to(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Score; returns the exit code."""
-    found = evals.rescore(evals.stored(options.source), options.scorer, data=options.data).plain(options.show)
+    with contextlib.redirect_stdout(sys.stderr if options.json else sys.stdout):  # environments and scorers may print
+        found = evals.rescore(evals.stored(options.source), options.scorer, data=options.data).plain(options.show)
     after = found["after"]
     if options.json:
         print(json.dumps(found, indent=2))

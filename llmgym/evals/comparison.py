@@ -229,7 +229,7 @@ def _side(
 def _metric(sides: Sequence[Stored], keys: Sequence[TaskKey], asked: str | None) -> tuple[str, bool]:
     """Return what is compared, and whether successes are declared."""
     parts = [dict.fromkeys(name for key in keys for one in side.tasks[key] for name in one.parts) for side in sides]
-    declared = any("success" in known for known in parts)  # one that never came to an end has none
+    declared = any("success" in known for known in parts) and not any(_undeclared(side, keys) for side in sides)
     if asked is None:
         return "success" if declared else "reward", declared
     if asked not in {"reward", *(["success"] if declared else [])} and any(asked not in known for known in parts):
@@ -237,6 +237,12 @@ def _metric(sides: Sequence[Stored], keys: Sequence[TaskKey], asked: str | None)
         none = "no success is declared" if asked == "success" else f"{asked!r} is not what both have"
         raise ConfigError(f"metric: {none}; expected one of {', '.join(known)}.{did_you_mean(asked, known)}")
     return asked, declared
+
+
+def _undeclared(side: Stored, keys: Sequence[TaskKey]) -> bool:
+    """Return whether tasks came to their end without a word on success; where none did, nobody knows."""
+    ended = [one for key in keys for one in side.tasks[key] if one.ending in ("terminated", "truncated")]
+    return bool(ended) and not any("success" in one.parts for one in ended)
 
 
 def _alike(first: Sequence[Trajectory], second: Sequence[Trajectory]) -> bool:
@@ -254,7 +260,8 @@ def _different(first: Stored, second: Stored) -> dict[str, tuple[Any, Any]]:
     A context that no conversation filled is no difference: a run writes down what its model takes, if that is less.
     """
     a, b = first.options, second.options
-    found = {name: (a[name], b[name]) for name in a if name in b and name not in _TOLD and a[name] != b[name]}
+    told = {*_TOLD, *(["env"] if "env_id" in a and "env_id" in b else [])}
+    found = {name: (a[name], b[name]) for name in a if name in b and name not in told and a[name] != b[name]}
     if "context_length" in found and not any(_filled(side, min(found["context_length"])) for side in (first, second)):
         del found["context_length"]
     return found

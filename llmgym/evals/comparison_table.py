@@ -20,7 +20,7 @@ def print_comparison(console: Console, found: Comparison) -> None:
     """Print what two came to, how much of their difference is luck, and what flipped."""
     for letter, side in (("A", found.first), ("B", found.second)):
         _say(console, f"{letter}: {side.name}")
-    _say(console, f"{found.tasks} tasks that both did, {_samples(found.samples)}")
+    _say(console, f"{_tasks(found.tasks)} that both did, {_samples(found.samples)}")
     table = Table()
     for column in ("", "A", "B", f"B - A ({_percent(found.confidence)})"):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
@@ -59,7 +59,7 @@ def _sentences(found: Comparison) -> Iterator[str]:
         name = "McNemar's test"
     else:
         name = "signs of whole tasks flipped"
-    better = f"B did better at {test.won} tasks, and A at {test.lost}"
+    better = f"B did better at {_tasks(test.won)}, and A at {test.lost}"
     level = f"at {_percent(1 - found.confidence)} "
     verdict = (
         f"{level}a difference is seen"
@@ -83,7 +83,7 @@ def _sentences(found: Comparison) -> Iterator[str]:
     elif enough:
         yield f"The two came to the same{enough} with a probability of {_percent(found.power)}."
     if not found.declared:
-        yield "The environment declares no success, so there is no pass@k."
+        yield "Success is not declared on both sides, so there is no pass@k."
     for letter, side in (("A", found.first), ("B", found.second)):
         yield from _left_out(letter, side)
     if found.unlike:
@@ -95,6 +95,10 @@ def _sentences(found: Comparison) -> Iterator[str]:
         yield f"Played with different options: {', '.join(shown[:_OPTIONS])}" + (
             f", and {len(shown) - _OPTIONS} more." if len(shown) > _OPTIONS else "."
         )
+
+
+def _tasks(count: int) -> str:
+    return f"{count} task{'s' * (count != 1)}"
 
 
 def _left_out(letter: str, side: Side) -> Iterator[str]:

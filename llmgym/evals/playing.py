@@ -1,9 +1,11 @@
 """`play`: the episodes of an evaluation, which are kept as they come, so that one that was interrupted goes on."""
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +36,7 @@ from llmgym.train.setting import set_up
 from llmgym.train.tasks import RunRows, run_rows
 
 _AT_ONCE = 256  # episodes that are played side by side, and kept together
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _KEYS = ("LLMGYM_ENDPOINT_KEY", "OPENAI_API_KEY")  # environment variables, the first that has one
 
 
@@ -82,12 +85,34 @@ def play(subject: Subject, tell: Callable[[str], object]) -> Played:
         shares = in_shares(_tasks(subject, rows), max(1, _AT_ONCE // subject.asked.samples))
         files = [path / f"episodes-{share[0].number:07d}.parquet" for share in shares]
         _play_missing(subject, rows, dict(zip(files, shares, strict=True)), tell)
-        episodes = [episode for file in files for episode in read_trajectories(file)]
+        episodes = [one for file, tasks in zip(files, shares, strict=True) for one in _kept(file, len(tasks))]
         seconds = sum(_seconds(file.with_suffix(".json")) for file in files)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise RunDirectoryError(
+            f"{str(path)!r}: expected room for the episodes ({os.strerror(error.errno)}). Those that are in it are "
+            "kept, and the same command goes on."
+        ) from error
     finally:
         directory.close(discard=not any(path.glob("episodes-*.parquet")))
     groups = [list(group) for _, group in itertools.groupby(episodes, key=lambda episode: episode.group)]
     return Played(path, groups, seconds)
+
+
+def _kept(file: Path, tasks: int) -> list[Trajectory]:
+    """Return the episodes of a file, which has one of each seat for each of its tasks.
+
+    Raises:
+        DataError: It has some of them only, or those of another evaluation.
+    """
+    episodes = read_trajectories(file)
+    if not episodes or len(episodes) % tasks:
+        raise DataError(
+            f"{str(file)!r}: expected {tasks} episodes of each seat, got {len(episodes)}; without this file, the same "
+            "command plays them."
+        )
+    return episodes
 
 
 def _seconds(file: Path) -> float:

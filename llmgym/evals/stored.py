@@ -10,7 +10,7 @@ from llmgym.config.base import Config
 from llmgym.config.plain import read_yaml
 from llmgym.data.strict_json import json_object
 from llmgym.data.trajectories import read_trajectories
-from llmgym.errors import ConfigError, RunDirectoryError
+from llmgym.errors import ConfigError, DataError, RunDirectoryError
 from llmgym.rollout.trajectory import Trajectory
 from llmgym.train.checkpoints import run_and_step
 
@@ -58,13 +58,15 @@ class Stored:
         """The episodes of each task, in the order of their samples.
 
         Raises:
-            DataError: A file does not hold episodes.
+            DataError: A file does not hold episodes, or none holds any.
         """
         found: dict[TaskKey, list[Trajectory]] = {}
         for file, step in self.files.items():
             for one in read_trajectories(file):
                 kind, number = ("seed", one.seed) if one.data_row is None else ("row", one.data_row)
                 found.setdefault(TaskKey(kind, number, one.seat, step), []).append(one)
+        if not found:
+            raise DataError(f"{self.name!r}: expected episodes, got files with none.")
         return found
 
     def section(self, cls: type[AnyConfig]) -> AnyConfig:
@@ -93,12 +95,14 @@ def stored(name: str) -> Stored:
     expected = "expected a directory of episodes that `llmgym eval` keeps, RUN, or RUN@STEP, one of its training steps"
     if not path.is_dir():
         raise RunDirectoryError(f"{name!r}: there is no such directory; {expected}.")
-    files = sorted(path.glob("episodes-*.parquet"))
+    named = sorted(path.glob("episodes-*.parquet"))
+    files = [file for file in named if file.stem.removeprefix("episodes-").isdecimal()]  # and no copy beside them
     if (path / "settings.json").is_file():
         if not files:
             raise RunDirectoryError(f"{name!r}: this evaluation has no episodes yet; repeat its command.")
         options = json_object(path / "settings.json")
-        return Stored(name, path, None, {**options, "env": options.pop("env_id", None)}, dict.fromkeys(files))
+        named_env = options.get("env") or options.get("env_id")  # its id says nothing of the module that it is in
+        return Stored(name, path, None, {**options, "env": named_env}, dict.fromkeys(files))
     inside = ", ".join(repr(str(one.parent)) for one in sorted(path.glob("*/settings.json"))[:5])
     raise RunDirectoryError(f"{name!r}: {expected}" + (f"; there are {inside} in it." if inside else "."))
 

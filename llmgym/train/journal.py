@@ -140,10 +140,12 @@ class ConsoleReport:
     def __init__(self, console: Console, steps: int, sample_every: int, *, learns: bool = True) -> None:
         self._console, self._sample_every, self._learns = console, sample_every, learns
         self._progress = Progress(steps, console)
+        self._taken = 0  # steps, since this process began
 
     def note_step(self, number: int, trajectories: Sequence[Trajectory], metrics: Metrics) -> None:
         """Print a row or a conversation if one is due."""
         self._progress.add(number, metrics)
+        self._taken += 1
         if trajectories and self._sample_every and number % self._sample_every == 0:
             self._progress.conversation(int(metrics["step"]), trajectories[0])
 
@@ -155,8 +157,9 @@ class ConsoleReport:
         if evaluations:
             print_evaluations(self._console, evaluations)
         taken = f"{len(metrics)} step{'s' * (len(metrics) > 1)}"
-        if metrics and not self._learns:
-            notify(f"The episodes of {taken} are stored; --rollouts-from RUN learns from them.", warning=False)
+        if self._taken and not self._learns:
+            stored = f"{self._taken} step{'s' * (self._taken > 1)}"
+            notify(f"The episodes of {stored} are stored; --rollouts-from RUN learns from them.", warning=False)
         elif metrics and not any(map(_has_gradient, metrics)):
             notify(
                 f"Nothing was learnt: there was no gradient in {taken}. Either no scores of a group differ "

@@ -108,7 +108,11 @@ class Index:
         Args:
             tell: Is called when `episodes` has grown.
         """
-        found = {path: stamp for path in self._files() if (stamp := stamp_of(path)) is not None}
+        there = {path: stamp_of(path) for path in self._files()}
+        found = {path: stamp for path, stamp in there.items() if stamp is not None}
+        for path in there.keys() - found.keys():
+            if path.is_symlink():  # else it has gone meanwhile
+                self.faults[path.name] = f"{str(path)!r}: expected a file, got a link to none."
         gone = self._read.keys() - found.keys()
         for path in gone:
             del self._read[path]

@@ -131,6 +131,7 @@ def test_a_run_that_goes_on_is_read_up_to_its_last_whole_line(
 def test_what_is_no_run_or_has_no_step_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor", str(tmp_path)]) == 2
     assert "expected the directory of a run" in capsys.readouterr().err
-    (tmp_path / "metrics.jsonl").write_text("")
+    for name in ("metrics.jsonl", "config.yaml"):
+        (tmp_path / name).write_text("")
     assert cli.main(["doctor", str(tmp_path)]) == 2
     assert "expected a run that has taken a step" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -295,8 +296,15 @@ def test_where_no_success_is_declared_none_is_told(tmp_path: Path, capsys: pytes
     a, b = sorted(map(str, tmp_path.iterdir()))
     found = compared(capsys, a, b)
     assert (found["metric"], found["declared"], found["first"]["pass_at"]) == ("reward", False, {})
-    assert "The environment declares no success, so there is no pass@k." in shown(capsys, a, b)
+    assert "Success is not declared on both sides, so there is no pass@k." in shown(capsys, a, b)
     assert "no success is declared; expected one of reward" in refused(capsys, a, b, "--metric", "success")
+
+
+def test_who_declares_no_success_has_not_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a = kept(tmp_path / "a", [replace(episode(s), parts={"brief": 0.5}) for s in range(6)])
+    b = kept(tmp_path / "b", [episode(s) for s in range(6)])
+    found = compared(capsys, a, b)
+    assert (found["metric"], found["declared"], found["difference"]) == ("reward", False, 0.0)
 
 
 def test_help_and_its_parser_load_no_torch() -> None:

@@ -96,6 +96,7 @@ def test_the_result_is_printed_as_json(
     result = json.loads(capsys.readouterr().out)
     assert result == {
         "path": str(tmp_path / "report.html"),
+        "faults": [],
         "episodes": 36,
         "bytes": (tmp_path / "report.html").stat().st_size,
     }
