@@ -62,7 +62,7 @@ class Summary:
         maj_at: By k: the probability that most of k tries give the right answer; empty if the environment names none.
         unanswered: Episodes without an answer, which vote for none; None if the environment names none.
         no_reply: Episodes that are over because an endpoint gave no reply; they are unscored, too.
-        reasons: Why episodes have no verdict, an example of each frequent reason, and how often it is one.
+        reasons: Why episodes have no score, an example of each frequent reason, and how often it is one.
         reply_tokens: Sampled tokens per reply; None if an endpoint does not say.
         episode_tokens: Sampled tokens per episode; None if an endpoint does not say.
         read_tokens: Tokens that an endpoint read for all replies that are kept; None if there is none, or it does not
@@ -115,7 +115,7 @@ def summarise(subject: Subject, played: Played) -> Summary:
     judged = [[said for one in task if (said := one.verdict) is not None] for task in tasks]
     tries = [(len(one), sum(one)) for one in judged] if declared else []
     answers = _answers(subject.env_id, tasks) if declared else None
-    without_verdict = [episode for episode in episodes if episode.verdict is None]
+    without_score = [episode for episode in episodes if episode.score is None]
     read = None if subject.endpoint.url is None else summed(reply.read for reply in replies)
     written = summed(episode.written_tokens for episode in episodes)
     return Summary(
@@ -125,7 +125,7 @@ def summarise(subject: Subject, played: Played) -> Summary:
         tasks=len(tasks),
         episodes=len(episodes),
         judged=sum(map(len, judged)),
-        unscored=sum(episode.score is None for episode in episodes),
+        unscored=len(without_score),
         success=Measured(*share_of_tasks(judged), _spread(judged)) if declared else None,
         reward=_measured([[e.score for e in task if e.score is not None] for task in tasks]),
         parts={name: _measured([[e.parts[name] for e in task if name in e.parts] for task in tasks]) for name in names},
@@ -134,7 +134,7 @@ def summarise(subject: Subject, played: Played) -> Summary:
         maj_at={} if answers is None else _votes(answers, judged),
         unanswered=None if answers is None else sum(given is None for task in answers for given in task),
         no_reply=sum(episode.ending == "no_reply" for episode in episodes),
-        reasons={example.splitlines()[0]: times for times, example in most_frequent(without_verdict)},
+        reasons={example.splitlines()[0]: times for times, example in most_frequent(without_score)},
         reply_tokens=None if written is None else written / max(1, len(replies)),
         episode_tokens=None if written is None else written / max(1, len(episodes)),
         read_tokens=read,

@@ -49,7 +49,7 @@ def print_summaries(console: Console, summaries: Sequence[Summary]) -> None:
         number = f"{name}: " if name.isdecimal() else ""
         _say(console, f"{number}{one.model}: {verdict}. Episodes: {one.path}")
         for reason, times in one.reasons.items():
-            _say(console, f"{times} without a verdict: {reason}")
+            _say(console, f"{times} without a score: {reason}")
 
 
 def labels_of(names: Sequence[str]) -> list[str]:

@@ -200,6 +200,16 @@ class Unreliable(llmgym.TextEnv):
         return 1.0
 
 
+def test_a_scorer_that_fails_is_told_with_its_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "broken.py").write_text("def broken(completions, answer):\n    return [1.0] * len(completions)\n")
+    words = ["--model", "tiny", "-n", "3", "--max-tokens", "8", "--scorer", f"{tmp_path / 'broken.py'}:broken"]
+    (found,) = evaluated(capsys, tmp_path / "evals", *words)
+    assert found["unscored"] == 3
+    ((reason, times),) = found["reasons"].items()
+    assert "answer" in reason
+    assert times == 3
+
+
 def test_an_episode_whose_environment_fails_is_no_failure_of_the_model_and_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -211,7 +221,7 @@ def test_an_episode_whose_environment_fails_is_no_failure_of_the_model_and_is_to
     assert main(["eval", *words, "--output-dir", str(tmp_path)]) == 0
     printed = capsys.readouterr()
     assert f"{found['unscored']} more have no verdict." in printed.out
-    assert f"{found['unscored']} without a verdict: the environment of " in printed.out
+    assert f"{found['unscored']} without a score: the environment of " in printed.out
     assert "RuntimeError: the service is down" in printed.out
     assert printed.err == ""  # everything was there already
 
