@@ -1,5 +1,6 @@
 """Files that are either whole or absent."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +35,12 @@ def whole_or_absent(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; what is written there takes the name at the end.
 
     A write that fails or is killed leaves `path` as it was.
+
+    Raises:
+        OSError: It cannot be written, or `path` is a directory, a pipe or a device.
     """
+    if path.exists() and not path.is_file():
+        raise FileExistsError(errno.EEXIST, "there is something else than a file", str(path))
     temporary = path.with_name(f".{path.name}.partial")
     try:
         yield temporary

@@ -140,6 +140,8 @@ def export(stored: Stored, form: str, path: Path, *, where: str | None = None, l
         raise ConfigError(f"{str(path)!r}: expected the name of a file that ends with {suffixes}.")
     if label is not None and form != "kto":
         raise ConfigError(f"label: is about the good and the bad episodes of kto, and the format is {form}.")
+    if path.resolve() in {file.resolve() for file in stored.files}:
+        raise ConfigError(f"{str(path)!r}: expected another file than one of those that are exported.")
     samples = samples_of(stored)
     names = {name for sample in samples for name in sample.asked}
     condition = None if where is None else Where(where, names)

@@ -1,7 +1,10 @@
 """`Subject`: one model of an evaluation, with the options that it is evaluated with."""
 
+import contextlib
 import dataclasses
 import hashlib
+import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from llmgym.errors import ConfigError, RunDirectoryError
 from llmgym.evals.config import Asked, Endpoint, EvalConfig
 from llmgym.models.causal_lm import find_model
 from llmgym.registry import resolve_env
+from llmgym.scorers.expressions import read_sum
 from llmgym.train import checkpoints
 
 
@@ -67,7 +71,14 @@ class Subject:
             "split": self.asked.split,
             "scorer": self.scorer,
             **({} if self.asked.data is None else {"data": _content(self.asked.data)}),
+            **({"code": code} if (code := self._code()) else {}),
         }
+
+    def _code(self) -> dict[str, str]:
+        """Return hashes of the files that the environment and the scorer name, which change if their code does."""
+        terms = [] if self.scorer is None else list(read_sum(self.scorer) or [self.scorer])
+        files = {file for name in (self.config.environment.required, *terms) for file in _files_named(name)}
+        return {file.name: _content(file) for file in sorted(files)}
 
 
 def subjects_of(config: EvalConfig) -> list[Subject]:
@@ -124,8 +135,20 @@ def _checkpoint(name: str) -> tuple[str, dict[str, Any] | None]:
     return str(found.path), read_yaml(run / "config.yaml")
 
 
+def _files_named(name: str) -> Iterator[Path]:
+    """Yield the files that are parts of a name like ``file.py:Name``, ``module:Name`` or ``judge:file.yaml``."""
+    before, colon, after = name.partition(":")
+    if not colon:
+        return
+    yield from (Path(part) for part in (before, after) if part and Path(part).is_file())
+    with contextlib.suppress(ImportError, ValueError):  # it is no name of a module
+        found = None if before.endswith(".py") else importlib.util.find_spec(before)
+        if found is not None and found.has_location and found.origin is not None:
+            yield Path(found.origin)
+
+
 def _content(data: Path) -> str:
-    """Return a hash of what is in a file of rows; its name, if it is no file."""
+    """Return a hash of what is in a file; its name, if it is no file."""
     if not data.is_file():
         return str(data)
     with data.open("rb") as opened:

@@ -71,8 +71,14 @@ class Where:
                 return self._comparison([left, *rights], [_COMPARISONS[type(one)] for one in comparisons])
             case ast.Name() | ast.Subscript():
                 value = self._value(node)
-                return lambda facts: value(facts) is True
+                return lambda facts: self._is_true(node, value(facts))
         raise ValueError(f"{ast.unparse(node)[:80]!r} is none")
+
+    def _is_true(self, node: ast.expr, value: Any) -> bool:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            named = ast.unparse(node)
+            raise ConfigError(f"{self._text!r}: {named} is a number; expected a comparison, such as {named} == 1.")
+        return value is True
 
     def _comparison(
         self, nodes: list[ast.expr], comparisons: list[Callable[[Any, Any], bool]]

@@ -200,6 +200,19 @@ class Unreliable(llmgym.TextEnv):
         return 1.0
 
 
+def test_with_another_scorer_in_the_same_file_it_is_another_evaluation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "rewards.py"
+    words = ["--model", "tiny", "-n", "2", "--max-tokens", "8", "--scorer", f"0.5*{file}:paid + repetition"]
+    places = []
+    for pay in (1.0, 1.0, 0.5):
+        file.write_text(f"def paid(episode):\n    return {pay}\n")
+        (found,) = evaluated(capsys, tmp_path / "evals", *words)
+        places.append(found["path"])
+    assert places[0] == places[1] != places[2]
+
+
 def test_a_scorer_that_fails_is_told_with_its_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "broken.py").write_text("def broken(completions, answer):\n    return [1.0] * len(completions)\n")
     words = ["--model", "tiny", "-n", "3", "--max-tokens", "8", "--scorer", f"{tmp_path / 'broken.py'}:broken"]

@@ -1,6 +1,7 @@
 """Stored episodes become training data that other programs read, and can be scored again."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from operator import itemgetter
@@ -167,6 +168,24 @@ def test_a_task_that_two_steps_played_is_two_tasks_to_a_scorer(
     assert found["after"]["reward"] == pytest.approx(sum(one.score or 0.0 for one in episodes) / 24)
     assert all(one["task"].startswith("step 2, seed ") for one in found["largest"])
     assert sum(found["pairs"].values()) == 12 * 4 * 3 / 2
+
+
+def test_the_episodes_that_are_exported_are_not_written_over(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = run / "trajectories" / "step-00001.parquet"
+    before = own.read_bytes()
+    assert main(["export", f"{run}@1", "--format", "sft", "-o", str(own)]) == 2
+    assert "expected another file than one of those that are exported" in capsys.readouterr().err
+    assert own.read_bytes() == before
+
+
+def test_what_is_no_file_is_not_replaced_by_one(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    assert main(["export", f"{run}@1", "--format", "sft", "-o", str(tmp_path / "pipe.jsonl")]) == 2
+    assert main(["report", str(run), "-o", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("there is something else than a file") == 2
+    assert (tmp_path / "pipe.jsonl").is_fifo()
 
 
 def test_the_number_of_rows_is_told(

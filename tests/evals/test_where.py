@@ -70,6 +70,11 @@ def test_anything_else_is_refused_with_a_sentence(text: str, message: str) -> No
         Where(text, NAMES)
 
 
+def test_a_number_alone_is_no_condition() -> None:
+    with pytest.raises(ConfigError, match="json_ok is a number; expected a comparison, such as json_ok == 1"):
+        Where("not json_ok", ["json_ok"])({"json_ok": 1.0})
+
+
 def test_a_number_is_not_compared_with_a_text() -> None:
     with pytest.raises(ConfigError, match="a number and a text cannot be compared"):
         Where("score < 'high'", NAMES)({"score": 1.0})
