@@ -50,7 +50,7 @@ def bootstrap_interval(
     Returns:
         Both ends; NaN for fewer than five tasks, or if nothing differs between tasks and nothing is known besides.
     """
-    count, mean = len(differences), float(differences.mean()) if len(differences) else math.nan
+    count = len(differences)
     tasks, largest = _in_units(differences if extra is None else np.append(differences, [extra, -extra]))
     if count < _FEWEST or np.ptp(tasks) < _ALIKE:
         return math.nan, math.nan
@@ -61,6 +61,7 @@ def bootstrap_interval(
     ]
     tail = _NORMAL.cdf(-math.sqrt(count / (count - 1)) * t_quantile(count - 1, (1 - confidence) / 2))
     low, high = np.quantile(np.concatenate(means), [tail, 1 - tail]) * largest
+    mean = float(differences.mean())
     return min(float(low), mean), max(float(high), mean)
 
 
@@ -112,13 +113,14 @@ def sign_flip_test(differences: Differences, *, resamples: int = 20_000, seed: i
     if len(sizes) < 2:
         larger, same = _binomial_tails(won, lost)
         return SignTest(won, lost, larger + same / 2, larger + same, enumerated=True)
-    random, seen = np.random.default_rng(seed), abs(float(signed.sum()))
+    seen = abs(float(signed.sum()))
     if len(signed) <= _ALL_SIGNS:
         all_sums = np.abs(
             functools.reduce(lambda sums, one: np.concatenate([sums + one, sums - one]), signed, np.zeros(1))
         )
         further, as_far = (all_sums > seen + _ALIKE).mean(), (all_sums > seen - _ALIKE).mean()
         return SignTest(won, lost, float(further + as_far) / 2, float(as_far), enumerated=True)
+    random = np.random.default_rng(seed)
     sums = [(2 * random.binomial(times, 0.5, (n, len(sizes))) - times) @ sizes for n in _in_turn(resamples, sizes)]
     drawn = np.abs(np.concatenate(sums))
     larger, at_least = int((drawn > seen + _ALIKE).sum()), int((drawn > seen - _ALIKE).sum())

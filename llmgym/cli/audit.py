@@ -1,17 +1,15 @@
 """``llmgym audit``: what earns more than it should, as a table and in sentences."""
 
 import argparse
-import contextlib
 import dataclasses
 import json
-import sys
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from llmgym.audit import AuditReport, audit
-from llmgym.cli.options import Commands, add_environment, add_json, env_kwargs
+from llmgym.cli.options import Commands, add_environment, add_json, env_kwargs, prints_apart
 from llmgym.report.console import make_console
 
 
@@ -31,8 +29,7 @@ def run(options: argparse.Namespace) -> int:
     """Audit, and print what was seen; returns the exit code."""
     console = make_console()
     console.stderr = options.json
-    printed = contextlib.redirect_stdout(sys.stderr if options.json else sys.stdout)  # environments may print
-    with printed, console.status("audit") as status:  # shown on a terminal only
+    with prints_apart(as_json=options.json), console.status("audit") as status:  # shown on a terminal only
         report = audit(
             options.env,
             env_kwargs=env_kwargs(options),

@@ -1,16 +1,14 @@
 """``llmgym check``: whether an environment keeps the promises that training relies on, as a table."""
 
 import argparse
-import contextlib
 import json
-import sys
 import time
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from llmgym.cli.options import Commands, add_environment, add_json, env_kwargs
+from llmgym.cli.options import Commands, add_environment, add_json, env_kwargs, prints_apart
 from llmgym.envs.checker import CHECKS
 from llmgym.errors import EnvironmentContractError
 from llmgym.registry import make_env
@@ -29,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     """Check until something fails; returns the exit code."""
     console = make_console()
     console.stderr = options.json
-    with contextlib.redirect_stdout(sys.stderr if options.json else sys.stdout):  # environments may print
+    with prints_apart(as_json=options.json):
         result = _checked(options, console)
     if options.json:
         print(json.dumps(result, indent=2))

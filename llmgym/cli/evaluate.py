@@ -1,12 +1,10 @@
 """``llmgym eval``: how well models do on tasks that they were not trained on."""
 
-import contextlib
 import json
-import sys
 from collections.abc import Sequence
 
 from llmgym import evals
-from llmgym.cli.options import Commands
+from llmgym.cli.options import Commands, prints_apart
 from llmgym.config.command_line import parse_command_line
 from llmgym.errors import ConfigError, LLMGymError, bad_paths_refused
 from llmgym.evals.config import EvalConfig
@@ -40,7 +38,7 @@ def run(words: Sequence[str]) -> int:
 
 def _evaluate(config: EvalConfig, *, as_json: bool) -> None:
     found = []
-    with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):  # environments and scorers may print
+    with prints_apart(as_json=as_json):
         for subject in evals.subjects_of(config):
             played = evals.play(subject, lambda sentence: say(sentence, stderr=True))
             found.append(evals.summarise(subject, played))

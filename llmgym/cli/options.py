@@ -1,7 +1,10 @@
 """The options that several commands have."""
 
 import argparse
+import contextlib
 import math
+import sys
+from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
 from llmgym.config.command_line import parse_pairs
@@ -35,6 +38,11 @@ def add_environment(parser: argparse.ArgumentParser, *, seeds: int | None = None
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Add what asks for a result that programs read."""
     parser.add_argument("--json", action="store_true", help="print the result alone as JSON; the rest goes to stderr")
+
+
+def prints_apart(*, as_json: bool) -> AbstractContextManager[object]:
+    """Send to stderr what environments and scorers print meanwhile, if the result alone is to be on stdout."""
+    return contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout)
 
 
 def env_kwargs(options: argparse.Namespace) -> dict[str, Any]:

@@ -1,16 +1,14 @@
 """``llmgym score``: stored episodes under another scorer, and what that changes."""
 
 import argparse
-import contextlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from llmgym import evals
-from llmgym.cli.options import EPISODES, Commands, whole
+from llmgym.cli.options import EPISODES, Commands, prints_apart, whole
 from llmgym.report.console import make_console, say
 
 _LONGEST = 300  # characters of a reply
@@ -33,7 +31,7 @@ def add_to(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Score; returns the exit code."""
-    with contextlib.redirect_stdout(sys.stderr if options.json else sys.stdout):  # environments and scorers may print
+    with prints_apart(as_json=options.json):
         found = evals.rescore(evals.stored(options.source), options.scorer, data=options.data).plain(options.show)
     after = found["after"]
     if options.json:

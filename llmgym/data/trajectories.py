@@ -4,7 +4,7 @@ import bisect
 import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, get_args
 
@@ -259,8 +259,12 @@ def _check(trajectory: Trajectory, where: str) -> None:
         whole = all(isinstance(one, int) for one in numbers) and all(isinstance(one, str) for one in texts)
         if not whole or not isinstance(reply.reward, float) or not 0 <= reply.start <= reply.stop <= count:
             raise DataError(f"Column 'replies', {where}: expected a part of {count} tokens, got {reply!r:.200}.")
-    values = {"score": [trajectory.score or 0.0], "parts": trajectory.parts.values()}
-    for name, measured in {**values, "replies": [one.reward for one in trajectory.replies]}.items():
+    measures: dict[str, Iterable[float]] = {
+        "score": [] if trajectory.score is None else [trajectory.score],
+        "parts": trajectory.parts.values(),
+        "replies": [reply.reward for reply in trajectory.replies],
+    }
+    for name, measured in measures.items():
         if (wrong := next((one for one in measured if not math.isfinite(one)), None)) is not None:
             raise DataError(f"Column {name!r}, {where}: expected finite numbers, got {wrong}.")
     if trajectory.score_kind not in get_args(ScoreKind):

@@ -241,7 +241,7 @@ def _metric(sides: Sequence[Stored], keys: Sequence[TaskKey], asked: str | None)
 
 def _undeclared(side: Stored, keys: Sequence[TaskKey]) -> bool:
     """Return whether tasks came to their end without a word on success; where none did, nobody knows."""
-    ended = [one for key in keys for one in side.tasks[key] if one.ending in ("terminated", "truncated")]
+    ended = [one for key in keys for one in side.tasks[key] if one.finished]
     return bool(ended) and not any("success" in one.parts for one in ended)
 
 

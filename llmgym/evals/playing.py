@@ -68,7 +68,8 @@ def play(subject: Subject, tell: Callable[[str], object]) -> Played:
         RunDirectoryError: Another process plays the same, or there is no place for the episodes.
     """
     set_up(subject.config)
-    path = subject.asked.output_dir / _name(subject, _written(subject.plain()))
+    settings = subject.plain()
+    path = subject.asked.output_dir / _name(subject, _written(settings))
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -80,7 +81,7 @@ def play(subject: Subject, tell: Callable[[str], object]) -> Played:
     try:
         with whole_or_absent(path / "settings.json") as temporary:
             model = {"model": subject.config.model.name, "date": subject.config.model.date}
-            temporary.write_text(_written({**subject.plain(), **model}), encoding="utf-8")
+            temporary.write_text(_written({**settings, **model}), encoding="utf-8")
         rows = run_rows(subject.config, subject.env_id, {"eval_data": subject.asked.data})
         shares = in_shares(_tasks(subject, rows), max(1, _AT_ONCE // subject.asked.samples))
         files = [path / f"episodes-{share[0].number:07d}.parquet" for share in shares]

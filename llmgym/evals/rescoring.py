@@ -14,7 +14,7 @@ from llmgym.engines.recorded import RecordedEngine
 from llmgym.envs.vector import TextVectorEnv
 from llmgym.errors import ConfigError, DataError
 from llmgym.evals.rescored import Again, Rescored
-from llmgym.evals.stored import Stored
+from llmgym.evals.stored import Stored, TaskKey
 from llmgym.models.causal_lm import find_model, load_tokenizer
 from llmgym.models.pretrained import pretrained, stop_tokens
 from llmgym.registry import make_env, resolve_env, takes_rows, takes_split
@@ -45,12 +45,12 @@ def rescore(stored: Stored, scorer: str, *, data: Path | None = None) -> Rescore
         DataError: No episode is left.
     """
     episodes = [(key, sample, one) for key, task in stored.tasks.items() for sample, one in enumerate(task)]
-    finished = [known for known in episodes if known[2].replies and known[2].ending in ("terminated", "truncated")]
+    finished = [known for known in episodes if known[2].finished]
     if any(one.seat for _, _, one in episodes):
         raise ConfigError(f"{stored.name!r}: expected an environment with one seat, got episodes of seat 1.")
     if not finished:
         raise DataError(f"{stored.name!r}: expected episodes that came to their end, got none of {len(episodes)}.")
-    again = _played([(key.step, one) for key, _, one in finished], stored, scorer, data)
+    again = _played([(key, one) for key, _, one in finished], stored, scorer, data)
     same = [
         Again(key, sample, one, other)
         for (key, sample, one), other in zip(finished, again, strict=True)
@@ -68,14 +68,14 @@ def _checkpoint(stored: Stored) -> str:
 
 
 def _played(
-    of_steps: Sequence[tuple[int | None, Trajectory]], stored: Stored, scorer: str, data: Path | None
+    keyed: Sequence[tuple[TaskKey, Trajectory]], stored: Stored, scorer: str, data: Path | None
 ) -> list[Trajectory]:
-    """Return episodes, each with its step, played again with the replies that they had, in the same order."""
-    episodes = [one for _, one in of_steps]
-    groups: dict[tuple[int | None, int, int | None], int] = {}
+    """Return episodes, each with its task, played again with the replies that they had, in the same order."""
+    episodes = [one for _, one in keyed]
+    groups: dict[tuple[TaskKey, int], int] = {}
     tasks = [
-        Task(one.seed, groups.setdefault((step, one.seed, one.data_row), len(groups)), one.data_row, number)
-        for number, (step, one) in enumerate(of_steps)
+        Task(one.seed, groups.setdefault((key, one.seed), len(groups)), one.data_row, number)
+        for number, (key, one) in enumerate(keyed)
     ]
     set_run_time(stored.section(Model).date)
     with _environments(stored, min(_AT_ONCE, len(tasks)), data) as envs:

@@ -1,4 +1,4 @@
-"""`Stored`: episodes that an evaluation or a training kept, by the task that they are of."""
+"""`Stored`: episodes that an evaluation or a training run kept, by the task that they are of."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _DIGITS = 15  # of a step's number, which is in the name of its file
 class TaskKey(NamedTuple):
     """What makes tasks of two directories the same one: a row of the data, or where there is none, the seed.
 
-    Each step of a training has tasks of its own, since other weights played them.
+    Each step of a training run has tasks of its own, since other weights played them.
     """
 
     kind: str

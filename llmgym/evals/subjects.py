@@ -129,8 +129,8 @@ def _checkpoint(name: str) -> tuple[str, dict[str, Any] | None]:
         return name, None
     found = checkpoints.newest_whole(run, step)
     if found is None:
-        others = ", ".join(str(one.step) for one in checkpoints.checkpoints_of(run) if one.step != step) or "no other"
-        of_step = "" if step is None else f" of step {step}; it has those of: {others} (see --save-every and --keep)"
+        there = checkpoints.steps_in_words(run, step)
+        of_step = "" if step is None else f" of step {step}; it has those of: {there} (see --save-every and --keep)"
         raise RunDirectoryError(f"{name!r}: this run has no complete checkpoint{of_step}.")
     return str(found.path), read_yaml(run / "config.yaml")
 

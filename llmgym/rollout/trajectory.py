@@ -253,9 +253,14 @@ class Trajectory:
         return None if self.failed or nobody_said else self.succeeded
 
     @property
+    def finished(self) -> bool:
+        """Whether somebody replied, and the environment ended it."""
+        return bool(self.replies) and self.ending in ("terminated", "truncated")
+
+    @property
     def unscored(self) -> bool:
         """Whether it came to its end and nobody could score it."""
-        return self.score is None and bool(self.replies) and self.ending in ("terminated", "truncated")
+        return self.score is None and self.finished
 
     @property
     def context(self) -> list[int]:

@@ -149,9 +149,9 @@ def run_and_step(name: str) -> tuple[Path, int | None]:
     return Path(place if named else name).expanduser(), int(step) if named else None
 
 
-def steps_in_words(run: Path) -> str:
-    """Return the steps that a run has checkpoints of, for a message."""
-    return ", ".join(str(one.step) for one in checkpoints_of(run)) or "none"
+def steps_in_words(run: Path, besides: int | None = None) -> str:
+    """Return the steps that a run has checkpoints of, besides one that is of no use, for a message."""
+    return ", ".join(str(one.step) for one in checkpoints_of(run) if one.step != besides) or "none"
 
 
 def newest_whole(run: Path, step: int | None = None) -> Checkpoint | None:

@@ -156,10 +156,11 @@ class ConsoleReport:
         """Print all evaluations, and whether there was nothing to learn from."""
         if evaluations:
             print_evaluations(self._console, evaluations)
-        taken = f"{len(metrics)} step{'s' * (len(metrics) > 1)}"
-        if self._taken and not self._learns:
-            stored = f"{self._taken} step{'s' * (self._taken > 1)}"
-            notify(f"The episodes of {stored} are stored; --rollouts-from RUN learns from them.", warning=False)
+        steps = len(metrics) if self._learns else self._taken
+        taken = f"{steps} step{'s' * (steps > 1)}"
+        if not self._learns:
+            if self._taken:
+                notify(f"The episodes of {taken} are stored; --rollouts-from RUN learns from them.", warning=False)
         elif metrics and not any(map(_has_gradient, metrics)):
             notify(
                 f"Nothing was learnt: there was no gradient in {taken}. Either no scores of a group differ "

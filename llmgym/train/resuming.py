@@ -135,7 +135,7 @@ def _fork(name: str, config: LearningConfig, algorithm: str) -> Past:
         of = "" if step is None else f" of step {step}"
         raise RunDirectoryError(
             f"resume_from {name!r}: expected a run directory with a complete checkpoint"
-            f"{of}, or such a checkpoint; found those of steps: {checkpoints.steps_in_words(path)}. "
+            f"{of}, or such a checkpoint; found those of steps: {checkpoints.steps_in_words(path, step)}. "
             "`keep` says how many a run keeps."
         )
     if note.algorithm != algorithm:
