@@ -108,11 +108,7 @@ class Index:
         Args:
             tell: Is called when `episodes` has grown.
         """
-        there = {path: stamp_of(path) for path in self._files()}
-        found = {path: stamp for path, stamp in there.items() if stamp is not None}
-        for path in there.keys() - found.keys():
-            if path.is_symlink():  # else it has gone meanwhile
-                self.faults[path.name] = f"{str(path)!r}: expected a file, got a link to none."
+        found = {path: stamp for path in self._files() if (stamp := stamp_of(path)) is not None}
         gone = self._read.keys() - found.keys()
         for path in gone:
             del self._read[path]
@@ -146,12 +142,12 @@ class Index:
 
 
 def stamp_of(path: Path) -> tuple[int, int, int] | None:
-    """Return what changes when a file does; None if there is no file."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+    """Return what changes when a file does, or a link to none; None if there is neither."""
+    for look in (path.stat, path.lstat):
+        with contextlib.suppress(OSError):
+            stat = look()
+            return stat.st_ino, stat.st_mtime_ns, stat.st_size
+    return None
 
 
 @contextlib.contextmanager
@@ -175,6 +171,8 @@ def _columns(path: Path) -> dict[str, Any]:
     Raises:
         DataError: It holds something else.
     """
+    if path.is_symlink() and not path.exists():
+        raise DataError(f"{str(path)!r}: expected a file, got a link to none.")
     table = read_shard(path, _READ)
     with expected("the columns of trajectories", path):
         return _columns_of(table, *_place_of(path))

@@ -16,6 +16,7 @@ import pytest
 from llmgym.agents import GRPO, grpo
 from llmgym.cli import main
 from llmgym.data.trajectories import read_trajectories, write_trajectories
+from llmgym.view import open_runs
 
 SMALL = {"prompts_per_step": 2, "group_size": 2, "max_tokens": 48, "sample_every": 0, "eval_episodes": 2, "steps": 1}
 
@@ -185,6 +186,17 @@ def test_a_link_to_nothing_among_the_episodes_is_named(
     assert main(["report", str(run), "-o", str(tmp_path / "report.html"), "--json"]) == 0
     (fault,) = json.loads(capsys.readouterr().out)["faults"]
     assert "step-00002.parquet': expected a file, got a link to none" in fault
+
+
+def test_a_link_to_nothing_is_forgotten_when_it_has_gone(whole: Path, tmp_path: Path) -> None:
+    link = Path(shutil.copytree(whole / "run", tmp_path / "run")) / "trajectories" / "step-00002.parquet"
+    link.symlink_to(tmp_path / "gone.parquet")
+    (run,) = open_runs([tmp_path / "run"])
+    run.refresh()
+    assert len(run.faults) == 1
+    link.unlink()
+    run.refresh()
+    assert run.faults == []
 
 
 @pytest.mark.slow
